@@ -1,0 +1,101 @@
+"""What a measurement ran on: without it, no time means anything."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from rexport._cpu import this_cpu
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Machine", "machine_facts"]
+
+# the distributions that hold a package: onnxruntime comes under several names
+_DISTRIBUTIONS = {
+    "rexport": ("rexport",),
+    "torch": ("torch",),
+    "onnx": ("onnx",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "numpy": ("numpy",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The facts that a time depends on.
+
+    Attributes:
+        cpu: The processor's name.
+        architecture: ``x86_64``, ``aarch64`` …
+        cores: Those this process may use.
+        int8: The instructions that INT8 convolutions run on, in words.
+        vnni: Whether the processor has VNNI.
+        memory_gib: Main memory in GiB; ``None`` where the system does not tell.
+        os: The operating system and its version.
+        python: The version of Python.
+        packages: Versions of the packages that matter; ``None`` where one is not installed.
+        load_average: Processes that wanted to run in the last minute, before measuring; ``None`` on Windows.
+    """
+
+    cpu: str
+    architecture: str
+    cores: int
+    int8: str
+    vnni: bool
+    memory_gib: float | None
+    os: str
+    python: str
+    packages: Mapping[str, str | None]
+    load_average: float | None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether other programs took more than a quarter of the cores when the facts were gathered."""
+        return self.load_average is not None and self.load_average > self.cores / 4
+
+    def __str__(self) -> str:
+        """Return the facts that a table's title needs."""
+        cores = f"{self.cores} core" + "s" * (self.cores != 1)
+        return f"{self.cpu}, {cores}, {self.int8}, onnxruntime {self.packages['onnxruntime']}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as a JSON object."""
+        return asdict(self)
+
+
+def machine_facts() -> Machine:
+    """Gather the facts of this machine; loads none of the packages whose versions it tells."""
+    cpu = this_cpu()
+    return Machine(
+        cpu=cpu.name,
+        architecture=cpu.architecture,
+        cores=cpu.cores,
+        int8=cpu.int8,
+        vnni=cpu.has_vnni,
+        memory_gib=_memory_gib(),
+        os=platform.platform(terse=True),
+        python=platform.python_version(),
+        packages={name: _version(distributions) for name, distributions in _DISTRIBUTIONS.items()},
+        load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    )
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _version(distributions: tuple[str, ...]) -> str | None:
+    for name in distributions:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None

@@ -1,0 +1,135 @@
+"""Images in .npy and .npz files, read a batch at a time, never as a whole."""
+
+from __future__ import annotations
+
+import zipfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from rexport._errors import DataError
+from rexport.calibration.dataset import Batch, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from rexport.preprocessing import Preprocessing
+
+__all__ = ["ArrayFile"]
+
+_IMAGES, _LABELS = "images", "labels"
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array in a file: its header, and the ``stream`` that stands at its first byte."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    stream: IO[bytes]
+
+    def items(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield the items at ``indices`` along the first axis; ``indices`` rise."""
+        item_bytes = prod(self.shape[1:]) * self.dtype.itemsize
+        position = 0
+        for index in indices:
+            while position < index:  # a compressed stream can't jump
+                self.stream.read(item_bytes)
+                position += 1
+            data = self.stream.read(item_bytes)
+            if len(data) < item_bytes:
+                raise ValueError(f"it ends in the middle of item {index}")
+            yield np.frombuffer(data, self.dtype).reshape(self.shape[1:])
+            position += 1
+
+
+class ArrayFile:
+    """The images, and labels if there are any, of an .npy or .npz file."""
+
+    classes: None = None
+
+    def __init__(self, path: Path, preprocessing: Preprocessing) -> None:
+        self._path = path
+        self._preprocessing = preprocessing
+        self._labels: np.ndarray | None = None
+        try:
+            self._member = _images_member(path)
+            if path.suffix == ".npz":
+                with np.load(path) as arrays:  # refuses pickled objects
+                    self._labels = arrays[_LABELS].astype(np.int64) if _LABELS in arrays.files else None
+            with self._open() as array:
+                shape, dtype = array.shape, array.dtype
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} can't be read as a NumPy file: {error}.") from error
+        side = preprocessing.size
+        self._ready = dtype == np.float32 and shape[1:] == (3, side, side)
+        if not self._ready and not (dtype == np.uint8 and shape[1:] == (side, side, 3)):
+            raise DataError(
+                f"{path} holds {dtype} of shape {shape}; the model needs float32 of shape (N, 3, {side}, {side}), "
+                f"ready for it, or uint8 pictures of shape (N, {side}, {side}, 3)."
+            )
+        self._length = shape[0]
+        if self._length == 0 or (self._labels is not None and len(self._labels) != self._length):
+            labels = "none" if self._labels is None else len(self._labels)
+            raise DataError(
+                f"{path} holds {self._length} images and {labels} labels; it needs as many of both, and some."
+            )
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the .npz has an array ``labels``."""
+        return self._labels is not None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def batches(self, size: int, *, samples: int | None = None, skip_bad: bool = False) -> Iterator[Batch]:  # noqa: ARG002
+        """See :meth:`Dataset.batches`; there are no bad images to skip in an array."""
+        indices = spread(len(self), samples)
+        try:
+            with self._open() as array:
+                items = array.items(indices)
+                for start in range(0, len(indices), size):
+                    chosen = indices[start : start + size]
+                    images = np.stack([next(items) for _ in chosen])
+                    yield Batch(
+                        images=images if self._ready else self._preprocessing.normalise(images),
+                        labels=None if self._labels is None else self._labels[list(chosen)],
+                    )
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self._path} can't be read to its end: {error}.") from error
+
+    @contextmanager
+    def _open(self) -> Iterator[_Array]:
+        with ExitStack() as stack:
+            if self._member is None:
+                stream: IO[bytes] = stack.enter_context(self._path.open("rb"))
+            else:
+                archive = stack.enter_context(zipfile.ZipFile(self._path))
+                stream = stack.enter_context(archive.open(self._member))
+            version = np.lib.format.read_magic(stream)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, fortran_order, dtype = read(stream)
+            if fortran_order or dtype.hasobject or not shape:
+                raise ValueError("its array is not a plain one in C order; save np.ascontiguousarray(images)")
+            yield _Array(shape, dtype, stream)
+
+
+def _images_member(path: Path) -> str | None:
+    """Return which file of an .npz holds the images; ``None`` for an .npy."""
+    if path.suffix == ".npy":
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+    others = [name for name in names if name != _LABELS]
+    if _IMAGES not in names and len(others) != 1:
+        raise KeyError(f"it needs an array called {_IMAGES!r}, and has {', '.join(names) or 'none'}")
+    return f"{_IMAGES if _IMAGES in names else others[0]}.npy"

@@ -1,0 +1,111 @@
+"""Running pictures through a model and watching the range of every tensor.
+
+The reductions are part of the graph: each watched tensor gets a ReduceMin and a ReduceMax, so that what leaves the
+runtime is two numbers a tensor and batch, and no activation is kept. Memory is that of one batch, whatever the
+number of images.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from rexport._errors import DataError
+from rexport._progress import Progress, silent
+from rexport.calibration.table import CalibrationTable, TensorRange
+from rexport.model_file import image_input, model_hash, to_bytes
+from rexport.runtimes.onnxruntime import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["calibrate", "observed_tensors"]
+
+_ACTIVATION_FUNCTIONS = {"Relu", "Clip"}
+
+
+def observed_tensors(model: ir.Model) -> tuple[str, ...]:
+    """Return the names of the tensors worth watching, in the order they are computed.
+
+    These are the model's input and every float result, but for one that only a ReLU reads: the runtimes
+    compute the two together, and only what comes out of the ReLU is ever stored as integers.
+    """
+    initializers = model.graph.initializers
+    inputs = [value for value in model.graph.inputs if value.name not in initializers]
+    results = [value for node in model.graph for value in node.outputs]
+    return tuple(
+        str(v.name) for v in [*inputs, *results] if v.dtype == ir.DataType.FLOAT and not _only_activated(v)
+    )
+
+
+def _only_activated(value: ir.Value) -> bool:
+    readers = value.consumers()
+    return len(readers) == 1 and readers[0].op_type in _ACTIVATION_FUNCTIONS and not value.is_graph_output()
+
+
+def calibrate(
+    model: ir.Model,
+    batches: Iterable[np.ndarray],
+    *,
+    total: int | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> CalibrationTable:
+    """Run ``batches`` through ``model`` in ONNX Runtime and return the range of every watched tensor.
+
+    Args:
+        model: A float model with one image input. Quantize the same model with the table, so fuse it first.
+        batches: float32 arrays of shape ``(N, 3, S, S)``, of any ``N`` that the model takes.
+        total: The number of images, for the progress bar's ETA.
+        threads: By default one per usable core.
+        progress: Told of every batch.
+
+    Raises:
+        DataError: There are no batches, or a tensor takes values that are not finite.
+    """
+    watched = observed_tensors(model)
+    session = open_session(to_bytes(_with_extremes(model, watched)), threads=threads)
+    name = image_input(model).name
+    outputs = [output.name for output in session.get_outputs()][-2 * len(watched) :]
+    lows, highs = np.full(len(watched), np.inf), np.full(len(watched), -np.inf)
+    images = 0
+    with progress("calibrating", total) as advance:
+        for batch in batches:
+            extremes = np.array(session.run(outputs, {name: batch}), np.float64).reshape(len(watched), 2)
+            _require_finite(watched, extremes, images)
+            lows, highs = np.minimum(lows, extremes[:, 0]), np.maximum(highs, extremes[:, 1])
+            images += len(batch)
+            advance(len(batch))
+    if not images:
+        raise DataError("There are no images to calibrate with.")
+    ranges = {
+        t: TensorRange(float(low), float(high)) for t, low, high in zip(watched, lows, highs, strict=True)
+    }
+    return CalibrationTable(model_sha256=model_hash(model), images=images, ranges=ranges)
+
+
+def _with_extremes(model: ir.Model, watched: Sequence[str]) -> ir.Model:
+    """Return a copy whose last outputs are the minimum and the maximum of each watched tensor, in turn."""
+    copy = model.clone()
+    values = {str(v.name): v for v in [*copy.graph.inputs, *(v for node in copy.graph for v in node.outputs)]}
+    for index, name in enumerate(watched):
+        for op_type in ("ReduceMin", "ReduceMax"):
+            node = ir.node(op_type, [values[name]], {"keepdims": 0})
+            node.outputs[0].name = f"rexport:{op_type}:{index}"
+            node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+            node.outputs[0].shape = ir.Shape([])
+            copy.graph.append(node)
+            copy.graph.outputs.append(node.outputs[0])
+    return copy
+
+
+def _require_finite(watched: Sequence[str], extremes: np.ndarray, images_before: int) -> None:
+    broken = ~np.isfinite(extremes).all(axis=1)
+    if broken.any():
+        name = watched[int(np.argmax(broken))]
+        raise DataError(
+            f"The tensor {name!r} takes values that are not finite (NaN or infinite) on the images after the first "
+            f"{images_before}; the first such tensor points at the layer whose weights are broken."
+        )

@@ -1,0 +1,70 @@
+"""What a data set is: images that can be read batch by batch, again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+__all__ = ["BadImage", "Batch", "Dataset", "spread"]
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that can't be used, and why."""
+
+    path: Path
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Some images: float32 of shape ``(N, 3, S, S)``, int64 ``labels`` of shape ``(N,)`` if they are known, and
+    those ``skipped`` on the way.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    skipped: tuple[BadImage, ...] = ()
+
+
+class Dataset(Protocol):
+    """Images that can be read batch by batch, again and again."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the class folders, sorted; ``None`` where there are none."""
+        ...
+
+    @property
+    def labelled(self) -> bool:
+        """Whether batches have labels."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def batches(self, size: int, *, samples: int | None = None, skip_bad: bool = False) -> Iterator[Batch]:
+        """Yield batches of up to ``size`` images, in order; of only ``samples`` images if given, evenly spread.
+
+        Raises:
+            DataError: Images can't be read: all of them are counted, and the first few named. With
+                ``skip_bad``, only if none can.
+        """
+        ...
+
+
+def spread(count: int, samples: int | None) -> Sequence[int]:
+    """Return the indices of ``samples`` of ``count`` items, evenly spread, so that every class gets its share."""
+    if samples is None or samples >= count:
+        return range(count)
+    return [index * count // samples for index in range(samples)]

@@ -1,0 +1,37 @@
+"""Opening whatever a user has pictures in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rexport._errors import DataError
+from rexport.calibration.array_file import ArrayFile
+from rexport.calibration.image_folder import ImageFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rexport.calibration.dataset import Dataset
+    from rexport.preprocessing import Preprocessing
+
+__all__ = ["open_dataset"]
+
+
+def open_dataset(path: Path, preprocessing: Preprocessing) -> Dataset:
+    """Open a folder ``DIR/<class>/<image>``, a flat folder of images, or an .npy or .npz file.
+
+    Arrays are float32 of shape ``(N, 3, S, S)``, ready for the network, or uint8 pictures of shape
+    ``(N, S, S, 3)``. In an .npz they are the array ``images``, or the only one that is not ``labels``.
+
+    Raises:
+        DataError: It is none of these, or holds no images.
+    """
+    if path.suffix in (".npy", ".npz") and path.is_file():
+        return ArrayFile(path, preprocessing)
+    if not path.is_dir():
+        what = "is not a folder, an .npy or an .npz file" if path.exists() else "does not exist"
+        raise DataError(f"{path} {what}; pass a folder of images (DIR/<class>/<image>, or all in one).")
+    try:
+        return ImageFolder.scan(path, preprocessing)
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}.") from error

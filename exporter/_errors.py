@@ -1,0 +1,80 @@
+"""The errors that rexport raises on purpose, and the exit code of each.
+
+    RexportError              1  the step failed
+    ├── UsageError            2  the command line, or a call's arguments
+    ├── InputError            1  a file or folder that was given can't be used
+    │   ├── WeightsError         ... a state dict
+    │   ├── ModelFileError       ... an ONNX file
+    │   └── DataError            ... images
+    ├── OutputError           1  the result can't be written
+    ├── VerificationError     3  parity or the checker
+    ├── GateError             4  accuracy or speed fell short of what was asked
+    └── UnavailableError      5  this target or runtime is not usable here
+
+Every message is a sentence or two for the person at the terminal: what is wrong, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DataError",
+    "GateError",
+    "InputError",
+    "ModelFileError",
+    "OutputError",
+    "RexportError",
+    "UnavailableError",
+    "UsageError",
+    "VerificationError",
+    "WeightsError",
+]
+
+
+class RexportError(Exception):
+    """Base class of all errors that rexport raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(RexportError):
+    """The command line, or the arguments of a call, make no sense."""
+
+    exit_code = 2
+
+
+class InputError(RexportError):
+    """A file or folder that was given can't be used."""
+
+
+class WeightsError(InputError):
+    """A state dict can't be read, or does not fit the network."""
+
+
+class ModelFileError(InputError):
+    """A model file can't be read, or is not what the step needs."""
+
+
+class DataError(InputError):
+    """An image, an image folder or an array file can't be used."""
+
+
+class OutputError(RexportError):
+    """The result can't be written; what was at its place before is untouched."""
+
+
+class VerificationError(RexportError):
+    """Two models that must agree do not, or a model is not valid."""
+
+    exit_code = 3
+
+
+class GateError(RexportError):
+    """A measured accuracy or speed falls short of what was asked for."""
+
+    exit_code = 4
+
+
+class UnavailableError(RexportError):
+    """A target or runtime that is not usable on this machine."""
+
+    exit_code = 5

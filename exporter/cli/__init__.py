@@ -1,0 +1,80 @@
+"""The ``rexport`` command: one file per command, and nothing heavy imported before a command runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from rexport._errors import RexportError
+from rexport.cli import bench, doctor, eval, fuse, models, onnx, quantize, quickstart  # noqa: A004
+from rexport.cli._console import fail
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["app", "main"]
+
+
+class _Group(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RexportError as error:
+            raise typer.Exit(fail(str(error), error.exit_code)) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(fail("interrupted; no file was changed.", 130)) from error
+
+
+app = typer.Typer(
+    name="rexport",
+    cls=_Group,
+    help="Takes a residual network from PyTorch to the device: export, prove, fuse, quantize, measure.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help, a tenth of a second sooner
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command, in_short in (
+    (quickstart.quickstart, "The whole way on real handwritten digits, in a minute."),
+    (models.models, "The networks that can be built, and their cost."),
+    (onnx.onnx, "Export a network to ONNX, fused and proven equal."),
+    (fuse.fuse, "Fuse any ONNX file, and say what was refused and why."),
+    (quantize.quantize, "An INT8 file from a float one and some images."),
+    (eval.eval, "Accuracy, and agreement with another model."),
+    (bench.bench, "Throughput and latency, model against model."),
+    (doctor.doctor, "What this machine can really run, and what to do."),
+):
+    app.command(command.__name__, short_help=in_short)(command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"rexport {version('rexport')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Run the command line; the exit codes are those of ``rexport._errors``, and 130 after Ctrl-C."""
+    signal.signal(
+        signal.SIGTERM, _terminate
+    )  # so that a stopped command cleans up as an interrupted one does
+    app()
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    sys.exit(128 + signum)

@@ -1,0 +1,56 @@
+"""Pieces of reports that several commands print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rexport.cli._console import print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rexport.passes import PassReport
+
+__all__ = ["passes_json", "percent", "print_passes", "size_of"]
+
+
+def print_passes(reports: Sequence[PassReport]) -> None:
+    """Print what each pass did, and its refusals, the same ones together."""
+    from rexport import passes
+
+    if not reports:
+        return
+    rows = [
+        [report.name, str(report.changed), str(len(report.refusals)), getattr(passes, report.name).summary]
+        for report in reports
+    ]
+    print_table(["pass", "changed", "refused", "what it does"], rows, left=(0, 3))
+    for report in reports:
+        for why in dict.fromkeys(refusal.why for refusal in report.refusals):
+            places = [refusal.where for refusal in report.refusals if refusal.why == why]
+            more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+            print(f"{report.name} left {', '.join(places[:3])}{more}: {why}")
+
+
+def passes_json(reports: Sequence[PassReport]) -> list[dict[str, Any]]:
+    """Return the reports for a JSON document."""
+    return [
+        {
+            "name": report.name,
+            "changed": report.changed,
+            "refused": [{"where": refusal.where, "why": refusal.why} for refusal in report.refusals],
+        }
+        for report in reports
+    ]
+
+
+def size_of(path: Path) -> str:
+    """Return a file's size in words."""
+    size = path.stat().st_size
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction in per cent, or a dash for none."""
+    return "–" if fraction is None else f"{100 * fraction:.2f} %"

@@ -1,0 +1,99 @@
+"""``rexport models``: the networks that have a name, and what they cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rexport.models import Network, Summary
+
+__all__ = ["models"]
+
+
+def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show this network stage by stage.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List the networks: depth, parameters, multiply-accumulates (MACs) at their input size, and paper."""
+    from rexport.cli._console import print_json
+    from rexport.models import find, networks
+
+    rows = [(network, network.summary()) for network in ([find(name)] if name else networks())]
+    if as_json:
+        described = [_document(network, summary, stages=name is not None) for network, summary in rows]
+        print_json({"schema": "rexport.models/1", "networks": described})
+    elif name:
+        _print_stages(*rows[0])
+    else:
+        _print_networks(rows)
+
+
+def _document(network: Network, summary: Summary, *, stages: bool) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    document = {
+        "name": network.name,
+        "depth": network.depth,
+        "parameters": summary.parameters,
+        "macs": summary.macs,
+        "input_size": network.input_size,
+        "paper": network.paper,
+    }
+    return document | {"stages": [asdict(stage) for stage in summary.stages]} if stages else document
+
+
+def _print_networks(rows: list[tuple[Network, Summary]]) -> None:
+    from rexport.cli._console import print_table
+
+    print_table(
+        ("network", "depth", "parameters", "MACs", "input", "paper"),
+        [
+            (
+                network.name,
+                str(network.depth),
+                _count(summary.parameters),
+                _count(summary.macs),
+                _size(network),
+                network.paper,
+            )
+            for network, summary in rows
+        ],
+    )
+
+
+def _print_stages(network: Network, summary: Summary) -> None:
+    from rexport.cli._console import print_table
+
+    rows = [
+        (
+            stage.name,
+            "×".join(str(size) for size in stage.output_shape),
+            str(stage.blocks or ""),
+            _count(stage.parameters),
+            _count(stage.macs),
+        )
+        for stage in summary.stages
+    ]
+    print_table(
+        ("stage", "output", "blocks", "parameters", "MACs"),
+        [*rows, ("total", "", "", _count(summary.parameters), _count(summary.macs))],
+        title=f"{network.name}: {network.paper}, input 3×{_size(network)}",
+    )
+
+
+def _size(network: Network) -> str:
+    return f"{network.input_size}×{network.input_size}"
+
+
+def _count(number: int) -> str:
+    """Write a count as the papers do: 4.09G, 25.56M, 0.27M; below a hundred thousand in full."""
+    if number >= 10**9:
+        return f"{number / 1e9:.2f}G"
+    if number >= 10**5:
+        return f"{number / 1e6:.2f}M"
+    return f"{number:,}"

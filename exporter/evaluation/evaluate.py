@@ -1,0 +1,204 @@
+"""Top-1 and top-5 accuracy over a data set, and how closely a second model is followed.
+
+The interval of top-1 is Wilson's at 95 % (Wilson 1927, "Probable inference"):
+
+    (p + z²/2n ± z √(p (1 − p) / n + z²/4n²)) / (1 + z²/n),    z = 1.96
+
+SQNR, the signal-to-quantization-noise ratio of the logits y against those of the reference r, in decibels:
+
+    10 log₁₀ (Σ r² / Σ (r − y)²)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport._errors import DataError, ModelFileError, UsageError
+from rexport._progress import Progress, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rexport.calibration import BadImage, Dataset
+    from rexport.runtimes import Runtime
+
+__all__ = ["Comparison", "Evaluation", "class_indices", "evaluate"]
+
+_Z = 1.959964  # of the normal distribution, for 95 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How closely a model follows a reference: the share of images with the same top-1, and the logits' SQNR.
+
+    ``sqnr_db`` is infinite where the logits are equal to the last bit. ``reference_top1`` is the reference's own
+    accuracy, ``None`` without labels.
+    """
+
+    agreement: float
+    sqnr_db: float
+    reference_top1: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The result over ``images`` images: ``top1`` and ``top5`` as fractions, ``None`` where there are no labels
+    (or, for top-5, no more than five classes), top-1's 95 % interval, and the images ``skipped``.
+    """
+
+    images: int
+    top1: float | None
+    top5: float | None
+    top1_interval: tuple[float, float] | None
+    comparison: Comparison | None
+    skipped: tuple[BadImage, ...]
+
+
+@dataclass
+class _Counts:
+    images: int = 0
+    top1: int = 0
+    top5: int = 0
+    classes: int = 0
+    reference_top1: int = 0
+    agreeing: int = 0
+    signal: float = 0.0
+    noise: float = 0.0
+
+
+def evaluate(
+    runtime: Runtime,
+    dataset: Dataset,
+    *,
+    classes: Sequence[str] = (),
+    reference: Runtime | None = None,
+    batch: int = 32,
+    samples: int | None = None,
+    skip_bad: bool = False,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Run ``dataset`` through ``runtime``, and through ``reference`` too if there is one.
+
+    Args:
+        runtime: The model.
+        dataset: Its images; without labels only a comparison with ``reference`` is possible.
+        classes: The names of the model's outputs, in order, by which class folders are matched to them. Without
+            names, the sorted folders are the outputs, and there must be as many of both.
+        reference: Another model on the same images.
+        batch: Images at a time.
+        samples: Only so many images, evenly spread.
+        skip_bad: Go on without images that can't be read.
+        progress: Told of every batch.
+
+    Raises:
+        UsageError: There are neither labels nor a reference.
+        DataError: The folders do not fit the outputs, or images can't be read.
+    """
+    if not dataset.labelled and reference is None:
+        raise UsageError(
+            "The images have no labels (they are not in class folders), so there is no accuracy to measure; pass "
+            "--reference MODEL to compare two models on them."
+        )
+    counts = _Counts()
+    skipped: list[BadImage] = []
+    outputs: np.ndarray | None = None
+    total = len(dataset) if samples is None else min(samples, len(dataset))
+    with progress("evaluating", total) as advance:
+        for images in dataset.batches(batch, samples=samples, skip_bad=skip_bad):
+            skipped += images.skipped
+            advance(len(images.images) + len(images.skipped))
+            if not len(images.images):
+                continue
+            logits = _logits(runtime, images.images)
+            counts.images += len(logits)
+            counts.classes = logits.shape[1]
+            labels = None
+            if images.labels is not None:
+                if outputs is None:
+                    outputs = class_indices(dataset.classes, classes, logits.shape[1])
+                labels = images.labels if outputs.size == 0 else outputs[images.labels]
+                _require_in_range(labels, logits.shape[1])
+                counts.top1 += int((logits.argmax(axis=1) == labels).sum())
+                best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+                counts.top5 += int((best == labels[:, None]).any(axis=1).sum())
+            if reference is not None:
+                _compare(counts, logits, _logits(reference, images.images), labels)
+    return _evaluation(counts, labelled=dataset.labelled, compared=reference is not None, skipped=skipped)
+
+
+def class_indices(folders: Sequence[str] | None, classes: Sequence[str], outputs: int) -> np.ndarray:
+    """Return the model's output for each class folder, int64; empty if labels are outputs already.
+
+    Raises:
+        DataError: A folder is not among the ``classes``, or nothing is named and the numbers differ.
+    """
+    if folders is None:
+        return np.array([], np.int64)
+    if classes and set(folders) <= set(classes):
+        return np.array([list(classes).index(folder) for folder in folders], np.int64)
+    if len(folders) == outputs:
+        return np.arange(outputs)
+    unknown = [folder for folder in folders if folder not in classes]
+    raise DataError(
+        f"There are {len(folders)} class folders and the model has {outputs} outputs, so which is which is not clear: "
+        + (f"the model knows no class {unknown[0]!r}." if classes else "the model does not name its classes.")
+    )
+
+
+def _logits(runtime: Runtime, images: np.ndarray) -> np.ndarray:
+    logits = runtime.run(images)
+    if logits.ndim != 2 or len(logits) != len(images):
+        raise ModelFileError(
+            f"The model is no classifier: its output for {len(images)} images has shape {logits.shape}."
+        )
+    return logits
+
+
+def _require_in_range(labels: np.ndarray, outputs: int) -> None:
+    if labels.min() < 0 or labels.max() >= outputs:
+        raise DataError(
+            f"There are labels from {labels.min()} to {labels.max()}, and the model has {outputs} outputs."
+        )
+
+
+def _compare(counts: _Counts, logits: np.ndarray, expected: np.ndarray, labels: np.ndarray | None) -> None:
+    if expected.shape != logits.shape:
+        raise UsageError(f"The model has {logits.shape[1]} outputs and the reference {expected.shape[1]}.")
+    counts.agreeing += int((logits.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    counts.signal += float(np.square(expected, dtype=np.float64).sum())
+    counts.noise += float(np.square(expected.astype(np.float64) - logits).sum())
+    if labels is not None:
+        counts.reference_top1 += int((expected.argmax(axis=1) == labels).sum())
+
+
+def _evaluation(
+    counts: _Counts, *, labelled: bool, compared: bool, skipped: Sequence[BadImage]
+) -> Evaluation:
+    n = counts.images
+    comparison = None
+    if compared:
+        sqnr = math.inf if counts.noise == 0 else 10 * math.log10(max(counts.signal, 1e-300) / counts.noise)
+        comparison = Comparison(
+            agreement=counts.agreeing / n,
+            sqnr_db=sqnr,
+            reference_top1=counts.reference_top1 / n if labelled else None,
+        )
+    return Evaluation(
+        images=n,
+        top1=counts.top1 / n if labelled else None,
+        top5=counts.top5 / n if labelled and counts.classes > 5 else None,
+        top1_interval=_wilson(counts.top1, n) if labelled else None,
+        comparison=comparison,
+        skipped=tuple(skipped),
+    )
+
+
+def _wilson(successes: int, n: int) -> tuple[float, float]:
+    p, z2 = successes / n, _Z * _Z
+    middle = p + z2 / (2 * n)
+    half = _Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)

@@ -1,0 +1,141 @@
+"""A PyTorch module becomes an ONNX model: exported, fused, proven equal, and labelled with where it comes from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+import torch
+
+from rexport._errors import UsageError, VerificationError
+from rexport.exporting._names import name_after_modules
+from rexport.exporting.parity import DEFAULT_TOLERANCE, Parity, prove_parity
+from rexport.model_file import Metadata, default_opset, to_bytes
+from rexport.models.weights import state_dict_hash
+from rexport.passes import FoldConstants, fuse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rexport.passes import PassReport
+    from rexport.preprocessing import Preprocessing
+
+__all__ = ["DEFAULT_OPSET", "OPSETS", "ExportResult", "export"]
+
+# TensorRT 10.3, which JetPack 6 ships, reads opsets up to 20.
+DEFAULT_OPSET = 20
+# What PyTorch's exporter translates to directly starts at 18; 17 is a conversion that every residual network survives.
+OPSETS = range(17, 24)
+_DIRECT_FROM = 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """The ``model``, the proof of its ``parity`` with the module, and the ``reports`` of the passes it went through."""
+
+    model: ir.Model
+    parity: Parity
+    reports: tuple[PassReport, ...]
+
+
+def export(
+    module: torch.nn.Module,
+    *,
+    preprocessing: Preprocessing,
+    network: str | None = None,
+    classes: Sequence[str] = (),
+    batch: int | None = None,
+    opset: int = DEFAULT_OPSET,
+    fused: bool = True,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> ExportResult:
+    """Export ``module`` as it is in eval mode, and prove the result.
+
+    Args:
+        module: Takes float32 of shape ``(N, 3, S, S)`` and returns logits of shape ``(N, classes)``. It is put
+            into eval mode.
+        preprocessing: How pictures become its input; ``preprocessing.size`` is ``S``.
+        network: The name to keep in the file, from which later commands can build it again.
+        classes: The names of its outputs, in order.
+        batch: A fixed batch size; by default any.
+        opset: The version of the standard ONNX operators, one of ``OPSETS``.
+        fused: Whether to run the passes of :data:`rexport.passes.DEFAULT_PASSES` (see :func:`rexport.fuse`).
+        tolerance: See :func:`prove_parity`.
+
+    Raises:
+        UsageError: The opset is not one of ``OPSETS``.
+        VerificationError: The result is not valid ONNX, not of the opset, or not equal to the module.
+    """
+    if opset not in OPSETS:
+        raise UsageError(f"Opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
+    module.eval()
+    model = _to_onnx(module, size=preprocessing.size, batch=batch, opset=max(opset, _DIRECT_FROM))
+    FoldConstants()(model)
+    name_after_modules(model, module)
+    reports: tuple[PassReport, ...] = ()
+    if fused:
+        result = fuse(model)
+        model, reports = result.model, result.reports
+    if opset < _DIRECT_FROM:
+        model = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), opset))
+    if default_opset(model) != opset:
+        raise VerificationError(f"Opset {opset} was asked for and the exporter gave {default_opset(model)}.")
+    Metadata(
+        network=network,
+        preprocessing=preprocessing,
+        classes=tuple(classes),
+        weights_sha256=state_dict_hash(module),
+        versions=json.dumps(
+            {name: version(name) for name in ("rexport", "torch", "onnx", "onnxscript", "onnx-ir")}
+        ),
+    ).write_to(model)
+    _check(model)
+    parity = prove_parity(module, model, size=preprocessing.size, tolerance=tolerance)
+    return ExportResult(model=model, parity=parity, reports=reports)
+
+
+def _to_onnx(module: torch.nn.Module, *, size: int, batch: int | None, opset: int) -> ir.Model:
+    # optimize=False: PyTorch's own optimization folds BatchNormalization too, without a report
+    example = torch.zeros(batch or 2, 3, size, size)
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=None if batch else ({0: "batch"},),
+            opset_version=opset,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model
+
+
+def _check(model: ir.Model) -> None:
+    try:
+        onnx.checker.check_model(to_bytes(model), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise VerificationError(f"The exported model is not valid ONNX: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's warnings to itself: what matters of them is checked afterwards."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,167 @@
+"""ONNX files: reading them with care, writing them whole, and the metadata that rexport keeps in them.
+
+A residual network needs no external data, no native blobs and no code, so a file is refused where it names
+data outside its own folder or holds ``EPContext`` nodes (compiled engines in disguise).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from rexport._errors import ModelFileError
+from rexport._files import write_bytes
+from rexport.preprocessing import Preprocessing
+
+__all__ = ["ImageInput", "Metadata", "default_opset", "image_input", "load", "model_hash", "save"]
+
+_PREFIX = "rexport."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What rexport writes into a model's ``metadata_props``, under keys that start with ``rexport.``.
+
+    Attributes:
+        network: The zoo name or ``module:callable`` that built it.
+        preprocessing: How pictures become its input.
+        classes: The names of its outputs, in order; empty where unknown.
+        weights_sha256: Of the state dict it was exported with (see ``models.weights.state_dict_hash``).
+        quantization: A JSON object that says how the file was quantized; ``None`` in a float model.
+        versions: The packages that made it.
+    """
+
+    network: str | None = None
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
+    weights_sha256: str | None = None
+    quantization: str | None = None
+    versions: str | None = None
+
+    @classmethod
+    def of(cls, model: ir.Model) -> Metadata:
+        """Read the metadata of a model; what it lacks is ``None``."""
+        props = {k.removeprefix(_PREFIX): v for k, v in model.metadata_props.items() if k.startswith(_PREFIX)}
+        metadata = cls(
+            **{k: props[k] for k in ("network", "weights_sha256", "quantization", "versions") if k in props}
+        )
+        if "preprocessing" in props:
+            metadata = replace(metadata, preprocessing=Preprocessing.from_json(props["preprocessing"]))
+        if "classes" in props:
+            metadata = replace(metadata, classes=tuple(json.loads(props["classes"])))
+        return metadata
+
+    def write_to(self, model: ir.Model) -> None:
+        """Set the model's ``metadata_props``; what is ``None`` or empty here is left out."""
+        values = {
+            "network": self.network,
+            "preprocessing": self.preprocessing and self.preprocessing.to_json(),
+            "classes": json.dumps(self.classes) if self.classes else None,
+            "weights_sha256": self.weights_sha256,
+            "quantization": self.quantization,
+            "versions": self.versions,
+        }
+        model.metadata_props.update({_PREFIX + k: v for k, v in values.items() if v is not None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """A model's one image input: ``name``, and the ``size`` in pixels and ``batch`` it insists on (``None``: any)."""
+
+    name: str
+    size: int | None
+    batch: int | None
+
+
+def load(path: Path) -> ir.Model:
+    """Read an ONNX file into memory, external data of its own folder included.
+
+    Raises:
+        ModelFileError: No such file, not ONNX, an invalid graph, or one of the refusals above.
+    """
+    if not path.is_file():
+        reason = "is a folder" if path.is_dir() else "does not exist"
+        raise ModelFileError(f"{path} {reason}; name an ONNX file, such as one that `rexport onnx` wrote.")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's own errors share no public base class
+        raise ModelFileError(f"{path} is not an ONNX file ({_first_line(error)}).") from error
+    if not proto.graph.node or not proto.opset_import:
+        raise ModelFileError(f"{path} is not an ONNX model: it has no nodes or names no opset.")
+    try:
+        # the loader checks that external data lies in the model's folder
+        onnx.load_external_data_for_model(proto, str(path.parent))
+        onnx.checker.check_model(proto)
+        model = ir.from_proto(proto)
+    except (onnx.checker.ValidationError, ValueError, OSError, TypeError) as error:
+        raise ModelFileError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
+    for node in model.graph.all_nodes():
+        if node.op_type == "EPContext":
+            raise ModelFileError(
+                f"{path} holds a compiled engine (an EPContext node), not a model; use the model it came from."
+            )
+    return model
+
+
+def save(model: ir.Model, path: Path) -> None:
+    """Write the model to one file, weights included, whole or not at all.
+
+    Raises:
+        ModelFileError: It is larger than the 2 GiB that one ONNX file can hold.
+        OutputError: It can't be written.
+    """
+    write_bytes(path, to_bytes(model))
+
+
+def to_bytes(model: ir.Model) -> bytes:
+    """Serialize the model, weights included."""
+    try:
+        return ir.to_proto(model).SerializeToString()
+    except Exception as error:
+        raise ModelFileError(f"The model does not fit into one ONNX file: {_first_line(error)}.") from error
+
+
+def model_hash(model: ir.Model) -> str:
+    """Return the SHA-256 of the serialized model, in hex."""
+    return hashlib.sha256(to_bytes(model)).hexdigest()
+
+
+def default_opset(model: ir.Model) -> int:
+    """Return the version of the standard ONNX operators that the model imports."""
+    return model.opset_imports[""]
+
+
+def image_input(model: ir.Model, path: Path | str = "The model") -> ImageInput:
+    """Return the model's image input.
+
+    Raises:
+        ModelFileError: Its inputs are anything but one float32 tensor of shape ``(N, 3, S, S)``.
+    """
+    inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+    shape = inputs[0].shape if len(inputs) == 1 else None
+    if len(inputs) == 1 and inputs[0].dtype == ir.DataType.FLOAT and shape is not None and len(shape) == 4:
+        batch, channels, height, width = shape
+        fixed = [side for side in (height, width) if isinstance(side, int)]
+        if channels == 3 and len(set(fixed)) <= 1:
+            return ImageInput(
+                name=str(inputs[0].name),
+                size=fixed[0] if fixed else None,
+                batch=batch if isinstance(batch, int) else None,
+            )
+    found = "; ".join(
+        f"{v.name}: {v.dtype or 'unknown type'} {list(v.shape) if v.shape else 'of unknown shape'}"
+        for v in inputs
+    )
+    raise ModelFileError(
+        f"{path} has no image input: expected one float32 input of shape (N, 3, S, S), found {found or 'no input'}."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

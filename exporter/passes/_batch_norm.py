@@ -1,0 +1,57 @@
+"""BatchNormalization at inference, as the affine map it is (Ioffe & Szegedy 2015, arXiv:1502.03167).
+
+y = γ (x − μ) / √(σ² + ε) + β  =  a x + c      with a = γ / √(σ² + ε),  c = β − a μ
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport.passes._graph import constant, int_attribute, opset, why_not_constant
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Affine", "affine_of", "why_not_affine"]
+
+_PARAMETERS = ("scale", "bias", "mean", "variance")
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``y = scale · x + shift`` per channel; float64 arrays of shape ``(C,)``."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+def why_not_affine(node: ir.Node) -> str | None:
+    """Return why a BatchNormalization node is not a constant affine map, or ``None`` if it is."""
+    if int_attribute(node, "training_mode", 0) or any(
+        len(v.uses()) or v.is_graph_output() for v in node.outputs[1:]
+    ):
+        return "it is in training mode: its statistics change while the model runs"
+    if node.graph is not None and opset(node.graph) < 7 and not int_attribute(node, "is_test", 0):  # type: ignore[arg-type]
+        return "it is in the training mode of opsets before 7"
+    if not int_attribute(node, "spatial", 1):
+        return "it normalises each pixel by itself (spatial = 0)"
+    for value, what in zip(node.inputs[1:5], _PARAMETERS, strict=True):
+        why = why_not_constant(value, what)
+        if why is not None:
+            return why
+    affine = affine_of(node)
+    if not (np.isfinite(affine.scale).all() and np.isfinite(affine.shift).all()):
+        return "its parameters give values that are not finite"
+    return None
+
+
+def affine_of(node: ir.Node) -> Affine:
+    """Return the map of a node that :func:`why_not_affine` has nothing against; computed in float64."""
+    gamma, beta, mean, variance = (np.asarray(constant(v), np.float64) for v in node.inputs[1:5])
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
+    with np.errstate(all="ignore"):  # a negative variance becomes NaN, which the check reports
+        scale = gamma / np.sqrt(variance + epsilon)
+        return Affine(scale, beta - scale * mean)

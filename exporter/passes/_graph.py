@@ -1,0 +1,133 @@
+"""Small questions and changes that several passes have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "add_initializer",
+    "bypass",
+    "constant",
+    "int_attribute",
+    "is_op",
+    "only_consumer",
+    "opset",
+    "replace_initializer",
+    "take_over",
+    "why_not_constant",
+    "why_not_exclusive",
+]
+
+
+def opset(graph: ir.Graph) -> int:
+    """Return the version of the standard operators that the graph uses."""
+    return graph.opset_imports[""]
+
+
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """Say whether ``node`` is one of the standard operators named."""
+    return node is not None and node.domain == "" and node.op_type in op_types
+
+
+def constant(value: ir.Value | None) -> np.ndarray | None:
+    """Return a value's contents if it is an initializer or the output of a Constant node, otherwise ``None``."""
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def why_not_constant(value: ir.Value | None, what: str) -> str | None:
+    """Return why ``value`` (called ``what`` to the user) can't be computed with now, or ``None`` if it can."""
+    if value is None:
+        return f"its {what} is missing"
+    if value.is_graph_input():
+        return f"its {what} {value.name!r} is a graph input, so a caller may change it"
+    if constant(value) is None:
+        return f"its {what} {value.name!r} is computed while the model runs"
+    return None
+
+
+def why_not_exclusive(value: ir.Value, what: str) -> str | None:
+    """Return why changing ``value`` (called ``what``) would change more than one place, or ``None``."""
+    others = len(value.uses()) - 1
+    if value.is_graph_output():
+        return f"its {what} {value.name!r} is an output of the model"
+    if others:
+        return f"its {what} {value.name!r} is shared with {others} other place{'s' if others > 1 else ''}"
+    return None
+
+
+def only_consumer(value: ir.Value) -> ir.Node | None:
+    """Return the one node that reads ``value``, or ``None`` if there are more, none, or it is a graph output."""
+    consumers = value.consumers()
+    return consumers[0] if len(value.uses()) == 1 and not value.is_graph_output() else None
+
+
+def int_attribute(node: ir.Node, name: str, default: int) -> int:
+    """Return an integer attribute of a node."""
+    return node.attributes.get_int(name, default)
+
+
+def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    """Register a new initializer under ``name``, or a free name close to it."""
+    taken = {value.name for node in graph for value in node.outputs} if name in graph.initializers else set()
+    free, count = name, 0
+    while free in graph.initializers or free in taken:
+        count += 1
+        free = f"{name}_{count}"
+    tensor = ir.tensor(array, name=free)
+    value = ir.Value(
+        name=free, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def replace_initializer(node: ir.Node, index: int, array: np.ndarray, *, name: str) -> None:
+    """Give ``node`` a new constant as its input ``index`` (appended if it has fewer); the old one stays for others."""
+    graph = node.graph
+    assert graph is not None
+    old = node.inputs[index] if index < len(node.inputs) else None
+    if old is not None and old.is_initializer() and len(old.uses()) == 1 and not old.is_graph_output():
+        node.replace_input_with(index, None)
+        graph.initializers.pop(str(old.name))
+        name = str(old.name)
+    if index >= len(node.inputs):
+        node.resize_inputs(index + 1)
+    node.replace_input_with(index, add_initializer(graph, name, array))
+
+
+def take_over(old: ir.Value, new: ir.Value) -> None:
+    """Let ``new`` stand wherever ``old`` stood, under ``old``'s name, and take ``old``'s node out of the graph."""
+    node, name = old.producer(), old.name
+    assert node is not None
+    assert node.graph is not None
+    if old.shape is not None:
+        new.shape = old.shape
+    if old.type is not None:
+        new.type = old.type
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    source = new.producer()
+    if source is not None and node.metadata_props:  # where in the PyTorch module the value comes from
+        source.metadata_props.update(node.metadata_props)
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    graph.remove(node, safe=True)
+    old.name = None
+    new.name = name
+
+
+def bypass(node: ir.Node) -> None:
+    """Take a node out of the graph whose first output is its first input."""
+    source, result = node.inputs[0], node.outputs[0]
+    assert source is not None
+    if result.is_graph_output() and source.producer() is not None and not source.is_graph_output():
+        take_over(result, source)
+        return
+    ir.convenience.replace_all_uses_with(result, source)
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)

@@ -1,0 +1,94 @@
+"""Checking that passes left a model's results alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from rexport._errors import ModelFileError, VerificationError
+from rexport.model_file import to_bytes
+from rexport.runtimes.onnxruntime import open_session
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["verify_equal"]
+
+# float32 rounds by 6e-8; folding a BatchNormalization rounds each weight once more, and a hundred layers add up.
+_TOLERANCE = 1e-4
+_BATCH, _PIXELS = 2, 224
+
+
+def verify_equal(
+    original: ir.Model, changed: ir.Model, *, tolerance: float = _TOLERANCE, seed: int = 0
+) -> float:
+    """Run both models on the same random inputs and return the largest difference of any output.
+
+    Inputs are standard normal if float, small integers otherwise; a dimension that the model leaves open is 2 at
+    the front (the batch) and 224 elsewhere (pixels). Differences are fractions of the largest value of the output.
+
+    Raises:
+        VerificationError: The changed model is not valid ONNX, or its results differ by more than ``tolerance``.
+        ModelFileError: The original does not run.
+    """
+    try:
+        onnx.checker.check_model(to_bytes(changed))
+    except onnx.checker.ValidationError as error:
+        raise VerificationError(f"The fused model is not valid ONNX: {error}") from error
+    feeds = _random_feeds(original, seed)
+    expected = _run(original, feeds)
+    try:
+        actual = _run(changed, feeds)
+    except ModelFileError as error:
+        raise VerificationError(f"The fused model does not run, and the original does: {error}") from error
+    worst = 0.0
+    for value, reference, result in zip(original.graph.outputs, expected, actual, strict=True):
+        difference = _difference(reference, result)
+        if not difference <= tolerance:
+            raise VerificationError(
+                f"Fusion changed the output {value.name!r} by {difference:.1e} of its scale ({tolerance:.0e} is "
+                "allowed); this is a defect of rexport, please report it."
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def _random_feeds(model: ir.Model, seed: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    feeds: dict[str, np.ndarray] = {}
+    for value in model.graph.inputs:
+        if value.name in model.graph.initializers:
+            continue
+        if value.shape is None or value.dtype is None:
+            raise ModelFileError(
+                f"The input {value.name!r} has no shape, so it can't be tried; pass --no-verify."
+            )
+        shape = [
+            size if isinstance(size, int) else (_BATCH if axis == 0 else _PIXELS)
+            for axis, size in enumerate(value.shape)
+        ]
+        dtype = value.dtype.numpy()
+        is_float = value.dtype.is_floating_point()
+        array = random.standard_normal(shape) if is_float else random.integers(0, 2, shape)
+        feeds[str(value.name)] = array.astype(dtype)
+    return feeds
+
+
+def _run(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    session = open_session(to_bytes(model))
+    try:
+        results: list[np.ndarray] = session.run(None, feeds)
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        raise ModelFileError(f"The model does not run on random inputs: {error}") from error
+    return results
+
+
+def _difference(expected: np.ndarray, actual: np.ndarray) -> float:
+    if actual.shape != expected.shape:
+        return float("inf")
+    if not np.isfinite(actual).all():
+        return 0.0 if np.array_equal(expected, actual, equal_nan=True) else float("inf")
+    scale = float(np.abs(expected).max(initial=0.0)) or 1.0
+    return float(np.abs(actual.astype(np.float64) - expected).max(initial=0.0)) / scale

@@ -1,0 +1,110 @@
+"""How a picture becomes a network's input; stated once, at export, and read from the file by every later step.
+
+    x[c, i, j] = (pixel[i, j, c] / 255 − mean[c]) / std[c]
+
+after the shorter side was resized to ``resize`` pixels (bilinear, antialiased: Pillow's) and the middle
+``size`` × ``size`` was cut out, as torchvision's reference evaluation does.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport._errors import DataError, ModelFileError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """From an RGB picture to a float32 array of shape ``(3, size, size)``.
+
+    Attributes:
+        size: Height and width of the network's input, in pixels.
+        resize: What the shorter side is resized to before the crop; ``None`` takes pictures of exactly
+            ``size`` × ``size`` and refuses others.
+        mean: Per channel, R G B, of pixels scaled to 0 … 1.
+        std: Per channel, likewise.
+    """
+
+    size: int
+    resize: int | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @classmethod
+    def default_for(cls, size: int) -> Preprocessing:
+        """The field's habit at an input size: ImageNet's resize by 8/7 and crop, or CIFAR's pictures as they are."""
+        return cls(size=size, resize=round(size * 256 / 224) if size >= 128 else None)
+
+    def crop(self, image: Image) -> np.ndarray:
+        """Return the picture's pixels, uint8 of shape ``(size, size, 3)``.
+
+        Raises:
+            DataError: Without ``resize``, where the picture is not ``size`` × ``size``.
+        """
+        from PIL.Image import Resampling
+
+        image = image.convert("RGB")
+        if self.resize is None:
+            if image.size != (self.size, self.size):
+                raise DataError(
+                    f"is {image.width}×{image.height} pixels, and the model takes {self.size}×{self.size} without "
+                    f"resizing (to resize, pass --resize {self.size})"
+                )
+        else:
+            # torchvision truncates the longer side; Pillow's draft-free bilinear filter is antialiased
+            short, long = sorted(image.size)
+            longer = int(self.resize * long / short)
+            new = (self.resize, longer) if image.width <= image.height else (longer, self.resize)
+            if image.size != new:
+                image = image.resize(new, Resampling.BILINEAR)
+            left, top = round((image.width - self.size) / 2), round((image.height - self.size) / 2)
+            image = image.crop((left, top, left + self.size, top + self.size))
+        return np.asarray(image)
+
+    def normalise(self, pixels: np.ndarray) -> np.ndarray:
+        """Turn uint8 pixels of shape ``(..., H, W, 3)`` into float32 of shape ``(..., 3, H, W)``."""
+        scaled = pixels.astype(np.float32) / np.float32(255)
+        normal = (scaled - np.float32(self.mean)) / np.float32(self.std)
+        return np.ascontiguousarray(np.moveaxis(normal, -1, -3))
+
+    def to_json(self) -> str:
+        """Return the one-line JSON that the model's metadata holds."""
+        return json.dumps({**asdict(self), "color": "RGB", "layout": "NCHW", "scale": "1/255"})
+
+    @classmethod
+    def from_json(cls, text: str) -> Preprocessing:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ModelFileError: The text is not such a JSON object.
+        """
+        try:
+            fields = json.loads(text)
+            resize = fields["resize"]
+            return cls(
+                size=int(fields["size"]),
+                resize=None if resize is None else int(resize),
+                mean=_three(fields["mean"]),
+                std=_three(fields["std"]),
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelFileError(
+                f"The model's preprocessing metadata can't be read ({error!r}); export the model again."
+            ) from error
+
+
+def _three(values: object) -> tuple[float, float, float]:
+    red, green, blue = (float(v) for v in values)  # type: ignore[attr-defined]
+    return red, green, blue

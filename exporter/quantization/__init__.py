@@ -1,0 +1,17 @@
+"""INT8: from a float model and the ranges of its tensors to a model with QuantizeLinear and DequantizeLinear."""
+
+from __future__ import annotations
+
+from rexport.quantization.quantize import LayerReport, QuantizeResult, quantize, require_float
+from rexport.quantization.targets import TARGETS, X86, Target, target_for
+
+__all__ = [
+    "TARGETS",
+    "X86",
+    "LayerReport",
+    "QuantizeResult",
+    "Target",
+    "quantize",
+    "require_float",
+    "target_for",
+]

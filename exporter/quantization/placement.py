@@ -1,0 +1,133 @@
+"""Which tensors of a model become integers, decided before anything is changed.
+
+An operator runs on integers if the runtimes have an integer kernel for it and everything it needs is constant. Its
+inputs and its result are then stored as integers, but for a result that only a ReLU reads (the two run as one) and
+for the model's outputs, which stay float. Operators that only move data around share the integers of their input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from rexport.passes._graph import constant, is_op, only_consumer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Layer", "Placement", "place", "result_of"]
+
+# Each with its weight as input 1, output channels first, and a bias as input 2.
+_WEIGHTED = ("Conv", "Gemm")
+_POOLING = ("GlobalAveragePool", "AveragePool")
+_MOVING = ("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Pad")
+_ACTIVATIONS = ("Relu", "Clip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """An operator that computes: whether it becomes ``integer``, and why (not)."""
+
+    node: ir.Node
+    integer: bool
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """The plan: the ``layers``, and for each tensor to store as integers the tensor whose range it uses."""
+
+    layers: tuple[Layer, ...]
+    tensors: Mapping[str, str]
+
+
+def place(model: ir.Model) -> Placement:
+    """Decide which tensors of a float model become integers."""
+    layers = [layer for node in model.graph if (layer := _layer(node)) is not None]
+    stored: dict[str, None] = {}  # a set that keeps the order
+    for layer in layers:
+        if layer.integer:
+            for value in _activations_of(layer.node):
+                stored.setdefault(str(value.name))
+            result = result_of(layer.node)
+            if not result.is_graph_output():
+                stored.setdefault(str(result.name))
+    tensors: dict[str, str] = {}
+    for value in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]:
+        source = _moved_from(value)
+        if source is not None and str(source.name) in tensors and not value.is_graph_output():
+            tensors[str(value.name)] = tensors[str(source.name)]
+        elif str(value.name) in stored:
+            tensors[str(value.name)] = str(value.name)
+    return Placement(layers=tuple(layers), tensors=tensors)
+
+
+def result_of(node: ir.Node) -> ir.Value:
+    """Return what is stored of an operator: its output, or that of the activation function that alone reads it."""
+    result = node.outputs[0]
+    reader = only_consumer(result)
+    return reader.outputs[0] if reader is not None and is_op(reader, *_ACTIVATIONS) else result
+
+
+def _activations_of(node: ir.Node) -> list[ir.Value]:
+    """Return the inputs of an operator that are computed while the model runs."""
+    inputs = node.inputs[:1] if is_op(node, *_WEIGHTED, *_POOLING) else node.inputs
+    return [value for value in inputs if value is not None]
+
+
+def _moved_from(value: ir.Value) -> ir.Value | None:
+    """Return the tensor that ``value`` holds the very numbers of (and zeros), if an operator only moved them."""
+    node = value.producer()
+    if node is None or not is_op(node, *_MOVING) or value is not node.outputs[0]:
+        return None
+    return None if is_op(node, "Pad") and not _pads_with_zeros(node) else node.inputs[0]
+
+
+def _pads_with_zeros(node: ir.Node) -> bool:
+    fill = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    is_constant = node.attributes.get_string("mode", "constant") == "constant"
+    given = len(node.inputs) > 2 and node.inputs[2] is not None
+    return is_constant and (not given or (fill is not None and not fill.any()))
+
+
+def _layer(node: ir.Node) -> Layer | None:
+    """Judge an operator that computes; ``None`` for one that moves data or belongs to the layer before it."""
+    if is_op(node, *_MOVING):
+        return None
+    source = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    if is_op(node, *_ACTIVATIONS):
+        belongs = source is not None and only_consumer(source.outputs[0]) is node
+        return (
+            None
+            if belongs and not is_op(source, *_ACTIVATIONS)
+            else Layer(node=node, integer=False, why="it stands alone")
+        )
+    why_not = _why_float(node)
+    return Layer(node=node, integer=why_not is None, why=why_not or "it has an integer kernel")
+
+
+def _why_float(node: ir.Node) -> str | None:
+    if is_op(node, *_WEIGHTED):
+        weight, bias = constant(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
+        if weight is None or (bias is not None and constant(bias) is None):
+            return "its weight is computed while the model runs"
+        if is_op(node, "Gemm") and not _is_linear_layer(node):
+            return "it is a matrix product other than x · Wᵀ + b"
+        return None
+    if is_op(node, "Add"):
+        if any(value is None or constant(value) is not None for value in node.inputs):
+            return "it adds a constant"
+        return None
+    return None if is_op(node, *_POOLING) else f"{node.op_type} has no integer kernel"
+
+
+def _is_linear_layer(node: ir.Node) -> bool:
+    attributes = node.attributes
+    return (
+        attributes.get_int("transB", 0) == 1
+        and attributes.get_int("transA", 0) == 0
+        and attributes.get_float("alpha", 1.0) == 1.0
+        and attributes.get_float("beta", 1.0) == 1.0
+    )

@@ -1,0 +1,104 @@
+"""Integers for floats: the affine maps, and nothing of graphs.
+
+    q = clip(round(x / s) + z, low, high)        x ≈ s (q − z)
+
+Jacob et al. 2017, arXiv:1712.05877; QuantizeLinear of the ONNX operators. Rounding is to nearest even, there as here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from rexport.calibration import TensorRange
+
+__all__ = ["INT8", "INT8_HALF", "UINT8", "Integers", "Quantization", "of_range", "of_weight"]
+
+# A denormal scale would make 1/s overflow; a tensor this small is zero for every purpose.
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integers:
+    """A range of 8-bit integers: the stored ``dtype``, and the ``low`` and ``high`` that are used of it."""
+
+    dtype: type[np.int8] | type[np.uint8]
+    low: int
+    high: int
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the range is the same on both sides of zero, so that the zero point is zero."""
+        return self.low == -self.high
+
+
+UINT8 = Integers(dtype=np.uint8, low=0, high=255)
+INT8 = Integers(dtype=np.int8, low=-127, high=127)
+# Half of it: a pair of products uint8 × int8 then fits the 16 bits in which processors without VNNI add them up
+# (2 · 255 · 64 = 32,640 < 32,768).
+INT8_HALF = Integers(dtype=np.int8, low=-64, high=64)
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """A scale (float32) and a zero point (of the integers' dtype): scalars, or one per channel, shape ``(C,)``."""
+
+    scale: np.ndarray
+    zero_point: np.ndarray
+
+
+def of_range(seen: TensorRange, integers: Integers) -> Quantization:
+    """Return the map whose integers just cover ``seen`` and zero; zero is exact, as padding and ReLU need it."""
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    if integers.symmetric:
+        scale = np.float32(max(-low, high) / integers.high)
+        zero_point = 0
+    else:
+        scale = np.float32((high - low) / (integers.high - integers.low))
+        zero_point = 0
+        if scale >= _SMALLEST_SCALE:
+            zero_point = int(np.clip(np.rint(integers.low - low / scale), integers.low, integers.high))
+    if scale < _SMALLEST_SCALE:  # the tensor is always zero
+        scale = np.float32(1)
+    return Quantization(np.asarray(scale), np.asarray(zero_point, integers.dtype))
+
+
+def of_weight(
+    weight: np.ndarray, integers: Integers, *, smallest_scale: np.ndarray | float = 0.0
+) -> tuple[Quantization, np.ndarray]:
+    """Quantize a weight per output channel (axis 0), symmetrically.
+
+    Args:
+        weight: float32 of shape ``(O, ...)``.
+        integers: A symmetric range.
+        smallest_scale: What no channel's scale may fall below, scalar or ``(O,)``.
+
+    Returns:
+        The map, with scales of shape ``(O,)``, and the integers, of the weight's shape.
+    """
+    largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1, initial=0.0)
+    scale = np.maximum(largest / integers.high, smallest_scale).astype(np.float32)
+    scale = np.where(scale < _SMALLEST_SCALE, np.float32(1), scale)  # a channel of zeros
+    per_channel = scale.reshape(-1, *[1] * (weight.ndim - 1))
+    quantized = np.clip(np.rint(weight / per_channel), integers.low, integers.high).astype(integers.dtype)
+    return Quantization(scale, np.zeros(len(weight), integers.dtype)), quantized
+
+
+def of_bias(
+    bias: np.ndarray, input_scale: np.ndarray, weight_scale: np.ndarray
+) -> tuple[Quantization, np.ndarray]:
+    """Quantize a bias to the int32 in which the products are added up: its scale is the product of theirs."""
+    scale = (input_scale.astype(np.float64) * weight_scale).astype(np.float32)
+    limits = np.iinfo(np.int32)
+    quantized = np.clip(np.rint(bias.astype(np.float64) / scale), limits.min, limits.max).astype(np.int32)
+    return Quantization(scale, np.zeros(len(bias), np.int32)), quantized
+
+
+def smallest_weight_scale(bias: np.ndarray, input_scale: np.ndarray) -> np.ndarray:
+    """Return the weight scales, shape ``(O,)``, under which the bias would not fit into int32."""
+    # half of int32, so that there is room for the sum of products
+    smallest: np.ndarray = np.abs(bias.astype(np.float64)) / (input_scale.astype(np.float64) * 2**30)
+    return smallest

@@ -1,0 +1,303 @@
+"""Which runtimes this machine can really use: each is tried on a model of one convolution.
+
+Being listed is not being usable: ONNX Runtime lists providers whose libraries are missing and then falls
+back to the CPU, and a runtime without a driver may crash the process. So every probe is a process of its own,
+``python -m rexport.runtimes.probes NAME``, which prints one line of JSON; whoever asks sees crashes and hangs
+from outside.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from rexport._cpu import this_cpu
+from rexport._errors import UsageError
+from rexport.runtimes._stdout import claim_stdout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+__all__ = ["PROBES", "Finding", "main", "probe", "probe_all"]
+
+_TIMEOUT = 60.0  # seconds; loading CUDA for the first time takes some
+_DRIVER = "libcuda.so.1" if sys.platform != "win32" else "nvcuda.dll"
+_SIZE = 8  # pixels
+_INSIDE = 27.0  # 3 × 3 × 3 ones times ones, away from the border
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a probe found out.
+
+    Attributes:
+        name: Of the probe.
+        what: What was tried, in words.
+        usable: Whether it ran the model and gave the right numbers.
+        version: Of the package, where it could be imported.
+        reason: Why it is not usable, in a sentence.
+        advice: What to type, or to do, to make it usable.
+    """
+
+    name: str
+    what: str
+    usable: bool
+    version: str | None = None
+    reason: str | None = None
+    advice: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the finding as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Probe:
+    """``function`` returns the version and why it is not usable, if so; ``package`` is what it imports."""
+
+    what: str
+    function: str
+    arguments: tuple[str, ...] = ()
+    package: str
+    advice: str
+    needs_driver: bool = False
+
+
+PROBES = {
+    "cpu": _Probe(
+        what="ONNX Runtime on the CPU",
+        function="_onnxruntime",
+        arguments=("CPUExecutionProvider",),
+        package="onnxruntime",
+        advice="pip install --force-reinstall rexport",
+    ),
+    "torch": _Probe(
+        what="PyTorch on the CPU",
+        function="_torch",
+        package="torch",
+        advice="pip install --force-reinstall rexport",
+    ),
+    "cuda": _Probe(
+        what="ONNX Runtime's CUDA provider",
+        function="_onnxruntime",
+        arguments=("CUDAExecutionProvider",),
+        package="onnxruntime",
+        advice="pip install 'onnxruntime-gpu[cuda,cudnn]'",
+        needs_driver=True,
+    ),
+    "tensorrt": _Probe(
+        what="ONNX Runtime's TensorRT provider",
+        function="_onnxruntime",
+        arguments=("TensorrtExecutionProvider", "tensorrt_libs"),
+        package="onnxruntime",
+        advice="pip install 'onnxruntime-gpu[cuda,cudnn]' 'rexport[tensorrt]'",
+        needs_driver=True,
+    ),
+    "tensorrt-engine": _Probe(
+        what="TensorRT engines (package tensorrt)",
+        function="_engine",
+        arguments=("tensorrt",),
+        package="tensorrt",
+        advice="pip install 'rexport[tensorrt]'",
+        needs_driver=True,
+    ),
+    "tensorrt-rtx-engine": _Probe(
+        what="TensorRT for RTX engines (package tensorrt_rtx)",
+        function="_engine",
+        arguments=("tensorrt_rtx",),
+        package="tensorrt_rtx",
+        advice="pip install tensorrt-rtx",
+        needs_driver=True,
+    ),
+    "openvino": _Probe(
+        what="OpenVINO on the CPU", function="_openvino", package="openvino", advice="pip install openvino"
+    ),
+}
+
+
+def probe_all(names: Sequence[str] = tuple(PROBES), *, timeout: float = _TIMEOUT) -> list[Finding]:
+    """Run probes, as many at once as there are cores, and return what they found, in order."""
+    with ThreadPoolExecutor(max_workers=this_cpu().cores) as pool:
+        return list(pool.map(lambda name: probe(name, timeout=timeout), names))
+
+
+def probe(name: str, *, timeout: float = _TIMEOUT) -> Finding:
+    """Run one probe in a process of its own; a crash or a hang there is a finding.
+
+    Args:
+        name: One of :data:`PROBES`.
+        timeout: Seconds after which it counts as hanging.
+
+    Returns:
+        What it found.
+
+    Raises:
+        UsageError: There is no such probe.
+    """
+    if name not in PROBES:
+        raise UsageError(f"There is no probe {name!r}; choose from {', '.join(PROBES)}.")
+    command = [sys.executable, "-P", "-m", "rexport.runtimes.probes", name]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return _not_usable(name, f"It was still not done after {timeout:g} seconds.")
+    try:
+        finding = Finding(**json.loads(done.stdout))
+    except (ValueError, TypeError):
+        return _not_usable(name, _crash(done.returncode, done.stderr))
+    missing = re.search(r"error: (\S+): cannot open shared object file", done.stderr)
+    if not finding.usable and missing is not None and finding.reason is not None:
+        finding = replace(finding, reason=f"{finding.reason} {missing[1]} is missing.")
+    return finding
+
+
+def main() -> None:
+    """Run the probe named on the command line in this process and print its finding as a line of JSON."""
+    replies = claim_stdout()
+    (name,) = sys.argv[1:]
+    print(json.dumps(_find_out(name).to_json()), file=replies, flush=True)
+
+
+def _find_out(name: str) -> Finding:
+    """Run a probe in this process; it may crash."""
+    it = PROBES[name]
+    if find_spec(it.package) is None:
+        return _not_usable(name, f"The package {it.package} is not installed.")
+    if it.needs_driver and (reason := _no_gpu()):
+        return _not_usable(name, reason, advice="Install the NVIDIA driver; `nvidia-smi` must list a GPU.")
+    version = None
+    try:
+        version = str(importlib.import_module(it.package).__version__)
+        reason = globals()[it.function](*it.arguments)
+    except Exception as error:  # each runtime raises its own
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if reason is None:
+        return Finding(name=name, what=it.what, usable=True, version=version)
+    return _not_usable(name, reason, version=version)
+
+
+def _not_usable(name: str, reason: str, *, version: str | None = None, advice: str | None = None) -> Finding:
+    it = PROBES[name]
+    return Finding(
+        name=name, what=it.what, usable=False, version=version, reason=reason, advice=advice or it.advice
+    )
+
+
+def _crash(code: int, stderr: str) -> str:
+    if code < 0:
+        return f"It crashed ({signal.Signals(-code).name})."
+    lines = stderr.strip().splitlines()
+    return f"It ended with exit code {code}" + (f": {lines[-1].strip()}" if lines else ".")
+
+
+def _onnxruntime(provider: str, *libraries: str) -> str | None:
+    import onnxruntime
+
+    for library in libraries:  # a package that brings shared libraries loads them when imported
+        if find_spec(library) is not None:
+            importlib.import_module(library)
+    if provider != "CPUExecutionProvider":
+        onnxruntime.preload_dlls()
+    if provider not in onnxruntime.get_available_providers():
+        return f"This build of ONNX Runtime has no {provider}; it takes the package onnxruntime-gpu."
+    session = onnxruntime.InferenceSession(_model(), providers=[provider])
+    if session.get_providers()[0] != provider:
+        return f"ONNX Runtime fell back to {session.get_providers()[0]}."
+    return _wrong(session.run(None, {"images": _ones()})[0])
+
+
+def _torch() -> str | None:
+    import torch
+
+    with torch.inference_mode():
+        return _wrong(torch.conv2d(torch.from_numpy(_ones()), torch.ones(4, 3, 3, 3), padding=1).numpy())
+
+
+def _openvino() -> str | None:
+    openvino: Any = importlib.import_module("openvino")
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(_model()), "CPU")
+    return _wrong(compiled(_ones())[0])
+
+
+def _engine(package: str) -> str | None:
+    """Build an engine and load it, in either package: running it would take CUDA's bindings too."""
+    trt: Any = importlib.import_module(package)
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(_model()):
+        return f"It can't parse a convolution: {parser.get_error(0).desc()}."
+    engine = builder.build_serialized_network(network, builder.create_builder_config())
+    if engine is None:
+        return "It can't build an engine from a convolution."
+    if trt.Runtime(logger).deserialize_cuda_engine(engine) is None:
+        return "It can't load the engine that it built."
+    return None
+
+
+def _no_gpu() -> str | None:
+    """Say why CUDA's driver is not usable. Asked first, because TensorRT may crash without it."""
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return f"There is no NVIDIA driver: {_DRIVER} can't be loaded."
+    count = ctypes.c_int(0)
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status:
+        return f"The NVIDIA driver reports error {status}."
+    return None if count.value else "The NVIDIA driver sees no GPU."
+
+
+def _model() -> bytes:
+    """A 3×3 convolution of ones: ONNX's oldest operators, which every runtime can read."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["images", "weight"], ["sums"], pads=[1, 1, 1, 1])],
+        "probe",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, _SIZE, _SIZE])],
+        [helper.make_tensor_value_info("sums", TensorProto.FLOAT, [1, 4, _SIZE, _SIZE])],
+        [numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def _ones() -> np.ndarray:
+    import numpy as np
+
+    return np.ones((1, 3, _SIZE, _SIZE), np.float32)
+
+
+def _wrong(sums: np.ndarray) -> str | None:
+    inside = sums[:, :, 1:-1, 1:-1]
+    # small integers: exact in every float format, TF32 and bfloat16 included
+    if inside.shape == (1, 4, _SIZE - 2, _SIZE - 2) and (inside == _INSIDE).all():
+        return None
+    return f"It computes wrong numbers: a sum of {_INSIDE:g} ones came out as {inside.ravel()[:1]}."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""A model as named on the command line: an ONNX file, or a network of the zoo with or without weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rexport._errors import UsageError
+from rexport.models import registry
+
+__all__ = ["Source"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Exactly one of ``path`` (an ONNX file) and ``network`` (a zoo name) is set.
+
+    ``weights`` and ``num_classes`` belong to a network; without weights it is initialised at random.
+    """
+
+    path: Path | None = None
+    network: str | None = None
+    weights: Path | None = None
+    num_classes: int | None = None
+
+    @classmethod
+    def parse(cls, text: str, *, weights: Path | None = None) -> Source:
+        """Take ``text`` for a file if it looks like one, otherwise for a network's name.
+
+        Raises:
+            UsageError: Neither such a file nor such a network exists, or weights were given for a file.
+        """
+        path = Path(text)
+        if path.suffix == ".onnx" or path.exists():
+            if not path.exists():
+                raise UsageError(f"The file {text} does not exist.")
+            if weights is not None:
+                raise UsageError(f"--weights goes with a network's name; {text} has its weights inside.")
+            return cls(path=path)
+        return cls(network=registry.find(text).name, weights=weights)
+
+    def __str__(self) -> str:
+        return str(self.path or self.network)

@@ -1,0 +1,44 @@
+"""PyTorch on the CPU, eager: what the network costs before it is exported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from rexport._cpu import this_cpu
+from rexport._errors import UnavailableError
+from rexport.models import registry
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy as np
+
+    from rexport.runtimes.source import Source
+
+__all__ = ["TorchEager"]
+
+
+class TorchEager:
+    """A network of the zoo, run eagerly in inference mode. Sets PyTorch's threads for the whole process."""
+
+    def __init__(self, source: Source, *, threads: int | None = None) -> None:
+        if source.network is None:
+            raise UnavailableError(f"PyTorch runs networks, not ONNX files such as {source}.")
+        torch.set_num_threads(threads or this_cpu().cores)
+        self._module = registry.build(source.network, weights=source.weights, num_classes=source.num_classes)
+
+    def __enter__(self) -> TorchEager:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del self._module
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Run a batch of shape ``(N, 3, S, S)``, float32; return the logits."""
+        with torch.inference_mode():
+            logits: np.ndarray = self._module(torch.from_numpy(images)).numpy()
+        return logits

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import onnx
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class MakeModel(Protocol):
+    def __call__(
+        self, name: str, *, batch: int | str = "N", size: int | str = 8, **metadata: str
+    ) -> Path: ...
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> MakeModel:
+    """Writes an ONNX file of one convolution on images, with ``metadata`` under rexport's keys."""
+
+    def make(name: str, *, batch: int | str = "N", size: int | str = 8, **metadata: str) -> Path:
+        model = onnx.parser.parse_model(f"""
+            <ir_version: 9, opset_import: ["": 17]>
+            tiny (float[{batch}, 3, {size}, {size}] images) => (float[{batch}, 4] logits) {{
+                shape = Constant<value_ints = [4, 3, 3, 3]>()
+                weight = ConstantOfShape<value = float[1] {{0.1}}>(shape)
+                sums = Conv(images, weight)
+                pooled = GlobalAveragePool(sums)
+                logits = Flatten(pooled)
+            }}""")
+        onnx.helper.set_model_props(model, {f"rexport.{key}": value for key, value in metadata.items()})
+        onnx.save(model, tmp_path / name)
+        return tmp_path / name
+
+    return make

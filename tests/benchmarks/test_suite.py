@@ -1,0 +1,108 @@
+"""Real models on real runtimes; how fast they are is not for a test to say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rexport._errors import ModelFileError, UsageError
+from rexport.benchmarks import BenchResult, Status, bench
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tests.benchmarks.conftest import MakeModel
+
+
+def quick(models: Sequence[str | Path], **options: Any) -> BenchResult:
+    return bench(models, min_seconds=0.05, min_calls=3, threads=1, **options)
+
+
+def test_a_file_and_its_network_on_both_runtimes(make_model: MakeModel) -> None:
+    path = make_model("m.onnx", size=32, network="cifar_resnet8")
+    result = quick([path], runtimes=["cpu", "torch"], batches=[1, 2])
+    assert [(row.batch, row.runtime, row.status) for row in result.rows] == [
+        (1, "cpu", Status.OK),
+        (1, "torch", Status.OK),
+        (2, "cpu", Status.OK),
+        (2, "torch", Status.OK),
+    ]
+    for row in result.rows:
+        assert row.model == str(path)
+        assert row.threads == 1
+        assert len(row.seconds) >= 3
+        assert row.peak_memory_mib is not None
+        assert row.speedup_interval is not None
+        assert row.images_per_second == pytest.approx(row.batch * 1e3 / (row.latency_ms["p50"] or 0))
+    assert [row.speedup for row in result.rows if row.runtime == "cpu"] == [1, 1]
+    # an eager ResNet-8 takes many times one convolution in ONNX Runtime
+    assert all((row.speedup or 1) < 1 for row in result.rows if row.runtime == "torch")
+
+
+def test_files_go_to_onnx_runtime_and_networks_to_pytorch(make_model: MakeModel) -> None:
+    result = quick(["cifar_resnet8", make_model("m.onnx")], batches=[1])
+    assert [(row.runtime, row.status) for row in result.rows] == [("torch", "ok"), ("cpu", "ok")]
+
+
+def test_what_can_not_run_says_why(make_model: MakeModel) -> None:
+    models = {
+        "nameless": make_model("nameless.onnx"),
+        "quantized": make_model("quantized.onnx", network="cifar_resnet8", quantization="{}"),
+        "foreign": make_model("foreign.onnx", network="package.module:network"),
+    }
+    rows = quick([*models.values()], runtimes=["torch"], batches=[1]).rows
+    assert [row.status for row in rows] == [Status.UNAVAILABLE] * 3
+    for row, word in zip(rows, ("does not say", "quantized", "package.module:network"), strict=True):
+        assert word in (row.reason or "")
+    (row,) = quick(["cifar_resnet8"], runtimes=["cpu"], batches=[1]).rows
+    assert row.status is Status.UNAVAILABLE
+    assert "rexport onnx cifar_resnet8" in (row.reason or "")
+
+
+def test_a_fixed_batch_runs_at_that_batch_only(make_model: MakeModel) -> None:
+    rows = quick([make_model("m.onnx", batch=2)], batches=[1, 2, 4]).rows
+    assert [row.status for row in rows] == [Status.UNAVAILABLE, Status.OK, Status.UNAVAILABLE]
+    assert "batches of 2" in (rows[0].reason or "")
+
+
+def test_a_model_that_fails_when_run_leaves_the_others_alone(make_model: MakeModel) -> None:
+    # takes any size, says that it is 1 pixel, and its 3 × 3 kernel does not fit there
+    stated = '{"size": 1, "resize": null, "mean": [0,0,0], "std": [1,1,1]}'
+    path = make_model("m.onnx", size="S", preprocessing=stated)
+    rows = quick([path, make_model("good.onnx")], batches=[1]).rows
+    assert [row.status for row in rows] == [Status.FAILED, Status.OK]
+    assert rows[0].reason
+    assert rows[1].speedup == 1
+
+
+def test_a_size_that_the_file_leaves_open_comes_from_its_metadata(make_model: MakeModel) -> None:
+    stated = '{"size": 16, "resize": null, "mean": [0,0,0], "std": [1,1,1]}'
+    (row,) = quick([make_model("m.onnx", size="S", preprocessing=stated)], batches=[1]).rows
+    assert row.status is Status.OK
+
+
+def test_a_bad_file_stops_everything_before_it_starts(make_model: MakeModel, tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no model at all")
+    with pytest.raises(ModelFileError, match=r"bad\.onnx"):
+        quick([make_model("m.onnx"), tmp_path / "bad.onnx"])
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "words"),
+    [
+        ([], {}, "at least one"),
+        (["cifar_resnet9000000"], {}, "no network"),
+        (["missing.onnx"], {}, "does not exist"),
+        (["cifar_resnet8"], {"runtimes": ["abacus"]}, "choose from cpu"),
+        (["cifar_resnet8"], {"batches": []}, "1 image or more"),
+        (["cifar_resnet8"], {"batches": [4, 0]}, "1 image or more"),
+        (["cifar_resnet8"], {"threads": 0}, "1 thread or more"),
+        (["cifar_resnet8"], {"min_calls": 0}, "at least 1 call"),
+        (["cifar_resnet8"], {"min_seconds": float("nan")}, "at least 0 seconds"),
+    ],
+)
+def test_arguments_that_make_no_sense(models: list[str], options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        bench(models, **options)

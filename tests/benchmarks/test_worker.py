@@ -1,0 +1,211 @@
+"""Real worker processes on real models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from rexport.benchmarks import interleave
+from rexport.benchmarks.interleave import Failure, Job, Timing, measure
+from rexport.benchmarks.process import WorkerError, WorkerProcess
+from rexport.runtimes.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.benchmarks.conftest import MakeModel
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def job(path: Path, *, size: int = 8) -> Job:
+    return Job(source=Source(path=path), runtime="cpu", shape=(1, 3, size, size), threads=1)
+
+
+def load(worker: WorkerProcess, path: Path) -> None:
+    worker.ask("load", runtime="cpu", path=str(path), threads=1)
+    worker.ask("prepare", shape=[2, 3, 8, 8], seed=0)
+
+
+def state(pid: int) -> str:
+    """The state of a process as Linux abbreviates it: T is stopped, Z a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "gone"
+
+
+def becomes(pid: int, *states: str) -> bool:
+    """Wait for a signal to take effect."""
+    for _ in range(200):
+        if state(pid) in states:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_block_has_a_time_for_every_call(make_model: MakeModel) -> None:
+    with WorkerProcess() as worker:
+        load(worker, make_model("m.onnx"))
+        assert len(worker.ask("warm up")["seconds"]) >= 3
+        times = worker.ask("run", calls=7)["seconds"]
+    assert len(times) == 7
+    assert all(0 < second < 10 for second in times)
+
+
+def test_what_goes_wrong_is_told_and_the_worker_lives_on(make_model: MakeModel) -> None:
+    path = make_model("m.onnx")
+    with WorkerProcess() as worker:
+        with pytest.raises(WorkerError, match="load a model") as caught:
+            worker.ask("run", calls=1)
+        assert caught.value.kind == "ValueError"
+        with pytest.raises(WorkerError, match="not a command"):
+            worker.ask("dance")
+        with pytest.raises(WorkerError) as caught:
+            worker.ask("load", runtime="cpu", network="cifar_resnet8", threads=1)
+        assert caught.value.kind == "UnavailableError"
+        load(worker, path)
+        worker.ask("prepare", shape=[1, 3, 8], seed=0)
+        with pytest.raises(WorkerError, match=r"rank|dimension") as caught:
+            worker.ask("run", calls=1)
+        assert "\n" not in str(caught.value)
+        load(worker, path)
+        assert len(worker.ask("run", calls=1)["seconds"]) == 1
+
+
+@linux
+def test_an_idle_worker_is_stopped(make_model: MakeModel) -> None:
+    with WorkerProcess() as worker:
+        load(worker, make_model("m.onnx"))
+        worker.ask("run", calls=5)
+        assert becomes(worker.pid, "T")
+
+
+@linux
+def test_a_worker_holds_its_own_runtime_only(make_model: MakeModel) -> None:
+    ballast = np.ones(100_000_000, np.float64)  # 763 MiB here must not count there
+    with WorkerProcess() as worker:
+        load(worker, make_model("m.onnx"))
+        assert "libtorch" not in Path(f"/proc/{worker.pid}/maps").read_text()
+        assert 20 < worker.ask("peak memory")["mib"] < 400
+    assert ballast.sum() == len(ballast)
+
+
+def test_what_a_runtime_prints_does_not_reach_the_replies(tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(
+        "import os\n"
+        "class Noisy:\n"
+        "    def __init__(self, source, *, threads):\n"
+        "        print('{}'); os.write(1, b'loading... {\"seconds\": [1e9]}\\n')\n"
+        "    def run(self, images):\n"
+        "        os.system('echo a child process prints too')\n"
+    )
+    code = (
+        "from rexport.benchmarks.worker import main; from rexport.runtimes import RUNTIMES\n"
+        "RUNTIMES['noisy'] = 'noisy:Noisy'; main()"
+    )
+    commands = [
+        {"do": "load", "runtime": "noisy", "path": "m.onnx", "threads": 1},
+        {"do": "prepare", "shape": [1, 3, 2, 2], "seed": 0},
+        {"do": "run", "calls": 2},
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="".join(json.dumps(command) + "\n" for command in commands),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    replies = [json.loads(line) for line in done.stdout.splitlines()]
+    assert replies[:2] == [{}, {}]
+    assert len(replies) == 3
+    assert max(replies[2]["seconds"]) < 100
+    assert "loading..." in done.stderr
+    assert done.stderr.count("a child process prints too") == 2
+
+
+def test_a_killed_worker_is_an_error_and_not_a_hang(make_model: MakeModel) -> None:
+    with WorkerProcess() as worker:
+        load(worker, make_model("m.onnx"))
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="SIGKILL") as caught:
+            worker.ask("run", calls=1)
+    assert caught.value.kind == "Died"
+
+
+def test_a_row_whose_process_is_killed_leaves_the_others_alone(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[WorkerProcess] = []
+
+    class Recorded(WorkerProcess):
+        def __init__(self) -> None:
+            super().__init__()
+            started.append(self)
+
+    @contextmanager
+    def kill_the_second(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        def advance(steps: int) -> None:
+            if description == "measuring":
+                with suppress(ProcessLookupError):  # from the second time on
+                    os.kill(started[1].pid, signal.SIGKILL)
+
+        yield advance
+
+    monkeypatch.setattr(interleave, "WorkerProcess", Recorded)
+    jobs = [job(make_model(f"{name}.onnx")) for name in "abc"]
+    first, second, third = measure(jobs, min_seconds=0.1, min_calls=10, progress=kill_the_second)
+    assert isinstance(first, Timing)
+    assert isinstance(third, Timing)
+    assert len(first.rounds) == len(third.rounds) > 1
+    assert isinstance(second, Failure)
+    assert "SIGKILL" in second.reason
+
+
+def test_every_row_gets_the_calls_and_the_seconds_asked_for(make_model: MakeModel) -> None:
+    jobs = [job(make_model("small.onnx")), job(make_model("large.onnx", size=64), size=64)]
+    for timing in measure(jobs, min_seconds=0.2, min_calls=15):
+        assert isinstance(timing, Timing)
+        seconds = [second for block in timing.rounds for second in block]
+        assert len(seconds) >= 15
+        assert sum(seconds) >= 0.2
+
+
+def test_a_model_that_does_not_run_fails_alone(make_model: MakeModel, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    broken, whole = measure(
+        [job(tmp_path / "broken.onnx"), job(make_model("m.onnx"))], min_seconds=0, min_calls=1
+    )
+    assert isinstance(whole, Timing)
+    assert isinstance(broken, Failure)
+    assert broken.kind == "ModelFileError"
+
+
+@linux
+def test_a_stopped_worker_does_not_outlive_a_killed_parent(make_model: MakeModel) -> None:
+    code = (
+        "import sys, time; from rexport.benchmarks.process import WorkerProcess; w = WorkerProcess()\n"
+        f"w.ask('load', runtime='cpu', path={str(make_model('m.onnx'))!r}, threads=1)\n"
+        "print(w.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert becomes(pid, "T")
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    if not becomes(pid, "gone", "Z"):
+        os.kill(pid, signal.SIGKILL)
+        pytest.fail("the worker is still there")

@@ -1,0 +1,152 @@
+"""What a user can get wrong: one clear sentence, the documented exit code, no traceback, and no file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+from typer.testing import CliRunner
+
+from rexport.cli import app
+
+
+def _network(inputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 3, 1, 1], np.ones(12, np.float32))
+    nodes = [
+        helper.make_node("Conv", [inputs[0].name, "w"], ["conv"]),
+        helper.make_node("GlobalAveragePool", ["conv"], ["pool"]),
+        helper.make_node("Flatten", ["pool"], ["logits"]),
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 4])]
+    graph = helper.make_graph(nodes, "small", inputs, outputs, [weight])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a good model, and things that are not what they should be."""
+    monkeypatch.chdir(tmp_path)
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
+    onnx.save(_network([image]), "good.onnx")
+    onnx.save(
+        _network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 16])]), "oblong.onnx"
+    )
+    Path("text.onnx").write_text("this is no model\n" * 20)
+    Path("empty.onnx").touch()
+    Path("cut.onnx").write_bytes(Path("good.onnx").read_bytes()[:60])
+    Path("weights.onnx").write_text("no weights")
+    Path("cut.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{")
+    Path("names.txt").write_text("one\ntwo\n")
+    Path("nothing").mkdir()
+    for name in ("a/1.png", "a/2.png", "b/1.png"):
+        Path("images", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (10, 20, 30)).save(Path("images", name))
+    Path("broken/a").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save("broken/a/good.png")
+    Path("broken/a/text.png").write_text("not a picture")
+    Path("broken/a/void.jpg").touch()
+    Path("flat").mkdir()
+    Image.new("RGB", (8, 8)).save("flat/1.png")
+    np.save("wrong.npy", np.zeros((2, 1, 8, 8), np.float32))
+    return tmp_path
+
+
+_TABLE = [
+    # network names
+    ("onnx resnet51 -o out.onnx", 2, "Did you mean resnet50"),
+    ("onnx cifar_resnet21 -o out.onnx", 2, "6n + 2"),
+    ("models resnet51", 2, "Did you mean resnet50"),
+    ("bench no_such_network", 2, "There is no network 'no_such_network'"),
+    # weights
+    ("onnx cifar_resnet8 --weights missing.pth -o out.onnx", 1, "missing.pth"),
+    ("onnx cifar_resnet8 --weights weights.onnx -o out.onnx", 1, ".safetensors"),
+    ("onnx cifar_resnet8 --weights cut.safetensors -o out.onnx", 1, "cut.safetensors"),
+    ("eval cifar_resnet8 --data images", 2, "pass --weights FILE"),
+    ("eval good.onnx --weights cut.safetensors --data images", 2, "has its weights inside"),
+    # files that are not models
+    ("fuse missing.onnx -o out.onnx", 1, "does not exist"),
+    ("fuse text.onnx -o out.onnx", 1, "is not an ONNX"),
+    ("fuse empty.onnx -o out.onnx", 1, "is not an ONNX model"),
+    ("fuse cut.onnx -o out.onnx", 1, "cut.onnx is not"),
+    ("fuse nothing -o out.onnx", 1, "is a folder"),
+    ("quantize text.onnx --data images -o out.onnx", 1, "is not an ONNX"),
+    ("eval text.onnx --data images", 1, "is not an ONNX"),
+    ("bench good.onnx text.onnx", 1, "is not an ONNX"),
+    # models without an image input
+    ("quantize oblong.onnx --data images -o out.onnx", 1, "has no image input"),
+    ("eval oblong.onnx --data images", 1, "has no image input"),
+    # images
+    ("quantize good.onnx --data missing -o out.onnx", 1, "missing does not exist"),
+    ("quantize good.onnx --data nothing -o out.onnx", 1, "No images in nothing"),
+    ("quantize good.onnx --data names.txt -o out.onnx", 1, "is not a folder"),
+    ("quantize good.onnx --data wrong.npy -o out.onnx", 1, "float32 of shape (2, 1, 8, 8)"),
+    ("quantize good.onnx --data broken -o out.onnx", 1, "2 of 3 images can't be used"),
+    ("eval good.onnx --data broken", 1, "2 of 3 images can't be used"),
+    ("eval good.onnx --data flat", 2, "no labels"),
+    ("eval good.onnx --data images", 1, "2 class folders and the model has 4 outputs"),
+    # places to write to
+    ("onnx cifar_resnet8 -o nowhere/out.onnx", 1, "mkdir -p nowhere"),
+    ("onnx cifar_resnet8 -o nothing", 1, "nothing is a folder"),
+    ("fuse good.onnx -o nowhere/out.onnx", 1, "mkdir -p nowhere"),
+    ("quantize good.onnx --data images -o nowhere/out.onnx", 1, "mkdir -p nowhere"),
+    # options
+    ("onnx cifar_resnet8 -o out.onnx --opset 7", 2, "Opset 7 is not supported"),
+    ("onnx cifar_resnet8 -o out.onnx --batch many", 2, "--batch many"),
+    ("onnx cifar_resnet8 -o out.onnx --mean 1,2", 2, "--mean 1,2"),
+    ("onnx cifar_resnet8 -o out.onnx --std 1,0,1", 2, "larger than zero"),
+    ("onnx cifar_resnet8 -o out.onnx --resize 16", 2, "smaller than the 32 pixels"),
+    ("onnx cifar_resnet8 -o out.onnx --class-names names.txt", 2, "2 names, and the network 10 outputs"),
+    ("quantize good.onnx --data images -o out.onnx --target toaster", 2, "There is no target 'toaster'"),
+    ("quantize good.onnx --data images -o out.onnx --samples 0", 2, "--samples"),
+    ("bench good.onnx --on toaster", 2, "toaster"),
+    ("bench good.onnx --batch 0", 2, "batch"),
+    ("onnx cifar_resnet8", 2, "Missing option"),
+    ("melt good.onnx", 2, "No such command 'melt'"),
+]
+
+
+@pytest.mark.parametrize(("command", "exit_code", "message"), _TABLE, ids=[row[0] for row in _TABLE])
+def test_one_sentence_and_no_file(workshop: Path, command: str, exit_code: int, message: str) -> None:
+    before = sorted(workshop.rglob("*"))
+    result = CliRunner().invoke(app, command.split())
+    assert message in " ".join(result.stderr.split())
+    assert result.exit_code == exit_code
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    assert sorted(workshop.rglob("*")) == before
+
+
+def test_bad_images_are_named_and_counted_and_skipped_only_when_asked(workshop: Path) -> None:
+    refused = CliRunner().invoke(app, ["quantize", "good.onnx", "--data", "broken", "-o", "out.onnx"])
+    assert "broken/a/text.png" in refused.stderr
+    assert "broken/a/void.jpg" in refused.stderr
+    assert "--skip-bad" in refused.stderr
+    assert not Path("out.onnx").exists()
+
+    done = CliRunner().invoke(app, ["quantize", "good.onnx", "--data", "broken", "-o", "out.onnx", "--skip-bad"])
+    assert done.exit_code == 0
+    assert "skipped broken/a/text.png" in done.stderr
+    assert "calibrated on 1 image" in done.stdout
+    assert Path("out.onnx").exists()
+
+
+def test_a_quantized_model_is_not_quantized_again(workshop: Path) -> None:
+    quantize = ["--data", "images", "-o", "out.onnx"]
+    assert CliRunner().invoke(app, ["quantize", "good.onnx", *quantize]).exit_code == 0
+    before = Path("out.onnx").read_bytes()
+    again = CliRunner().invoke(app, ["quantize", "out.onnx", *quantize])
+    assert again.exit_code == 1
+    assert "quantized already" in again.stderr
+    assert Path("out.onnx").read_bytes() == before
+
+
+def test_a_failed_proof_is_exit_3_and_writes_nothing(workshop: Path) -> None:
+    # no two ways of adding up float32 numbers agree to 1e-12
+    result = CliRunner().invoke(app, ["onnx", "cifar_resnet8", "-o", "out.onnx", "--tolerance", "1e-12"])
+    assert result.exit_code == 3
+    assert "The first tensor that differs is 'conv1'" in result.stderr or "'bn1'" in result.stderr
+    assert not Path("out.onnx").exists()

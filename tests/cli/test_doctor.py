@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from rexport.benchmarks import machine_facts
+from rexport.cli import app
+from rexport.cli.doctor import _int8
+from rexport.runtimes.probes import PROBES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_tables_name_the_machine_and_every_runtime() -> None:
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0, result.output
+    for words in (machine_facts().cpu, "INT8", f"Python {sys.version.split()[0]}", *PROBES):
+        assert words in result.stdout
+    unusable = [line for line in result.stdout.splitlines() if line.rstrip().endswith(" no")]
+    assert len(unusable) == result.stderr.count("To use it:")
+
+
+def test_json_is_one_document() -> None:
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["schema"] == "rexport.doctor/1"
+    assert document["machine"]["cores"] == machine_facts().cores
+    usable = {runtime["name"]: runtime["usable"] for runtime in document["runtimes"]}
+    assert list(usable) == list(PROBES)
+    assert usable["cpu"] is usable["torch"] is True
+
+
+def test_a_broken_pytorch_is_exit_code_5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libtorch_cpu.so: file too short')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    assert result.exit_code == 5
+    torch = next(runtime for runtime in json.loads(result.stdout)["runtimes"] if runtime["name"] == "torch")
+    assert torch["reason"] == "ImportError: libtorch_cpu.so: file too short"
+    assert "PyTorch on the CPU does not work here" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("architecture", "vnni", "words"),
+    [("x86_64", True, "all 8 bits"), ("x86_64", False, "7 bits"), ("aarch64", False, "for x86")],
+)
+def test_it_says_what_the_int8_instructions_mean(architecture: str, vnni: bool, words: str) -> None:
+    assert words in _int8(replace(machine_facts(), architecture=architecture, vnni=vnni))

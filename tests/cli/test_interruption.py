@@ -1,0 +1,74 @@
+"""Ctrl-C, a stop from outside and a full disk leave the old file, or none, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+_EXPORT = [sys.executable, "-m", "rexport", "onnx", "cifar_resnet20", "-o", "out.onnx"]
+
+
+def _wait_for_note(process: subprocess.Popen[str]) -> None:
+    """Wait until the command is in the middle of its work: it has said that the weights are random."""
+    assert process.stderr is not None
+    assert "random weights" in process.stderr.readline()
+    time.sleep(1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle(tmp_path: Path, sent: signal.Signals, exit_code: int) -> None:
+    (tmp_path / "out.onnx").write_text("the old file")
+    with subprocess.Popen(
+        _EXPORT, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        _wait_for_note(process)
+        process.send_signal(sent)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    assert "Traceback" not in errors
+    assert output == ""
+    if sent == signal.SIGINT:
+        assert "interrupted" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["out.onnx"]
+    assert (tmp_path / "out.onnx").read_text() == "the old file"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are POSIX's")
+def test_no_room_for_the_file(tmp_path: Path) -> None:
+    (tmp_path / "out.onnx").write_text("the old file")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # a tenth of the model
+
+    done = subprocess.run(_EXPORT, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 1
+    assert "no room" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out.onnx"]
+    assert (tmp_path / "out.onnx").read_text() == "the old file"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a full disk")
+def test_a_full_disk(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("tmpfs can't be mounted here")
+    try:
+        done = subprocess.run(_EXPORT, cwd=disk, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "no room" in done.stderr
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

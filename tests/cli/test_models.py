@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from rexport._errors import UsageError
+from rexport.cli.models import models
+
+app = typer.Typer()
+app.command()(models)
+
+
+def test_the_table_has_every_network_and_the_papers_numbers() -> None:
+    lines = _run().splitlines()
+    assert lines[1].split() == ["network", "depth", "parameters", "MACs", "input", "paper"]
+    rows = {line.split()[0]: line.split()[1:5] for line in lines[3:] if line.strip()}
+    assert len(rows) == 13
+    assert rows["resnet50"] == ["50", "25.56M", "4.09G", "224×224"]
+    assert rows["cifar_resnet20"] == ["20", "0.27M", "40.55M", "32×32"]
+
+
+def test_one_network_is_shown_stage_by_stage() -> None:
+    lines = [line.split() for line in _run("resnet50").splitlines() if line.strip()]
+    assert lines[0] == ["resnet50:", "ResNet", "(1512.03385),", "input", "3×224×224"]
+    assert lines[3:] == [
+        ["conv1", "64×112×112", "9,536", "118.01M"],
+        ["layer1", "256×56×56", "3", "0.22M", "667.94M"],
+        ["layer2", "512×28×28", "4", "1.22M", "1.03G"],
+        ["layer3", "1024×14×14", "6", "7.10M", "1.46G"],
+        ["layer4", "2048×7×7", "3", "14.96M", "809.24M"],
+        ["fc", "1000", "2.05M", "2.05M"],
+        ["total", "25.56M", "4.09G"],
+    ]
+
+
+def test_json_is_one_document_with_the_promised_keys() -> None:
+    document = json.loads(_run("--json"))
+    assert document["schema"] == "rexport.models/1"
+    assert len(document["networks"]) == 13
+    assert document["networks"][0] == {
+        "name": "resnet18",
+        "depth": 18,
+        "parameters": 11_689_512,
+        "macs": 1_814_073_344,
+        "input_size": 224,
+        "paper": "ResNet (1512.03385)",
+    }
+
+
+def test_json_of_one_network_has_its_stages() -> None:
+    (network,) = json.loads(_run("cifar_resnet8", "--json"))["networks"]
+    assert network["name"] == "cifar_resnet8"
+    assert [stage["name"] for stage in network["stages"]] == ["conv1", "layer1", "layer2", "layer3", "fc"]
+    assert sum(stage["macs"] for stage in network["stages"]) == network["macs"]
+
+
+def test_an_unknown_network_is_a_usage_error() -> None:
+    result = CliRunner().invoke(app, ["resnet51"])
+    assert isinstance(result.exception, UsageError)
+    assert "Did you mean resnet50" in str(result.exception)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = {"torch", "numpy", "rexport.models"}
+    code = f"import sys, rexport.cli.models; print(*({heavy} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-x"]])
+def test_help_and_unknown_options_say_how_to_call_it(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == (0 if arguments == ["--help"] else 2)
+    assert "Usage" in result.output
+
+
+def _run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.stdout

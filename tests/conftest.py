@@ -1,0 +1,27 @@
+"""What tests of every part share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests._torchvision import import_torchvision
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real images and trained weights: ``REXPORT_TEST_DATA``, or ``../shared/data``."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("REXPORT_TEST_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no test data in {folder}; set REXPORT_TEST_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> Any:
+    """The real torchvision."""
+    return import_torchvision()

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rexport import models
+from rexport._errors import UsageError
+
+NAMES = [
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "cifar_resnet20",
+    "cifar_resnet32",
+    "cifar_resnet44",
+    "cifar_resnet56",
+    "cifar_resnet110",
+]
+
+
+def test_all_networks_are_there() -> None:
+    assert [network.name for network in models.networks()] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_has_as_many_layers_as_its_name_says(name: str) -> None:
+    network = models.find(name)
+    with torch.device("meta"):
+        module = network.construct(network.num_classes)
+    layers = [
+        layer
+        for layer, child in module.named_modules()
+        if isinstance(child, (torch.nn.Conv2d, torch.nn.Linear)) and "downsample" not in layer
+    ]
+    assert len(layers) == network.depth
+    assert module.fc.out_features == network.num_classes == {"imagenet": 1000, "cifar10": 10}[network.dataset]
+    assert network.input_size == {"imagenet": 224, "cifar10": 32}[network.dataset]
+
+
+def test_cifar_networks_of_any_depth_are_found() -> None:
+    assert models.find("cifar_resnet8").depth == 8
+    assert models.build("cifar_resnet8")(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    assert models.find("cifar_resnet1202").depth == 1202
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("cifar_resnet21", ["cifar_resnet20", "cifar_resnet26"]),
+        ("cifar_resnet2", ["cifar_resnet8", "cifar_resnet14"]),
+        ("cifar_resnet25", ["cifar_resnet20", "cifar_resnet26"]),
+    ],
+)
+def test_a_wrong_cifar_depth_names_the_rule_and_the_neighbours(name: str, near: list[str]) -> None:
+    with pytest.raises(UsageError, match=rf"{name}: its depth must be 6n \+ 2\. .* {' and '.join(near)}\."):
+        models.find(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnet51", "resnet50"),
+        ("ResNet50", "resnet50"),
+        ("resnext50", "resnext50_32x4d"),
+        ("cifar-resnet20", "cifar_resnet20"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_ones(name: str, near: str) -> None:
+    with pytest.raises(UsageError, match=rf"no network '{name}'\. Did you mean .*\b{near}\b.*rexport models"):
+        models.find(name)
+
+
+def test_a_name_that_is_near_to_none_gets_no_guess() -> None:
+    with pytest.raises(UsageError, match=r"no network '文'\. `rexport models` lists them all\."):
+        models.find("文")
+
+
+def test_the_seed_alone_decides_the_weights() -> None:
+    torch.manual_seed(1)
+    first = models.build("cifar_resnet8", seed=3)
+    torch.manual_seed(2)
+    second, other = models.build("cifar_resnet8", seed=3), models.build("cifar_resnet8", seed=4)
+    assert models.state_dict_hash(first) == models.state_dict_hash(second)
+    assert models.state_dict_hash(first) != models.state_dict_hash(other)
+
+
+def test_building_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    models.build("cifar_resnet8")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_networks_are_built_for_inference_on_the_cpu_whatever_the_default_device() -> None:
+    with torch.device("meta"):
+        network = models.build("cifar_resnet8")
+    assert not any(module.training for module in network.modules())
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"cpu"}
+
+
+@pytest.mark.parametrize("num_classes", [1, 7])
+def test_the_number_of_classes_can_be_chosen(num_classes: int) -> None:
+    assert models.build("cifar_resnet8", num_classes=num_classes).fc.out_features == num_classes
+
+
+@pytest.mark.parametrize("num_classes", [0, -1])
+def test_no_classes_are_refused(num_classes: int) -> None:
+    with pytest.raises(UsageError, match=f"one class or more, and not {num_classes}"):
+        models.build("cifar_resnet8", num_classes=num_classes)
+
+
+def test_imagenets_classes_are_in_the_order_of_the_outputs() -> None:
+    names = models.class_names("imagenet", 1000)
+    assert len(names) == len(set(names)) == 1000
+    assert all(name and name == name.strip() for name in names)
+    # indices that the literature knows by heart
+    known = {
+        0: "tench",
+        207: "golden retriever",
+        281: "tabby",
+        388: "giant panda",
+        954: "banana",
+        999: "toilet tissue",
+    }
+    assert {index: names[index] for index in known} == known
+
+
+def test_cifar10s_classes_sort_by_name() -> None:
+    names = models.class_names("cifar10", 10)
+    assert len(names) == 10
+    assert list(names) == sorted(names)
+
+
+@pytest.mark.parametrize(("dataset", "num_classes"), [("imagenet", 10), ("cifar10", 1000), ("other", 10)])
+def test_other_classes_are_not_known(dataset: str, num_classes: int) -> None:
+    assert models.class_names(dataset, num_classes) == ()

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rexport import models
+from rexport._errors import UsageError
+from rexport.models.resnet import he_init
+
+PARAMETERS = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x8d": 88_791_336,
+    "resnext101_64x4d": 83_455_272,
+}
+SMALL = ["resnet18", "resnet34", "resnet50", "resnext50_32x4d"]
+
+
+@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
+def test_parameter_counts_are_torchvisions_documented_ones(name: str, parameters: int) -> None:
+    assert sum(p.numel() for p in _unfilled(name).parameters()) == parameters
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_state_dict_is_named_and_shaped_as_torchvisions(name: str, torchvision: Any) -> None:
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, name)()
+    assert _shapes(_unfilled(name)) == _shapes(theirs)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_outputs_are_bit_for_bit_torchvisions(name: str, torchvision: Any) -> None:
+    ours, theirs = _same_weights(name, torchvision)
+    logits = _run(ours)
+    assert logits.shape == (2, 1000)
+    assert logits.isfinite().all()
+    assert logits.std() > 0
+    assert torch.equal(logits, _run(theirs))
+
+
+def test_gradients_and_running_statistics_are_torchvisions_too(torchvision: Any) -> None:
+    results = []
+    for index in range(2):
+        module = _same_weights("resnet18", torchvision)[index].train()
+        _images_through(module).square().mean().backward()
+        results.append((module.conv1.weight.grad, module.layer4[1].bn2.running_var))
+    (our_gradient, our_variance), (their_gradient, their_variance) = results
+    assert our_gradient.abs().max() > 0
+    assert torch.equal(our_gradient, their_gradient)
+    assert torch.equal(our_variance, their_variance)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_comparison_sees_one_wrong_weight(name: str, torchvision: Any) -> None:
+    ours, theirs = _same_weights(name, torchvision)
+    wrong = ours.conv1.weight.detach().clone()
+    wrong[0, 0, 3, 3] += 0.001
+    ours.conv1.weight = nn.Parameter(wrong)
+    assert not torch.equal(_run(ours), _run(theirs))
+
+
+def test_the_comparison_sees_the_papers_stride_placement(torchvision: Any) -> None:
+    ours, theirs = _same_weights("resnet50", torchvision)
+    ours.layer2[0].conv1.stride, ours.layer2[0].conv2.stride = (2, 2), (1, 1)
+    assert not torch.equal(_run(ours), _run(theirs))
+
+
+def test_the_head_has_as_many_outputs_as_asked() -> None:
+    assert models.ResNet(models.BasicBlock, (1, 1, 1, 1), num_classes=7).fc.out_features == 7
+
+
+def test_groups_of_basic_blocks_are_refused() -> None:
+    with pytest.raises(UsageError, match="BasicBlock has no groups"):
+        models.ResNet(models.BasicBlock, (1, 1, 1, 1), groups=32)
+
+
+def test_three_stages_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"has 4 stages, and layers=\(2, 2, 2\) has 3"):
+        models.ResNet(models.BasicBlock, (2, 2, 2))
+
+
+def test_convolutions_are_drawn_with_the_variance_of_he() -> None:
+    convolution = nn.Conv2d(64, 128, 3)
+    he_init(convolution)
+    # 73,728 draws: the standard error of the deviation is 0.26 %
+    assert convolution.weight.std().item() == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.01)
+
+
+def _unfilled(name: str) -> nn.Module:
+    with torch.device("meta"):
+        return models.find(name).construct(1000)
+
+
+def _same_weights(name: str, torchvision: Any) -> tuple[Any, Any]:
+    """Our network and torchvision's, in evaluation mode, holding the same tensors."""
+    ours = _unfilled(name)
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, name)()
+    generator = torch.Generator().manual_seed(0)
+    state = {key: _draw(key, tensor, generator) for key, tensor in theirs.state_dict().items()}
+    for module in (ours, theirs):
+        module.load_state_dict(state, assign=True)
+    return ours.eval(), theirs.eval()
+
+
+def _draw(key: str, tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return torch.zeros(tensor.shape, dtype=tensor.dtype)
+    if tensor.ndim > 1:
+        # half of He's variance: the sum over the blocks stays small, and no weight's share is rounded off
+        return torch.randn(tensor.shape, generator=generator).mul_(tensor[0].numel() ** -0.5)
+    if key.endswith(("running_var", "weight")):
+        return torch.rand(tensor.shape, generator=generator).add_(0.5)
+    return torch.randn(tensor.shape, generator=generator).mul_(0.1)
+
+
+def _images_through(module: nn.Module) -> torch.Tensor:
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    result: torch.Tensor = module(images)
+    return result
+
+
+def _run(module: nn.Module) -> torch.Tensor:
+    with torch.inference_mode():
+        return _images_through(module)
+
+
+def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, tensor.shape) for name, tensor in module.state_dict().items()]

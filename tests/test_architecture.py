@@ -1,0 +1,81 @@
+"""Imports go one way, as docs/architecture.md says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[1]
+
+# From the ground up: a layer imports what stands before it, and itself.
+_LAYERS = (
+    {"_errors", "_progress"},
+    {"_cpu", "_files", "preprocessing"},
+    {"model_file"},
+    {"models"},
+    {"runtimes"},
+    {"passes"},
+    {"exporting"},
+    {"calibration"},
+    {"quantization"},
+    {"evaluation", "training"},
+    {"benchmarks"},
+    {"cli"},
+)
+_LEVEL = {name: level for level, names in enumerate(_LAYERS) for name in names}
+
+
+def _files() -> Iterator[tuple[str, Path]]:
+    """Yield every module of the package under the layer it belongs to."""
+    for folder, home in (("exporter", None), ("calibration", "calibration"), ("benchmarks", "benchmarks")):
+        for file in sorted((_ROOT / folder).rglob("*.py")):
+            parts = file.relative_to(_ROOT / folder).with_suffix("").parts
+            if home is None and parts in (("__init__",), ("__main__",)):
+                continue  # the public surface names every layer, and imports them lazily
+            yield home or parts[0], file
+
+
+def _imports(source: str) -> set[str]:
+    """Return the layers that a module imports, at its top, inside functions, or for its types."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "rexport":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("rexport."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("rexport.")}
+    return found
+
+
+def _wrong(layer: str, source: str) -> set[str]:
+    return {other for other in _imports(source) if other != layer and _LEVEL[other] >= _LEVEL[layer]}
+
+
+@pytest.mark.parametrize(
+    ("layer", "file"), [pytest.param(la, f, id=str(f.relative_to(_ROOT))) for la, f in _files()]
+)
+def test_imports_point_down(layer: str, file: Path) -> None:
+    assert _wrong(layer, file.read_text()) == set()
+
+
+def test_an_import_upwards_is_seen() -> None:
+    assert _wrong("passes", "from rexport.cli import main") == {"cli"}
+    assert _wrong("models", "def f():\n    import rexport.quantization.schemes") == {"quantization"}
+    assert _wrong("models", "from rexport import benchmarks, _errors") == {"benchmarks"}
+
+
+def test_nothing_is_imported_by_the_name_of_its_folder() -> None:
+    by_folder = re.compile(r"^\s*(?:import|from) (?:exporter|calibration|benchmarks)\b", re.MULTILINE)
+    assert by_folder.search("from calibration import table")
+    for _, file in _files():
+        assert not by_folder.search(file.read_text()), file
+
+
+def test_the_document_names_every_layer() -> None:
+    text = (_ROOT / "docs" / "architecture.md").read_text()
+    assert [name for name in _LEVEL if f"`{name}`" not in text] == []
