@@ -32,9 +32,7 @@ def main(
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,8",
     samples: Annotated[int, typer.Option(min=1, help="Pictures to calibrate from.")] = 32,
     min_seconds: Annotated[float, typer.Option(min=0, help="The least time to measure each row.")] = 3.0,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write all rows to this file.")
-    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all rows to this file.")] = None,
 ) -> None:
     """Measure INT8 against FP32 and say whether the target of 3 times is met."""
     if json_file is not None:
@@ -42,13 +40,9 @@ def main(
     documents = []
     with tempfile.TemporaryDirectory() as folder:
         for network in networks.split(","):
-            fp32, int8, result = (
-                f"{network}_{suffix}" for suffix in ("fp32.onnx", "int8.onnx", "bench.json")
-            )
+            fp32, int8, result = (f"{network}_{suffix}" for suffix in ("fp32.onnx", "int8.onnx", "bench.json"))
             _rexport(folder, "onnx", network, "-o", fp32)
-            _rexport(
-                folder, "quantize", fp32, "--data", str(data.resolve()), "--samples", str(samples), "-o", int8
-            )
+            _rexport(folder, "quantize", fp32, "--data", str(data.resolve()), "--samples", str(samples), "-o", int8)
             options = ("--on", "cpu", "--batch", batch, "--min-seconds", str(min_seconds))
             _rexport(folder, "bench", fp32, int8, *options, "-o", result)
             documents.append(json.loads((Path(folder) / result).read_text()))

@@ -76,9 +76,7 @@ def bench(
         ModelFileError: A file is not a model of images.
     """
     _check_arguments(sources, runtimes, batches, threads, min_seconds, min_calls)
-    models = [
-        _examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources
-    ]
+    models = [_examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources]
     cores = threads or this_cpu().cores
     machine = machine_facts()
     rows: list[Row] = []

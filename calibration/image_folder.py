@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from rexport._cpu import this_cpu
 from rexport._errors import DataError
@@ -127,7 +127,7 @@ class ImageFolder:
                 return self.preprocessing.crop(image)
         except DataError as error:
             return BadImage(path, str(error))
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             return BadImage(path, "is not an image that Pillow knows")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             return BadImage(path, f"can't be decoded ({error})")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -47,20 +47,20 @@ class Metadata:
     def of(cls, model: ir.Model) -> Metadata:
         """Read the metadata of a model; what it lacks is ``None``."""
         props = {k.removeprefix(_PREFIX): v for k, v in model.metadata_props.items() if k.startswith(_PREFIX)}
-        metadata = cls(
-            **{k: props[k] for k in ("network", "weights_sha256", "quantization", "versions") if k in props}
+        return cls(
+            network=props.get("network"),
+            preprocessing=Preprocessing.from_json(props["preprocessing"]) if "preprocessing" in props else None,
+            classes=_names(props.get("classes", "[]")),
+            weights_sha256=props.get("weights_sha256"),
+            quantization=props.get("quantization"),
+            versions=props.get("versions"),
         )
-        if "preprocessing" in props:
-            metadata = replace(metadata, preprocessing=Preprocessing.from_json(props["preprocessing"]))
-        if "classes" in props:
-            metadata = replace(metadata, classes=tuple(json.loads(props["classes"])))
-        return metadata
 
     def write_to(self, model: ir.Model) -> None:
         """Set the model's ``metadata_props``; what is ``None`` or empty here is left out."""
         values = {
             "network": self.network,
-            "preprocessing": self.preprocessing and self.preprocessing.to_json(),
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
             "classes": json.dumps(self.classes) if self.classes else None,
             "weights_sha256": self.weights_sha256,
             "quantization": self.quantization,
@@ -121,9 +121,10 @@ def save(model: ir.Model, path: Path) -> None:
 def to_bytes(model: ir.Model) -> bytes:
     """Serialize the model, weights included."""
     try:
-        return ir.to_proto(model).SerializeToString()
+        data: bytes = ir.to_proto(model).SerializeToString()
     except Exception as error:
         raise ModelFileError(f"The model does not fit into one ONNX file: {_first_line(error)}.") from error
+    return data
 
 
 def model_hash(model: ir.Model) -> str:
@@ -160,6 +161,16 @@ def image_input(model: ir.Model, path: Path | str = "The model") -> ImageInput:
     raise ModelFileError(
         f"{path} has no image input: expected one float32 input of shape (N, 3, S, S), found {found or 'no input'}."
     )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(text)
+        if isinstance(names, list):
+            return tuple(str(name) for name in names)
+    except ValueError:
+        pass
+    raise ModelFileError("The model's class names in its metadata can't be read; export the model again.")
 
 
 def _first_line(error: Exception) -> str:

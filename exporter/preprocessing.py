@@ -76,7 +76,7 @@ class Preprocessing:
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Turn uint8 pixels of shape ``(..., H, W, 3)`` into float32 of shape ``(..., 3, H, W)``."""
         scaled = pixels.astype(np.float32) / np.float32(255)
-        normal = (scaled - np.float32(self.mean)) / np.float32(self.std)
+        normal = (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(np.moveaxis(normal, -1, -3))
 
     def to_json(self) -> str:

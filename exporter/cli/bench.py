@@ -16,9 +16,7 @@ __all__ = ["bench"]
 
 
 def bench(
-    models: Annotated[
-        list[str], typer.Argument(help="ONNX files and names of networks; the first is the baseline.")
-    ],
+    models: Annotated[list[str], typer.Argument(help="ONNX files and names of networks; the first is the baseline.")],
     on: Annotated[
         str | None,
         typer.Option(help="Runtimes, such as cpu,torch.", show_default="cpu for files, torch for names"),
@@ -100,7 +98,9 @@ def _print(result: BenchResult) -> None:
                 _number(row.peak_memory_mib, 0),
             )
         )
-    _console.print_table(columns, cells, title=f"{result.machine}; {result.rows[0].threads} threads")
+    threads = result.rows[0].threads
+    title = f"{result.machine}; {threads} thread" + "s" * (threads != 1)
+    _console.print_table(columns, cells, title=title)
     for row in result.rows:
         if row.reason is not None:
             _console.note(f"{row.model} on {row.runtime}, batch {row.batch}: {row.reason}")

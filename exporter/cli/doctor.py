@@ -50,9 +50,7 @@ def doctor(
                 _console.note(f"{finding.name}: {finding.reason} To use it: {finding.advice}")
     broken = [finding for finding in findings if finding.name in _REQUIRED and not finding.usable]
     if broken:
-        raise UnavailableError(
-            f"{broken[0].what} does not work here: {broken[0].reason} Try: {broken[0].advice}"
-        )
+        raise UnavailableError(f"{broken[0].what} does not work here: {broken[0].reason} Try: {broken[0].advice}")
 
 
 def _print_machine(machine: Machine) -> None:

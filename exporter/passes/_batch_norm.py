@@ -15,7 +15,7 @@ from rexport.passes._graph import constant, int_attribute, opset, why_not_consta
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Affine", "affine_of", "why_not_affine"]
+__all__ = ["Affine", "affine_of", "rounded", "why_not_affine", "why_not_finite"]
 
 _PARAMETERS = ("scale", "bias", "mean", "variance")
 
@@ -30,11 +30,10 @@ class Affine:
 
 def why_not_affine(node: ir.Node) -> str | None:
     """Return why a BatchNormalization node is not a constant affine map, or ``None`` if it is."""
-    if int_attribute(node, "training_mode", 0) or any(
-        len(v.uses()) or v.is_graph_output() for v in node.outputs[1:]
-    ):
+    # before opset 14 it is the number of outputs that says so, read or not
+    if int_attribute(node, "training_mode", 0) or any(value.name for value in node.outputs[1:]):
         return "it is in training mode: its statistics change while the model runs"
-    if node.graph is not None and opset(node.graph) < 7 and not int_attribute(node, "is_test", 0):  # type: ignore[arg-type]
+    if node.graph is not None and opset(node.graph) < 7 and not int_attribute(node, "is_test", 0):
         return "it is in the training mode of opsets before 7"
     if not int_attribute(node, "spatial", 1):
         return "it normalises each pixel by itself (spatial = 0)"
@@ -46,6 +45,19 @@ def why_not_affine(node: ir.Node) -> str | None:
     if not (np.isfinite(affine.scale).all() and np.isfinite(affine.shift).all()):
         return "its parameters give values that are not finite"
     return None
+
+
+def rounded(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return ``array`` in ``dtype``; what is too large for it becomes infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
+
+
+def why_not_finite(*folded: np.ndarray) -> str | None:
+    """Return why the weights that came out of folding can't be stored, or ``None`` if they can."""
+    if all(np.isfinite(array).all() for array in folded):
+        return None
+    return f"folded into the convolution, its parameters give weights that {folded[0].dtype} can't hold"
 
 
 def affine_of(node: ir.Node) -> Affine:

@@ -13,6 +13,7 @@ __all__ = [
     "add_initializer",
     "bypass",
     "constant",
+    "free_name",
     "int_attribute",
     "is_op",
     "only_consumer",
@@ -72,13 +73,22 @@ def int_attribute(node: ir.Node, name: str, default: int) -> int:
     return node.attributes.get_int(name, default)
 
 
-def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    """Register a new initializer under ``name``, or a free name close to it."""
-    taken = {value.name for node in graph for value in node.outputs} if name in graph.initializers else set()
+def free_name(graph: ir.Graph, name: str) -> str:
+    """Return ``name``, or one close to it that no value of the graph or its subgraphs has."""
+    taken: set[str | None] = set()
+    for scope in [graph, *graph.subgraphs()]:
+        taken.update(scope.initializers, (value.name for value in scope.inputs))
+    taken.update(value.name for node in graph.all_nodes() for value in node.outputs)
     free, count = name, 0
-    while free in graph.initializers or free in taken:
+    while free in taken:
         count += 1
         free = f"{name}_{count}"
+    return free
+
+
+def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    """Register a new initializer under ``name``, or a free name close to it."""
+    free = free_name(graph, name)
     tensor = ir.tensor(array, name=free)
     value = ir.Value(
         name=free, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport.passes._base import RewritePass
-from rexport.passes._batch_norm import affine_of, why_not_affine
+from rexport.passes._batch_norm import affine_of, rounded, why_not_affine, why_not_finite
 from rexport.passes._graph import (
     constant,
     is_op,
@@ -51,7 +51,7 @@ class FuseConvBatchNorm(RewritePass[_ConvBatchNorm]):
         return _ConvBatchNorm(conv, node) if conv is not None and is_op(conv, "Conv") else None
 
     def check(self, match: _ConvBatchNorm) -> str | None:
-        """Allow constant parameters, a weight of its own, and a result that nobody else reads."""
+        """Allow constant parameters, a weight of its own, a result that nobody else reads, and finite weights."""
         weight = match.conv.inputs[1]
         why = (
             why_not_affine(match.norm)
@@ -62,17 +62,23 @@ class FuseConvBatchNorm(RewritePass[_ConvBatchNorm]):
             why = why_not_exclusive(weight, "convolution's weight")
         if why is None and len(match.conv.inputs) > 2 and match.conv.inputs[2] is not None:
             why = why_not_constant(match.conv.inputs[2], "convolution's bias")
-        return why
+        return why or why_not_finite(*_folded(match))
 
     def rewrite(self, match: _ConvBatchNorm) -> None:
         """Scale the weight, fold the shift into the bias, and drop the BatchNormalization."""
-        conv, affine = match.conv, affine_of(match.norm)
-        weight = constant(conv.inputs[1])
-        assert weight is not None
-        bias = constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
-        per_output = affine.scale.reshape(-1, *[1] * (weight.ndim - 1))
-        new_bias = affine.shift if bias is None else affine.scale * bias + affine.shift
+        weight, bias = _folded(match)
         name = str(match.norm.outputs[0].name)
-        replace_initializer(conv, 1, (weight * per_output).astype(weight.dtype), name=f"{name}.weight")
-        replace_initializer(conv, 2, np.asarray(new_bias, weight.dtype), name=f"{name}.bias")
-        take_over(match.norm.outputs[0], conv.outputs[0])
+        replace_initializer(match.conv, 1, weight, name=f"{name}.weight")
+        replace_initializer(match.conv, 2, bias, name=f"{name}.bias")
+        take_over(match.norm.outputs[0], match.conv.outputs[0])
+
+
+def _folded(match: _ConvBatchNorm) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weight and the bias of the one convolution; computed in float64, in the weight's dtype."""
+    conv, affine = match.conv, affine_of(match.norm)
+    weight = constant(conv.inputs[1])
+    assert weight is not None
+    bias = constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
+    per_output = affine.scale.reshape(-1, *[1] * (weight.ndim - 1))
+    new_bias = affine.shift if bias is None else affine.scale * bias.astype(np.float64) + affine.shift
+    return rounded(weight.astype(np.float64) * per_output, weight.dtype), rounded(new_bias, weight.dtype)

@@ -13,12 +13,15 @@ import numpy as np
 import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import constant, int_attribute, is_op, take_over
+from rexport.passes._graph import constant, free_name, int_attribute, is_op, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["ReduceMeanToGlobalAveragePool"]
+
+
+_DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 class ReduceMeanToGlobalAveragePool(RewritePass["ir.Node"]):
@@ -35,8 +38,12 @@ class ReduceMeanToGlobalAveragePool(RewritePass["ir.Node"]):
         return node if is_pixels and len(node.inputs[0].shape) == 4 else None
 
     def check(self, match: ir.Node) -> str | None:
-        """Allow it always: the two are one function."""
-        return None
+        """Allow the types that GlobalAveragePool has kernels for; there the two are one function."""
+        dtype = match.inputs[0].dtype if match.inputs[0] is not None else None
+        if dtype in _DTYPES:
+            return None
+        kind = "an unknown type" if dtype is None else dtype.name.lower()
+        return f"it averages {kind}, and ONNX Runtime's GlobalAveragePool takes float32 and float16 only"
 
     def rewrite(self, match: ir.Node) -> None:
         """Put GlobalAveragePool, and Flatten where the dimensions are not kept, in its place."""
@@ -51,10 +58,15 @@ class ReduceMeanToGlobalAveragePool(RewritePass["ir.Node"]):
         pool.outputs[0].type = source.type
         new = [pool]
         if not int_attribute(match, "keepdims", 1):
-            pool.outputs[0].name = f"{result.name}_pooled"
-            new.append(
-                ir.node("Flatten", [pool.outputs[0]], {"axis": 1}, metadata_props=dict(match.metadata_props))
+            pool.outputs[0].name = free_name(graph, f"{result.name}_pooled")
+            flatten = ir.node(
+                "Flatten",
+                [pool.outputs[0]],
+                {"axis": 1},
+                name=f"{match.name}.flatten" if match.name else None,
+                metadata_props=dict(match.metadata_props),
             )
+            new.append(flatten)
         graph.insert_before(match, new)
         take_over(result, new[-1].outputs[0])
 

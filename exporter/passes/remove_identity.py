@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import bypass, constant, is_op
+from rexport.passes._graph import bypass, constant, int_attribute, is_op, opset
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -30,6 +30,8 @@ class RemoveIdentity(RewritePass["ir.Node"]):
                 mode = constant(training)
                 if mode is None or bool(mode):
                     return "it is a Dropout in training mode"
+            if match.graph is not None and opset(match.graph) < 7 and not int_attribute(match, "is_test", 0):
+                return "it is a Dropout in the training mode of opsets before 7"
             if any(len(mask.uses()) or mask.is_graph_output() for mask in match.outputs[1:]):
                 return "the mask of the Dropout is used"
         source, result = match.inputs[0], match.outputs[0]

@@ -197,9 +197,7 @@ def _find_out(name: str) -> Finding:
 
 def _not_usable(name: str, reason: str, *, version: str | None = None, advice: str | None = None) -> Finding:
     it = PROBES[name]
-    return Finding(
-        name=name, what=it.what, usable=False, version=version, reason=reason, advice=advice or it.advice
-    )
+    return Finding(name=name, what=it.what, usable=False, version=version, reason=reason, advice=advice or it.advice)
 
 
 def _crash(code: int, stderr: str) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rexport._errors import UsageError
-from rexport.models import registry
 
 __all__ = ["Source"]
 
@@ -37,6 +36,8 @@ class Source:
             if weights is not None:
                 raise UsageError(f"--weights goes with a network's name; {text} has its weights inside.")
             return cls(path=path)
+        from rexport.models import registry  # loads PyTorch, which a file does not need
+
         return cls(network=registry.find(text).name, weights=weights)
 
     def __str__(self) -> str:

@@ -70,7 +70,7 @@ def train(
     try:
         with progress("training", recipe.epochs * len(inputs)) as advance:
             for _ in range(recipe.epochs):
-                for chosen in torch.randperm(len(inputs), generator=random).split(recipe.batch):
+                for chosen in torch.split(torch.randperm(len(inputs), generator=random), recipe.batch):
                     loss = F.cross_entropy(module(inputs[chosen]), targets[chosen])
                     optimizer.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]

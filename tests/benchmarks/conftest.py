@@ -10,9 +10,7 @@ if TYPE_CHECKING:
 
 
 class MakeModel(Protocol):
-    def __call__(
-        self, name: str, *, batch: int | str = "N", size: int | str = 8, **metadata: str
-    ) -> Path: ...
+    def __call__(self, name: str, *, batch: int | str = "N", size: int | str = 8, **metadata: str) -> Path: ...
 
 
 @pytest.fixture

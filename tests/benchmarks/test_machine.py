@@ -44,7 +44,5 @@ def test_busy_is_more_than_a_quarter_of_the_cores(load: float | None, busy: bool
 
 def test_gathering_the_facts_loads_no_package() -> None:
     code = "import sys, rexport.benchmarks as b; b.machine_facts(); print(*sys.modules)"
-    modules = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "onnx", "onnxruntime", "numpy"} & set(modules)

@@ -103,9 +103,7 @@ def test_throughput_is_the_batch_over_the_median() -> None:
 
 
 def test_rows_are_compared_within_their_batch_size() -> None:
-    failed = Row(
-        model="x", runtime="cpu", batch=8, threads=2, status=Status.FAILED, reason="It did not load."
-    )
+    failed = Row(model="x", runtime="cpu", batch=8, threads=2, status=Status.FAILED, reason="It did not load.")
     rows = compare_with_first([row((0.2,)), failed, row((0.4,), batch=8), row((0.1,)), row((0.1,), batch=8)])
     assert [r.speedup for r in rows] == [1.0, None, 1.0, pytest.approx(2), pytest.approx(4)]
 

@@ -184,9 +184,7 @@ def test_every_row_gets_the_calls_and_the_seconds_asked_for(make_model: MakeMode
 
 def test_a_model_that_does_not_run_fails_alone(make_model: MakeModel, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
-    broken, whole = measure(
-        [job(tmp_path / "broken.onnx"), job(make_model("m.onnx"))], min_seconds=0, min_calls=1
-    )
+    broken, whole = measure([job(tmp_path / "broken.onnx"), job(make_model("m.onnx"))], min_seconds=0, min_calls=1)
     assert isinstance(whole, Timing)
     assert isinstance(broken, Failure)
     assert broken.kind == "ModelFileError"

@@ -54,9 +54,7 @@ def model(text: str) -> bytes:
 
 def test_executed_ops_are_those_after_optimization() -> None:
     # layout changes (ReorderInput and such) depend on the processor
-    ops = {
-        op: n for op, n in executed_ops(model(FLOAT)).items() if not op.startswith(("Reorder", "Transpose"))
-    }
+    ops = {op: n for op, n in executed_ops(model(FLOAT)).items() if not op.startswith(("Reorder", "Transpose"))}
     assert ops == {"Conv": 1, "GlobalAveragePool": 1, "Flatten": 1}
 
 

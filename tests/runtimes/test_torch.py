@@ -24,9 +24,7 @@ def test_the_logits_are_the_network_s(images: np.ndarray) -> None:
         logits = runtime.run(images)
     assert logits.shape == (4, 7)
     assert logits.dtype == np.float32
-    np.testing.assert_allclose(
-        logits, expected, rtol=1e-5, atol=1e-6
-    )  # another number of threads, other sums
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)  # another number of threads, other sums
 
 
 def test_it_takes_the_weights_of_the_source(images: np.ndarray, tmp_path: Path) -> None:
@@ -45,9 +43,7 @@ def test_an_image_s_logits_do_not_depend_on_its_batch(images: np.ndarray) -> Non
     with open_runtime("torch", Source(network="cifar_resnet8"), threads=1) as runtime:
         together = runtime.run(images)
         alone = np.concatenate([runtime.run(image[None]) for image in images])
-    np.testing.assert_allclose(
-        alone, together, rtol=1e-4, atol=1e-5
-    )  # in training mode they differ by tenths
+    np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)  # in training mode they differ by tenths
 
 
 def test_threads_are_those_asked_for() -> None:

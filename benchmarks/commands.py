@@ -1,0 +1,52 @@
+"""Timing whole commands: two in turn, from start to exit, with the memory that the larger process of each took."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["Run", "in_turns", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a command took: wall-clock ``seconds``, and its own ``peak_memory_mib`` (children not counted)."""
+
+    seconds: float
+    peak_memory_mib: float
+
+
+def run(command: Sequence[str], *, cwd: Path) -> Run:
+    """Run a command that must succeed; POSIX only, for the accounting of finished processes is."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Run(seconds=time.perf_counter() - start, peak_memory_mib=usage.ru_maxrss / 1024)
+
+
+def in_turns(first: Sequence[str], second: Sequence[str], *, pairs: int, cwd: Path) -> dict[str, Any]:
+    """Run two commands in turn, after a warm-up of each, and return their times and the ratio first / second.
+
+    The ratio is the median of those of the pairs, which a drift of the machine hits alike.
+    """
+    for command in (first, second):
+        run(command, cwd=cwd)
+    taken = [(run(first, cwd=cwd).seconds, run(second, cwd=cwd).seconds) for _ in range(pairs)]
+    ratios = [a / b for a, b in taken]
+    return {
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "first_seconds": [a for a, _ in taken],
+        "second_seconds": [b for _, b in taken],
+    }
