@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import tokenize
 import zipfile
+import zlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -22,6 +25,20 @@ if TYPE_CHECKING:
 __all__ = ["ArrayFile"]
 
 _IMAGES, _LABELS = "images", "labels"
+# what NumPy and zipfile raise over broken files
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass(frozen=True)
@@ -57,13 +74,12 @@ class ArrayFile:
         self._preprocessing = preprocessing
         self._labels: np.ndarray | None = None
         try:
-            self._member = _images_member(path)
-            if path.suffix == ".npz":
-                with np.load(path) as arrays:  # refuses pickled objects
-                    self._labels = arrays[_LABELS].astype(np.int64) if _LABELS in arrays.files else None
-            with self._open() as array:
+            self._member, labelled = _members(path)
+            with self._open(self._member) as array:
                 shape, dtype = array.shape, array.dtype
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            if labelled:
+                self._labels = self._read_labels(shape[0])
+        except _BROKEN as error:
             raise DataError(f"{path} can't be read as a NumPy file: {error}.") from error
         side = preprocessing.size
         self._ready = dtype == np.float32 and shape[1:] == (3, side, side)
@@ -73,11 +89,8 @@ class ArrayFile:
                 f"ready for it, or uint8 pictures of shape (N, {side}, {side}, 3)."
             )
         self._length = shape[0]
-        if self._length == 0 or (self._labels is not None and len(self._labels) != self._length):
-            labels = "none" if self._labels is None else len(self._labels)
-            raise DataError(
-                f"{path} holds {self._length} images and {labels} labels; it needs as many of both, and some."
-            )
+        if self._length == 0:
+            raise DataError(f"{path} holds no images.")
 
     @property
     def labelled(self) -> bool:
@@ -91,7 +104,7 @@ class ArrayFile:
         """See :meth:`Dataset.batches`; there are no bad images to skip in an array."""
         indices = spread(len(self), samples)
         try:
-            with self._open() as array:
+            with self._open(self._member) as array:
                 items = array.items(indices)
                 for start in range(0, len(indices), size):
                     chosen = indices[start : start + size]
@@ -100,17 +113,26 @@ class ArrayFile:
                         images=images if self._ready else self._preprocessing.normalise(images),
                         labels=None if self._labels is None else self._labels[list(chosen)],
                     )
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except _BROKEN as error:
             raise DataError(f"{self._path} can't be read to its end: {error}.") from error
 
+    def _read_labels(self, count: int) -> np.ndarray:
+        with self._open(f"{_LABELS}.npy") as array:
+            if array.shape != (count,) or array.dtype.kind not in "iu":
+                raise ValueError(
+                    f"its {_LABELS} are {array.dtype} of shape {array.shape}, not an integer for each of {count} images"
+                )
+            return np.array(list(array.items(range(count))), np.int64)
+
     @contextmanager
-    def _open(self) -> Iterator[_Array]:
+    def _open(self, member: str | None) -> Iterator[_Array]:
+        """Open the array in the file ``member`` of an .npz, or that of an .npy."""
         with ExitStack() as stack:
-            if self._member is None:
+            if member is None:
                 stream: IO[bytes] = stack.enter_context(self._path.open("rb"))
             else:
                 archive = stack.enter_context(zipfile.ZipFile(self._path))
-                stream = stack.enter_context(archive.open(self._member))
+                stream = stack.enter_context(archive.open(member))
             version = np.lib.format.read_magic(stream)
             read = (
                 np.lib.format.read_array_header_1_0
@@ -123,13 +145,13 @@ class ArrayFile:
             yield _Array(shape, dtype, stream)
 
 
-def _images_member(path: Path) -> str | None:
-    """Return which file of an .npz holds the images; ``None`` for an .npy."""
+def _members(path: Path) -> tuple[str | None, bool]:
+    """Return which file of an .npz holds the images, ``None`` for an .npy; and whether there are labels."""
     if path.suffix == ".npy":
-        return None
+        return None, False
     with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
     others = [name for name in names if name != _LABELS]
     if _IMAGES not in names and len(others) != 1:
-        raise KeyError(f"it needs an array called {_IMAGES!r}, and has {', '.join(names) or 'none'}")
-    return f"{_IMAGES if _IMAGES in names else others[0]}.npy"
+        raise ValueError(f"it needs an array called {_IMAGES!r}, and has {', '.join(names) or 'none'}")
+    return f"{_IMAGES if _IMAGES in names else others[0]}.npy", _LABELS in names

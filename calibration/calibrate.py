@@ -1,8 +1,8 @@
 """Running pictures through a model and watching the range of every tensor.
 
-The reductions are part of the graph: each watched tensor gets a ReduceMin and a ReduceMax, so that what leaves the
-runtime is two numbers a tensor and batch, and no activation is kept. Memory is that of one batch, whatever the
-number of images.
+The reductions are part of the graph: each watched tensor gets a ReduceMin, a ReduceMax and a ReduceSum, so that what
+leaves the runtime is three numbers a tensor and batch, and no activation is kept. Memory is that of one batch, whatever
+the number of images. The sum is there for NaN, which the other two pass over in silence.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from rexport._errors import DataError
 from rexport._progress import Progress, silent
 from rexport.calibration.table import CalibrationTable, TensorRange
 from rexport.model_file import image_input, model_hash, to_bytes
-from rexport.runtimes.onnxruntime import open_session
+from rexport.passes._graph import is_op, only_consumer
+from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 __all__ = ["calibrate", "observed_tensors"]
 
-_ACTIVATION_FUNCTIONS = {"Relu", "Clip"}
+_ACTIVATION_FUNCTIONS = ("Relu", "Clip")
+_REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 
 
 def observed_tensors(model: ir.Model) -> tuple[str, ...]:
@@ -36,13 +38,10 @@ def observed_tensors(model: ir.Model) -> tuple[str, ...]:
     inputs = [value for value in model.graph.inputs if value.name not in initializers]
     results = [value for node in model.graph for value in node.outputs]
     return tuple(
-        str(v.name) for v in [*inputs, *results] if v.dtype == ir.DataType.FLOAT and not _only_activated(v)
+        str(v.name)
+        for v in [*inputs, *results]
+        if v.dtype == ir.DataType.FLOAT and not is_op(only_consumer(v), *_ACTIVATION_FUNCTIONS)
     )
-
-
-def _only_activated(value: ir.Value) -> bool:
-    readers = value.consumers()
-    return len(readers) == 1 and readers[0].op_type in _ACTIVATION_FUNCTIONS and not value.is_graph_output()
 
 
 def calibrate(
@@ -57,7 +56,7 @@ def calibrate(
 
     Args:
         model: A float model with one image input. Quantize the same model with the table, so fuse it first.
-        batches: float32 arrays of shape ``(N, 3, S, S)``, of any ``N`` that the model takes.
+        batches: float32 arrays of shape ``(N, 3, S, S)``, of any ``N``.
         total: The number of images, for the progress bar's ETA.
         threads: By default one per usable core.
         progress: Told of every batch.
@@ -65,17 +64,18 @@ def calibrate(
     Raises:
         DataError: There are no batches, or a tensor takes values that are not finite.
     """
-    watched = observed_tensors(model)
-    session = open_session(to_bytes(_with_extremes(model, watched)), threads=threads)
     name = image_input(model).name
-    outputs = [output.name for output in session.get_outputs()][-2 * len(watched) :]
+    watched = observed_tensors(model)
+    session = open_session(to_bytes(_with_reductions(model, watched)), threads=threads)
+    outputs = [output.name for output in session.get_outputs()][-len(_REDUCTIONS) * len(watched) :]
     lows, highs = np.full(len(watched), np.inf), np.full(len(watched), -np.inf)
     images = 0
     with progress("calibrating", total) as advance:
         for batch in batches:
-            extremes = np.array(session.run(outputs, {name: batch}), np.float64).reshape(len(watched), 2)
-            _require_finite(watched, extremes, images)
-            lows, highs = np.minimum(lows, extremes[:, 0]), np.maximum(highs, extremes[:, 1])
+            for part in in_batches(batch, fixed_batch(session)):
+                reduced = np.array(session.run(outputs, {name: part}), np.float64).reshape(len(watched), -1)
+                _require_finite(watched, reduced, images)
+                lows, highs = np.minimum(lows, reduced[:, 0]), np.maximum(highs, reduced[:, 1])
             images += len(batch)
             advance(len(batch))
     if not images:
@@ -86,12 +86,12 @@ def calibrate(
     return CalibrationTable(model_sha256=model_hash(model), images=images, ranges=ranges)
 
 
-def _with_extremes(model: ir.Model, watched: Sequence[str]) -> ir.Model:
-    """Return a copy whose last outputs are the minimum and the maximum of each watched tensor, in turn."""
+def _with_reductions(model: ir.Model, watched: Sequence[str]) -> ir.Model:
+    """Return a copy whose last outputs are the minimum, the maximum and the sum of each watched tensor, in turn."""
     copy = model.clone()
     values = {str(v.name): v for v in [*copy.graph.inputs, *(v for node in copy.graph for v in node.outputs)]}
     for index, name in enumerate(watched):
-        for op_type in ("ReduceMin", "ReduceMax"):
+        for op_type in _REDUCTIONS:
             node = ir.node(op_type, [values[name]], {"keepdims": 0})
             node.outputs[0].name = f"rexport:{op_type}:{index}"
             node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
@@ -101,8 +101,8 @@ def _with_extremes(model: ir.Model, watched: Sequence[str]) -> ir.Model:
     return copy
 
 
-def _require_finite(watched: Sequence[str], extremes: np.ndarray, images_before: int) -> None:
-    broken = ~np.isfinite(extremes).all(axis=1)
+def _require_finite(watched: Sequence[str], reduced: np.ndarray, images_before: int) -> None:
+    broken = ~np.isfinite(reduced).all(axis=1)
     if broken.any():
         name = watched[int(np.argmax(broken))]
         raise DataError(

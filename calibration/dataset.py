@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from rexport._errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -64,7 +66,13 @@ class Dataset(Protocol):
 
 
 def spread(count: int, samples: int | None) -> Sequence[int]:
-    """Return the indices of ``samples`` of ``count`` items, evenly spread, so that every class gets its share."""
+    """Return the indices of ``samples`` of ``count`` items, evenly spread, so that every class gets its share.
+
+    Raises:
+        UsageError: There is to be less than one sample.
+    """
+    if samples is not None and samples < 1:
+        raise UsageError(f"{samples} images are none to work with; ask for one or more.")
     if samples is None or samples >= count:
         return range(count)
     return [index * count // samples for index in range(samples)]

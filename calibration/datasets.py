@@ -26,12 +26,12 @@ def open_dataset(path: Path, preprocessing: Preprocessing) -> Dataset:
     Raises:
         DataError: It is none of these, or holds no images.
     """
-    if path.suffix in (".npy", ".npz") and path.is_file():
-        return ArrayFile(path, preprocessing)
-    if not path.is_dir():
-        what = "is not a folder, an .npy or an .npz file" if path.exists() else "does not exist"
-        raise DataError(f"{path} {what}; pass a folder of images (DIR/<class>/<image>, or all in one).")
     try:
+        if path.suffix in (".npy", ".npz") and path.is_file():
+            return ArrayFile(path, preprocessing)
+        if not path.is_dir():
+            what = "is not a folder, an .npy or an .npz file" if path.exists() else "does not exist"
+            raise DataError(f"{path} {what}; pass a folder of images (DIR/<class>/<image>, or all in one).")
         return ImageFolder.scan(path, preprocessing)
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}.") from error
+        raise DataError(f"{error.filename or path} can't be read: {error.strerror}.") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from rexport._errors import DataError
 from rexport.calibration.dataset import BadImage, Batch, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from rexport.preprocessing import Preprocessing
 
@@ -74,21 +75,22 @@ class ImageFolder:
         labels: list[int] = []
         skipped: list[BadImage] = []
         yielded = False
-        decoded = self._decode(spread(len(self), samples), ahead=size * _BATCHES_AHEAD)
-        for index, image in decoded:
-            if isinstance(image, BadImage):
-                if not skip_bad:
-                    rest = [other for _, other in decoded if isinstance(other, BadImage)]
-                    raise _unreadable([image, *rest], len(spread(len(self), samples)))
-                skipped.append(image)
-                continue
-            good.append(image)
-            if self.labels is not None:
-                labels.append(self.labels[index])
-            if len(good) == size:
-                yield self._batch(good, labels, skipped)
-                yielded = True
-                good, labels, skipped = [], [], []
+        indices = spread(len(self), samples)
+        with closing(self._decode(indices, ahead=size * _BATCHES_AHEAD)) as decoded:
+            for index, image in decoded:
+                if isinstance(image, BadImage):
+                    if not skip_bad:
+                        rest = [other for _, other in decoded if isinstance(other, BadImage)]
+                        raise _unreadable([image, *rest], len(indices))
+                    skipped.append(image)
+                    continue
+                good.append(image)
+                if self.labels is not None:
+                    labels.append(self.labels[index])
+                if len(good) == size:
+                    yield self._batch(good, labels, skipped)
+                    yielded = True
+                    good, labels, skipped = [], [], []
         if not good and not yielded:
             raise _unreadable(skipped, len(skipped))
         if good or skipped:
@@ -105,7 +107,9 @@ class ImageFolder:
             skipped=tuple(skipped),
         )
 
-    def _decode(self, indices: Sequence[int], *, ahead: int) -> Iterator[tuple[int, np.ndarray | BadImage]]:
+    def _decode(
+        self, indices: Sequence[int], *, ahead: int
+    ) -> Generator[tuple[int, np.ndarray | BadImage], None, None]:
         """Yield the pixels of the images at ``indices``, in that order, decoding up to ``ahead`` in advance."""
         waiting: deque[tuple[int, Future[np.ndarray | BadImage]]] = deque()
         with ThreadPoolExecutor(this_cpu().cores) as pool:
@@ -134,8 +138,18 @@ class ImageFolder:
 
 
 def _images_in(folder: Path, *, recursive: bool) -> list[Path]:
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    """Return the files that are images by their names; hidden ones, such as thumbnails, are not meant."""
+    found: list[Path] = []
+    for root, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        visible = [Path(root, name) for name in files if not name.startswith(".")]
+        # a link that leads nowhere is a bad image, to be named when it is read
+        found += [p for p in visible if p.suffix.lower() in IMAGE_SUFFIXES and (p.is_file() or p.is_symlink())]
+    return sorted(found)
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -74,8 +74,11 @@ class CalibrationTable:
             ranges = {
                 name: TensorRange(float(low), float(high)) for name, (low, high) in document["ranges"].items()
             }
+            for name, seen in ranges.items():
+                if not (seen.finite and seen.low <= seen.high):
+                    raise ValueError(f"{name!r} ranges from {seen.low} to {seen.high}")
             return cls(
                 model_sha256=str(document["model_sha256"]), images=int(document["images"]), ranges=ranges
             )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(f"This is not a calibration table ({error!r}).") from error

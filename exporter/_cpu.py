@@ -15,8 +15,13 @@ _VNNI = {"avx512_vnni", "avx_vnni"}
 
 @dataclass(frozen=True, kw_only=True)
 class Cpu:
-    """A processor: ``name`` as it calls itself, ``architecture`` (``x86_64``, ``aarch64`` …), usable ``cores``,
-    and the instruction-set ``flags`` that Linux lists (empty on other systems, which do not tell).
+    """A processor.
+
+    Attributes:
+        name: As it calls itself.
+        architecture: ``x86_64``, ``aarch64`` …
+        cores: Those that this process may use.
+        flags: The instruction sets that Linux lists; empty on other systems, which do not tell.
     """
 
     name: str
@@ -34,6 +39,8 @@ class Cpu:
         """The instructions that INT8 convolutions run on, in words."""
         if self.architecture not in ("x86_64", "AMD64"):
             return "not x86"
+        if not self.flags:
+            return "unknown"
         for flag, words in (
             ("avx512_vnni", "AVX-512 VNNI"),
             ("avx_vnni", "AVX-VNNI"),

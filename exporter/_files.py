@@ -7,13 +7,13 @@ import os
 import secrets
 import shutil
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexport._errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["atomic_path", "check_writable", "write_bytes", "write_text"]
 
@@ -25,6 +25,8 @@ def check_writable(target: Path) -> None:
     folder = target.parent
     if target.is_dir():
         raise OutputError(f"{target} is a folder; name a file in it, such as {target / 'model.onnx'}.")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{target} is a device or a pipe, which a file would replace; name a file.")
     if not folder.is_dir():
         raise OutputError(f"The folder {folder} does not exist; make it with `mkdir -p {folder}`.")
     if not os.access(folder, os.W_OK):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
@@ -18,7 +18,10 @@ from rexport._errors import ModelFileError
 from rexport._files import write_bytes
 from rexport.preprocessing import Preprocessing
 
-__all__ = ["ImageInput", "Metadata", "default_opset", "image_input", "load", "model_hash", "save"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ImageInput", "Metadata", "default_opset", "image_input", "load", "model_hash", "save", "with_opset"]
 
 _PREFIX = "rexport."
 
@@ -57,7 +60,7 @@ class Metadata:
         )
 
     def write_to(self, model: ir.Model) -> None:
-        """Set the model's ``metadata_props``; what is ``None`` or empty here is left out."""
+        """Set the model's ``metadata_props``, so that :meth:`of` reads this again; what is ``None`` or empty goes."""
         values = {
             "network": self.network,
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
@@ -66,7 +69,11 @@ class Metadata:
             "quantization": self.quantization,
             "versions": self.versions,
         }
-        model.metadata_props.update({_PREFIX + k: v for k, v in values.items() if v is not None})
+        for key, value in values.items():
+            if value is None:
+                model.metadata_props.pop(_PREFIX + key, None)
+            else:
+                model.metadata_props[_PREFIX + key] = value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +105,12 @@ def load(path: Path) -> ir.Model:
         onnx.load_external_data_for_model(proto, str(path.parent))
         onnx.checker.check_model(proto)
         model = ir.from_proto(proto)
-    except (onnx.checker.ValidationError, ValueError, OSError, TypeError) as error:
+    except (onnx.checker.ValidationError, ir.serde.SerdeError, ValueError, OSError, TypeError) as error:
         raise ModelFileError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
-    for node in model.graph.all_nodes():
+    if "ai.onnx" in model.opset_imports:  # the long name of the standard operators
+        model.opset_imports.setdefault("", model.opset_imports.pop("ai.onnx"))
+    scopes: tuple[ir.Graph | ir.Function, ...] = (model.graph, *model.functions.values())
+    for node in (node for scope in scopes for node in scope.all_nodes()):
         if node.op_type == "EPContext":
             raise ModelFileError(
                 f"{path} holds a compiled engine (an EPContext node), not a model; use the model it came from."
@@ -137,6 +147,23 @@ def default_opset(model: ir.Model) -> int:
     return model.opset_imports[""]
 
 
+def with_opset(model: ir.Model, at_least: int) -> ir.Model:
+    """Return the model with operators of version ``at_least`` or later: itself, or a converted copy.
+
+    Raises:
+        ModelFileError: ONNX's version converter can't convert it.
+    """
+    if default_opset(model) >= at_least:
+        return model
+    try:
+        return ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), at_least))
+    except RuntimeError as error:  # what the converter raises, in C++
+        raise ModelFileError(
+            f"The model is of opset {default_opset(model)} and can't be converted to {at_least} "
+            f"({_first_line(error)}); export it again."
+        ) from error
+
+
 def image_input(model: ir.Model, path: Path | str = "The model") -> ImageInput:
     """Return the model's image input.
 
@@ -154,13 +181,17 @@ def image_input(model: ir.Model, path: Path | str = "The model") -> ImageInput:
                 size=fixed[0] if fixed else None,
                 batch=batch if isinstance(batch, int) else None,
             )
-    found = "; ".join(
-        f"{v.name}: {v.dtype or 'unknown type'} {list(v.shape) if v.shape else 'of unknown shape'}"
-        for v in inputs
-    )
+    found = "; ".join(f"{value.name}: {_type_in_words(value)}" for value in inputs)
     raise ModelFileError(
         f"{path} has no image input: expected one float32 input of shape (N, 3, S, S), found {found or 'no input'}."
     )
+
+
+def _type_in_words(value: ir.Value) -> str:
+    kind = "unknown type" if value.dtype is None else value.dtype.numpy().name
+    if value.shape is None:
+        return f"{kind} of unknown shape"
+    return f"{kind} of shape ({', '.join('?' if str(size) == 'None' else str(size) for size in value.shape)})"
 
 
 def _names(text: str) -> tuple[str, ...]:

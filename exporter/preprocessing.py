@@ -9,6 +9,7 @@ after the shorter side was resized to ``resize`` pixels (bilinear, antialiased: 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -51,11 +52,12 @@ class Preprocessing:
         """Return the picture's pixels, uint8 of shape ``(size, size, 3)``.
 
         Raises:
-            DataError: Without ``resize``, where the picture is not ``size`` × ``size``.
+            DataError: Without ``resize``, where the picture is not ``size`` × ``size``; or its pixels have no known
+                white.
         """
         from PIL.Image import Resampling
 
-        image = image.convert("RGB")
+        image = _eight_bits(image).convert("RGB")
         if self.resize is None:
             if image.size != (self.size, self.size):
                 raise DataError(
@@ -88,21 +90,33 @@ class Preprocessing:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ModelFileError: The text is not such a JSON object.
+            ModelFileError: The text is not such a JSON object, or its numbers make no sense.
         """
         try:
             fields = json.loads(text)
-            resize = fields["resize"]
-            return cls(
-                size=int(fields["size"]),
-                resize=None if resize is None else int(resize),
-                mean=_three(fields["mean"]),
-                std=_three(fields["std"]),
-            )
-        except (ValueError, TypeError, KeyError) as error:
+            size, resize = int(fields["size"]), fields["resize"]
+            resize = None if resize is None else int(resize)
+            mean, std = _three(fields["mean"]), _three(fields["std"])
+            if size < 1 or (resize is not None and resize < size):
+                raise ValueError(f"size {size}, resize {resize}")
+            if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+                raise ValueError(f"mean {mean}, std {std}")
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise ModelFileError(
                 f"The model's preprocessing metadata can't be read ({error!r}); export the model again."
             ) from error
+        return cls(size=size, resize=resize, mean=mean, std=std)
+
+
+def _eight_bits(image: Image) -> Image:
+    """Return the upper byte of 16-bit grey, which Pillow would clip to white; 16-bit colour comes to 8 as it is read."""
+    from PIL.Image import fromarray
+
+    if image.mode.startswith("I;16"):
+        return fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError("has pixels of 32 bits, and which of them are white is not known; save it with 8 bits")
+    return image
 
 
 def _three(values: object) -> tuple[float, float, float]:

@@ -46,7 +46,7 @@ def eval(  # noqa: A001
     """
     from rexport._errors import UsageError
     from rexport.calibration import open_dataset
-    from rexport.cli._console import print_json, progress
+    from rexport.cli._console import note, print_json, progress
     from rexport.cli._options import report_skipped
     from rexport.evaluation import evaluate
     from rexport.runtimes import open_runtime
@@ -57,6 +57,11 @@ def eval(  # noqa: A001
         raise UsageError(f"{model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
     preprocessing, classes, fixed = _describe(source, resize=resize, mean=mean, std=std)
     dataset = open_dataset(data, preprocessing)
+    if classes and dataset.classes and not set(dataset.classes) <= set(classes):
+        note(
+            f"the folders in {data} are not named as the model's classes ({classes[0]} … {classes[-1]}); taking them, "
+            "sorted by name, for its outputs in order."
+        )
     with ExitStack() as stack:
         runtime = stack.enter_context(
             open_runtime("torch" if source.network else "cpu", source, threads=threads)

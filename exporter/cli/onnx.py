@@ -22,7 +22,11 @@ def onnx(
         int | None, typer.Option(min=1, help="Outputs of the network; by default those of its dataset.")
     ] = None,
     class_names: Annotated[
-        Path | None, typer.Option(help="A text file with a class name per line, in the order of the outputs.")
+        Path | None,
+        typer.Option(
+            help="A text file with a name per line, in the order of the outputs, or a folder with a folder per "
+            "class; by default the names of the network's dataset."
+        ),
     ] = None,
     input_size: Annotated[int | None, typer.Option(min=8, help="Height and width of its pictures.")] = None,
     batch: Annotated[
@@ -102,6 +106,8 @@ def onnx(
     print(
         f"{output}: {size_of(output)}, opset {default_opset(result.model)}, {_shape(fixed, preprocessing.size)}"
     )
+    if classes:
+        print(f"classes: {classes[0]}, {classes[1]} … {classes[-1]}" if outputs > 2 else f"classes: {', '.join(classes)}")
     tried = ", ".join(map(str, parity.batches))
     print(
         f"equal to PyTorch at batch {tried}: logits differ by {parity.difference:.1e} of their scale "
@@ -128,7 +134,10 @@ def _read_names(path: Path, outputs: int) -> tuple[str, ...]:
     from rexport._errors import UsageError
 
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        if path.is_dir():
+            names = tuple(sorted(child.name for child in path.iterdir() if child.is_dir()))
+        else:
+            names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--class-names {path} can't be read: {error}.") from error
     if len(names) != outputs:

@@ -52,7 +52,7 @@ def quantize(
     check_writable(output)
 
     from rexport.calibration import BadImage, calibrate, open_dataset
-    from rexport.model_file import image_input, load, save, to_bytes
+    from rexport.model_file import image_input, load, save, to_bytes, with_opset
     from rexport.passes import fuse
     from rexport.quantization import quantize as write_integers
     from rexport.quantization import require_float, target_for
@@ -74,7 +74,7 @@ def quantize(
             if len(one.images):
                 yield one.images
 
-    fused = fuse(loaded).model
+    fused = with_opset(fuse(loaded).model, at_least=13)  # the first with scales per channel
     table = calibrate(fused, images(), total=used, threads=threads, progress=progress)
     result = write_integers(fused, table, target=chosen)
     executed = executed_ops(to_bytes(result.model))

@@ -144,7 +144,7 @@ def _train(files: _Files, say: _Steps) -> tuple[torch.nn.Module, Preprocessing]:
 
     torch.set_num_threads(this_cpu().cores)
     module = build(_NETWORK, seed=_SEED)
-    recipe = TrainingRecipe(epochs=8, seed=_SEED)
+    recipe = TrainingRecipe(epochs=8, peak_learning_rate=0.2, seed=_SEED)
     chosen = parts["train"]
     train(module, preprocessing.normalise(pixels[chosen]), labels[chosen], recipe=recipe, progress=progress)
     write_bytes(files.weights, save(module.state_dict()))

@@ -97,6 +97,7 @@ def evaluate(
     Raises:
         UsageError: There are neither labels nor a reference.
         DataError: The folders do not fit the outputs, or images can't be read.
+        ModelFileError: A model is no classifier, or gives logits that are not finite.
     """
     if not dataset.labelled and reference is None:
         raise UsageError(
@@ -134,15 +135,15 @@ def class_indices(folders: Sequence[str] | None, classes: Sequence[str], outputs
     """Return the model's output for each class folder, int64; empty if labels are outputs already.
 
     Raises:
-        DataError: A folder is not among the ``classes``, or nothing is named and the numbers differ.
+        DataError: Only some of the folders are among the ``classes``, or none is and the numbers differ.
     """
     if folders is None:
         return np.array([], np.int64)
-    if classes and set(folders) <= set(classes):
-        return np.array([list(classes).index(folder) for folder in folders], np.int64)
-    if len(folders) == outputs:
-        return np.arange(outputs)
     unknown = [folder for folder in folders if folder not in classes]
+    if not unknown:
+        return np.array([list(classes).index(folder) for folder in folders], np.int64)
+    if len(folders) == outputs and len(unknown) == len(folders):
+        return np.arange(outputs)
     raise DataError(
         f"There are {len(folders)} class folders and the model has {outputs} outputs, so which is which is not clear: "
         + (f"the model knows no class {unknown[0]!r}." if classes else "the model does not name its classes.")
@@ -154,6 +155,12 @@ def _logits(runtime: Runtime, images: np.ndarray) -> np.ndarray:
     if logits.ndim != 2 or len(logits) != len(images):
         raise ModelFileError(
             f"The model is no classifier: its output for {len(images)} images has shape {logits.shape}."
+        )
+    broken = int((~np.isfinite(logits).all(axis=1)).sum())
+    if broken:  # the largest of them would mean nothing, and might even be right
+        raise ModelFileError(
+            f"The model's logits for {broken} of {len(images)} images are not finite (NaN or infinite): look for such "
+            "values in its weights, and in the images if they come from an array."
         )
     return logits
 
@@ -201,4 +208,5 @@ def _wilson(successes: int, n: int) -> tuple[float, float]:
     p, z2 = successes / n, _Z * _Z
     middle = p + z2 / (2 * n)
     half = _Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
+    # the ends are 0 and 1 where none or all succeed, but for rounding
+    return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))

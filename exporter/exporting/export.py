@@ -15,7 +15,8 @@ import onnx_ir as ir
 import torch
 
 from rexport._errors import UsageError, VerificationError
-from rexport.exporting._names import name_after_modules
+from rexport.exporting._names import calls_in, name_after_modules
+from rexport.exporting._opset import lower_to_17
 from rexport.exporting.parity import DEFAULT_TOLERANCE, Parity, prove_parity
 from rexport.model_file import Metadata, default_opset, to_bytes
 from rexport.models.weights import state_dict_hash
@@ -31,7 +32,7 @@ __all__ = ["DEFAULT_OPSET", "OPSETS", "ExportResult", "export"]
 
 # TensorRT 10.3, which JetPack 6 ships, reads opsets up to 20.
 DEFAULT_OPSET = 20
-# What PyTorch's exporter translates to directly starts at 18; 17 is a conversion that every residual network survives.
+# What PyTorch's exporter translates to directly starts at 18; from there to 17 little changed (see _opset).
 OPSETS = range(17, 24)
 _DIRECT_FROM = 18
 
@@ -76,15 +77,18 @@ def export(
     if opset not in OPSETS:
         raise UsageError(f"Opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
     module.eval()
-    model = _to_onnx(module, size=preprocessing.size, batch=batch, opset=max(opset, _DIRECT_FROM))
+    program = _to_onnx(module, size=preprocessing.size, batch=batch, opset=max(opset, _DIRECT_FROM))
+    model, source = program.model, program.exported_program
+    assert source is not None
+    _own_weights(model)
     FoldConstants()(model)
-    name_after_modules(model, module)
+    name_after_modules(model, module, calls_in(source))
     reports: tuple[PassReport, ...] = ()
     if fused:
         result = fuse(model)
         model, reports = result.model, result.reports
     if opset < _DIRECT_FROM:
-        model = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), opset))
+        lower_to_17(model)
     if default_opset(model) != opset:
         raise VerificationError(f"Opset {opset} was asked for and the exporter gave {default_opset(model)}.")
     Metadata(
@@ -92,16 +96,14 @@ def export(
         preprocessing=preprocessing,
         classes=tuple(classes),
         weights_sha256=state_dict_hash(module),
-        versions=json.dumps(
-            {name: version(name) for name in ("rexport", "torch", "onnx", "onnxscript", "onnx-ir")}
-        ),
+        versions=json.dumps({name: version(name) for name in ("rexport", "torch", "onnx", "onnxscript", "onnx-ir")}),
     ).write_to(model)
     _check(model)
     parity = prove_parity(module, model, size=preprocessing.size, tolerance=tolerance)
     return ExportResult(model=model, parity=parity, reports=reports)
 
 
-def _to_onnx(module: torch.nn.Module, *, size: int, batch: int | None, opset: int) -> ir.Model:
+def _to_onnx(module: torch.nn.Module, *, size: int, batch: int | None, opset: int) -> torch.onnx.ONNXProgram:
     # optimize=False: PyTorch's own optimization folds BatchNormalization too, without a report
     example = torch.zeros(batch or 2, 3, size, size)
     with _quiet():
@@ -117,7 +119,15 @@ def _to_onnx(module: torch.nn.Module, *, size: int, batch: int | None, opset: in
             verbose=False,
         )
     assert program is not None
-    return program.model
+    return program
+
+
+def _own_weights(model: ir.Model) -> None:
+    """Copy the weights, which are the module's own memory: training it further must not change what was proven."""
+    for value in model.graph.initializers.values():
+        shared = value.const_value
+        if shared is not None:
+            value.const_value = ir.Tensor(shared.numpy().copy(), dtype=shared.dtype, name=value.name)
 
 
 def _check(model: ir.Model) -> None:

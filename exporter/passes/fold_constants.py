@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import onnx_ir as ir
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from onnx_ir.passes import common
 from onnxscript import optimizer
 
 from rexport.passes._base import GraphPass, PassReport, PassResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx_ir as ir
 
 __all__ = ["FoldConstants"]
 
@@ -24,14 +32,33 @@ class FoldConstants(GraphPass):
     def call(self, model: ir.Model) -> PassResult:
         """Run the library's passes one after the other; ``changed`` counts the nodes that went."""
         before = len(model.graph)
+        with _quiet():
+            self._fold(model)
+        gone = before - len(model.graph)
+        report = PassReport(name=type(self).__name__, changed=max(gone, 0))
+        return PassResult(model, modified=gone != 0, report=report)
+
+    def _fold(self, model: ir.Model) -> None:
         if model.ir_version is not None and model.ir_version < _INPUTS_ARE_CHOICES:
             common.RemoveInitializersFromInputsPass()(model)
             model.ir_version = _INPUTS_ARE_CHOICES
         common.InlinePass()(model)
+        common.ShapeInferencePass()(model)
         optimizer.fold_constants(model, should_fold=lambda node: False if node.op_type in _KEPT else None)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         common.RemoveUnusedNodesPass()(model)
         common.ShapeInferencePass()(model)
-        gone = before - len(model.graph)
-        report = PassReport(name=type(self).__name__, changed=max(gone, 0))
-        return PassResult(model, modified=gone != 0, report=report)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' warnings of what they could not fold or infer to themselves: such nodes just stay."""
+    loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -2,7 +2,7 @@
 
 With the BatchNormalization written as ``a x + c`` per input channel (see ``_batch_norm``):
 
-    W ∗ (a x + c) + b  =  (W a) ∗ x + (b + Σ W c)      W'[o, i] = W[o, i] a[i],   b'[o] = b[o] + Σ_ijk W[o, i, j, k] c[i]
+    W ∗ (a x + c) + b  =  (W a) ∗ x + (b + Σ W c)     W'[o, i] = W[o, i] a[i],   b'[o] = b[o] + Σ_ijk W[o, i, j, k] c[i]
 
 The sum stands for every kernel position lying inside the picture. Where the convolution pads with zeros it does
 not: the zeros would have to be −c/a. So padding is allowed only where ``c = 0``. In group ``g``, ``i`` runs over

@@ -51,9 +51,7 @@ class ReduceMeanToGlobalAveragePool(RewritePass["ir.Node"]):
         assert source is not None
         assert source.shape is not None
         assert graph is not None
-        pool = ir.node(
-            "GlobalAveragePool", [source], name=match.name, metadata_props=dict(match.metadata_props)
-        )
+        pool = ir.node("GlobalAveragePool", [source], name=match.name, metadata_props=dict(match.metadata_props))
         pool.outputs[0].shape = ir.Shape([*source.shape[:2], 1, 1])
         pool.outputs[0].type = source.type
         new = [pool]

@@ -2,7 +2,7 @@
 
 An operator runs on integers if the runtimes have an integer kernel for it and everything it needs is constant. Its
 inputs and its result are then stored as integers, but for a result that only a ReLU reads (the two run as one) and
-for the model's outputs, which stay float. Operators that only move data around share the integers of their input.
+for the model's outputs, which stay float. Operators that only move data around move the integers of their input.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from rexport.passes._graph import constant, is_op, only_consumer
+from rexport.passes._graph import constant, is_op, only_consumer, why_not_constant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,10 +65,11 @@ def place(model: ir.Model) -> Placement:
 
 
 def result_of(node: ir.Node) -> ir.Value:
-    """Return what is stored of an operator: its output, or that of the activation function that alone reads it."""
+    """Return what is stored of an operator: its output, or that of the activation functions that alone read it."""
     result = node.outputs[0]
-    reader = only_consumer(result)
-    return reader.outputs[0] if reader is not None and is_op(reader, *_ACTIVATIONS) else result
+    while (reader := only_consumer(result)) is not None and is_op(reader, *_ACTIVATIONS):
+        result = reader.outputs[0]
+    return result
 
 
 def _activations_of(node: ir.Node) -> list[ir.Value]:
@@ -96,37 +97,47 @@ def _layer(node: ir.Node) -> Layer | None:
     """Judge an operator that computes; ``None`` for one that moves data or belongs to the layer before it."""
     if is_op(node, *_MOVING):
         return None
-    source = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
     if is_op(node, *_ACTIVATIONS):
-        belongs = source is not None and only_consumer(source.outputs[0]) is node
         return (
             None
-            if belongs and not is_op(source, *_ACTIVATIONS)
-            else Layer(node=node, integer=False, why="it stands alone")
+            if _belongs_to_a_layer(node)
+            else Layer(node=node, integer=False, why="no layer that computes stands right before it")
         )
     why_not = _why_float(node)
     return Layer(node=node, integer=why_not is None, why=why_not or "it has an integer kernel")
 
 
+def _belongs_to_a_layer(activation: ir.Node) -> bool:
+    value = activation.inputs[0]
+    source = None if value is None else value.producer()
+    if value is None or source is None or only_consumer(value) is not activation or is_op(source, *_MOVING):
+        return False
+    return _belongs_to_a_layer(source) if is_op(source, *_ACTIVATIONS) else True
+
+
 def _why_float(node: ir.Node) -> str | None:
     if is_op(node, *_WEIGHTED):
-        weight, bias = constant(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
-        if weight is None or (bias is not None and constant(bias) is None):
-            return "its weight is computed while the model runs"
-        if is_op(node, "Gemm") and not _is_linear_layer(node):
-            return "it is a matrix product other than x · Wᵀ + b"
-        return None
-    if is_op(node, "Add"):
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        why_not = why_not_constant(node.inputs[1], "weight") or (bias and why_not_constant(bias, "bias"))
+        if why_not:
+            return why_not
+        if is_op(node, "Gemm"):  # its kernel gives floats too, so it may end the model
+            return None if _is_linear_layer(node) else "it is a matrix product other than x · Wᵀ + b"
+    elif is_op(node, "Add"):
         if any(value is None or constant(value) is not None for value in node.inputs):
             return "it adds a constant"
-        return None
-    return None if is_op(node, *_POOLING) else f"{node.op_type} has no integer kernel"
+    elif not is_op(node, *_POOLING):
+        return f"{node.op_type} has no integer kernel"
+    return "its result is an output of the model, which stays float" if result_of(node).is_graph_output() else None
 
 
 def _is_linear_layer(node: ir.Node) -> bool:
     attributes = node.attributes
+    weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    assert weight is not None
     return (
-        attributes.get_int("transB", 0) == 1
+        (bias is None or bias.shape == weight.shape[:1])
+        and attributes.get_int("transB", 0) == 1
         and attributes.get_int("transA", 0) == 0
         and attributes.get_float("alpha", 1.0) == 1.0
         and attributes.get_float("beta", 1.0) == 1.0

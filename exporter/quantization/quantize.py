@@ -1,14 +1,15 @@
 """Writing the integers into the graph: QuantizeLinear and DequantizeLinear where the placement says.
 
-A tensor becomes ``x → QuantizeLinear → DequantizeLinear → readers``, a weight is stored as integers behind a
-DequantizeLinear, and a bias as int32 with the scale of the products that it is added to; with any other scale
-ONNX Runtime would run the convolution in float without a word.
+A tensor becomes ``x → QuantizeLinear → DequantizeLinear → readers``; one that was only moved there (sliced, padded,
+pooled by its maximum) is moved as integers, ``integers → Slice → DequantizeLinear → readers``. A weight is stored as
+integers behind a DequantizeLinear, and a bias as int32 with the scale of the products that it is added to; with any
+other scale ONNX Runtime would run the convolution in float without a word.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from onnx_ir.passes import common
 
 from rexport._errors import DataError, ModelFileError, UsageError, VerificationError
 from rexport.model_file import Metadata, default_opset, model_hash, to_bytes
-from rexport.passes._graph import add_initializer, constant
+from rexport.passes._graph import add_initializer, constant, free_name
 from rexport.quantization.placement import Layer, Placement, place
 from rexport.quantization.schemes import Quantization, of_bias, of_range, of_weight, smallest_weight_scale
 
@@ -66,17 +67,23 @@ def quantize(model: ir.Model, table: CalibrationTable, *, target: Target) -> Qua
         VerificationError: The result is not valid ONNX (a defect of rexport).
     """
     require_float(model)
+    if default_opset(model) < _PER_CHANNEL_FROM:
+        raise ModelFileError(
+            f"The model is of opset {default_opset(model)}, and INT8 per channel needs {_PER_CHANNEL_FROM} or later; "
+            "convert it with rexport.model_file.with_opset first."
+        )
     if table.model_sha256 != model_hash(model):
         raise UsageError(
             "The calibration table is of another model; calibrate the very model that is quantized."
         )
     quantized = model.clone()
     placement = place(quantized)
-    maps = {name: _map_of(name, source, table, target) for name, source in placement.tensors.items()}
+    by_source = {source: _map_of(source, table, target) for source in placement.tensors.values()}
+    maps = {name: by_source[source] for name, source in placement.tensors.items()}
     for layer in placement.layers:
         if layer.integer and layer.node.op_type in ("Conv", "Gemm"):
             _quantize_weights(layer.node, maps, target)
-    _quantize_tensors(quantized.graph, maps)
+    _quantize_tensors(quantized.graph, placement, by_source)
     common.RemoveUnusedNodesPass()(quantized)
     _describe(quantized, table, target, placement)
     _check(quantized)
@@ -84,22 +91,15 @@ def quantize(model: ir.Model, table: CalibrationTable, *, target: Target) -> Qua
 
 
 def require_float(model: ir.Model, path: Path | str = "The model") -> None:
-    """Raise :class:`ModelFileError` for a model that can't be quantized: quantized already, or too old."""
+    """Raise :class:`ModelFileError` for a model that has been quantized already."""
     if any(node.op_type in ("QuantizeLinear", "QLinearConv", "DequantizeLinear") for node in model.graph):
         raise ModelFileError(f"{path} is quantized already; quantize the float model that it was made from.")
-    if default_opset(model) < _PER_CHANNEL_FROM:
-        raise ModelFileError(
-            f"{path} is of opset {default_opset(model)}, and INT8 per channel needs {_PER_CHANNEL_FROM} or later; "
-            "export it again, or convert it with onnx.version_converter."
-        )
 
 
-def _map_of(name: str, source: str, table: CalibrationTable, target: Target) -> Quantization:
-    if source not in table.ranges:
-        raise DataError(
-            f"The calibration table has no range for the tensor {source!r} (needed for {name!r})."
-        )
-    return of_range(table.ranges[source], target.activations)
+def _map_of(tensor: str, table: CalibrationTable, target: Target) -> Quantization:
+    if tensor not in table.ranges:
+        raise DataError(f"The calibration table has no range for the tensor {tensor!r}.")
+    return of_range(table.ranges[tensor], target.activations)
 
 
 def _quantize_weights(node: ir.Node, maps: Mapping[str, Quantization], target: Target) -> None:
@@ -126,7 +126,7 @@ def _dequantized_input(
     old = node.inputs[index]
     assert old is not None
     name = f"{node.name or node.outputs[0].name}.{role}"
-    stored = [
+    stored: list[ir.Value | None] = [
         add_initializer(graph, f"{name}{suffix}", array)
         for suffix, array in (
             ("_quantized", integers),
@@ -134,66 +134,90 @@ def _dequantized_input(
             ("_zero_point", chosen.zero_point),
         )
     ]
-    dequantize = _node("DequantizeLinear", stored, f"{name}_dequantized", like=old, axis=0)
+    dequantize = _node(graph, "DequantizeLinear", stored, f"{name}_dequantized", like=old, axis=0)
     graph.insert_before(node, dequantize)
     node.replace_input_with(index, dequantize.outputs[0])
 
 
-def _quantize_tensors(graph: ir.Graph, maps: Mapping[str, Quantization]) -> None:
-    values = [*graph.inputs, *(value for node in list(graph) for value in node.outputs)]
-    stored: dict[int, tuple[ir.Value, ir.Value]] = {}  # tensors that share a map share its initializers
-    for value in values:
+def _quantize_tensors(graph: ir.Graph, placement: Placement, maps: Mapping[str, Quantization]) -> None:
+    constants = {
+        source: (
+            add_initializer(graph, f"{source}_scale", chosen.scale),
+            add_initializer(graph, f"{source}_zero_point", chosen.zero_point),
+        )
+        for source, chosen in maps.items()
+    }
+    for value in [*graph.inputs, *(value for node in list(graph) for value in node.outputs)]:
         name = str(value.name)
-        if name not in maps:
+        if name not in placement.tensors:
             continue
-        chosen = maps[name]
-        scale, zero_point = stored.setdefault(
-            id(chosen.scale),
-            (
-                add_initializer(graph, f"{name}_scale", chosen.scale),
-                add_initializer(graph, f"{name}_zero_point", chosen.zero_point),
-            ),
-        )
+        source = placement.tensors[name]
+        scale, zero_point = constants[source]
         readers = [(usage.node, usage.idx) for usage in value.uses()]
-        quantize_node = _node("QuantizeLinear", [value, scale, zero_point], f"{name}_quantized", like=value)
-        quantize_node.outputs[0].type = ir.TensorType(ir.DataType(zero_point.dtype or ir.DataType.UINT8))
-        dequantize = _node(
-            "DequantizeLinear",
-            [quantize_node.outputs[0], scale, zero_point],
-            f"{name}_dequantized",
-            like=value,
-        )
-        producer = value.producer()
-        if producer is None:
-            graph.insert_before(graph[0], [quantize_node, dequantize])
+        dequantize = _node(graph, "DequantizeLinear", [None, scale, zero_point], f"{name}_dequantized", like=value)
+        if name == source:
+            quantize_node = _node(graph, "QuantizeLinear", [value, scale, zero_point], f"{name}_quantized", like=value)
+            _insert_after(graph, value.producer(), quantize_node)
+            integers = quantize_node.outputs[0]
         else:
-            graph.insert_after(producer, [quantize_node, dequantize])
+            integers = _move_integers(graph, value, zero_point)
+        integers.type = zero_point.type
+        dequantize.replace_input_with(0, integers)
+        _insert_after(graph, integers.producer(), dequantize)
         for reader, index in readers:
             reader.replace_input_with(index, dequantize.outputs[0])
 
 
+def _move_integers(graph: ir.Graph, value: ir.Value, zero_point: ir.Value) -> ir.Value:
+    """Let the operator that moved ``value``, dequantized, move the integers instead; they share the zero point."""
+    node = value.producer()
+    assert node is not None
+    assert node.inputs[0] is not None
+    dequantize = node.inputs[0].producer()
+    assert dequantize is not None
+    node.replace_input_with(0, dequantize.inputs[0])
+    if node.op_type == "Pad":  # with the integer for zero
+        node.resize_inputs(max(3, len(node.inputs)))
+        node.replace_input_with(2, zero_point)
+    value.name = free_name(graph, f"{value.name}_quantized")
+    return value
+
+
+def _insert_after(graph: ir.Graph, node: ir.Node | None, new: ir.Node) -> None:
+    """Insert ``new`` after ``node``, or as the first one where that is ``None``."""
+    if node is None:
+        graph.insert_before(graph[0], new)
+    else:
+        graph.insert_after(node, new)
+
+
 def _node(
-    op_type: str, inputs: list[ir.Value], output: str, *, like: ir.Value, axis: int | None = None
+    graph: ir.Graph,
+    op_type: str,
+    inputs: list[ir.Value | None],
+    output: str,
+    *,
+    like: ir.Value,
+    axis: int | None = None,
 ) -> ir.Node:
-    node = ir.node(op_type, inputs, {} if axis is None else {"axis": axis}, name=output)
-    node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = output, like.shape, like.type
+    """Return a node that is not in the graph yet; its ``output`` gets a free name, and the shape and type of ``like``."""
+    name = free_name(graph, output)
+    node = ir.node(op_type, inputs, {} if axis is None else {"axis": axis}, name=name)
+    node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = name, like.shape, like.type
     return node
 
 
 def _describe(model: ir.Model, table: CalibrationTable, target: Target, placement: Placement) -> None:
-    Metadata(
-        quantization=json.dumps(
-            {
-                "target": target.name,
-                "activations": f"{np.dtype(target.activations.dtype).name} per tensor",
-                "weights": f"{np.dtype(target.weights.dtype).name} per channel, ±{target.weights.high}",
-                "calibrator": "minmax",
-                "calibration_images": table.images,
-                "float_model_sha256": table.model_sha256,
-                "float_layers": [str(layer.node.name) for layer in placement.layers if not layer.integer],
-            }
-        )
-    ).write_to(model)
+    described = {
+        "target": target.name,
+        "activations": f"{np.dtype(target.activations.dtype).name} per tensor",
+        "weights": f"{np.dtype(target.weights.dtype).name} per channel, ±{target.weights.high}",
+        "calibrator": "minmax",
+        "calibration_images": table.images,
+        "float_model_sha256": table.model_sha256,
+        "float_layers": [str(layer.node.name) for layer in placement.layers if not layer.integer],
+    }
+    replace(Metadata.of(model), quantization=json.dumps(described)).write_to(model)
 
 
 def _report(layer: Layer) -> LayerReport:

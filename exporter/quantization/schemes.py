@@ -98,7 +98,8 @@ def of_bias(
 
 
 def smallest_weight_scale(bias: np.ndarray, input_scale: np.ndarray) -> np.ndarray:
-    """Return the weight scales, shape ``(O,)``, under which the bias would not fit into int32."""
+    """Return the weight scales, shape ``(O,)``, under which the bias would not fit into int32, or its scale be none."""
     # half of int32, so that there is room for the sum of products
-    smallest: np.ndarray = np.abs(bias.astype(np.float64)) / (input_scale.astype(np.float64) * 2**30)
-    return smallest
+    smallest = np.maximum(np.abs(bias.astype(np.float64)) / 2**30, _SMALLEST_SCALE)
+    scales: np.ndarray = smallest / input_scale.astype(np.float64)
+    return scales

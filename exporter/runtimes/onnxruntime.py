@@ -14,11 +14,12 @@ from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from rexport.runtimes.source import Source
 
-__all__ = ["OnnxRuntimeCpu", "executed_ops", "open_session"]
+__all__ = ["OnnxRuntimeCpu", "executed_ops", "fixed_batch", "in_batches", "open_session"]
 
 _ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
 _QUIET = 3  # errors only: what the session can't do is raised, the rest is no news to a user
@@ -61,6 +62,7 @@ class OnnxRuntimeCpu:
             )
         self._session = open_session(source.path, threads=threads)
         self._input = self._session.get_inputs()[0].name
+        self._batch = fixed_batch(self._session)
 
     def __enter__(self) -> OnnxRuntimeCpu:
         return self
@@ -71,9 +73,30 @@ class OnnxRuntimeCpu:
         del self._session
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Run a batch of shape ``(N, 3, S, S)``, float32; return the first output."""
-        logits: np.ndarray = self._session.run(None, {self._input: images})[0]
-        return logits
+        """Run a batch of shape ``(N, 3, S, S)``, float32; return the first output.
+
+        A model that insists on a batch is run as often as it takes.
+        """
+        parts = [self._session.run(None, {self._input: part})[0] for part in in_batches(images, self._batch)]
+        logits: np.ndarray = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return logits[: len(images)]
+
+
+def fixed_batch(session: onnxruntime.InferenceSession) -> int | None:
+    """Return the batch that a model insists on, ``None`` if it takes any."""
+    batch = session.get_inputs()[0].shape[0]
+    return batch if isinstance(batch, int) else None
+
+
+def in_batches(images: np.ndarray, size: int | None) -> Iterator[np.ndarray]:
+    """Yield ``images`` in parts of exactly ``size``, the last filled up with copies of its last image.
+
+    Without a size, they are one part.
+    """
+    size = size or len(images)
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        yield part if len(part) == size else np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
 
 
 def executed_ops(model: bytes | Path) -> Counter[str]:

@@ -65,6 +65,7 @@ def train(
     )
     random = torch.Generator().manual_seed(recipe.seed)
     were_deterministic = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     module.train()
     try:
@@ -78,5 +79,5 @@ def train(
                     schedule.step()
                     advance(len(chosen))
     finally:
-        torch.use_deterministic_algorithms(were_deterministic)
+        torch.use_deterministic_algorithms(were_deterministic, warn_only=only_warned)
         module.eval()

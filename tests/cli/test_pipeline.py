@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import onnx
 import pytest
+import torch
 
+from rexport.models import build
 from tests.cli._run import rexport
 
 
@@ -86,3 +89,28 @@ def test_one_file_that_says_where_it_comes_from(tmp_path: Path, data_dir: Path) 
     assert props["rexport.weights_sha256"] == exported["weights_sha256"]
     assert set(json.loads(props["rexport.versions"])) >= {"rexport", "torch", "onnx"}
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+@pytest.mark.slow
+def test_a_file_of_an_old_opset_from_another_exporter(tmp_path: Path, data_dir: Path) -> None:
+    module = build("cifar_resnet8", weights=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is the old one is the point
+        torch.onnx.export(
+            module,
+            (torch.zeros(1, 3, 32, 32),),
+            tmp_path / "old.onnx",
+            dynamo=False,
+            opset_version=11,
+            dynamic_axes={"input": {0: "n"}},
+            input_names=["input"],
+        )
+    _json("fuse", "old.onnx", "-o", "fused.onnx", cwd=tmp_path)
+    images = data_dir / "cifar10" / "calibration"
+    quantized = _json("quantize", "fused.onnx", "--data", images, "--samples", "64", "-o", "int8.onnx", cwd=tmp_path)
+    assert quantized["executed"]["QLinearConv"] == 7
+    assert onnx.load(tmp_path / "int8.onnx").opset_import[0].version >= 13
+    compared = _json(
+        "eval", "int8.onnx", "--data", images, "--samples", "64", "--reference", "old.onnx", cwd=tmp_path
+    )
+    assert compared["sqnr_db"] > 20

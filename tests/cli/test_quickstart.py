@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cli._run import rexport
 
-pytest.importorskip("sklearn", reason="the digits come with scikit-learn: pip install 'rexport[quickstart]'")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Quickstart
 
 
 @pytest.mark.slow
-def test_the_same_result_on_every_run(tmp_path: Path) -> None:
-    runs = [rexport("quickstart", "--json", cwd=tmp_path) for _ in range(2)]
-    documents = []
-    for run in runs:
-        assert run.returncode == 0, run.stderr
-        documents.append(json.loads(run.stdout))
-    first, second = (
-        [(row["model"], row["top1"], row["agreement"], row["bytes"]) for row in document["rows"]]
-        for document in documents
-    )
-    assert first == second
-    by_model = {row["model"]: row for row in documents[0]["rows"]}
-    assert by_model["fp32"]["top1"] >= 0.97
-    assert by_model["int8"]["top1"] >= by_model["fp32"]["top1"] - 0.005
-    assert by_model["fp32"]["top1"] == by_model["torch"]["top1"]
-    for row in by_model.values():
-        assert (tmp_path / row["file"]).stat().st_size == row["bytes"]
+def test_accuracy_and_files(quickstart: Quickstart) -> None:
+    rows = {row["model"]: row for row in quickstart.document["rows"]}
+    assert list(rows) == ["torch", "fp32", "int8"]
+    assert rows["fp32"]["top1"] == rows["torch"]["top1"] >= 0.97
+    assert abs(rows["int8"]["top1"] - rows["fp32"]["top1"]) <= 0.005
+    for row in rows.values():
+        assert (quickstart.folder / row["file"]).stat().st_size == row["bytes"]
         assert row["images_per_second_batch32"] > 0
+    assert rows["int8"]["bytes"] < rows["fp32"]["bytes"] / 2
+
+
+@pytest.mark.slow
+def test_the_same_result_on_every_run(quickstart: Quickstart) -> None:
+    before = {row["file"]: (quickstart.folder / row["file"]).read_bytes() for row in quickstart.document["rows"]}
+    again = rexport("quickstart", "--json", cwd=quickstart.folder)
+    assert again.returncode == 0, again.stderr
+    assert before == {file: (quickstart.folder / file).read_bytes() for file in before}
+    accuracies = [
+        [(row["top1"], row["agreement"]) for row in document["rows"]]
+        for document in (quickstart.document, json.loads(again.stdout))
+    ]
+    assert accuracies[0] == accuracies[1]
 
 
 def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""PyTorch networks as they look after training, and files of them that other exporters wrote."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+def trained_like(module: Module, seed: int = 0) -> Module:
+    """Give every BatchNorm statistics of its own; those of a new network (0 and 1) hide what a fusion gets wrong."""
+    random = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            with torch.no_grad():
+                layer.running_mean.normal_(0, 0.2, generator=random)
+                layer.running_var.uniform_(0.5, 1.5, generator=random)
+                layer.weight.uniform_(0.5, 1.0, generator=random)
+                layer.bias.normal_(0, 0.1, generator=random)
+    return module.eval()
+
+
+def torchscript_export(module: Module, *, size: int, opset: int = 13) -> ir.Model:
+    """Return what PyTorch's older exporter writes, its BatchNormalization nodes included."""
+    file = io.BytesIO()
+    torch.onnx.export(
+        module.eval(),
+        (torch.zeros(2, 3, size, size),),
+        file,
+        dynamo=False,
+        opset_version=opset,
+        input_names=["pixels"],
+        output_names=["scores"],
+        dynamic_axes={"pixels": {0: "n"}, "scores": {0: "n"}},
+        training=torch.onnx.TrainingMode.PRESERVE,  # else it folds them itself
+    )
+    return ir.from_proto(onnx.load_from_string(file.getvalue()))

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from rexport.passes import FuseConvBatchNorm
+from tests.passes._models import (
+    Convolution,
+    assert_close,
+    batch_norm,
+    batch_norm_node,
+    changed_by,
+    convolutions,
+    make,
+    ops,
+    parse,
+    refusal,
+    run,
+)
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+PLAIN = Convolution(
+    dimensions=2, groups=1, inputs=3, outputs=4, kernel=3, stride=1, padding=1, dilation=1, bias=False
+)
+
+
+def model(conv: Convolution = PLAIN, norms: int = 1, seed: int = 0) -> ir.Model:
+    rng = np.random.default_rng(seed)
+    names = ["conv_result", *(f"norm{i}_result" for i in range(norms - 1)), "y"]
+    nodes, weights = [conv.node("x", "conv_result")], conv.weights(rng)
+    for i in range(norms):
+        nodes.append(batch_norm_node(names[i], names[i + 1], f"norm{i}", epsilon=1e-3))
+        weights |= batch_norm(rng, conv.groups * conv.outputs, f"norm{i}")
+    return make(nodes, weights, x=conv.picture, y=conv.result)
+
+
+@given(conv=convolutions(padding=st.integers(0, 2)), norms=st.integers(1, 3), seed=st.integers(0, 99))
+@settings(max_examples=150, deadline=None)
+def test_one_convolution_computes_the_same(conv: Convolution, norms: int, seed: int) -> None:
+    original = model(conv, norms, seed)
+    fused, report = changed_by(FuseConvBatchNorm, original)
+    assert (report.changed, report.refusals) == (norms, ())
+    assert ops(fused) == {"Conv": 1}
+    assert_close(run(fused), run(original))
+
+
+def test_the_weight_is_the_formula_s() -> None:
+    original = model()
+    fused, _ = changed_by(FuseConvBatchNorm, original)
+    old = {name: value.const_value.numpy().astype(np.float64) for name, value in original.graph.initializers.items()}
+    scale = old["norm0.scale"] / np.sqrt(old["norm0.var"] + 1e-3)
+    new = fused.graph.node(0).inputs
+    # each is rounded to float32 once
+    np.testing.assert_allclose(
+        new[1].const_value.numpy(), old["w"] * scale[:, None, None, None], rtol=2**-24, atol=0
+    )
+    np.testing.assert_allclose(
+        new[2].const_value.numpy(), old["norm0.bias"] - old["norm0.mean"] * scale, rtol=2**-23, atol=0
+    )
+
+
+def test_a_wrong_scale_would_be_seen() -> None:
+    original = model()
+    fused, _ = changed_by(FuseConvBatchNorm, original)
+    weight = fused.graph.node(0).inputs[1]
+    weight.const_value.numpy()[1] *= 1.0001
+    with pytest.raises(AssertionError):
+        assert_close(run(fused), run(original))
+
+
+def test_the_output_and_the_weight_keep_their_names() -> None:
+    fused, _ = changed_by(FuseConvBatchNorm, model())
+    assert [value.name for value in fused.graph.outputs] == ["y"]
+    conv = fused.graph.node("conv")
+    assert [value.name for value in conv.inputs] == ["x", "w", "y.bias"]
+    assert [value.name for value in conv.outputs] == ["y"]
+
+
+def test_the_new_bias_takes_no_name_that_is_taken() -> None:
+    text = """
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 1, 4, 4] x) => (float[N, 1, 4, 4] y, float[N, 1, 4, 4] z)
+        <float[1, 1, 1, 1] w = {2}, float[1] one = {1}>
+        { conv = Conv(x, w)  y = BatchNormalization(conv, one, one, one, one)  other = Relu(x)  z = Relu(other) }"""
+    original = parse(text)
+    original.graph.node(2).outputs[0].name = "y.bias"
+    fused, report = changed_by(FuseConvBatchNorm, original)
+    assert report.changed == 1
+    assert_close(run(fused), run(original))
+
+
+def test_a_shared_bias_stays_as_it_is_for_its_other_reader() -> None:
+    text = """
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y, float[N, 2, 4, 4] z)
+        <float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[2, 2, 1, 1] v = {1, 2, 3, 4}, float[2] b = {5, 6}, float[2] s = {2, 3}>
+        { conv = Conv(x, w, b)  y = BatchNormalization(conv, s, s, s, s)  z = Conv(x, v, b) }"""
+    original = parse(text)
+    fused, report = changed_by(FuseConvBatchNorm, original)
+    assert report.changed == 1
+    assert_close(run(fused), run(original))
+
+
+def test_the_default_epsilon_is_the_operator_s() -> None:
+    text = """
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 1, 4, 4] x) => (float[N, 1, 4, 4] y)
+        <float[1, 1, 1, 1] w = {1}, float[1] one = {1}, float[1] zero = {0}>
+        { conv = Conv(x, w)  y = BatchNormalization(conv, one, zero, zero, zero) }"""
+    fused, _ = changed_by(FuseConvBatchNorm, parse(text))  # the variance is nothing but epsilon
+    assert fused.graph.node(0).inputs[1].const_value.numpy().item() == pytest.approx(1e-5**-0.5, rel=1e-6)
+
+
+def test_float16_stays_float16() -> None:
+    weights = {"w": np.full((2, 3, 1, 1), 0.5, np.float16)} | batch_norm(
+        np.random.default_rng(0), 2, "norm", "float16"
+    )
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), batch_norm_node("c", "y", "norm")]
+    original = make(nodes, weights, x=["N", 3, 4, 4], y=["N", 2, 4, 4])
+    fused, report = changed_by(FuseConvBatchNorm, original)
+    assert report.changed == 1
+    assert {value.dtype.name for value in fused.graph.node(0).inputs} == {"FLOAT16"}
+    assert_close(run(fused), run(original), of_scale=5e-3)  # float16 rounds by 5e-4, a few times here
+
+
+TEXT = """
+    <ir_version: 9, opset_import: ["": 18]>
+    graph (float[N, 1, 4, 4] x{more_inputs}) => (float[N, 1, 4, 4] y{more_outputs})
+    <float[1, 1, 1, 1] w = {{2}}, float[1] s = {{1}}, float[1] b = {{3}}, float[1] m = {{1}}, float[1] v = {{{variance}}}>
+    {{
+        c = Conv(x, {weight}{bias})
+        {results} = BatchNormalization<{attributes}>(c, {scale}, b, m, v)
+        {more_nodes}
+    }}"""
+DEFAULTS = {
+    "more_inputs": "",
+    "more_outputs": "",
+    "variance": "1",
+    "weight": "w",
+    "bias": "",
+    "results": "y",
+    "attributes": "epsilon = 0.001",
+    "scale": "s",
+    "more_nodes": "",
+}
+
+
+def test_nothing_is_refused_without_a_reason() -> None:
+    assert changed_by(FuseConvBatchNorm, parse(TEXT.format(**DEFAULTS)))[1].refusals == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param(
+            {"more_outputs": ", float[N, 1, 4, 4] z", "more_nodes": "z = Conv(x, w)"},
+            "its convolution's weight 'w' is shared with 1 other place",
+            id="shared weight",
+        ),
+        pytest.param(
+            {"more_inputs": ", float[1, 1, 1, 1] w"},
+            "its convolution's weight 'w' is a graph input, so a caller may change it",
+            id="weight is an input",
+        ),
+        pytest.param(
+            {"more_inputs": ", float[1, 1, 1, 1] u", "weight": "u"},
+            "its convolution's weight 'u' is a graph input, so a caller may change it",
+            id="weight has no value",
+        ),
+        pytest.param(
+            {"more_outputs": ", float[1, 1, 1, 1] w"},
+            "its convolution's weight 'w' is an output of the model",
+            id="weight is an output",
+        ),
+        pytest.param(
+            {"more_inputs": ", float[1] a", "bias": ", a"},
+            "its convolution's bias 'a' is a graph input, so a caller may change it",
+            id="bias is an input",
+        ),
+        pytest.param(
+            {"more_outputs": ", float[N, 1, 4, 4] c"},
+            "its convolution's result 'c' is an output of the model",
+            id="result is an output",
+        ),
+        pytest.param(
+            {"more_outputs": ", float[N, 1, 4, 4] z", "more_nodes": "z = Relu(c)"},
+            "its convolution's result 'c' is shared with 1 other place",
+            id="result is read twice",
+        ),
+        pytest.param(
+            {"attributes": "training_mode = 1", "results": "y, new_mean, new_var"},
+            "it is in training mode: its statistics change while the model runs",
+            id="training mode",
+        ),
+        pytest.param(
+            {"more_inputs": ", float[1] t", "scale": "t"},
+            "its scale 't' is a graph input, so a caller may change it",
+            id="scale is an input",
+        ),
+        pytest.param({"variance": "-0.5"}, "its parameters give values that are not finite", id="negative variance"),
+        pytest.param(
+            {"variance": "0", "attributes": "epsilon = 0.0"},
+            "its parameters give values that are not finite",
+            id="no variance",
+        ),
+        pytest.param(
+            {"variance": "1e-38", "attributes": "epsilon = 1e-44", "scale": "huge"},
+            "folded into the convolution, its parameters give weights that float32 can't hold",
+            id="overflow",
+        ),
+    ],
+)
+def test_refusals_say_why(changes: dict[str, str], reason: str) -> None:
+    text = TEXT.format(**DEFAULTS | changes).replace("float[1] s =", "float[1] huge = {1e30}, float[1] s =")
+    assert refusal(FuseConvBatchNorm, parse(text)) == reason
+
+
+def test_a_scale_that_is_computed_is_refused() -> None:
+    text = TEXT.format(**DEFAULTS | {"scale": "t", "more_inputs": ", float[1] u"}).replace("c = C", "t = Relu(u) c = C")
+    assert refusal(FuseConvBatchNorm, parse(text)) == "its scale 't' is computed while the model runs"
+
+
+def test_before_opset_14_more_outputs_mean_training() -> None:
+    text = """
+        <ir_version: 9, opset_import: ["": 9]>
+        graph (float[N, 1, 4, 4] x) => (float[N, 1, 4, 4] y)
+        <float[1, 1, 1, 1] w = {2}, float[1] s = {1}>
+        { c = Conv(x, w)  y, mean, var, saved_mean, saved_var = BatchNormalization(c, s, s, s, s) }"""
+    assert refusal(FuseConvBatchNorm, parse(text)) == (
+        "it is in training mode: its statistics change while the model runs"
+    )
+
+
+def test_a_result_that_a_branch_reads_is_refused() -> None:
+    text = """
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 1, 4, 4] x, bool flag) => (float[N, 1, 4, 4] y, float[N, 1, 4, 4] z)
+        <float[1, 1, 1, 1] w = {2}, float[1] s = {1}>
+        {
+            c = Conv(x, w)
+            y = BatchNormalization(c, s, s, s, s)
+            z = If(flag) <then_branch = yes () => (float[N, 1, 4, 4] a) { a = Relu(c) },
+                          else_branch = no () => (float[N, 1, 4, 4] b) { b = Neg(x) }>
+        }"""
+    assert refusal(FuseConvBatchNorm, parse(text)) == "its convolution's result 'c' is shared with 1 other place"
+
+
+def test_a_refusal_is_under_the_node_s_name() -> None:
+    original = model()
+    original.graph.outputs.append(original.graph.node("conv").outputs[0])
+    _, report = changed_by(FuseConvBatchNorm, original)
+    assert [where.where for where in report.refusals] == ["norm0"]
+
+
+def test_batch_normalization_behind_anything_else_stays() -> None:
+    text = """
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 1, 4, 4] x) => (float[N, 1, 4, 4] y)
+        <float[1, 1, 1, 1] w = {2}, float[1] s = {1}>
+        { c = Conv(x, w)  r = Relu(c)  y = BatchNormalization(r, s, s, s, s) }"""
+    same, report = changed_by(FuseConvBatchNorm, parse(text))
+    assert (report.changed, report.refusals) == (0, ())
+    assert ops(same) == {"Conv": 1, "Relu": 1, "BatchNormalization": 1}

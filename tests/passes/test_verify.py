@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from rexport._errors import ModelFileError, VerificationError
+from rexport.passes import fuse, verify_equal
+from tests._networks import torchscript_export, trained_like
+from tests.passes._models import parse
+
+if TYPE_CHECKING:
+    from typing import Any
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+TWO_OUTPUTS = """
+    <ir_version: 9, opset_import: ["": 18]>
+    graph (float[N, 3] x, int64[N] i) => (float[N, 3] y, float[N, 3] z)
+    <float[3, 3] w = {1, 2, 3, 4, 5, 6, 7, 8, 10}, float[3] b = {1, 2, 3}>
+    { y = Gemm(x, w, b)  g = Gather<axis = 0>(y, i)  z = Relu(g) }"""
+
+
+@pytest.fixture(scope="module")
+def network(torchvision: Any) -> ir.Model:
+    return torchscript_export(trained_like(torchvision.models.resnet18()), size=64)
+
+
+def changed(model: ir.Model, name: str, index: tuple[int, ...], by: float) -> ir.Model:
+    """Return a copy in which one weight is off by a fraction of its tensor's largest."""
+    clone = model.clone()
+    value = clone.graph.initializers[name]
+    array = value.const_value.numpy().copy()
+    array[index] += by * np.abs(array).max()
+    value.const_value = ir.tensor(array, name=name)
+    return clone
+
+
+def test_a_model_is_equal_to_itself(network: ir.Model) -> None:
+    assert verify_equal(network, network.clone()) == 0
+
+
+def test_fusion_changes_no_more_than_rounding(network: ir.Model) -> None:
+    assert 0 < verify_equal(network, fuse(network).model) < 2e-6
+
+
+@pytest.mark.parametrize("name", ["conv1.weight", "layer2.0.downsample.0.weight", "fc.bias"])
+def test_one_wrong_weight_is_found(network: ir.Model, name: str) -> None:
+    fused = fuse(network).model
+    array = fused.graph.initializers[name].const_value
+    wrong = changed(fused, name, (0,) * len(array.shape), 1.0)
+    with pytest.raises(VerificationError, match=r"Fusion changed the output 'scores' by .*e-0[1-4] of its scale"):
+        verify_equal(network, wrong)
+
+
+def test_the_second_output_counts_too() -> None:
+    model, wrong = parse(TWO_OUTPUTS), parse(TWO_OUTPUTS.replace("Relu(g)", "Neg(g)"))
+    with pytest.raises(VerificationError, match="the output 'z'"):
+        verify_equal(model, wrong)
+
+
+def test_the_tolerance_can_be_chosen() -> None:
+    model = parse(TWO_OUTPUTS)
+    wrong = changed(model, "b", (0,), 1e-3)
+    with pytest.raises(VerificationError):
+        verify_equal(model, wrong)
+    assert 1e-5 < verify_equal(model, wrong, tolerance=1e-2) < 1e-2
+
+
+def test_other_shapes_are_a_difference() -> None:
+    model = parse(TWO_OUTPUTS)
+    wrong = parse(TWO_OUTPUTS.replace("float[N, 3] z", "float[N, 1] z").replace("z = R", "h = R").replace(
+        "(g) }", "(g)  z = ReduceMax(h, one) }").replace("float[3] b", "int64[1] one = {1}, float[3] b"))  # fmt: skip
+    with pytest.raises(VerificationError, match="'z' by inf"):
+        verify_equal(model, wrong)
+
+
+def test_nan_is_a_difference_unless_it_was_there_before() -> None:
+    model = parse(TWO_OUTPUTS)
+    broken = changed(model, "b", (0,), np.nan)
+    with pytest.raises(VerificationError, match="'y' by inf"):
+        verify_equal(model, broken)
+    with pytest.raises(VerificationError, match="'y' by nan"):
+        verify_equal(broken, model)
+    assert verify_equal(broken, broken.clone()) == 0
+
+
+def test_a_changed_model_that_is_not_valid_is_a_difference() -> None:
+    model = parse(TWO_OUTPUTS)
+    broken = model.clone()
+    broken.graph.node(0).op_type = "Gemn"
+    with pytest.raises(VerificationError, match="not valid ONNX"):
+        verify_equal(model, broken)
+
+
+def test_a_changed_model_that_does_not_run_is_a_difference() -> None:
+    model = parse(TWO_OUTPUTS)
+    broken = model.clone()
+    value = broken.graph.initializers["w"]
+    value.const_value, value.shape = ir.tensor(np.ones((4, 3), np.float32), name="w"), ir.Shape([4, 3])
+    with pytest.raises(VerificationError, match="The fused model does not run, and the original does"):
+        verify_equal(model, broken)
+
+
+def test_an_original_that_does_not_run_is_no_difference() -> None:
+    text = '<ir_version: 9, opset_import: ["": 18]> graph (float[A, B] x) => (float[A, B] y) { y = Reshape(x, t) }'
+    model = parse(text.replace("{ y", "<int64[2] t = {5, 5}> { y"))
+    with pytest.raises(ModelFileError, match=r"(?s)does not run on random inputs.*--no-verify"):
+        verify_equal(model, model.clone())
+
+
+def test_an_input_without_a_shape_can_t_be_tried() -> None:
+    model = parse(TWO_OUTPUTS)
+    shapeless = model.clone()
+    shapeless.graph.inputs[0].shape = None
+    with pytest.raises(ModelFileError, match=r"'x' has no shape.*--no-verify"):
+        verify_equal(shapeless, model)
+
+
+def test_float16_may_round_as_float16_does(network: ir.Model) -> None:
+    half = network.clone()
+    for value in [*half.graph.initializers.values(), *half.graph.inputs, *half.graph.outputs]:
+        value.type = ir.TensorType(ir.DataType.FLOAT16)
+        if value.const_value is not None:
+            value.const_value = ir.tensor(value.const_value.numpy().astype(np.float16), name=value.name)
+    for node in half.graph:
+        for value in node.outputs:
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
+    fused = fuse(half).model
+    assert 1e-5 < verify_equal(half, fused) < 3e-3
+    with pytest.raises(VerificationError):
+        verify_equal(half, changed(fused, "fc.bias", (0,), 10.0))

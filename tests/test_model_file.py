@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from rexport._errors import ModelFileError, RexportError
+from rexport.model_file import ImageInput, Metadata, default_opset, image_input, load, model_hash, save, to_bytes
+from rexport.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TEXT = """
+    <ir_version: 9, opset_import: ["": 18]>
+    graph (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y) <float[4, 3, 1, 1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}>
+    { y = Conv(x, w) }"""
+METADATA = Metadata(
+    network="resnext[depth=29,cardinality=8]",
+    preprocessing=Preprocessing(size=8, resize=10, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0)),
+    classes=("cat", "Hündchen", 'a "quoted" name'),
+    weights_sha256="ab" * 32,
+    quantization='{"target": "x86"}',
+    versions='{"rexport": "0.1.0"}',
+)
+
+
+def proto() -> onnx.ModelProto:
+    return onnx.parser.parse_model(TEXT)
+
+
+def model() -> ir.Model:
+    return ir.from_proto(proto())
+
+
+def write(path: Path, proto: onnx.ModelProto) -> Path:
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+# reading and writing
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    original = model()
+    METADATA.write_to(original)
+    save(original, tmp_path / "m.onnx")
+    loaded = load(tmp_path / "m.onnx")
+    assert to_bytes(loaded) == to_bytes(original)
+    assert model_hash(loaded) == model_hash(original)
+    assert Metadata.of(loaded) == METADATA
+    assert default_opset(loaded) == 18
+
+
+def test_the_hash_is_of_every_weight() -> None:
+    other = model()
+    other.graph.initializers["w"].const_value = ir.tensor(np.zeros((4, 3, 1, 1), np.float32), name="w")
+    assert model_hash(other) != model_hash(model())
+
+
+def test_the_long_name_of_the_standard_operators_is_understood(tmp_path: Path) -> None:
+    changed = proto()
+    changed.opset_import[0].domain = "ai.onnx"
+    assert default_opset(load(write(tmp_path / "m.onnx", changed))) == 18
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is not an ONNX model: it has no nodes or names no opset"),
+        (b"Not a model at all, but a text.", "is not an ONNX file"),
+        (proto().SerializeToString()[:-20], "is not an ONNX file"),
+        (b"PK\x03\x04" + bytes(100), "is not an ONNX"),
+    ],
+    ids=["empty", "text", "truncated", "a checkpoint"],
+)
+def test_a_file_that_is_no_model(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=reason) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"is a folder; name an ONNX file"):
+        load(tmp_path)
+    with pytest.raises(ModelFileError, match=r"nothing\.onnx does not exist; name an ONNX file"):
+        load(tmp_path / "nothing.onnx")
+
+
+def bad_type(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.append(TensorProto(name="v", data_type=99, dims=[1], raw_data=b"1234"))
+
+
+def short_weight(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.append(TensorProto(name="v", data_type=TensorProto.FLOAT, dims=[4], raw_data=b"123"))
+
+
+def missing_tensor(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].input[0] = "nowhere"
+
+
+def unsorted_nodes(proto: onnx.ModelProto) -> None:
+    proto.graph.node.insert(0, helper.make_node("Relu", ["y"], ["z"]))
+
+
+def unknown_operator(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].op_type = "Convolve"
+
+
+def future(proto: onnx.ModelProto) -> None:
+    proto.ir_version = 99
+
+
+@pytest.mark.parametrize("break_it", [bad_type, short_weight, missing_tensor, unsorted_nodes, unknown_operator, future])
+def test_an_invalid_graph(break_it: Callable[[onnx.ModelProto], None], tmp_path: Path) -> None:
+    changed = proto()
+    break_it(changed)
+    with pytest.raises(ModelFileError, match="is not a valid ONNX model"):
+        load(write(tmp_path / "m.onnx", changed))
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_holds_it_is_loaded_or_refused(data: st.DataObject, tmp_path: Path) -> None:
+    content = bytearray(proto().SerializeToString())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    try:
+        image_input(load(path))
+    except RexportError as error:
+        assert str(error)
+
+
+# external data
+
+
+def external(location: str, **more: object) -> onnx.ModelProto:
+    changed = proto()
+    weight = changed.graph.initializer[0]
+    weight.ClearField("float_data")
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **more}.items():
+        weight.external_data.add(key=key, value=str(value))
+    return changed
+
+
+@pytest.fixture
+def data() -> bytes:
+    return np.arange(12, dtype=np.float32).tobytes()
+
+
+@pytest.mark.parametrize("location", ["w.bin", "./w.bin", "weights/w.bin"])
+def test_external_data_of_the_folder_comes_along(location: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / location).write_bytes(data)
+    loaded = load(write(tmp_path / "m.onnx", external(location)))
+    (tmp_path / location).unlink()
+    save(loaded, tmp_path / "copy.onnx")  # one file, and no longer in need of the other
+    weight = load(tmp_path / "copy.onnx").graph.initializers["w"].const_value
+    assert weight is not None
+    assert weight.numpy().tobytes() == data
+
+
+@pytest.mark.parametrize("location", ["../w.bin", "weights/../../w.bin", "ABSOLUTE", "link.bin", "linked/w.bin", ""])
+def test_external_data_of_elsewhere_is_refused(location: str, data: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    (folder / "weights").mkdir(parents=True)
+    outside = tmp_path / "w.bin"
+    outside.write_bytes(data)
+    (folder / "link.bin").symlink_to(outside)
+    (folder / "linked").symlink_to(tmp_path)
+    changed = external(str(outside) if location == "ABSOLUTE" else location)
+    with pytest.raises(ModelFileError, match="is not a valid ONNX model"):
+        load(write(folder / "m.onnx", changed))
+
+
+@pytest.mark.parametrize("more", [{"offset": 40}, {"length": 40}, {"offset": -48, "length": 48}, {"length": "x"}, {}])
+def test_external_data_that_is_not_there_is_refused(more: dict[str, object], data: bytes, tmp_path: Path) -> None:
+    if more:
+        (tmp_path / "w.bin").write_bytes(data)
+    with pytest.raises(ModelFileError, match="is not a valid ONNX model"):
+        load(write(tmp_path / "m.onnx", external("w.bin", **more)))
+
+
+# engines in disguise
+
+
+def as_node(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("EPContext", ["y"], ["z"], domain="com.microsoft"))
+
+
+def in_function(proto: onnx.ModelProto) -> None:
+    engine = helper.make_node("EPContext", ["a"], ["b"], domain="com.microsoft")
+    imports = [helper.make_opsetid("com.microsoft", 1)]
+    proto.functions.append(helper.make_function("own", "Hidden", ["a"], ["b"], [engine], imports))
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    proto.graph.node.append(helper.make_node("Hidden", ["y"], ["z"], domain="own"))
+
+
+def in_branch(proto: onnx.ModelProto) -> None:
+    def branch(name: str) -> onnx.GraphProto:
+        engine = helper.make_node("EPContext", ["y"], [name], domain="com.microsoft")
+        return helper.make_graph([engine], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
+
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "flag"))
+    proto.graph.node.append(helper.make_node("If", ["flag"], ["z"], then_branch=branch("p"), else_branch=branch("q")))
+
+
+@pytest.mark.parametrize("hide", [as_node, in_function, in_branch])
+def test_a_compiled_engine_is_no_model(hide: Callable[[onnx.ModelProto], None], tmp_path: Path) -> None:
+    changed = proto()
+    changed.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    hide(changed)
+    with pytest.raises(ModelFileError, match=r"holds a compiled engine \(an EPContext node\)"):
+        load(write(tmp_path / "m.onnx", changed))
+
+
+# the picture
+
+
+def with_inputs(inputs: str) -> ir.Model:
+    text = f'<ir_version: 9, opset_import: ["": 18]> graph ({inputs}) => (float[A] y) {{ y = Relu(x) }}'
+    return ir.from_proto(onnx.parser.parse_model(text))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ("float[N, 3, 224, 224] x", ImageInput(name="x", size=224, batch=None)),
+        ("float[8, 3, 32, 32] x", ImageInput(name="x", size=32, batch=8)),
+        ("float[N, 3, H, W] x", ImageInput(name="x", size=None, batch=None)),
+        ("float[N, 3, 224, W] x", ImageInput(name="x", size=224, batch=None)),
+    ],
+)
+def test_the_picture_is_found(inputs: str, expected: ImageInput) -> None:
+    assert image_input(with_inputs(inputs)) == expected
+
+
+def test_weights_that_are_inputs_are_no_pictures() -> None:
+    text = TEXT.replace("x) =>", "x, float[4, 3, 1, 1] w) =>")
+    assert image_input(ir.from_proto(onnx.parser.parse_model(text))).name == "x"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "found"),
+    [
+        ("float[N, 1, 28, 28] x", "x: float32 of shape (N, 1, 28, 28)"),
+        ("float[N, 28, 28, 3] x", "x: float32 of shape (N, 28, 28, 3)"),
+        ("float[N, 3, 28, 32] x", "x: float32 of shape (N, 3, 28, 32)"),
+        ("uint8[N, 3, 28, 28] x", "x: uint8 of shape (N, 3, 28, 28)"),
+        ("float[N, 3] x, int64[1] n", "x: float32 of shape (N, 3); n: int64 of shape (1)"),
+        ("float x", "x: float32 of shape ()"),
+        ("float[] x", "x: float32 of unknown shape"),
+        ("float[?, 3] x", "x: float32 of shape (?, 3)"),
+    ],
+)
+def test_no_picture(inputs: str, found: str) -> None:
+    with pytest.raises(ModelFileError) as caught:
+        image_input(with_inputs(inputs), "some/model.onnx")
+    assert str(caught.value) == (
+        "some/model.onnx has no image input: expected one float32 input of shape (N, 3, S, S), found " + found + "."
+    )
+
+
+# metadata
+
+
+def test_a_model_of_others_says_nothing() -> None:
+    other = model()
+    other.metadata_props["author"] = "someone"
+    assert Metadata.of(other) == Metadata()
+
+
+def test_other_metadata_stays_and_old_metadata_goes() -> None:
+    changed = model()
+    changed.metadata_props["author"] = "someone"
+    METADATA.write_to(changed)
+    less = dataclasses.replace(METADATA, quantization=None, classes=())
+    less.write_to(changed)
+    assert Metadata.of(changed) == less
+    assert changed.metadata_props["author"] == "someone"
+
+
+@given(
+    classes=st.lists(st.text(st.characters(codec="utf-8"))),
+    network=st.none() | st.text(st.characters(codec="utf-8"), min_size=1),
+)
+def test_any_names_survive(classes: list[str], network: str | None) -> None:
+    changed = model()
+    metadata = Metadata(network=network, classes=tuple(classes))
+    metadata.write_to(changed)
+    assert Metadata.of(ir.from_proto(onnx.load_from_string(to_bytes(changed)))) == metadata
+
+
+GOOD = json.loads(Preprocessing(size=8).to_json())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("classes", "cat, dog"),
+        ("classes", '{"cat": 1}'),
+        ("classes", '"cat"'),
+        ("classes", "null"),
+        ("preprocessing", ""),
+        ("preprocessing", "[]"),
+        ("preprocessing", "8"),
+        ("preprocessing", "{}"),
+        *[
+            ("preprocessing", json.dumps(GOOD | change))
+            for change in (
+                {"size": None},
+                {"size": 0},
+                {"size": -8},
+                {"size": float("inf")},
+                {"size": float("nan")},
+                {"resize": 4},
+                {"resize": "big"},
+                {"mean": [0.5, 0.5]},
+                {"mean": 0.5},
+                {"mean": ["a", "b", "c"]},
+                {"mean": [float("nan")] * 3},
+                {"std": [1, 0, 1]},
+                {"std": [1, -1, 1]},
+                {"std": [1, 1, float("inf")]},
+            )
+        ],
+    ],
+)
+def test_metadata_that_can_t_be_read(key: str, value: str) -> None:
+    changed = model()
+    changed.metadata_props[f"rexport.{key}"] = value
+    with pytest.raises(ModelFileError, match=r"metadata can't be read.*export the model again"):
+        Metadata.of(changed)

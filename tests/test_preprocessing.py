@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from rexport._errors import DataError, ModelFileError
+from rexport.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+
+def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.fixture(scope="module")
+def transforms(torchvision: Any) -> Any:
+    return torchvision.transforms
+
+
+def of_torchvision(transforms: Any, preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
+    """Return what torchvision's reference evaluation makes of a picture."""
+    steps = [
+        transforms.Resize(preprocessing.resize),
+        transforms.CenterCrop(preprocessing.size),
+        transforms.ToTensor(),
+        transforms.Normalize(preprocessing.mean, preprocessing.std),
+    ]
+    return transforms.Compose(steps)(image.convert("RGB")).numpy()
+
+
+def ours(preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
+    return preprocessing.normalise(preprocessing.crop(image))
+
+
+def assert_same(actual: np.ndarray, expected: np.ndarray) -> None:
+    """Allow one rounding of the last bit: pixels / 255 may be a product with 1 / 255."""
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype == np.float32
+    # the rounding is of pixels of up to 1, divided by the standard deviation
+    assert np.abs(actual - expected).max() <= 2**-23 / min(IMAGENET_STD)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(500, 375), (375, 500), (256, 256), (257, 256), (300, 299), (1024, 333), (80, 61), (31, 97), (224, 224)],
+)
+@pytest.mark.parametrize(("size", "resize"), [(224, 256), (224, 224), (224, 235), (97, 101), (1, 8)])
+def test_pictures_become_what_torchvision_makes_of_them(
+    width: int, height: int, size: int, resize: int, transforms: Any
+) -> None:
+    preprocessing = Preprocessing(size=size, resize=resize)
+    image = picture(width, height)
+    assert_same(ours(preprocessing, image), of_torchvision(transforms, preprocessing, image))
+
+
+@given(
+    width=st.integers(1, 200),
+    height=st.integers(1, 200),
+    size=st.integers(1, 64),
+    extra=st.integers(0, 20),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_size_becomes_what_torchvision_makes_of_it(
+    width: int, height: int, size: int, extra: int, seed: int, transforms: Any
+) -> None:
+    preprocessing = Preprocessing(size=size, resize=size + extra)
+    image = picture(width, height, seed=seed)
+    assert_same(ours(preprocessing, image), of_torchvision(transforms, preprocessing, image))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "LA"])
+def test_every_kind_of_picture_is_rgb_first(mode: str, transforms: Any) -> None:
+    preprocessing = Preprocessing(size=24, resize=28)
+    image = picture(40, 30, mode)
+    assert_same(ours(preprocessing, image), of_torchvision(transforms, preprocessing, image))
+
+
+def test_a_crop_one_pixel_off_would_be_seen(transforms: Any) -> None:
+    preprocessing, image = Preprocessing(size=24, resize=24), picture(24, 24)
+    expected = of_torchvision(transforms, preprocessing, image)
+    with pytest.raises(AssertionError):
+        assert_same(np.roll(ours(preprocessing, image), 1, axis=2), expected)
+
+
+def test_every_pixel_value_is_normalised_by_the_formula() -> None:
+    preprocessing = Preprocessing(size=16)
+    pixels = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
+    normal = preprocessing.normalise(pixels)
+    exact = (np.arange(256).reshape(16, 16) / 255 - np.reshape(IMAGENET_MEAN, (3, 1, 1))) / np.reshape(
+        IMAGENET_STD, (3, 1, 1)
+    )
+    assert normal.dtype == np.float32
+    assert normal.flags.c_contiguous
+    assert np.abs(normal - exact).max() <= 3 * 2**-24 / min(IMAGENET_STD)  # three roundings, of numbers up to 1
+
+
+def test_a_batch_is_normalised_like_its_pictures() -> None:
+    preprocessing = Preprocessing(size=8, mean=(0.1, 0.2, 0.3), std=(1, 2, 4))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    batch = preprocessing.normalise(pixels)
+    assert batch.shape == (5, 3, 8, 8)
+    for one, alone in zip(batch, pixels, strict=True):
+        np.testing.assert_array_equal(one, preprocessing.normalise(alone))
+
+
+def test_without_resizing_pictures_stay_as_they_are() -> None:
+    image = picture(32, 32)
+    np.testing.assert_array_equal(Preprocessing(size=32).crop(image), np.asarray(image))
+
+
+@pytest.mark.parametrize(("width", "height"), [(33, 32), (32, 31), (28, 28)])
+def test_without_resizing_other_pictures_are_refused(width: int, height: int) -> None:
+    with pytest.raises(DataError) as caught:
+        Preprocessing(size=32).crop(picture(width, height))
+    assert str(caught.value) == (
+        f"is {width}×{height} pixels, and the model takes 32×32 without resizing (to resize, pass --resize 32)"
+    )
+
+
+@pytest.mark.parametrize(("size", "resize"), [(224, 256), (299, 342), (384, 439), (128, 146), (32, None), (127, None)])
+def test_the_default_is_the_habit_of_the_size(size: int, resize: int | None) -> None:
+    assert Preprocessing.default_for(size) == Preprocessing(size=size, resize=resize)
+
+
+finite = st.floats(-10, 10, width=32)
+positive = st.floats(1e-3, 10)
+
+
+@given(
+    size=st.integers(1, 2000),
+    extra=st.none() | st.integers(0, 200),
+    mean=st.tuples(finite, finite, finite),
+    std=st.tuples(positive, positive, positive),
+)
+def test_what_is_written_is_read(size: int, extra: int | None, mean: Any, std: Any) -> None:
+    written = Preprocessing(size=size, resize=None if extra is None else size + extra, mean=mean, std=std)
+    assert Preprocessing.from_json(written.to_json()) == written
+
+
+def test_the_text_says_what_others_need_to_know() -> None:
+    assert Preprocessing(size=32, mean=(0, 0, 0), std=(1, 1, 1)).to_json() == (
+        '{"size": 32, "resize": null, "mean": [0, 0, 0], "std": [1, 1, 1], '
+        '"color": "RGB", "layout": "NCHW", "scale": "1/255"}'
+    )
+
+
+@given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=4).map(repr))
+def test_any_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ModelFileError, match="preprocessing metadata can't be read"):
+        Preprocessing.from_json(text)
