@@ -134,11 +134,7 @@ class ArrayFile:
                 archive = stack.enter_context(zipfile.ZipFile(self._path))
                 stream = stack.enter_context(archive.open(member))
             version = np.lib.format.read_magic(stream)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran_order, dtype = read(stream)
             if fortran_order or dtype.hasobject or not shape:
                 raise ValueError("its array is not a plain one in C order; save np.ascontiguousarray(images)")

@@ -16,7 +16,7 @@ from rexport._errors import DataError
 from rexport._progress import Progress, silent
 from rexport.calibration.table import CalibrationTable, TensorRange
 from rexport.model_file import image_input, model_hash, to_bytes
-from rexport.passes._graph import is_op, only_consumer
+from rexport.passes._graph import is_rectifier, only_consumer
 from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate", "observed_tensors"]
 
-_ACTIVATION_FUNCTIONS = ("Relu", "Clip")
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 
 
@@ -38,9 +37,7 @@ def observed_tensors(model: ir.Model) -> tuple[str, ...]:
     inputs = [value for value in model.graph.inputs if value.name not in initializers]
     results = [value for node in model.graph for value in node.outputs]
     return tuple(
-        str(v.name)
-        for v in [*inputs, *results]
-        if v.dtype == ir.DataType.FLOAT and not is_op(only_consumer(v), *_ACTIVATION_FUNCTIONS)
+        str(v.name) for v in [*inputs, *results] if v.dtype == ir.DataType.FLOAT and not is_rectifier(only_consumer(v))
     )
 
 
@@ -80,9 +77,7 @@ def calibrate(
             advance(len(batch))
     if not images:
         raise DataError("There are no images to calibrate with.")
-    ranges = {
-        t: TensorRange(float(low), float(high)) for t, low, high in zip(watched, lows, highs, strict=True)
-    }
+    ranges = {t: TensorRange(float(low), float(high)) for t, low, high in zip(watched, lows, highs, strict=True)}
     return CalibrationTable(model_sha256=model_hash(model), images=images, ranges=ranges)
 
 
@@ -106,6 +101,6 @@ def _require_finite(watched: Sequence[str], reduced: np.ndarray, images_before: 
     if broken.any():
         name = watched[int(np.argmax(broken))]
         raise DataError(
-            f"The tensor {name!r} takes values that are not finite (NaN or infinite) on the images after the first "
-            f"{images_before}; the first such tensor points at the layer whose weights are broken."
+            f"The tensor {name!r} takes values that are not finite (NaN or infinite), in the batch that starts with "
+            f"image {images_before + 1}; it is the first such tensor, so look at the weights right before it."
         )

@@ -29,8 +29,12 @@ class BadImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Some images: float32 of shape ``(N, 3, S, S)``, int64 ``labels`` of shape ``(N,)`` if they are known, and
-    those ``skipped`` on the way.
+    """Some images, ready for the network.
+
+    Attributes:
+        images: float32 of shape ``(N, 3, S, S)``.
+        labels: int64 of shape ``(N,)``, if they are known.
+        skipped: Those that could not be used, on the way.
     """
 
     images: np.ndarray

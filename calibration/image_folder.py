@@ -96,9 +96,7 @@ class ImageFolder:
         if good or skipped:
             yield self._batch(good, labels, skipped)
 
-    def _batch(
-        self, pixels: Sequence[np.ndarray], labels: Sequence[int], skipped: Sequence[BadImage]
-    ) -> Batch:
+    def _batch(self, pixels: Sequence[np.ndarray], labels: Sequence[int], skipped: Sequence[BadImage]) -> Batch:
         side = self.preprocessing.size
         stacked = np.stack(pixels) if pixels else np.zeros((0, side, side, 3), np.uint8)
         return Batch(
@@ -153,15 +151,11 @@ def _fail(error: OSError) -> None:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    return [
-        Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")
-    ]
+    return [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
 
 
 def _unreadable(bad: Sequence[BadImage], total: int) -> DataError:
     named = "\n  ".join(str(image) for image in bad[:5])
     more = f"\n  … and {len(bad) - 5} more" if len(bad) > 5 else ""
-    hint = "Mend or remove them" + (
-        ", or pass --skip-bad to go on without them." if len(bad) < total else "."
-    )
+    hint = "Mend or remove them" + (", or pass --skip-bad to go on without them." if len(bad) < total else ".")
     return DataError(f"{len(bad)} of {total} images can't be used:\n  {named}{more}\n{hint}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rexport._errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["CalibrationTable", "TensorRange"]
 
@@ -68,17 +71,11 @@ class CalibrationTable:
         try:
             document = json.loads(text)
             if document["schema"] != _SCHEMA:
-                raise DataError(
-                    f"This is a {document['schema']} document, not a calibration table ({_SCHEMA})."
-                )
-            ranges = {
-                name: TensorRange(float(low), float(high)) for name, (low, high) in document["ranges"].items()
-            }
+                raise DataError(f"This is a {document['schema']} document, not a calibration table ({_SCHEMA}).")
+            ranges = {name: TensorRange(float(low), float(high)) for name, (low, high) in document["ranges"].items()}
             for name, seen in ranges.items():
                 if not (seen.finite and seen.low <= seen.high):
                     raise ValueError(f"{name!r} ranges from {seen.low} to {seen.high}")
-            return cls(
-                model_sha256=str(document["model_sha256"]), images=int(document["images"]), ranges=ranges
-            )
+            return cls(model_sha256=str(document["model_sha256"]), images=int(document["images"]), ranges=ranges)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(f"This is not a calibration table ({error!r}).") from error

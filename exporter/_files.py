@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rexport._errors import OutputError
@@ -55,7 +55,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise _output_error(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone, or the very thing that could not be made
+            temporary.unlink()
 
 
 def write_bytes(target: Path, data: bytes) -> None:

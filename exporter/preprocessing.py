@@ -109,7 +109,7 @@ class Preprocessing:
 
 
 def _eight_bits(image: Image) -> Image:
-    """Return the upper byte of 16-bit grey, which Pillow would clip to white; 16-bit colour comes to 8 as it is read."""
+    """Return the upper byte of 16-bit grey, which Pillow would clip to white; of 16-bit colour, it only reads that."""
     from PIL.Image import fromarray
 
     if image.mode.startswith("I;16"):

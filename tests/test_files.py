@@ -41,9 +41,14 @@ def test_what_goes_wrong_inside_leaves_the_old_file_or_none(
     target = tmp_path / "m.onnx"
     if old is not None:
         target.write_bytes(old)
-    with pytest.raises(type(error)), atomic_path(target) as temporary:
-        temporary.write_bytes(b"half of")
-        raise error
+
+    def write_half() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(b"half of")
+            raise error
+
+    with pytest.raises(type(error)):
+        write_half()
     assert names(tmp_path) == ([] if old is None else ["m.onnx"])
     assert old is None or target.read_bytes() == old
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,10 +140,8 @@ def test_whatever_a_file_holds_it_is_loaded_or_refused(data: st.DataObject, tmp_
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    try:
+    with suppress(RexportError):
         image_input(load(path))
-    except RexportError as error:
-        assert str(error)
 
 
 # external data

@@ -106,8 +106,8 @@ def _print(result: BenchResult) -> None:
             _console.note(f"{row.model} on {row.runtime}, batch {row.batch}: {row.reason}")
     if result.machine.is_busy:
         _console.note(
-            f"other programs kept this machine busy (load {result.machine.load_average}): times are too "
-            "long and intervals wide; measure again when it is idle."
+            f"the machine was busy in the minute before (load {result.machine.load_average}); if it still was, times "
+            "are too long and intervals wide: measure again when it is idle."
         )
 
 

@@ -46,8 +46,15 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The result over ``images`` images: ``top1`` and ``top5`` as fractions, ``None`` where there are no labels
-    (or, for top-5, no more than five classes), top-1's 95 % interval, and the images ``skipped``.
+    """The result.
+
+    Attributes:
+        images: How many there were.
+        top1: The fraction that is right; ``None`` where there are no labels.
+        top5: Likewise; ``None`` too where there are no more than five classes.
+        top1_interval: Of top-1, at 95 %.
+        comparison: With the reference, if there is one.
+        skipped: The images that could not be used.
     """
 
     images: int
@@ -167,9 +174,7 @@ def _logits(runtime: Runtime, images: np.ndarray) -> np.ndarray:
 
 def _require_in_range(labels: np.ndarray, outputs: int) -> None:
     if labels.min() < 0 or labels.max() >= outputs:
-        raise DataError(
-            f"There are labels from {labels.min()} to {labels.max()}, and the model has {outputs} outputs."
-        )
+        raise DataError(f"There are labels from {labels.min()} to {labels.max()}, and the model has {outputs} outputs.")
 
 
 def _compare(counts: _Counts, logits: np.ndarray, expected: np.ndarray, labels: np.ndarray | None) -> None:
@@ -182,9 +187,7 @@ def _compare(counts: _Counts, logits: np.ndarray, expected: np.ndarray, labels: 
         counts.reference_top1 += int((expected.argmax(axis=1) == labels).sum())
 
 
-def _evaluation(
-    counts: _Counts, *, labelled: bool, compared: bool, skipped: Sequence[BadImage]
-) -> Evaluation:
+def _evaluation(counts: _Counts, *, labelled: bool, compared: bool, skipped: Sequence[BadImage]) -> Evaluation:
     n = counts.images
     comparison = None
     if compared:

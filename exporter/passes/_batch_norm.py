@@ -15,7 +15,7 @@ from rexport.passes._graph import constant, int_attribute, opset, why_not_consta
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Affine", "affine_of", "rounded", "why_not_affine", "why_not_finite"]
+__all__ = ["Affine", "affine_of", "why_not_affine"]
 
 _PARAMETERS = ("scale", "bias", "mean", "variance")
 
@@ -45,19 +45,6 @@ def why_not_affine(node: ir.Node) -> str | None:
     if not (np.isfinite(affine.scale).all() and np.isfinite(affine.shift).all()):
         return "its parameters give values that are not finite"
     return None
-
-
-def rounded(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return ``array`` in ``dtype``; what is too large for it becomes infinite."""
-    with np.errstate(over="ignore"):
-        return array.astype(dtype)
-
-
-def why_not_finite(*folded: np.ndarray) -> str | None:
-    """Return why the weights that came out of folding can't be stored, or ``None`` if they can."""
-    if all(np.isfinite(array).all() for array in folded):
-        return None
-    return f"folded into the convolution, its parameters give weights that {folded[0].dtype} can't hold"
 
 
 def affine_of(node: ir.Node) -> Affine:

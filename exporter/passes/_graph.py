@@ -16,6 +16,7 @@ __all__ = [
     "free_name",
     "int_attribute",
     "is_op",
+    "is_rectifier",
     "only_consumer",
     "opset",
     "replace_initializer",
@@ -33,6 +34,17 @@ def opset(graph: ir.Graph) -> int:
 def is_op(node: ir.Node | None, *op_types: str) -> bool:
     """Say whether ``node`` is one of the standard operators named."""
     return node is not None and node.domain == "" and node.op_type in op_types
+
+
+def is_rectifier(node: ir.Node | None) -> bool:
+    """Say whether ``node`` is a ReLU, with or without a cap.
+
+    Unsigned integers, and an end to them, come to the same; so an integer layer right before it does its work.
+    """
+    if node is None or not is_op(node, "Clip"):
+        return is_op(node, "Relu")
+    low = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    return low is not None and not low.any()
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:

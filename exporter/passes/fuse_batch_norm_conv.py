@@ -14,23 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from rexport.passes._base import RewritePass
-from rexport.passes._batch_norm import affine_of, rounded, why_not_affine, why_not_finite
-from rexport.passes._graph import (
-    constant,
-    int_attribute,
-    is_op,
-    only_consumer,
-    replace_initializer,
-    why_not_constant,
-    why_not_exclusive,
-)
+from rexport.passes._batch_norm import affine_of, why_not_affine
+from rexport.passes._conv import set_weights, weights_of, why_not_foldable, why_not_storable
+from rexport.passes._graph import int_attribute, is_op, only_consumer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
     import onnx_ir as ir
 
 __all__ = ["FuseBatchNormConv"]
@@ -62,42 +54,29 @@ class FuseBatchNormConv(RewritePass[_BatchNormConv]):
 
     def check(self, match: _BatchNormConv) -> str | None:
         """Allow constant parameters, a weight of its own, no padding under a shift, and finite weights."""
-        weight = match.conv.inputs[1]
-        why = why_not_affine(match.norm) or why_not_constant(weight, "convolution's weight")
-        if why is None and weight is not None:
-            why = why_not_exclusive(weight, "convolution's weight")
-        if why is None and len(match.conv.inputs) > 2 and match.conv.inputs[2] is not None:
-            why = why_not_constant(match.conv.inputs[2], "convolution's bias")
+        why = why_not_affine(match.norm) or why_not_foldable(match.conv)
         if why is None and _pads(match.conv) and affine_of(match.norm).shift.any():
             why = "the convolution after it pads with zeros, which do not commute with its shift"
-        return why or why_not_finite(*_folded(match))
+        return why or why_not_storable(match.conv, *_folded(match))
 
     def rewrite(self, match: _BatchNormConv) -> None:
         """Scale the weight's input channels, fold the shift into the bias, and drop the BatchNormalization."""
-        conv = match.conv
-        weight, bias = _folded(match)
-        name = str(conv.outputs[0].name)
-        replace_initializer(conv, 1, weight, name=f"{name}.weight")
-        replace_initializer(conv, 2, bias, name=f"{name}.bias")
-        conv.replace_input_with(0, match.norm.inputs[0])
+        set_weights(match.conv, *_folded(match), name=str(match.conv.outputs[0].name))
+        match.conv.replace_input_with(0, match.norm.inputs[0])
         graph = match.norm.graph
         assert graph is not None
         graph.remove(match.norm, safe=True)
 
 
 def _folded(match: _BatchNormConv) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weight and the bias of the one convolution; computed in float64, in the weight's dtype."""
-    conv, affine = match.conv, affine_of(match.norm)
-    weight = constant(conv.inputs[1])
-    assert weight is not None
-    groups = int_attribute(conv, "group", 1)
+    """Return the weight and the bias of the one convolution, in float64."""
+    affine = affine_of(match.norm)
+    weight, bias = weights_of(match.conv)
+    groups = int_attribute(match.conv, "group", 1)
     # (groups, outputs of a group, inputs of a group, kernel positions)
-    grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1).astype(np.float64)
-    bias = constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
+    grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     shifts = (grouped * affine.shift.reshape(groups, 1, -1, 1)).sum(axis=(2, 3)).reshape(-1)
-    new_bias = shifts if bias is None else shifts + bias.astype(np.float64)
-    new_weight = (grouped * affine.scale.reshape(groups, 1, -1, 1)).reshape(weight.shape)
-    return rounded(new_weight, weight.dtype), rounded(new_bias, weight.dtype)
+    return (grouped * affine.scale.reshape(groups, 1, -1, 1)).reshape(weight.shape), bias + shifts
 
 
 def _pads(conv: ir.Node) -> bool:

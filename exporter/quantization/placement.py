@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from rexport.passes._graph import constant, is_op, only_consumer, why_not_constant
+from rexport.passes._graph import constant, is_op, is_rectifier, only_consumer, why_not_constant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +21,9 @@ __all__ = ["Layer", "Placement", "place", "result_of"]
 
 # Each with its weight as input 1, output channels first, and a bias as input 2.
 _WEIGHTED = ("Conv", "Gemm")
+_JOINING = ("Add", "Concat")
 _POOLING = ("GlobalAveragePool", "AveragePool")
 _MOVING = ("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Pad")
-_ACTIVATIONS = ("Relu", "Clip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,9 @@ def place(model: ir.Model) -> Placement:
 
 
 def result_of(node: ir.Node) -> ir.Value:
-    """Return what is stored of an operator: its output, or that of the activation functions that alone read it."""
+    """Return what is stored of an operator: its output, or that of the ReLU that alone reads it."""
     result = node.outputs[0]
-    while (reader := only_consumer(result)) is not None and is_op(reader, *_ACTIVATIONS):
+    while (reader := only_consumer(result)) is not None and is_rectifier(reader):
         result = reader.outputs[0]
     return result
 
@@ -95,9 +95,9 @@ def _pads_with_zeros(node: ir.Node) -> bool:
 
 def _layer(node: ir.Node) -> Layer | None:
     """Judge an operator that computes; ``None`` for one that moves data or belongs to the layer before it."""
-    if is_op(node, *_MOVING):
+    if is_op(node, *_MOVING) or node.outputs[0].dtype not in (ir.DataType.FLOAT, None):  # arithmetic of shapes
         return None
-    if is_op(node, *_ACTIVATIONS):
+    if is_rectifier(node):
         return (
             None
             if _belongs_to_a_layer(node)
@@ -107,12 +107,12 @@ def _layer(node: ir.Node) -> Layer | None:
     return Layer(node=node, integer=why_not is None, why=why_not or "it has an integer kernel")
 
 
-def _belongs_to_a_layer(activation: ir.Node) -> bool:
-    value = activation.inputs[0]
+def _belongs_to_a_layer(rectifier: ir.Node) -> bool:
+    value = rectifier.inputs[0]
     source = None if value is None else value.producer()
-    if value is None or source is None or only_consumer(value) is not activation or is_op(source, *_MOVING):
+    if value is None or source is None or only_consumer(value) is not rectifier or is_op(source, *_MOVING):
         return False
-    return _belongs_to_a_layer(source) if is_op(source, *_ACTIVATIONS) else True
+    return not is_rectifier(source) or _belongs_to_a_layer(source)
 
 
 def _why_float(node: ir.Node) -> str | None:
@@ -123,9 +123,9 @@ def _why_float(node: ir.Node) -> str | None:
             return why_not
         if is_op(node, "Gemm"):  # its kernel gives floats too, so it may end the model
             return None if _is_linear_layer(node) else "it is a matrix product other than x · Wᵀ + b"
-    elif is_op(node, "Add"):
+    elif is_op(node, *_JOINING):
         if any(value is None or constant(value) is not None for value in node.inputs):
-            return "it adds a constant"
+            return "one of its inputs is a constant"
     elif not is_op(node, *_POOLING):
         return f"{node.op_type} has no integer kernel"
     return "its result is an output of the model, which stays float" if result_of(node).is_graph_output() else None

@@ -73,9 +73,7 @@ def quantize(model: ir.Model, table: CalibrationTable, *, target: Target) -> Qua
             "convert it with rexport.model_file.with_opset first."
         )
     if table.model_sha256 != model_hash(model):
-        raise UsageError(
-            "The calibration table is of another model; calibrate the very model that is quantized."
-        )
+        raise UsageError("The calibration table is of another model; calibrate the very model that is quantized.")
     quantized = model.clone()
     placement = place(quantized)
     by_source = {source: _map_of(source, table, target) for source in placement.tensors.values()}
@@ -117,9 +115,7 @@ def _quantize_weights(node: ir.Node, maps: Mapping[str, Quantization], target: T
         _dequantized_input(node, 2, "bias", integers, bias_map)
 
 
-def _dequantized_input(
-    node: ir.Node, index: int, role: str, integers: np.ndarray, chosen: Quantization
-) -> None:
+def _dequantized_input(node: ir.Node, index: int, role: str, integers: np.ndarray, chosen: Quantization) -> None:
     """Let ``node`` read ``integers`` through a DequantizeLinear as its input ``index``."""
     graph = node.graph
     assert isinstance(graph, ir.Graph)
@@ -200,7 +196,7 @@ def _node(
     like: ir.Value,
     axis: int | None = None,
 ) -> ir.Node:
-    """Return a node that is not in the graph yet; its ``output`` gets a free name, and the shape and type of ``like``."""
+    """Return a node that is not in the graph yet; its output gets a free name, and the shape and type of ``like``."""
     name = free_name(graph, output)
     node = ir.node(op_type, inputs, {} if axis is None else {"axis": axis}, name=name)
     node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = name, like.shape, like.type

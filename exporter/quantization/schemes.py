@@ -87,9 +87,7 @@ def of_weight(
     return Quantization(scale, np.zeros(len(weight), integers.dtype)), quantized
 
 
-def of_bias(
-    bias: np.ndarray, input_scale: np.ndarray, weight_scale: np.ndarray
-) -> tuple[Quantization, np.ndarray]:
+def of_bias(bias: np.ndarray, input_scale: np.ndarray, weight_scale: np.ndarray) -> tuple[Quantization, np.ndarray]:
     """Quantize a bias to the int32 in which the products are added up: its scale is the product of theirs."""
     scale = (input_scale.astype(np.float64) * weight_scale).astype(np.float32)
     limits = np.iinfo(np.int32)

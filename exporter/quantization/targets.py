@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from rexport._cpu import Cpu
 from rexport._errors import UsageError
 from rexport.quantization.schemes import INT8, INT8_HALF, UINT8, Integers
+
+if TYPE_CHECKING:
+    from rexport._cpu import Cpu
 
 __all__ = ["TARGETS", "X86", "Target", "target_for"]
 
@@ -59,9 +62,7 @@ def target_for(name: str | None, cpu: Cpu, *, reduce_range: bool | None = None) 
     """
     is_x86 = cpu.architecture in ("x86_64", "AMD64")
     if name is None and not is_x86:
-        raise UsageError(
-            f"There is no target for {cpu.architecture} yet; pass --target {' or '.join(TARGETS)}."
-        )
+        raise UsageError(f"There is no target for {cpu.architecture} yet; pass --target {' or '.join(TARGETS)}.")
     name = name or X86.name
     if name not in TARGETS:
         raise UsageError(f"There is no target {name!r}; choose from {', '.join(TARGETS)}.")

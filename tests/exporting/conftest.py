@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from torch import nn
 
 from rexport.exporting import ExportResult, export
 from rexport.models import build
 from rexport.preprocessing import Preprocessing
 from tests._networks import trained_like
 from tests.exporting._networks import Handmade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,11 @@ def test_an_honest_export_passes(network: Exported) -> None:
     assert 0 < parity.difference < 2e-6
 
 
+def test_too_tight_a_tolerance_is_not_met(network: Exported) -> None:
+    with pytest.raises(VerificationError, match=r"at batch 1 its logits differ by .* and 1\.0e-09 is allowed"):
+        prove_parity(network.module, copy_of(network), size=32, tolerance=1e-9)
+
+
 @pytest.mark.parametrize("layer", ["conv1", "layer1.0.conv2", "layer2.1.conv1", "layer3.0.conv1", "layer3.2.conv2"])
 def test_a_wrong_weight_is_traced_to_its_layer(network: Exported, layer: str) -> None:
     model = copy_of(network)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 
 from rexport.passes import FoldConstants, fuse
 from tests.passes._models import assert_close, changed_by, ops, parse, run
+
+if TYPE_CHECKING:
+    import pytest
 
 OLD = """
     <ir_version: {ir_version}, opset_import: ["": {opset}]>

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 PADS = "the convolution after it pads with zeros, which do not commute with its shift"
-PLAIN = Convolution(
-    dimensions=2, groups=1, inputs=3, outputs=4, kernel=3, stride=1, padding=0, dilation=1, bias=False
-)
+PLAIN = Convolution(dimensions=2, groups=1, inputs=3, outputs=4, kernel=3, stride=1, padding=0, dilation=1, bias=False)
 
 
 def model(conv: Convolution, norms: int = 1, seed: int = 0, *, shift: bool = True) -> ir.Model:

@@ -26,9 +26,7 @@ from tests.passes._models import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-PLAIN = Convolution(
-    dimensions=2, groups=1, inputs=3, outputs=4, kernel=3, stride=1, padding=1, dilation=1, bias=False
-)
+PLAIN = Convolution(dimensions=2, groups=1, inputs=3, outputs=4, kernel=3, stride=1, padding=1, dilation=1, bias=False)
 
 
 def model(conv: Convolution = PLAIN, norms: int = 1, seed: int = 0) -> ir.Model:
@@ -58,9 +56,7 @@ def test_the_weight_is_the_formula_s() -> None:
     scale = old["norm0.scale"] / np.sqrt(old["norm0.var"] + 1e-3)
     new = fused.graph.node(0).inputs
     # each is rounded to float32 once
-    np.testing.assert_allclose(
-        new[1].const_value.numpy(), old["w"] * scale[:, None, None, None], rtol=2**-24, atol=0
-    )
+    np.testing.assert_allclose(new[1].const_value.numpy(), old["w"] * scale[:, None, None, None], rtol=2**-24, atol=0)
     np.testing.assert_allclose(
         new[2].const_value.numpy(), old["norm0.bias"] - old["norm0.mean"] * scale, rtol=2**-23, atol=0
     )
@@ -100,7 +96,8 @@ def test_a_shared_bias_stays_as_it_is_for_its_other_reader() -> None:
     text = """
         <ir_version: 9, opset_import: ["": 18]>
         graph (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y, float[N, 2, 4, 4] z)
-        <float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[2, 2, 1, 1] v = {1, 2, 3, 4}, float[2] b = {5, 6}, float[2] s = {2, 3}>
+        <float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[2, 2, 1, 1] v = {1, 2, 3, 4},
+         float[2] b = {5, 6}, float[2] s = {2, 3}>
         { conv = Conv(x, w, b)  y = BatchNormalization(conv, s, s, s, s)  z = Conv(x, v, b) }"""
     original = parse(text)
     fused, report = changed_by(FuseConvBatchNorm, original)
@@ -119,9 +116,7 @@ def test_the_default_epsilon_is_the_operator_s() -> None:
 
 
 def test_float16_stays_float16() -> None:
-    weights = {"w": np.full((2, 3, 1, 1), 0.5, np.float16)} | batch_norm(
-        np.random.default_rng(0), 2, "norm", "float16"
-    )
+    weights = {"w": np.full((2, 3, 1, 1), 0.5, np.float16)} | batch_norm(np.random.default_rng(0), 2, "norm", "float16")
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), batch_norm_node("c", "y", "norm")]
     original = make(nodes, weights, x=["N", 3, 4, 4], y=["N", 2, 4, 4])
     fused, report = changed_by(FuseConvBatchNorm, original)
@@ -133,7 +128,8 @@ def test_float16_stays_float16() -> None:
 TEXT = """
     <ir_version: 9, opset_import: ["": 18]>
     graph (float[N, 1, 4, 4] x{more_inputs}) => (float[N, 1, 4, 4] y{more_outputs})
-    <float[1, 1, 1, 1] w = {{2}}, float[1] s = {{1}}, float[1] b = {{3}}, float[1] m = {{1}}, float[1] v = {{{variance}}}>
+    <float[1, 1, 1, 1] w = {{2}},
+     float[1] s = {{1}}, float[1] b = {{3}}, float[1] m = {{1}}, float[1] v = {{{variance}}}>
     {{
         c = Conv(x, {weight}{bias})
         {results} = BatchNormalization<{attributes}>(c, {scale}, b, m, v)

@@ -62,7 +62,9 @@ def test_two_names_for_one_tensor_keep_one_identity() -> None:
         np.testing.assert_array_equal(actual, expected)
 
 
-@pytest.mark.parametrize(("attribute", "is_inference"), [("<is_test = 1>", True), ("<is_test = 0>", False), ("", False)])
+@pytest.mark.parametrize(
+    ("attribute", "is_inference"), [("<is_test = 1>", True), ("<is_test = 0>", False), ("", False)]
+)
 def test_before_opset_7_dropout_says_whether_it_is_in_training(attribute: str, is_inference: bool) -> None:
     original = parse(model("float[4] x", "float[4] y", "", f"a = Dropout{attribute}(x)  y = Relu(a)", opset=6))
     if is_inference:

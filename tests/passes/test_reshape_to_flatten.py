@@ -18,7 +18,11 @@ DYNAMIC = """
         target = Concat<axis = 0>(sizes, rest)
         y = Reshape(x, target)
     }"""
-VECTOR = DYNAMIC.replace("int64 first", "int64[1] first").replace("sizes = Unsqueeze(size, axis)", "").replace("sizes, ", "size, ")
+VECTOR = (
+    DYNAMIC.replace("int64 first", "int64[1] first")
+    .replace("sizes = Unsqueeze(size, axis)", "")
+    .replace("sizes, ", "size, ")
+)
 
 
 def simple(x: str, y: str, target: str) -> str:
