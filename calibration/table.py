@@ -76,6 +76,9 @@ class CalibrationTable:
             for name, seen in ranges.items():
                 if not (seen.finite and seen.low <= seen.high):
                     raise ValueError(f"{name!r} ranges from {seen.low} to {seen.high}")
-            return cls(model_sha256=str(document["model_sha256"]), images=int(document["images"]), ranges=ranges)
+            images = int(document["images"])
+            if images < 1:
+                raise ValueError(f"{images} images")
+            return cls(model_sha256=str(document["model_sha256"]), images=images, ranges=ranges)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(f"This is not a calibration table ({error!r}).") from error

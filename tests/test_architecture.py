@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _ROOT = Path(__file__).parents[1]
 
@@ -56,9 +59,7 @@ def _wrong(layer: str, source: str) -> set[str]:
     return {other for other in _imports(source) if other != layer and _LEVEL[other] >= _LEVEL[layer]}
 
 
-@pytest.mark.parametrize(
-    ("layer", "file"), [pytest.param(la, f, id=str(f.relative_to(_ROOT))) for la, f in _files()]
-)
+@pytest.mark.parametrize(("layer", "file"), [pytest.param(la, f, id=str(f.relative_to(_ROOT))) for la, f in _files()])
 def test_imports_point_down(layer: str, file: Path) -> None:
     assert _wrong(layer, file.read_text()) == set()
 

@@ -61,10 +61,7 @@ def test_importing_the_parts_does_not_shadow_the_functions() -> None:
 
 def test_importing_rexport_loads_nothing_heavy() -> None:
     code = "import rexport, sys; print(sorted({'torch', 'numpy', 'onnx', 'onnxruntime', 'onnx_ir'} & set(sys.modules)))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_every_folder_with_code_is_packaged() -> None:

@@ -70,9 +70,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; the exit codes are those of ``rexport._errors``, and 130 after Ctrl-C."""
-    signal.signal(
-        signal.SIGTERM, _terminate
-    )  # so that a stopped command cleans up as an interrupted one does
+    signal.signal(signal.SIGTERM, _terminate)  # so that a stopped command cleans up as an interrupted one does
     app()
 
 

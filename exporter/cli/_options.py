@@ -43,9 +43,7 @@ Data = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(
-        "--weights", help="A state dict: .safetensors, .pt or .pth. Without it, weights are random."
-    ),
+    typer.Option("--weights", help="A state dict: .safetensors, .pt or .pth. Without it, weights are random."),
 ]
 Resize = Annotated[
     int | None,
@@ -53,9 +51,7 @@ Resize = Annotated[
 ]
 Mean = Annotated[str | None, typer.Option("--mean", metavar="R,G,B", help="Mean of pixels scaled to 0…1.")]
 Std = Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Standard deviation, likewise.")]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Go on without images that can't be read, naming them.")
-]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without images that can't be read, naming them.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads of the runtime; by default one per core.")
 ]
@@ -71,9 +67,7 @@ def with_overrides(
     """
     if resize is not None:
         if resize < preprocessing.size:
-            raise UsageError(
-                f"--resize {resize} is smaller than the {preprocessing.size} pixels that are cut out."
-            )
+            raise UsageError(f"--resize {resize} is smaller than the {preprocessing.size} pixels that are cut out.")
         preprocessing = replace(preprocessing, resize=resize)
     if mean is not None:
         preprocessing = replace(preprocessing, mean=_triple("--mean", mean))
@@ -101,9 +95,7 @@ def model_preprocessing(
                 "and ImageNet's mean and std (see --resize, --mean and --std)."
             )
     if size is not None and stated.size != size:
-        raise UsageError(
-            f"{path} says that its pictures are {stated.size} pixels wide, and its input is {size}."
-        )
+        raise UsageError(f"{path} says that its pictures are {stated.size} pixels wide, and its input is {size}.")
     return with_overrides(stated, resize=resize, mean=mean, std=std)
 
 

@@ -22,9 +22,7 @@ __all__ = ["eval"]
 def eval(  # noqa: A001
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL", help="An ONNX file, or a network's name with --weights.", show_default=False
-        ),
+        typer.Argument(metavar="MODEL", help="An ONNX file, or a network's name with --weights.", show_default=False),
     ],
     data: Data,
     weights: Weights = None,
@@ -63,9 +61,7 @@ def eval(  # noqa: A001
             "sorted by name, for its outputs in order."
         )
     with ExitStack() as stack:
-        runtime = stack.enter_context(
-            open_runtime("torch" if source.network else "cpu", source, threads=threads)
-        )
+        runtime = stack.enter_context(open_runtime("torch" if source.network else "cpu", source, threads=threads))
         other = None
         if reference is not None:
             other = stack.enter_context(open_runtime("cpu", Source.parse(str(reference)), threads=threads))
@@ -134,9 +130,7 @@ def _print(model: str, reference: Path | None, result: Evaluation) -> None:
     if result.top1 is not None and result.top1_interval is not None:
         low, high = result.top1_interval
         right = round(result.top1 * result.images)
-        print(
-            f"top-1      {percent(result.top1)}  ({right} right; 95 % interval {percent(low)} to {percent(high)})"
-        )
+        print(f"top-1      {percent(result.top1)}  ({right} right; 95 % interval {percent(low)} to {percent(high)})")
     if result.top5 is not None:
         print(f"top-5      {percent(result.top5)}")
     if result.comparison is not None:
@@ -145,6 +139,4 @@ def _print(model: str, reference: Path | None, result: Evaluation) -> None:
         print(f"SQNR       {comparison.sqnr_db:.1f} dB of the logits")
         if result.top1 is not None and comparison.reference_top1 is not None:
             change = 100 * (result.top1 - comparison.reference_top1)
-            print(
-                f"change     {change:+.2f} points of top-1 (the reference has {percent(comparison.reference_top1)})"
-            )
+            print(f"change     {change:+.2f} points of top-1 (the reference has {percent(comparison.reference_top1)})")

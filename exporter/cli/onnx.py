@@ -29,9 +29,7 @@ def onnx(
         ),
     ] = None,
     input_size: Annotated[int | None, typer.Option(min=8, help="Height and width of its pictures.")] = None,
-    batch: Annotated[
-        str, typer.Option(metavar="dynamic|N", help="The batch sizes that the file takes.")
-    ] = "dynamic",
+    batch: Annotated[str, typer.Option(metavar="dynamic|N", help="The batch sizes that the file takes.")] = "dynamic",
     opset: Annotated[int, typer.Option(help="The version of the ONNX operators.")] = 20,
     resize: Resize = None,
     mean: Mean = None,
@@ -63,9 +61,7 @@ def onnx(
     preprocessing = with_overrides(preprocessing, resize=resize, mean=mean, std=std)
     module = registry.build(network, weights=weights, num_classes=num_classes)
     outputs = num_classes or found.num_classes
-    classes = (
-        _read_names(class_names, outputs) if class_names else registry.class_names(found.dataset, outputs)
-    )
+    classes = _read_names(class_names, outputs) if class_names else registry.class_names(found.dataset, outputs)
     if weights is None:
         note(f"{network} has random weights, good for speed and nothing else; pass --weights FILE.")
 
@@ -103,11 +99,11 @@ def onnx(
             }
         )
         return
-    print(
-        f"{output}: {size_of(output)}, opset {default_opset(result.model)}, {_shape(fixed, preprocessing.size)}"
-    )
+    print(f"{output}: {size_of(output)}, opset {default_opset(result.model)}, {_shape(fixed, preprocessing.size)}")
     if classes:
-        print(f"classes: {classes[0]}, {classes[1]} … {classes[-1]}" if outputs > 2 else f"classes: {', '.join(classes)}")
+        print(
+            f"classes: {classes[0]}, {classes[1]} … {classes[-1]}" if outputs > 2 else f"classes: {', '.join(classes)}"
+        )
     tried = ", ".join(map(str, parity.batches))
     print(
         f"equal to PyTorch at batch {tried}: logits differ by {parity.difference:.1e} of their scale "

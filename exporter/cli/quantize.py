@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rexport.cli._options import Data, Json, Mean, Output, Resize, SkipBad, Std, Threads
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
 __all__ = ["quantize"]
 
 
 def quantize(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL.onnx", help="A float ONNX file.", show_default=False)
-    ],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A float ONNX file.", show_default=False)],
     data: Data,
     output: Output,
     target: Annotated[str | None, typer.Option(help="x86; by default what this machine is.")] = None,
@@ -27,9 +30,7 @@ def quantize(
             show_default=False,
         ),
     ] = None,
-    samples: Annotated[
-        int, typer.Option(min=1, help="How many images to use, evenly spread over the classes.")
-    ] = 512,
+    samples: Annotated[int, typer.Option(min=1, help="How many images to use, evenly spread over the classes.")] = 512,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
     resize: Resize = None,
     mean: Mean = None,
@@ -68,7 +69,7 @@ def quantize(
         note(f"only {used} images to calibrate with; a few hundred give steadier ranges.")
     skipped: list[BadImage] = []
 
-    def images():  # type: ignore[no-untyped-def]
+    def images() -> Iterator[np.ndarray]:
         for one in dataset.batches(image_input(loaded).batch or batch, samples=samples, skip_bad=skip_bad):
             skipped.extend(one.skipped)
             if len(one.images):
@@ -107,12 +108,8 @@ def quantize(
         )
         return
     integer = len(result.layers) - len(float_layers)
-    print(
-        f"{output}: {size_of(output)} (from {size_of(model)}), {integer} of {len(result.layers)} layers in INT8"
-    )
-    print(
-        f"target {chosen.name}: uint8 activations, int8 weights in ±{chosen.weights.high}: {chosen.because}"
-    )
+    print(f"{output}: {size_of(output)} (from {size_of(model)}), {integer} of {len(result.layers)} layers in INT8")
+    print(f"target {chosen.name}: uint8 activations, int8 weights in ±{chosen.weights.high}: {chosen.because}")
     print(f"calibrated on {table.images} images")
     if float_layers:
         print_table(

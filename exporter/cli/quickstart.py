@@ -55,9 +55,7 @@ def quickstart(
 
     rows = _rows(files, evaluations, speeds)
     if as_json:
-        print_json(
-            {"schema": "rexport.quickstart/1", "folder": str(folder), "seconds": say.seconds, "rows": rows}
-        )
+        print_json({"schema": "rexport.quickstart/1", "folder": str(folder), "seconds": say.seconds, "rows": rows})
     else:
         _print(files, rows)
     float_top1, int8_top1 = rows[0]["top1"], rows[-1]["top1"]
@@ -171,9 +169,7 @@ def _convert(files: _Files, module: torch.nn.Module, preprocessing: Preprocessin
         f"{exported.parity.difference:.0e}"
     )
     images = open_dataset(files.digits / "train", preprocessing).batches(32, samples=_CALIBRATION_IMAGES)
-    table = calibrate(
-        exported.model, (b.images for b in images), total=_CALIBRATION_IMAGES, progress=progress
-    )
+    table = calibrate(exported.model, (b.images for b in images), total=_CALIBRATION_IMAGES, progress=progress)
     target = target_for("x86", this_cpu())
     result = quantize(exported.model, table, target=target)
     save(result.model, files.int8)
@@ -280,14 +276,10 @@ def _upscale(images: np.ndarray, size: int) -> np.ndarray:
 
     grey = (images * (255 / 16)).round().astype(np.uint8)
     bicubic = Image.Resampling.BICUBIC
-    return np.stack(
-        [np.asarray(Image.fromarray(one).resize((size, size), bicubic).convert("RGB")) for one in grey]
-    )
+    return np.stack([np.asarray(Image.fromarray(one).resize((size, size), bicubic).convert("RGB")) for one in grey])
 
 
-def _write_pictures(
-    folder: Path, pixels: np.ndarray, labels: np.ndarray, parts: dict[str, np.ndarray]
-) -> None:
+def _write_pictures(folder: Path, pixels: np.ndarray, labels: np.ndarray, parts: dict[str, np.ndarray]) -> None:
     from PIL import Image
 
     for part, indices in parts.items():

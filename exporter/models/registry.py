@@ -96,9 +96,7 @@ def find(name: str) -> Network:
     raise UsageError(f"There is no network {name!r}.{question} `rexport models` lists them all.")
 
 
-def build(
-    name: str, *, weights: Path | str | None = None, num_classes: int | None = None, seed: int = 0
-) -> nn.Module:
+def build(name: str, *, weights: Path | str | None = None, num_classes: int | None = None, seed: int = 0) -> nn.Module:
     """Build a network, ready for inference.
 
     Args:

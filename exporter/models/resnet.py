@@ -151,18 +151,14 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(layers) != 4:
-            raise UsageError(
-                f"A ResNet for ImageNet has 4 stages, and layers={tuple(layers)} has {len(layers)}."
-            )
+            raise UsageError(f"A ResNet for ImageNet has 4 stages, and layers={tuple(layers)} has {len(layers)}.")
         self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
         def stage(in_channels: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
-            return _stage(
-                block, in_channels, planes, blocks, stride, groups=groups, width_per_group=width_per_group
-            )
+            return _stage(block, in_channels, planes, blocks, stride, groups=groups, width_per_group=width_per_group)
 
         expansion = block.expansion
         self.layer1 = stage(64, 64, layers[0], 1)
@@ -206,9 +202,7 @@ def _stage(
     out_channels = planes * block.expansion
     downsample = None
     if stride != 1 or in_channels != out_channels:
-        downsample = nn.Sequential(
-            _conv1x1(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels)
-        )
+        downsample = nn.Sequential(_conv1x1(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels))
     first = block(
         in_channels,
         planes,
@@ -217,9 +211,7 @@ def _stage(
         groups=groups,
         width_per_group=width_per_group,
     )
-    rest = (
-        block(out_channels, planes, groups=groups, width_per_group=width_per_group) for _ in range(blocks - 1)
-    )
+    rest = (block(out_channels, planes, groups=groups, width_per_group=width_per_group) for _ in range(blocks - 1))
     return nn.Sequential(first, *rest)
 
 

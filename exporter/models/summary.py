@@ -89,9 +89,7 @@ def summarize(module: nn.Module, input_size: int) -> Summary:
     finally:
         for hook in hooks:
             hook.remove()
-    return Summary(
-        parameters=_parameters(module), macs=sum(macs.values()), stages=_stages(module, shapes, macs)
-    )
+    return Summary(parameters=_parameters(module), macs=sum(macs.values()), stages=_stages(module, shapes, macs))
 
 
 class _ShapesOnly(TorchFunctionMode):

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["load_weights", "read_state_dict", "state_dict_hash"]
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".th", ".bin")
-_COUNTER = (
-    "num_batches_tracked"  # BatchNorm's count of training steps: no influence on what the network computes
-)
+_COUNTER = "num_batches_tracked"  # BatchNorm's count of training steps: no influence on what the network computes
 _SHOWN = 5
 
 
@@ -51,9 +49,7 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         kinds = ", ".join((".safetensors", *_TORCH_SUFFIXES))
         raise WeightsError(f"{path} can't be read as weights: the name must end in one of {kinds}.")
     if not path.is_file():
-        raise WeightsError(
-            f"{path} is a folder, not a file." if path.is_dir() else f"There is no file {path}."
-        )
+        raise WeightsError(f"{path} is a folder, not a file." if path.is_dir() else f"There is no file {path}.")
     content = _read_safetensors(path) if suffix == ".safetensors" else _unwrap(_read_pickle(path), path)
     if not content:
         raise WeightsError(f"{path} holds no tensors.")
@@ -90,10 +86,7 @@ def load_weights(module: nn.Module, path: Path | str) -> None:
             _listing("unexpected", [f"{name} {_shape(state[name])}" for name in unexpected]),
             _listing(
                 "of another shape or kind",
-                [
-                    f"{name} (got {_describe(state[name])}, expected {_describe(expected[name])})"
-                    for name in misfits
-                ],
+                [f"{name} (got {_describe(state[name])}, expected {_describe(expected[name])})" for name in misfits],
             ),
         )
         found = " ".join(problem for problem in problems if problem)
@@ -164,9 +157,7 @@ def _damaged(path: Path, kind: str, error: Exception) -> WeightsError:
 
 def _unwrap(content: object, path: Path) -> Mapping[Any, object]:
     while isinstance(content, Mapping):
-        wrapper = next(
-            (key for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)), None
-        )
+        wrapper = next((key for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)), None)
         if wrapper is None:
             return content
         content = content[wrapper]
@@ -187,9 +178,7 @@ def _checked(value: object, key: str, path: Path) -> Tensor:
             "Save the network's own: `torch.save(model.state_dict(), 'weights.pth')`."
         )
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
-        raise WeightsError(
-            f"{path} has no plain numbers for {key}: a sparse, quantized or meta tensor is no weight."
-        )
+        raise WeightsError(f"{path} has no plain numbers for {key}: a sparse, quantized or meta tensor is no weight.")
     if not value.is_floating_point():
         return value
     value = value.to(torch.float32)
@@ -235,12 +224,9 @@ def _hint(
     if not missing and not unexpected and weight in misfits and set(misfits) <= {weight, f"{head[0]}.bias"}:
         got, wanted = state[weight].shape, expected[weight].shape
         if len(got) == 2 and got[1] == wanted[1]:
-            return (
-                f"Only the head differs: the weights are for {got[0]} classes; pass --num-classes {got[0]}."
-            )
+            return f"Only the head differs: the weights are for {got[0]} classes; pass --num-classes {got[0]}."
     if len(missing) >= 0.9 * sum(not name.endswith(_COUNTER) for name in expected):
         return (
-            "Nearly everything is missing: these are weights of another network, or their names are not "
-            "torchvision's."
+            "Nearly everything is missing: these are weights of another network, or their names are not torchvision's."
         )
     return "These are probably weights of another network; `rexport models` lists the names to choose from."

@@ -1,4 +1,4 @@
-"""What models run on. A runtime is a context manager around one loaded model; adding one takes a file and a line here."""
+"""What models run on: a runtime is a context manager around one loaded model, and a file and a line here."""
 
 from __future__ import annotations
 

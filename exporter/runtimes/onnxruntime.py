@@ -93,7 +93,7 @@ def in_batches(images: np.ndarray, size: int | None) -> Iterator[np.ndarray]:
 
     Without a size, they are one part.
     """
-    size = size or len(images)
+    size = size or max(1, len(images))
     for start in range(0, len(images), size):
         part = images[start : start + size]
         yield part if len(part) == size else np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])

@@ -32,9 +32,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
     onnx.save(_network([image]), "good.onnx")
-    onnx.save(
-        _network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 16])]), "oblong.onnx"
-    )
+    onnx.save(_network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 16])]), "oblong.onnx")
     Path("text.onnx").write_text("this is no model\n" * 20)
     Path("empty.onnx").touch()
     Path("cut.onnx").write_bytes(Path("good.onnx").read_bytes()[:60])

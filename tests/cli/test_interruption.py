@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _EXPORT = [sys.executable, "-m", "rexport", "onnx", "cifar_resnet20", "-o", "out.onnx"]
 
@@ -26,9 +29,7 @@ def _wait_for_note(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_the_middle(tmp_path: Path, sent: signal.Signals, exit_code: int) -> None:
     (tmp_path / "out.onnx").write_text("the old file")
-    with subprocess.Popen(
-        _EXPORT, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(_EXPORT, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         _wait_for_note(process)
         process.send_signal(sent)
         output, errors = process.communicate(timeout=60)
@@ -60,9 +61,7 @@ def test_no_room_for_the_file(tmp_path: Path) -> None:
 def test_a_full_disk(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)], capture_output=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("tmpfs can't be mounted here")
     try:

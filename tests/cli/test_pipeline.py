@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 import pytest
@@ -12,6 +12,9 @@ import torch
 
 from rexport.models import build
 from tests.cli._run import rexport
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _json(*arguments: str | Path, cwd: Path) -> dict:
@@ -110,7 +113,5 @@ def test_a_file_of_an_old_opset_from_another_exporter(tmp_path: Path, data_dir: 
     quantized = _json("quantize", "fused.onnx", "--data", images, "--samples", "64", "-o", "int8.onnx", cwd=tmp_path)
     assert quantized["executed"]["QLinearConv"] == 7
     assert onnx.load(tmp_path / "int8.onnx").opset_import[0].version >= 13
-    compared = _json(
-        "eval", "int8.onnx", "--data", images, "--samples", "64", "--reference", "old.onnx", cwd=tmp_path
-    )
+    compared = _json("eval", "int8.onnx", "--data", images, "--samples", "64", "--reference", "old.onnx", cwd=tmp_path)
     assert compared["sqnr_db"] > 20

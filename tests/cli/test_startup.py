@@ -37,9 +37,7 @@ def _loaded_by(arguments: list[str]) -> set[str]:
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], *([command, "--help"] for command in _COMMANDS)]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([command, "--help"] for command in _COMMANDS)])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert _loaded_by(arguments) == set()
 

@@ -82,9 +82,7 @@ class _PadBehind(nn.Module):
 
 def _images(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     classes = sorted(path.name for path in folder.iterdir())
-    files = [
-        (path, label) for label, name in enumerate(classes) for path in sorted((folder / name).iterdir())
-    ]
+    files = [(path, label) for label, name in enumerate(classes) for path in sorted((folder / name).iterdir())]
     pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path, _ in files])
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
     mean = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)

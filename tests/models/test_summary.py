@@ -86,9 +86,7 @@ def test_shapes_are_those_of_a_real_run_and_the_module_is_left_alone(training: b
         name: real[name] for name in ("grouped", "asymmetric", "same", "twice", "head")
     }
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
-    assert [m.training for m in module.modules()] == [
-        m is not module.norm and training for m in module.modules()
-    ]
+    assert [m.training for m in module.modules()] == [m is not module.norm and training for m in module.modules()]
     assert not any(m._forward_hooks for m in module.modules())
 
 

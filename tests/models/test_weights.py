@@ -34,9 +34,7 @@ def other() -> nn.Module:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".th", ".bin", ".PTH"])
-def test_every_format_gives_the_same_network(
-    suffix: str, network: nn.Module, other: nn.Module, tmp_path: Path
-) -> None:
+def test_every_format_gives_the_same_network(suffix: str, network: nn.Module, other: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / f"weights{suffix}"
     _save(network.state_dict(), path)
     models.load_weights(other, path)
@@ -69,13 +67,9 @@ def test_checkpoints_of_every_habit_fit(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_half_precision_becomes_float32(
-    dtype: torch.dtype, suffix: str, network: nn.Module, tmp_path: Path
-) -> None:
+def test_half_precision_becomes_float32(dtype: torch.dtype, suffix: str, network: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / f"half{suffix}"
-    _save(
-        {name: t.to(dtype) if t.is_floating_point() else t for name, t in network.state_dict().items()}, path
-    )
+    _save({name: t.to(dtype) if t.is_floating_point() else t for name, t in network.state_dict().items()}, path)
     state = models.read_state_dict(path)
     assert {t.dtype for t in state.values()} == {torch.float32, torch.int64}
     assert torch.equal(state["conv1.weight"], network.conv1.weight.to(dtype).float())
@@ -127,15 +121,11 @@ def test_integers_in_the_place_of_weights_are_refused(network: nn.Module, tmp_pa
     state = network.state_dict()
     _save(state | {"conv1.weight": torch.ones(16, 3, 3, 3, dtype=torch.int8)}, tmp_path / "w.safetensors")
     message = _refusal(network, tmp_path / "w.safetensors")
-    assert (
-        "1 of another shape or kind: conv1.weight (got 16×3×3×3 of torch.int8, expected 16×3×3×3)" in message
-    )
+    assert "1 of another shape or kind: conv1.weight (got 16×3×3×3 of torch.int8, expected 16×3×3×3)" in message
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_values_that_are_not_finite_are_refused_by_name(
-    value: float, network: nn.Module, tmp_path: Path
-) -> None:
+def test_values_that_are_not_finite_are_refused_by_name(value: float, network: nn.Module, tmp_path: Path) -> None:
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state["layer2.0.bn1.running_var"][3] = value
     _save(state, tmp_path / "w.safetensors")
@@ -154,26 +144,20 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.onnx", "weights", "weights.h5"])
 def test_other_suffixes_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(
-        WeightsError, match=r"the name must end in one of \.safetensors, \.pt, \.pth, \.th, \.bin"
-    ):
+    with pytest.raises(WeightsError, match=r"the name must end in one of \.safetensors, \.pt, \.pth, \.th, \.bin"):
         models.read_state_dict(tmp_path / name)
 
 
 def test_code_in_a_pickle_is_named_and_not_run(tmp_path: Path) -> None:
     torch.save({"state_dict": {"conv1.weight": _Code(tmp_path / "ran")}}, tmp_path / "w.pth")
-    with pytest.raises(
-        WeightsError, match=r"running code that it names \(\w+\.mkdir\).*safetensors\.torch\.save_file"
-    ):
+    with pytest.raises(WeightsError, match=r"running code that it names \(\w+\.mkdir\).*safetensors\.torch\.save_file"):
         models.read_state_dict(tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_whole_pickled_network_is_not_unpickled(network: nn.Module, tmp_path: Path) -> None:
     torch.save(network, tmp_path / "w.pth")
-    with pytest.raises(
-        WeightsError, match=r"running code that it names \(rexport\.models\.cifar\.CifarResNet\)"
-    ):
+    with pytest.raises(WeightsError, match=r"running code that it names \(rexport\.models\.cifar\.CifarResNet\)"):
         models.read_state_dict(tmp_path / "w.pth")
 
 

@@ -1,6 +1,6 @@
 """What the proof and the fusion add to an export: ``rexport onnx`` against a bare ``torch.onnx.export``.
 
-    python -m rexport.benchmarks.export_time [--network resnet50] [--pairs 5] [--json FILE]
+    python -m rexport.benchmarks.studies.export_time [--network resnet50] [--pairs 5]
 
 Both build the same network and write one ONNX file with a dynamic batch; both are timed as whole processes, in
 turns. ``rexport onnx`` is to take at most 1.5 times as long.
@@ -8,7 +8,6 @@ turns. ``rexport onnx`` is to take at most 1.5 times as long.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import Annotated
 
 import typer
 
-from rexport._files import check_writable, write_text
-from rexport.benchmarks.commands import in_turns
-from rexport.benchmarks.machine import machine_facts
+from rexport.benchmarks.studies._commands import REXPORT, in_turns
+from rexport.benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 
@@ -37,13 +35,11 @@ torch.onnx.export(
 def main(
     network: Annotated[str, typer.Option(help="A network's name.")] = "resnet50",
     pairs: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the times to this file.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time both and print the ratio."""
-    if json_file is not None:
-        check_writable(json_file)
     with tempfile.TemporaryDirectory() as folder:
-        ours = [sys.executable, "-P", "-m", "rexport", "onnx", network, "-o", "ours.onnx"]
+        ours = [*REXPORT, "onnx", network, "-o", "ours.onnx"]
         bare = [sys.executable, "-P", "-c", _BARE, network, "bare.onnx"]
         result = in_turns(ours, bare, pairs=pairs, cwd=Path(folder))
     low, high = result["ratio_range"]
@@ -51,9 +47,7 @@ def main(
         f"rexport onnx {network}: {result['ratio']:.2f} times a bare torch.onnx.export "
         f"({low:.2f} to {high:.2f} over {pairs} pairs; at most {_TARGET} is asked for)"
     )
-    if json_file is not None:
-        document = {"schema": "rexport.export-time/1", "network": network, "target": _TARGET, **result}
-        write_text(json_file, json.dumps({**document, "machine": machine_facts().to_json()}, indent=1) + "\n")
+    write_results(json_file, "export-time", network=network, target=_TARGET, **result)
 
 
 if __name__ == "__main__":

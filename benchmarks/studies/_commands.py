@@ -1,10 +1,12 @@
-"""Timing whole commands: two in turn, from start to exit, with the memory that the larger process of each took."""
+"""Running ``rexport`` and other commands as whole processes, with the time and the memory that they take."""
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Run", "in_turns", "run"]
+__all__ = ["REXPORT", "Run", "in_turns", "rexport", "run"]
+
+REXPORT = (sys.executable, "-P", "-m", "rexport")  # -P: no module of the current folder stands in for a package's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,12 @@ class Run:
 
     seconds: float
     peak_memory_mib: float
+
+
+def rexport(*arguments: str, cwd: Path) -> Any:
+    """Run ``rexport`` with ``--json`` and return its document; notes go to the terminal."""
+    done = subprocess.run([*REXPORT, *arguments, "--json"], cwd=cwd, check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
 
 
 def run(command: Sequence[str], *, cwd: Path) -> Run:

@@ -1,0 +1,23 @@
+"""The JSON files that studies write, and the options that name them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rexport._files import write_text
+from rexport.benchmarks.machine import machine_facts
+
+__all__ = ["JsonFile", "write_results"]
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
+
+
+def write_results(path: Path | None, study: str, **fields: Any) -> None:
+    """Write a study's figures and the facts of this machine, if there is a file to write them to."""
+    if path is not None:
+        document = {"schema": f"rexport.study.{study}/1", **fields, "machine": machine_facts().to_json()}
+        write_text(path, json.dumps(document, indent=1) + "\n")
