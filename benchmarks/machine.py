@@ -78,7 +78,7 @@ def machine_facts() -> Machine:
         int8=cpu.int8,
         vnni=cpu.has_vnni,
         memory_gib=_memory_gib(),
-        os=platform.platform(terse=True),
+        os=f"{platform.system()} {platform.release().partition('-')[0]}",
         python=platform.python_version(),
         packages={name: _version(distributions) for name, distributions in _DISTRIBUTIONS.items()},
         load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,

@@ -63,7 +63,7 @@ def calibrate(
     """
     name = image_input(model).name
     watched = observed_tensors(model)
-    session = open_session(to_bytes(_with_reductions(model, watched)), threads=threads)
+    session = open_session(to_bytes(_with_reductions(model, watched)), threads=threads, plan_memory=False)
     outputs = [output.name for output in session.get_outputs()][-len(_REDUCTIONS) * len(watched) :]
     lows, highs = np.full(len(watched), np.inf), np.full(len(watched), -np.inf)
     images = 0
@@ -82,17 +82,25 @@ def calibrate(
 
 
 def _with_reductions(model: ir.Model, watched: Sequence[str]) -> ir.Model:
-    """Return a copy whose last outputs are the minimum, the maximum and the sum of each watched tensor, in turn."""
+    """Return a copy whose last outputs are the minimum, the maximum and the sum of each watched tensor, in turn.
+
+    Each stands right behind the tensor that it reduces, so that no tensor has to live longer than it did.
+    """
     copy = model.clone()
     values = {str(v.name): v for v in [*copy.graph.inputs, *(v for node in copy.graph for v in node.outputs)]}
     for index, name in enumerate(watched):
-        for op_type in _REDUCTIONS:
-            node = ir.node(op_type, [values[name]], {"keepdims": 0})
-            node.outputs[0].name = f"rexport:{op_type}:{index}"
-            node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-            node.outputs[0].shape = ir.Shape([])
-            copy.graph.append(node)
-            copy.graph.outputs.append(node.outputs[0])
+        value = values[name]
+        reductions = [ir.node(op_type, [value], {"keepdims": 0}) for op_type in _REDUCTIONS]
+        for node in reductions:
+            (output,) = node.outputs
+            output.name = f"rexport:{node.op_type}:{index}"
+            output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
+            copy.graph.outputs.append(output)
+        producer = value.producer()
+        if producer is None:
+            copy.graph.insert_before(copy.graph[0], reductions)
+        else:
+            copy.graph.insert_after(producer, reductions)
     return copy
 
 

@@ -15,7 +15,7 @@ from tests._torchvision import import_torchvision
 def data_dir() -> Path:
     """The folder of real images and trained weights: ``REXPORT_TEST_DATA``, or ``../shared/data``."""
     default = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("REXPORT_TEST_DATA", default))
+    folder = Path(os.environ.get("REXPORT_TEST_DATA", default)).resolve()
     if not folder.is_dir():
         pytest.skip(f"no test data in {folder}; set REXPORT_TEST_DATA to their folder")
     return folder

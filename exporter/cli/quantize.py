@@ -31,7 +31,7 @@ def quantize(
         ),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many images to use, evenly spread over the classes.")] = 512,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,

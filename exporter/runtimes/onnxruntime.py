@@ -26,9 +26,17 @@ _QUIET = 3  # errors only: what the session can't do is raised, the rest is no n
 
 
 def open_session(
-    model: bytes | Path, *, threads: int | None = None, optimized_to: Path | None = None
+    model: bytes | Path, *, threads: int | None = None, optimized_to: Path | None = None, plan_memory: bool = True
 ) -> onnxruntime.InferenceSession:
-    """Return a session on the CPU provider; ``optimized_to`` also writes the graph that will really run.
+    """Return a session on the CPU provider.
+
+    Args:
+        model: A serialized model, or its file.
+        threads: By default one per usable core.
+        optimized_to: Also write the graph that will really run to this file.
+        plan_memory: Whether to lay all tensors out in one block after the first run. Where many outputs leave the
+            graph on its way, that block holds what need not live together: ResNet-50 watched at every tensor took
+            1.6 GiB with it and 1.0 without, at the same speed.
 
     Raises:
         ModelFileError: ONNX Runtime refuses the model.
@@ -36,6 +44,7 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or this_cpu().cores
     options.log_severity_level = _QUIET
+    options.enable_mem_pattern = plan_memory
     if optimized_to is not None:
         options.optimized_model_filepath = str(optimized_to)
     source = model if isinstance(model, bytes) else str(model)

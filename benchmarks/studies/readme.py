@@ -1,0 +1,68 @@
+"""The README's table of results, written from the files in ``benchmarks/results/``.
+
+    python -m rexport.benchmarks.studies.readme
+
+run in the repository, after a study has written a new file there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rexport._files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["main", "table", "with_table"]
+
+_BLOCK = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end of results -->)", re.DOTALL)
+
+
+def main() -> None:
+    """Replace the table in ``README.md``."""
+    readme = Path("README.md")
+    write_text(readme, with_table(readme.read_text(encoding="utf-8"), Path("benchmarks", "results")))
+
+
+def with_table(text: str, results: Path) -> str:
+    """Return the README's text with the table of the figures in ``results``."""
+    return _BLOCK.sub(lambda _: f"\n{table(results)}\n", text)
+
+
+def table(results: Path) -> str:
+    """Return the table in Markdown: what was measured, the figure, and the study that measures it."""
+    lines = ["| measured | figure | study |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {what} | {figure} | `{study}` |" for what, figure, study in _rows(results)), ""])
+
+
+def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
+    def read(study: str) -> Any:
+        return json.loads((results / f"{study}.json").read_text(encoding="utf-8"))
+
+    for row in read("int8-speed")["rows"]:
+        if ".int8." in row["model"]:
+            what = f"{row['model'].removesuffix('.int8.onnx')} INT8, ONNX Runtime, batch {row['batch']}"
+            low, high = row["speedup_interval"]
+            figure = f"{row['speedup']:.2f} × FP32 ({low:.2f} to {high:.2f}), {row['images_per_second']:.0f} img/s"
+            yield what, figure, "int8_speed"
+    for row in read("cifar-accuracy")["rows"]:
+        fp32, int8 = row["fp32"], row["int8"]
+        figure = f"top-1 {100 * fp32['top1']:.2f} % → {100 * int8['top1']:.2f} %, agreement {int8['agreement']:.3f}"
+        yield f"{row['network']}, FP32 → INT8, {fp32['images']} images", figure, "cifar_accuracy"
+    export = read("export-time")
+    yield f"`rexport onnx {export['network']}`", f"{export['ratio']:.2f} × a bare `torch.onnx.export`", "export_time"
+    memory = read("calibration-memory")
+    first, last = memory["rows"][0], memory["rows"][-1]
+    yield (
+        f"`rexport quantize`, {memory['network']}, {first['images']} and {last['images']} pictures",
+        f"{first['peak_memory_mib']:.0f} and {last['peak_memory_mib']:.0f} MiB",
+        "calibration_memory",
+    )
+
+
+if __name__ == "__main__":
+    main()

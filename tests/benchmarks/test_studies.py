@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rexport.benchmarks.studies.readme import table, with_table
+
+_ROOT = Path(__file__).parents[2]
+_RESULTS = _ROOT / "benchmarks" / "results"
+_STUDIES = sorted(
+    path.stem for path in (_ROOT / "benchmarks" / "studies").glob("[a-z]*.py") if path.stem not in ("readme",)
+)
+
+
+def test_the_readme_has_the_figures_of_the_files() -> None:
+    text = (_ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_table(text, _RESULTS) == text
+    assert len(table(_RESULTS).splitlines()) > 5
+
+
+def test_another_figure_would_be_seen(tmp_path: Path) -> None:
+    for file in _RESULTS.glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    document = json.loads((tmp_path / "export-time.json").read_text())
+    (tmp_path / "export-time.json").write_text(json.dumps({**document, "ratio": 9.99}))
+    text = (_ROOT / "README.md").read_text(encoding="utf-8")
+    assert "9.99 × a bare" in with_table(text, tmp_path)
+
+
+@pytest.mark.parametrize("study", _STUDIES)
+def test_every_study_says_how_it_is_run(study: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"rexport.benchmarks.studies.{study}", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--json" in done.stdout
+
+
+def test_results_say_what_they_were_measured_on() -> None:
+    files = sorted(_RESULTS.glob("*.json"))
+    assert files
+    for file in files:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        assert document["schema"].startswith("rexport."), file
+        assert {"cpu", "cores", "int8", "packages"} <= set(document["machine"]), file
+        assert not {"/work/", "/home/", "/tmp/"} & {
+            part for part in ("/work/", "/home/", "/tmp/") if part in str(document)
+        }
