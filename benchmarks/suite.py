@@ -123,6 +123,8 @@ def _examine(source: Source) -> _Model:
     network, no_network = None, ""
     if metadata.quantization is not None:
         no_network = f"{source} is quantized, and PyTorch runs float networks; measure it with --on cpu."
+    elif metadata.features:
+        no_network = f"{source} is a backbone, and PyTorch would run the whole network; measure it with --on cpu."
     elif metadata.network is None:
         no_network = f"{source} does not say which network it was exported from, so PyTorch can't build it."
     else:

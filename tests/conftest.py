@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests._torchvision import import_torchvision
+from rexport._errors import UnavailableError
+from rexport.models.references import import_torchvision
 
 
 @pytest.fixture(scope="session")
@@ -24,4 +25,7 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def torchvision() -> Any:
     """The real torchvision."""
-    return import_torchvision()
+    try:
+        return import_torchvision()
+    except UnavailableError as error:
+        pytest.skip(str(error))

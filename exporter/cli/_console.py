@@ -46,13 +46,16 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     # not a terminal: no width to fit, so let no cell be cut or wrapped
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+    if title is not None:
+        console.print(title, style="bold")
+    console.print(table)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def _print_networks(rows: list[tuple[Network, Summary]]) -> None:
         [
             (
                 network.name,
-                str(network.depth),
+                str(network.depth or "–"),
                 _count(summary.parameters),
                 _count(summary.macs),
                 _size(network),
@@ -63,6 +63,7 @@ def _print_networks(rows: list[tuple[Network, Summary]]) -> None:
             )
             for network, summary in rows
         ],
+        left=(0, 5),
     )
 
 

@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from rexport.models.cifar import CifarResNet
-from rexport.models.registry import Network, build, class_names, find, networks
-from rexport.models.resnet import BasicBlock, Bottleneck, ResNet
+from rexport.models.ensemble import Ensemble
+from rexport.models.families import Family, parse_spec, plain, preact_resnet, resnet, resnext, spec_of
+from rexport.models.preact_resnet import PreActResNet
+from rexport.models.registry import build, class_names, find, networks
+from rexport.models.resnet import ResNet
+from rexport.models.resnext_forms import convert_form
+from rexport.models.spec import Block, Downsample, Form, ResNetSpec, Shortcut, Stem, Stride
 from rexport.models.summary import Stage, Summary, summarize
+from rexport.models.vgg import Vgg
 from rexport.models.weights import load_weights, read_state_dict, state_dict_hash
+from rexport.models.zoo import Network
 
 __all__ = [
-    "BasicBlock",
-    "Bottleneck",
-    "CifarResNet",
+    "Block",
+    "Downsample",
+    "Ensemble",
+    "Family",
+    "Form",
     "Network",
+    "PreActResNet",
     "ResNet",
+    "ResNetSpec",
+    "Shortcut",
     "Stage",
+    "Stem",
+    "Stride",
     "Summary",
+    "Vgg",
     "build",
     "class_names",
+    "convert_form",
     "find",
     "load_weights",
     "networks",
+    "parse_spec",
+    "plain",
+    "preact_resnet",
     "read_state_dict",
+    "resnet",
+    "resnext",
+    "spec_of",
     "state_dict_hash",
     "summarize",
 ]

@@ -1,4 +1,10 @@
-"""The networks that have a name, and how each is built.
+"""Finding a network by what the user calls it, and building it.
+
+    resnet50                                a name of the zoo
+    resnext[depth=29,stages=3,...]          a spec (see :mod:`rexport.models.families`)
+    torchvision:resnet50, timm:resnet50     another library's
+    package.module:callable                 the user's own
+    resnet18+resnet34+resnet50              an ensemble of any of these
 
 The names of ImageNet's 1,000 classes in ``data/imagenet_classes.txt``, one a line in the order of the
 outputs, are those of torchvision's pretrained weights (``torchvision.models._meta``, BSD 3-clause);
@@ -8,88 +14,58 @@ CIFAR-10's are from Krizhevsky 2009, "Learning Multiple Layers of Features from 
 from __future__ import annotations
 
 import difflib
-import re
-from dataclasses import dataclass, field
 from importlib import resources
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from rexport._errors import UsageError
-from rexport.models.cifar import CifarResNet
-from rexport.models.resnet import BasicBlock, Bottleneck, ResNet
-from rexport.models.summary import Summary, summarize
+from rexport._errors import UsageError, WeightsError
+from rexport.models.ensemble import Ensemble
+from rexport.models.families import parse_spec
+from rexport.models.published_weights import fetch
+from rexport.models.references import from_reference
 from rexport.models.weights import load_weights
+from rexport.models.zoo import NETWORKS, Network, cifar_network, from_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from torch import nn
 
-__all__ = ["Network", "build", "class_names", "find", "networks"]
+__all__ = ["build", "class_names", "find", "networks"]
 
-_RESNET = "ResNet (1512.03385)"
-_RESNEXT = "ResNeXt (1611.05431)"
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """A network with a name.
-
-    Attributes:
-        name: As on the command line, such as ``resnext50_32x4d``.
-        depth: Layers with weights, shortcuts not counted.
-        paper: Its title in short and its number on arXiv.
-        dataset: What its paper trains it on.
-        input_size: Height and width of its input there, in pixels.
-        num_classes: Classes of that dataset.
-        construct: Makes the module, with freshly drawn weights, for a number of classes.
-    """
-
-    name: str
-    depth: int
-    paper: str
-    dataset: Literal["imagenet", "cifar10"]
-    input_size: int
-    num_classes: int
-    construct: Callable[[int], nn.Module] = field(repr=False, compare=False)
-
-    def summary(self) -> Summary:
-        """Count parameters and multiply-accumulates at the network's own input size, in milliseconds."""
-        with torch.device("meta"):
-            return summarize(self.construct(self.num_classes), self.input_size)
-
-
 def networks() -> tuple[Network, ...]:
-    """Return all networks by family and depth."""
-    return _NETWORKS
+    """Return all networks that have a name, by family and depth."""
+    return NETWORKS
 
 
 def find(name: str) -> Network:
-    """Return the network with this name; ``cifar_resnet`` takes any depth 6n + 2.
+    """Return the network that is called so (see above).
 
     Raises:
-        UsageError: There is none; the message has the nearest names.
+        UsageError: There is none; the message has the nearest names, or the rule that a spec breaks.
+        UnavailableError: It is another library's, which can't be imported.
 
     Example:
         >>> find("cifar_resnet26").depth
         26
+        >>> find("resnet18+resnet34").num_classes
+        1000
     """
-    for network in _NETWORKS:
+    if "+" in name and ":" not in name.partition("+")[0]:
+        return _ensemble(name)
+    for network in NETWORKS:
         if network.name == name:
             return network
-    if match := re.fullmatch(r"cifar_resnet(\d{1,4})", name):
-        depth = int(match[1])
-        if depth >= 8 and depth % 6 == 2:
-            return _cifar_resnet(depth)
-        below = max(8, depth - (depth - 2) % 6)
-        raise UsageError(
-            f"There is no network {name}: its depth must be 6n + 2. The nearest are cifar_resnet{below} and "
-            f"cifar_resnet{below + 6}."
-        )
-    names = [network.name for network in _NETWORKS]
+    parsed = parse_spec(name)
+    if parsed is not None:
+        return from_spec(name.replace(" ", ""), *parsed)
+    found = cifar_network(name) or from_reference(name)
+    if found is not None:
+        return found
+    names = [network.name for network in NETWORKS]
     near = [known for known in names if name and known.startswith(name.lower())][:3]
     near = near or difflib.get_close_matches(name.lower(), names, n=3)
     question = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -101,7 +77,9 @@ def build(name: str, *, weights: Path | str | None = None, num_classes: int | No
 
     Args:
         name: As :func:`find` takes it.
-        weights: A state dict (see :mod:`rexport.models.weights`); without it, they are drawn from ``seed``.
+        weights: A state dict (see :mod:`rexport.models.weights`), or published weights by their reference (see
+            :mod:`rexport.models.published_weights`); for an ensemble one, or one for each member with a ``+``
+            between. Without it, they are drawn from ``seed``.
         num_classes: Outputs of the head; the dataset's own where not given.
         seed: The same seed gives the same weights. PyTorch's global generator is left as it was.
 
@@ -110,7 +88,7 @@ def build(name: str, *, weights: Path | str | None = None, num_classes: int | No
 
     Raises:
         UsageError: There is no such network, or the number of classes is not positive.
-        WeightsError: The weights can't be read or do not fit.
+        WeightsError: The weights can't be fetched, can't be read or do not fit.
 
     Example:
         >>> build("cifar_resnet20", num_classes=100).fc.out_features
@@ -125,11 +103,11 @@ def build(name: str, *, weights: Path | str | None = None, num_classes: int | No
         torch.default_generator.manual_seed(seed)
         module = network.construct(classes)
     if weights is not None:
-        load_weights(module, weights)
+        _fill(network, module, str(weights))
     return module.eval()
 
 
-def class_names(dataset: str, num_classes: int) -> tuple[str, ...]:
+def class_names(dataset: str | None, num_classes: int) -> tuple[str, ...]:
     """Return the names of a dataset's classes in the order of the outputs, or ``()`` if they are not known.
 
     They are not known where a network has another number of outputs than its dataset has classes.
@@ -146,56 +124,41 @@ def class_names(dataset: str, num_classes: int) -> tuple[str, ...]:
     return ()
 
 
-def _resnet(depth: int, block: type[BasicBlock | Bottleneck], layers: tuple[int, ...]) -> Network:
+def _ensemble(name: str) -> Network:
+    parts = [part.strip() for part in name.split("+")]
+    if not all(parts):
+        raise UsageError(f"An ensemble is networks with a + between, and {name!r} lacks one of them.")
+    members = tuple(find(part) for part in parts)
+    first = members[0]
+    for other in members[1:]:
+        for what in ("input_size", "num_classes"):
+            if getattr(other, what) != getattr(first, what):
+                raise UsageError(
+                    f"{first.name} and {other.name} can't be averaged: their {what.replace('_', ' ')} is "
+                    f"{getattr(first, what)} and {getattr(other, what)}."
+                )
     return Network(
-        name=f"resnet{depth}",
-        depth=depth,
-        paper=_RESNET,
-        dataset="imagenet",
-        input_size=224,
-        num_classes=1000,
-        construct=lambda num_classes: ResNet(block, layers, num_classes=num_classes),
+        name="+".join(member.name for member in members),
+        depth=max((member.depth for member in members if member.depth), default=None),
+        paper="ensemble",
+        dataset=first.dataset,
+        input_size=first.input_size,
+        num_classes=first.num_classes,
+        construct=lambda num_classes: Ensemble(member.construct(num_classes) for member in members),
+        members=members,
     )
 
 
-def _resnext(depth: int, layers: tuple[int, ...], cardinality: int, width: int) -> Network:
-    return Network(
-        name=f"resnext{depth}_{cardinality}x{width}d",
-        depth=depth,
-        paper=_RESNEXT,
-        dataset="imagenet",
-        input_size=224,
-        num_classes=1000,
-        construct=lambda num_classes: ResNet(
-            Bottleneck, layers, num_classes=num_classes, groups=cardinality, width_per_group=width
-        ),
-    )
-
-
-def _cifar_resnet(depth: int) -> Network:
-    return Network(
-        name=f"cifar_resnet{depth}",
-        depth=depth,
-        paper=_RESNET,
-        dataset="cifar10",
-        input_size=32,
-        num_classes=10,
-        construct=lambda num_classes: CifarResNet(depth, num_classes),
-    )
-
-
-_NETWORKS = (
-    _resnet(18, BasicBlock, (2, 2, 2, 2)),
-    _resnet(34, BasicBlock, (3, 4, 6, 3)),
-    _resnet(50, Bottleneck, (3, 4, 6, 3)),
-    _resnet(101, Bottleneck, (3, 4, 23, 3)),
-    _resnet(152, Bottleneck, (3, 8, 36, 3)),
-    _resnext(50, (3, 4, 6, 3), 32, 4),
-    _resnext(101, (3, 4, 23, 3), 32, 8),
-    _resnext(101, (3, 4, 23, 3), 64, 4),
-    _cifar_resnet(20),
-    _cifar_resnet(32),
-    _cifar_resnet(44),
-    _cifar_resnet(56),
-    _cifar_resnet(110),
-)
+def _fill(network: Network, module: nn.Module, weights: str) -> None:
+    """Load a network's weights, an ensemble's from one file or from one for each member."""
+    if isinstance(module, Ensemble) and "+" in weights and not Path(weights).exists():
+        files = weights.split("+")
+        if len(files) != len(network.members):
+            raise WeightsError(
+                f"{network.name} has {len(network.members)} networks, and --weights names {len(files)} files; "
+                "name one for each, with a + between."
+            )
+        for member, file in zip(module.members, files, strict=True):
+            load_weights(member, fetch(file))
+    else:
+        load_weights(module, fetch(weights))

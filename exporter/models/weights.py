@@ -23,7 +23,7 @@ from rexport._errors import WeightsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["load_weights", "read_state_dict", "state_dict_hash"]
+__all__ = ["head_of", "load_backbone", "load_weights", "read_state_dict", "state_dict_hash"]
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".th", ".bin")
 _COUNTER = "num_batches_tracked"  # BatchNorm's count of training steps: no influence on what the network computes
@@ -74,8 +74,51 @@ def load_weights(module: nn.Module, path: Path | str) -> None:
     Raises:
         WeightsError: The file can't be read, or tensors are missing, unexpected or of another shape.
     """
-    path = Path(path)
-    state = read_state_dict(path)
+    _fill(module, read_state_dict(path), Path(path))
+
+
+def load_backbone(module: nn.Module, path: Path | str) -> bool:
+    """Fill a network with a checkpoint's tensors, but for a head of another number of classes.
+
+    All else must fit. Such a head stays as it is in ``module``; a head of the same number of classes is filled too.
+
+    Args:
+        module: The network; where the weights do not fit it is left as it was.
+        path: As for :func:`read_state_dict`.
+
+    Returns:
+        Whether the head was filled too.
+
+    Raises:
+        WeightsError: The file can't be read, or tensors but the head are missing, unexpected or of another shape.
+    """
+    state, own = read_state_dict(path), module.state_dict()
+    head = head_of(module)
+    weight = state.get(f"{head}.weight")
+    other_head = weight is not None and weight.dim() == 2 and len(weight) != len(own[f"{head}.weight"])
+    if weight is not None and other_head and weight.shape[1:] == own[f"{head}.weight"].shape[1:]:
+        state |= {name: tensor for name, tensor in own.items() if name.startswith(f"{head}.")}
+    _fill(module, state, Path(path))
+    return not other_head
+
+
+def head_of(module: nn.Module) -> str:
+    """Return the name of a network's last linear layer, which its classes come from.
+
+    Raises:
+        WeightsError: It has none.
+
+    Example:
+        >>> head_of(nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)))
+        '2'
+    """
+    names = [str(name) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    if not names:
+        raise WeightsError("The network has no linear layer to be its head.")
+    return names[-1]
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     expected = module.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith(_COUNTER)]
     unexpected = [name for name in state if name not in expected]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import onnx_ir as ir
 
+from rexport.passes._graph import remembered_names
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -83,17 +85,18 @@ class RewritePass(GraphPass, Generic[Match]):
     def call(self, model: ir.Model) -> PassResult:
         """Visit, match, check and rewrite."""
         changed, refusals = 0, []
-        for node in self.visit_order(model.graph):
-            if node.graph is None:  # an earlier rewrite took it out
-                continue
-            found = self.match(node)
-            if found is None:
-                continue
-            why = self.check(found)
-            if why is None:
-                self.rewrite(found)
-                changed += 1
-            else:
-                refusals.append(Refusal(where=node.name or str(node.outputs[0].name), why=why))
+        with remembered_names(model.graph):
+            for node in self.visit_order(model.graph):
+                if node.graph is None:  # an earlier rewrite took it out
+                    continue
+                found = self.match(node)
+                if found is None:
+                    continue
+                why = self.check(found)
+                if why is None:
+                    self.rewrite(found)
+                    changed += 1
+                else:
+                    refusals.append(Refusal(where=node.name or str(node.outputs[0].name), why=why))
         report = PassReport(name=type(self).__name__, changed=changed, refusals=tuple(refusals))
         return PassResult(model, modified=changed > 0, report=report)

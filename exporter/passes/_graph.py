@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
 __all__ = [
@@ -19,11 +22,14 @@ __all__ = [
     "is_rectifier",
     "only_consumer",
     "opset",
+    "remembered_names",
     "replace_initializer",
     "take_over",
     "why_not_constant",
     "why_not_exclusive",
 ]
+
+_NAMES = "rexport.names"  # in the transient notes of a graph
 
 
 def opset(graph: ir.Graph) -> int:
@@ -85,17 +91,36 @@ def int_attribute(node: ir.Node, name: str, default: int) -> int:
     return node.attributes.get_int(name, default)
 
 
+@contextmanager
+def remembered_names(graph: ir.Graph) -> Iterator[None]:
+    """Look all names up once and not at every :func:`free_name` inside, which would take time squared.
+
+    Inside, every new name must come from there.
+    """
+    graph.meta[_NAMES] = _names_of(graph)
+    try:
+        yield
+    finally:
+        del graph.meta[_NAMES]
+
+
 def free_name(graph: ir.Graph, name: str) -> str:
     """Return ``name``, or one close to it that no value of the graph or its subgraphs has."""
-    taken: set[str | None] = set()
-    for scope in [graph, *graph.subgraphs()]:
-        taken.update(scope.initializers, (value.name for value in scope.inputs))
-    taken.update(value.name for node in graph.all_nodes() for value in node.outputs)
+    taken: set[str | None] = graph.meta.get(_NAMES) or _names_of(graph)
     free, count = name, 0
     while free in taken:
         count += 1
         free = f"{name}_{count}"
+    taken.add(free)
     return free
+
+
+def _names_of(graph: ir.Graph) -> set[str | None]:
+    names: set[str | None] = set()
+    for scope in [graph, *graph.subgraphs()]:
+        names.update(scope.initializers, (value.name for value in scope.inputs))
+    names.update(value.name for node in graph.all_nodes() for value in node.outputs)
+    return names
 
 
 def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
@@ -114,8 +139,9 @@ def replace_initializer(node: ir.Node, index: int, array: np.ndarray, *, name: s
     old = node.inputs[index] if index < len(node.inputs) else None
     if old is not None and old.is_initializer() and len(old.uses()) == 1 and not old.is_graph_output():
         node.replace_input_with(index, None)
-        graph.initializers.pop(str(old.name))
         name = str(old.name)
+        graph.initializers.pop(name)
+        graph.meta.get(_NAMES, set()).discard(name)
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)
     node.replace_input_with(index, add_initializer(graph, name, array))

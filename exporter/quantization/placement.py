@@ -1,8 +1,9 @@
 """Which tensors of a model become integers, decided before anything is changed.
 
 An operator runs on integers if the runtimes have an integer kernel for it and everything it needs is constant. Its
-inputs and its result are then stored as integers, but for a result that only a ReLU reads (the two run as one) and
-for the model's outputs, which stay float. Operators that only move data around move the integers of their input.
+inputs and its result are then stored as integers, but for a result that only a ReLU reads (the two run as one), and
+for the model's outputs and a classifier's scores before a Softmax, which stay float. Operators that only move data
+around move the integers of their input.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import onnx_ir as ir
 from rexport.passes._graph import constant, is_op, is_rectifier, only_consumer, why_not_constant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = ["Layer", "Placement", "place", "result_of"]
 
@@ -45,14 +46,21 @@ class Placement:
 
 def place(model: ir.Model) -> Placement:
     """Decide which tensors of a float model become integers."""
-    layers = [layer for node in model.graph if (layer := _layer(node)) is not None]
+    layers: list[Layer] = []
+    in_float: set[ir.Node] = set()
+    for node in model.graph:
+        layer = _layer(node, in_float)
+        if layer is not None:
+            layers.append(layer)
+            if not layer.integer:
+                in_float.add(node)
     stored: dict[str, None] = {}  # a set that keeps the order
     for layer in layers:
         if layer.integer:
             for value in _activations_of(layer.node):
                 stored.setdefault(str(value.name))
             result = result_of(layer.node)
-            if not result.is_graph_output():
+            if not (result.is_graph_output() or _ends_in_scores(layer.node)):
                 stored.setdefault(str(result.name))
     tensors: dict[str, str] = {}
     for value in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]:
@@ -70,6 +78,12 @@ def result_of(node: ir.Node) -> ir.Value:
     while (reader := only_consumer(result)) is not None and is_rectifier(reader):
         result = reader.outputs[0]
     return result
+
+
+def _ends_in_scores(node: ir.Node) -> bool:
+    """Say whether only a Softmax reads an operator's result, and its kernel can give floats: then it does."""
+    readers = node.outputs[0].consumers()
+    return is_op(node, "Gemm") and bool(readers) and all(is_op(reader, "Softmax") for reader in readers)
 
 
 def _activations_of(node: ir.Node) -> list[ir.Value]:
@@ -93,8 +107,11 @@ def _pads_with_zeros(node: ir.Node) -> bool:
     return is_constant and (not given or (fill is not None and not fill.any()))
 
 
-def _layer(node: ir.Node) -> Layer | None:
-    """Judge an operator that computes; ``None`` for one that moves data or belongs to the layer before it."""
+def _layer(node: ir.Node, in_float: Collection[ir.Node]) -> Layer | None:
+    """Judge an operator that computes; ``None`` for one that moves data or belongs to the layer before it.
+
+    ``in_float`` are the operators before it that were judged to stay float.
+    """
     if is_op(node, *_MOVING) or node.outputs[0].dtype not in (ir.DataType.FLOAT, None):  # arithmetic of shapes
         return None
     if is_rectifier(node):
@@ -104,6 +121,8 @@ def _layer(node: ir.Node) -> Layer | None:
             else Layer(node=node, integer=False, why="no layer that computes stands right before it")
         )
     why_not = _why_float(node)
+    if why_not is None and is_op(node, *_JOINING) and all(_computed_by(v) in in_float for v in node.inputs):
+        why_not = "what it joins is computed in float"
     return Layer(node=node, integer=why_not is None, why=why_not or "it has an integer kernel")
 
 
@@ -113,6 +132,14 @@ def _belongs_to_a_layer(rectifier: ir.Node) -> bool:
     if value is None or source is None or only_consumer(value) is not rectifier or is_op(source, *_MOVING):
         return False
     return not is_rectifier(source) or _belongs_to_a_layer(source)
+
+
+def _computed_by(value: ir.Value | None) -> ir.Node | None:
+    """Return the operator that computed ``value``, before it was moved or rectified."""
+    node = None if value is None else value.producer()
+    while node is not None and node.inputs and (is_op(node, *_MOVING) or is_rectifier(node)):
+        node = None if node.inputs[0] is None else node.inputs[0].producer()
+    return node
 
 
 def _why_float(node: ir.Node) -> str | None:

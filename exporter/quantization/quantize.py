@@ -19,7 +19,7 @@ from onnx_ir.passes import common
 
 from rexport._errors import DataError, ModelFileError, UsageError, VerificationError
 from rexport.model_file import Metadata, default_opset, model_hash, to_bytes
-from rexport.passes._graph import add_initializer, constant, free_name
+from rexport.passes._graph import add_initializer, constant, free_name, remembered_names
 from rexport.quantization.placement import Layer, Placement, place
 from rexport.quantization.schemes import Quantization, of_bias, of_range, of_weight, smallest_weight_scale
 
@@ -78,10 +78,11 @@ def quantize(model: ir.Model, table: CalibrationTable, *, target: Target) -> Qua
     placement = place(quantized)
     by_source = {source: _map_of(source, table, target) for source in placement.tensors.values()}
     maps = {name: by_source[source] for name, source in placement.tensors.items()}
-    for layer in placement.layers:
-        if layer.integer and layer.node.op_type in ("Conv", "Gemm"):
-            _quantize_weights(layer.node, maps, target)
-    _quantize_tensors(quantized.graph, placement, by_source)
+    with remembered_names(quantized.graph):
+        for layer in placement.layers:
+            if layer.integer and layer.node.op_type in ("Conv", "Gemm"):
+                _quantize_weights(layer.node, maps, target)
+        _quantize_tensors(quantized.graph, placement, by_source)
     common.RemoveUnusedNodesPass()(quantized)
     _describe(quantized, table, target, placement)
     _check(quantized)

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from rexport import models
-from rexport._errors import UsageError
 from rexport.models.resnet import he_init
 
 PARAMETERS = {
@@ -20,6 +19,9 @@ PARAMETERS = {
     "resnext50_32x4d": 25_028_904,
     "resnext101_32x8d": 88_791_336,
     "resnext101_64x4d": 83_455_272,
+    "wide_resnet50_2": 68_883_240,
+    "wide_resnet101_2": 126_886_696,
+    "vgg19": 143_667_240,
 }
 SMALL = ["resnet18", "resnet34", "resnet50", "resnext50_32x4d"]
 
@@ -73,18 +75,46 @@ def test_the_comparison_sees_the_papers_stride_placement(torchvision: Any) -> No
     assert not torch.equal(_run(ours), _run(theirs))
 
 
-def test_the_head_has_as_many_outputs_as_asked() -> None:
-    assert models.ResNet(models.BasicBlock, (1, 1, 1, 1), num_classes=7).fc.out_features == 7
+def test_resnet_d_is_timms(torchvision: Any) -> None:  # timm imports torchvision, and can't where that can't be
+    timm = pytest.importorskip("timm")
+    ours, theirs = models.build("resnet50d"), timm.create_model("resnet50d").eval()
+    assert _shapes(ours) == _shapes(theirs)
+    generator = torch.Generator().manual_seed(0)
+    state = {key: _draw(key, tensor, generator) for key, tensor in theirs.state_dict().items()}
+    for module in (ours, theirs):
+        module.load_state_dict(state)
+    assert torch.equal(_run(ours), _run(theirs))
 
 
-def test_groups_of_basic_blocks_are_refused() -> None:
-    with pytest.raises(UsageError, match="BasicBlock has no groups"):
-        models.ResNet(models.BasicBlock, (1, 1, 1, 1), groups=32)
+def test_timms_weights_fit_by_their_names(torchvision: Any) -> None:
+    timm = pytest.importorskip("timm")
+    for name in ("resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"):
+        with torch.device("meta"):
+            assert _shapes(_unfilled(name)) == _shapes(timm.create_model(name))
 
 
-def test_three_stages_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"has 4 stages, and layers=\(2, 2, 2\) has 3"):
-        models.ResNet(models.BasicBlock, (2, 2, 2))
+def test_the_papers_stride_is_in_the_first_convolution() -> None:
+    block = models.resnet(depth=50, stride="1x1").layer2[0]
+    assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
+
+
+@pytest.mark.parametrize("family", ["resnet", "preact_resnet"])
+@pytest.mark.parametrize("depth", [20, 29])
+def test_zero_init_makes_every_block_without_projection_the_identity(family: str, depth: int) -> None:
+    block = "basic" if depth == 20 else "bottleneck"
+    network = models.build(f"{family}[depth={depth},stages=3,block={block},zero_init=true]")
+    second = network.layer1[1]
+    x = torch.rand(2, second.conv1.in_channels, 8, 8)  # positive, as what comes out of a ReLU
+    assert torch.equal(second(x), x)
+    usual = models.build(f"{family}[depth={depth},stages=3,block={block}]").layer1[1]
+    assert not torch.equal(usual(x), x)
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet1202", "cifar_preact_resnet1001"])
+def test_a_thousand_untrained_layers_stay_finite(name: str) -> None:
+    network = models.build(name)
+    with torch.inference_mode():
+        assert network(torch.randn(1, 3, 32, 32)).isfinite().all()
 
 
 def test_convolutions_are_drawn_with_the_variance_of_he() -> None:

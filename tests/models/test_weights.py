@@ -157,7 +157,7 @@ def test_code_in_a_pickle_is_named_and_not_run(tmp_path: Path) -> None:
 
 def test_a_whole_pickled_network_is_not_unpickled(network: nn.Module, tmp_path: Path) -> None:
     torch.save(network, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"running code that it names \(rexport\.models\.cifar\.CifarResNet\)"):
+    with pytest.raises(WeightsError, match=r"running code that it names \(rexport\.models\.resnet\.ResNet\)"):
         models.read_state_dict(tmp_path / "w.pth")
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 from rexport._errors import ModelFileError, VerificationError
 from rexport.passes import fuse, verify_equal
@@ -25,7 +26,9 @@ TWO_OUTPUTS = """
 
 @pytest.fixture(scope="module")
 def network(torchvision: Any) -> ir.Model:
-    return torchscript_export(trained_like(torchvision.models.resnet18()), size=64)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torchscript_export(trained_like(torchvision.models.resnet18()), size=64)
 
 
 def changed(model: ir.Model, name: str, index: tuple[int, ...], by: float) -> ir.Model:

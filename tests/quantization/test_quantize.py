@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+
+from rexport._errors import DataError, ModelFileError, UsageError
+from rexport.calibration import CalibrationTable, TensorRange, calibrate
+from rexport.exporting import export
+from rexport.model_file import Metadata, model_hash, to_bytes
+from rexport.models import build
+from rexport.preprocessing import Preprocessing
+from rexport.quantization import X86, quantize
+from rexport.runtimes.onnxruntime import executed_ops
+from tests._graphs import convolution, graph, images, run, vector
+from tests._networks import trained_like
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NETWORKS = {
+    "cifar_resnet8": 7,
+    "cifar_plain8": 7,
+    "cifar_preact_resnet8": 9,
+    "resnext[depth=29,stages=3,cardinality=4,base_width=4,stem_width=16]": 31,
+    "resnet[depth=14,stages=4,block=bottleneck,stem=deep,downsample=pool,stem_width=16,input_size=32]": 19,
+}
+
+
+def _pictures(count: int) -> Iterator[np.ndarray]:
+    yield np.random.default_rng(0).standard_normal((count, 3, 32, 32)).astype(np.float32)
+
+
+def _exported(name: str) -> ir.Model:
+    module = trained_like(build(name))
+    return export(module, preprocessing=Preprocessing(size=32)).model
+
+
+def _table(model: ir.Model, **ranges: tuple[float, float]) -> CalibrationTable:
+    known = {name: TensorRange(*ends) for name, ends in ranges.items()}
+    return CalibrationTable(model_sha256=model_hash(model), images=1, ranges=known)
+
+
+@pytest.mark.parametrize(("name", "convolutions"), _NETWORKS.items())
+def test_every_convolution_runs_on_integers_and_the_logits_stay(name: str, convolutions: int) -> None:
+    model = _exported(name)
+    table = calibrate(model, _pictures(32))
+    result = quantize(model, table, target=X86)
+    executed = executed_ops(to_bytes(result.model))
+    assert executed["QLinearConv"] == convolutions
+    assert not executed["Conv"]
+    assert not executed["FusedConv"]
+    pictures = next(_pictures(16))
+    expected, actual = run(model, pictures)[0], run(result.model, pictures)[0]
+    # Untrained, so the logits of all images are much alike, and only their scale can be checked: a wrong zero point or
+    # scale anywhere is off by all of it. What INT8 costs is measured on trained networks (tests/cli/test_pipeline.py).
+    assert np.square(actual - expected).mean() < 0.05 * np.square(expected).mean()
+
+
+def test_the_float_model_is_left_as_it_was() -> None:
+    model = _exported("cifar_resnet8")
+    before = model_hash(model)
+    quantize(model, calibrate(model, _pictures(4)), target=X86)
+    assert model_hash(model) == before
+
+
+def test_the_file_says_how_it_was_made() -> None:
+    model = _exported("cifar_resnet8")
+    result = quantize(model, calibrate(model, _pictures(4)), target=X86)
+    described = json.loads(str(Metadata.of(result.model).quantization))
+    assert (described["target"], described["calibration_images"]) == ("x86", 4)
+    assert described["float_model_sha256"] == model_hash(model)
+    assert described["float_layers"] == [layer.name for layer in result.layers if layer.precision != "int8"] == []
+
+
+def test_one_convolution_by_hand() -> None:
+    weights = {"w": convolution(3, 3), "b": vector(3)}
+    model = graph("a = Conv <pads=[1,1,1,1]> (x, w, b) r = Relu (a) y = Sigmoid (r)", weights)
+    result = quantize(model, _table(model, x=(-2.0, 3.1), r=(0.0, 5.1)), target=X86).model
+    nodes = [node.op_type for node in result.graph]
+    assert sorted(nodes) == sorted(
+        ["QuantizeLinear", "DequantizeLinear"] * 2 + ["DequantizeLinear"] * 2 + ["Conv", "Relu", "Sigmoid"]
+    )
+    stored = {name: value.const_value.numpy() for name, value in result.graph.initializers.items() if value.const_value}
+    (bias,) = (array for array in stored.values() if array.dtype == np.int32 and array.any())
+    (weight,) = (array for array in stored.values() if array.dtype == np.int8 and array.ndim == 4)
+    assert np.abs(weight).max() == 127
+    # the bias has the scale of the products it is added to: only then does ONNX Runtime take its integer kernel
+    products = np.float64(np.float32(5.1 / 255)) * (np.abs(weights["w"]).reshape(3, -1).max(axis=1) / 127)
+    np.testing.assert_allclose(bias * products, weights["b"], atol=products.max())
+    assert executed_ops(to_bytes(result))["QLinearConv"] == 1
+    pictures = images(2).clip(-2.0, 3.1)
+    assert np.abs(run(result, pictures)[0] - run(model, pictures)[0]).max() < 0.02
+
+
+def test_a_table_of_another_model_is_refused() -> None:
+    model, other = _exported("cifar_resnet8"), _exported("cifar_plain8")
+    with pytest.raises(UsageError, match="calibration table is of another model"):
+        quantize(model, calibrate(other, _pictures(2)), target=X86)
+
+
+def test_a_tensor_without_a_range_is_named() -> None:
+    model = graph("a = Conv <pads=[1,1,1,1]> (x, w) y = Sigmoid (a)", {"w": convolution(3, 3)})
+    with pytest.raises(DataError, match="no range for the tensor 'a'"):
+        quantize(model, _table(model, x=(-1.0, 1.0)), target=X86)
+
+
+def test_a_quantized_model_is_refused() -> None:
+    model = _exported("cifar_resnet8")
+    result = quantize(model, calibrate(model, _pictures(2)), target=X86).model
+    with pytest.raises(ModelFileError, match="quantized already"):
+        quantize(result, _table(result), target=X86)
+
+
+def test_an_opset_without_scales_per_channel_is_refused() -> None:
+    model = graph("a = Conv <pads=[1,1,1,1]> (x, w) y = Sigmoid (a)", {"w": convolution(3, 3)}, opset=11)
+    with pytest.raises(ModelFileError, match="needs 13 or later"):
+        quantize(model, _table(model, x=(-1.0, 1.0), a=(-1.0, 1.0)), target=X86)
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_integers_of_weights_stay_in_their_range(reduced: bool) -> None:
+    model = _exported("cifar_resnet8")
+    target = X86.with_reduced_range() if reduced else X86
+    result = quantize(model, calibrate(model, _pictures(2)), target=target).model
+    largest = {
+        int(np.abs(value.const_value.numpy().astype(int)).max())
+        for value in result.graph.initializers.values()
+        if value.const_value is not None and value.dtype == ir.DataType.INT8 and len(value.const_value.shape) > 1
+    }
+    assert largest == {64 if reduced else 127}
+
+
+def test_an_ensemble_keeps_its_softmax_in_float() -> None:
+    module = trained_like(build("cifar_resnet8+cifar_plain8"))
+    model = export(module, preprocessing=Preprocessing(size=32)).model
+    result = quantize(model, calibrate(model, _pictures(16)), target=X86)
+    assert {layer.op_type for layer in result.layers if layer.precision != "int8"} == {"Softmax", "Add", "Div"}
+    with torch.inference_mode():
+        pictures = next(_pictures(8))
+        expected = module(torch.from_numpy(pictures)).numpy()
+    assert np.abs(run(result.model, pictures)[0] - expected).max() < 0.1
+
+
+def test_metadata_of_the_float_model_is_kept() -> None:
+    model = _exported("cifar_resnet8")
+    replace(Metadata.of(model), classes=tuple("abcdefghij")).write_to(model)
+    result = quantize(model, calibrate(model, _pictures(2)), target=X86).model
+    assert Metadata.of(result).classes == tuple("abcdefghij")
+    assert Metadata.of(result).preprocessing == Metadata.of(model).preprocessing
