@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from rexport.calibration.dataset import ViewBatch
+    from rexport.calibration.views import Views
     from rexport.preprocessing import Preprocessing
 
 __all__ = ["ArrayFile"]
@@ -115,6 +117,20 @@ class ArrayFile:
                     )
         except _BROKEN as error:
             raise DataError(f"{self._path} can't be read to its end: {error}.") from error
+
+    def view_batches(
+        self,
+        views: Views,  # noqa: ARG002
+        size: int,  # noqa: ARG002
+        *,
+        samples: int | None = None,  # noqa: ARG002
+        skip_bad: bool = False,  # noqa: ARG002
+    ) -> Iterator[ViewBatch]:
+        """Raise :class:`DataError`: an array is the network's input, and there is nothing around it."""
+        raise DataError(
+            f"{self._path} holds what the network takes, and crops and scales are of whole pictures; pass a folder of "
+            "images."
+        )
 
     def _read_labels(self, count: int) -> np.ndarray:
         with self._open(f"{_LABELS}.npy") as array:

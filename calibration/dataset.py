@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["BadImage", "Batch", "Dataset", "spread"]
+    from rexport.calibration.views import Views
+
+__all__ = ["BadImage", "Batch", "Dataset", "ViewBatch", "spread"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,27 @@ class Batch:
     labels: np.ndarray | None = None
     skipped: tuple[BadImage, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewBatch:
+    """Some pictures, each in several views (see :mod:`rexport.calibration.views`), ready for the network.
+
+    Attributes:
+        pictures: For each picture its views, float32 of shape ``(3, H, W)``.
+        labels: int64 of shape ``(N,)``, if they are known.
+        skipped: Those that could not be used, on the way.
+    """
+
+    pictures: tuple[tuple[np.ndarray, ...], ...]
+    labels: np.ndarray | None = None
+    skipped: tuple[BadImage, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
 
 class Dataset(Protocol):
     """Images that can be read batch by batch, again and again."""
@@ -65,6 +88,17 @@ class Dataset(Protocol):
         Raises:
             DataError: Images can't be read: all of them are counted, and the first few named. With
                 ``skip_bad``, only if none can.
+        """
+        ...
+
+    def view_batches(
+        self, views: Views, size: int, *, samples: int | None = None, skip_bad: bool = False
+    ) -> Iterator[ViewBatch]:
+        """Yield the same pictures in ``views``, as many at a time as give about ``size`` views.
+
+        Raises:
+            UsageError: There are no such views with this preprocessing.
+            DataError: As :meth:`batches`, or these are arrays and no pictures.
         """
         ...
 

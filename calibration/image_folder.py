@@ -1,34 +1,32 @@
-"""Pictures in folders, decoded in threads a few batches ahead of whoever reads them.
-
-Pillow lets go of the interpreter lock while it decodes, and no more than those batches are in memory.
-"""
+"""Pictures in folders, decoded in threads a few batches ahead of whoever reads them; no more are in memory."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from rexport._cpu import this_cpu
 from rexport._errors import DataError
-from rexport.calibration.dataset import BadImage, Batch, spread
+from rexport.calibration.dataset import BadImage, Batch, ViewBatch, spread
+from rexport.calibration.decoding import in_threads, read_picture, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from PIL.Image import Image
+
+    from rexport.calibration.views import Views
     from rexport.preprocessing import Preprocessing
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFolder"]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _BATCHES_AHEAD = 2
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -71,68 +69,57 @@ class ImageFolder:
 
     def batches(self, size: int, *, samples: int | None = None, skip_bad: bool = False) -> Iterator[Batch]:
         """See :meth:`Dataset.batches`."""
-        good: list[np.ndarray] = []
+        side = self.preprocessing.size
+        for pixels, labels, skipped in self._groups(size, self.preprocessing.crop, samples=samples, skip_bad=skip_bad):
+            stacked = np.stack(pixels) if pixels else np.zeros((0, side, side, 3), np.uint8)
+            yield Batch(images=self.preprocessing.normalise(stacked), labels=labels, skipped=skipped)
+
+    def view_batches(
+        self, views: Views, size: int, *, samples: int | None = None, skip_bad: bool = False
+    ) -> Iterator[ViewBatch]:
+        """See :meth:`Dataset.view_batches`."""
+        views.require(self.preprocessing)
+        for pictures, labels, skipped in self._groups(
+            max(1, size // views.count),
+            lambda image: views.of(image, self.preprocessing),
+            samples=samples,
+            skip_bad=skip_bad,
+        ):
+            ready = tuple(tuple(map(self.preprocessing.normalise, picture)) for picture in pictures)
+            yield ViewBatch(pictures=ready, labels=labels, skipped=skipped)
+
+    def _groups(
+        self, size: int, take: Callable[[Image], _T], *, samples: int | None, skip_bad: bool
+    ) -> Iterator[tuple[Sequence[_T], np.ndarray | None, tuple[BadImage, ...]]]:
+        """Yield what ``take`` makes of up to ``size`` pictures, with their labels, and those that were skipped."""
+        good: list[_T] = []
         labels: list[int] = []
         skipped: list[BadImage] = []
         yielded = False
         indices = spread(len(self), samples)
-        with closing(self._decode(indices, ahead=size * _BATCHES_AHEAD)) as decoded:
+        decoded = in_threads(lambda i: read_picture(self.paths[i], take), indices, ahead=size * _BATCHES_AHEAD)
+        with closing(decoded):
             for index, image in decoded:
                 if isinstance(image, BadImage):
                     if not skip_bad:
                         rest = [other for _, other in decoded if isinstance(other, BadImage)]
-                        raise _unreadable([image, *rest], len(indices))
+                        raise unreadable([image, *rest], len(indices))
                     skipped.append(image)
                     continue
                 good.append(image)
                 if self.labels is not None:
                     labels.append(self.labels[index])
                 if len(good) == size:
-                    yield self._batch(good, labels, skipped)
+                    yield good, self._array(labels), tuple(skipped)
                     yielded = True
                     good, labels, skipped = [], [], []
         if not good and not yielded:
-            raise _unreadable(skipped, len(skipped))
+            raise unreadable(skipped, len(skipped))
         if good or skipped:
-            yield self._batch(good, labels, skipped)
+            yield good, self._array(labels), tuple(skipped)
 
-    def _batch(self, pixels: Sequence[np.ndarray], labels: Sequence[int], skipped: Sequence[BadImage]) -> Batch:
-        side = self.preprocessing.size
-        stacked = np.stack(pixels) if pixels else np.zeros((0, side, side, 3), np.uint8)
-        return Batch(
-            images=self.preprocessing.normalise(stacked),
-            labels=None if self.labels is None else np.array(labels, np.int64),
-            skipped=tuple(skipped),
-        )
-
-    def _decode(
-        self, indices: Sequence[int], *, ahead: int
-    ) -> Generator[tuple[int, np.ndarray | BadImage], None, None]:
-        """Yield the pixels of the images at ``indices``, in that order, decoding up to ``ahead`` in advance."""
-        waiting: deque[tuple[int, Future[np.ndarray | BadImage]]] = deque()
-        with ThreadPoolExecutor(this_cpu().cores) as pool:
-            try:
-                for index in indices:
-                    waiting.append((index, pool.submit(self._read, self.paths[index])))
-                    if len(waiting) > ahead:
-                        first, future = waiting.popleft()
-                        yield first, future.result()
-                while waiting:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
-
-    def _read(self, path: Path) -> np.ndarray | BadImage:
-        try:
-            with Image.open(path) as image:
-                return self.preprocessing.crop(image)
-        except DataError as error:
-            return BadImage(path, str(error))
-        except UnidentifiedImageError:
-            return BadImage(path, "is not an image that Pillow knows")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            return BadImage(path, f"can't be decoded ({error})")
+    def _array(self, labels: Sequence[int]) -> np.ndarray | None:
+        return None if self.labels is None else np.array(labels, np.int64)
 
 
 def _images_in(folder: Path, *, recursive: bool) -> list[Path]:
@@ -152,10 +139,3 @@ def _fail(error: OSError) -> None:
 
 def _folders_in(folder: Path) -> list[Path]:
     return [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
-
-
-def _unreadable(bad: Sequence[BadImage], total: int) -> DataError:
-    named = "\n  ".join(str(image) for image in bad[:5])
-    more = f"\n  … and {len(bad) - 5} more" if len(bad) > 5 else ""
-    hint = "Mend or remove them" + (", or pass --skip-bad to go on without them." if len(bad) < total else ".")
-    return DataError(f"{len(bad)} of {total} images can't be used:\n  {named}{more}\n{hint}")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rexport.calibration import CalibrationTable, calibrate, open_dataset
     from rexport.evaluation import evaluate
     from rexport.exporting import export
-    from rexport.model_file import Metadata, load, save
+    from rexport.model_file import Head, Metadata, load, save
     from rexport.models import build
     from rexport.passes import fuse
     from rexport.preprocessing import Preprocessing
@@ -48,6 +48,7 @@ __all__ = [
     "CalibrationTable",
     "DataError",
     "GateError",
+    "Head",
     "InputError",
     "Metadata",
     "ModelFileError",
@@ -76,6 +77,7 @@ __all__ = [
 
 _HOMES = {
     "CalibrationTable": "calibration",
+    "Head": "model_file",
     "Metadata": "model_file",
     "Preprocessing": "preprocessing",
     "Source": "runtimes.source",

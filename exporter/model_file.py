@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import onnx
@@ -21,9 +22,27 @@ from rexport.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ImageInput", "Metadata", "default_opset", "image_input", "load", "model_hash", "save", "with_opset"]
+__all__ = [
+    "Head",
+    "ImageInput",
+    "Metadata",
+    "default_opset",
+    "image_input",
+    "load",
+    "model_hash",
+    "save",
+    "to_bytes",
+    "with_opset",
+]
 
 _PREFIX = "rexport."
+
+
+class Head(StrEnum):
+    """What a classifier's output is: the network's ``LOGITS`` z, or their ``SOFTMAX``, exp zᵢ / Σ exp zⱼ."""
+
+    LOGITS = "logits"
+    SOFTMAX = "softmax"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +53,8 @@ class Metadata:
         network: The zoo name or ``module:callable`` that built it.
         preprocessing: How pictures become its input.
         classes: The names of its outputs, in order; empty where unknown.
+        head: What its output is, in a classifier.
+        features: The modules whose results are its outputs, in order; empty in a classifier.
         weights_sha256: Of the state dict it was exported with (see ``models.weights.state_dict_hash``).
         quantization: A JSON object that says how the file was quantized; ``None`` in a float model.
         versions: The packages that made it.
@@ -42,6 +63,8 @@ class Metadata:
     network: str | None = None
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] = ()
+    head: Head = Head.LOGITS
+    features: tuple[str, ...] = ()
     weights_sha256: str | None = None
     quantization: str | None = None
     versions: str | None = None
@@ -53,7 +76,9 @@ class Metadata:
         return cls(
             network=props.get("network"),
             preprocessing=Preprocessing.from_json(props["preprocessing"]) if "preprocessing" in props else None,
-            classes=_names(props.get("classes", "[]")),
+            classes=_names("class names", props.get("classes", "[]")),
+            head=_head(props.get("head", Head.LOGITS)),
+            features=_names("features", props.get("features", "[]")),
             weights_sha256=props.get("weights_sha256"),
             quantization=props.get("quantization"),
             versions=props.get("versions"),
@@ -65,6 +90,8 @@ class Metadata:
             "network": self.network,
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
             "classes": json.dumps(self.classes) if self.classes else None,
+            "head": None if self.head is Head.LOGITS else str(self.head),
+            "features": json.dumps(self.features) if self.features else None,
             "weights_sha256": self.weights_sha256,
             "quantization": self.quantization,
             "versions": self.versions,
@@ -194,14 +221,24 @@ def _type_in_words(value: ir.Value) -> str:
     return f"{kind} of shape ({', '.join('?' if str(size) == 'None' else str(size) for size in value.shape)})"
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _names(what: str, text: str) -> tuple[str, ...]:
     try:
         names = json.loads(text)
         if isinstance(names, list):
             return tuple(str(name) for name in names)
     except ValueError:
         pass
-    raise ModelFileError("The model's class names in its metadata can't be read; export the model again.")
+    raise ModelFileError(f"The model's {what} in its metadata can't be read; export the model again.")
+
+
+def _head(text: str) -> Head:
+    try:
+        return Head(text)
+    except ValueError as error:
+        raise ModelFileError(
+            f"The model's head in its metadata can't be read ({text!r} is none of {', '.join(Head)}); export the model "
+            "again."
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

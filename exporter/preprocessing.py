@@ -20,7 +20,7 @@ from rexport._errors import DataError, ModelFileError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing", "to_rgb"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -55,25 +55,51 @@ class Preprocessing:
             DataError: Without ``resize``, where the picture is not ``size`` × ``size``; or its pixels have no known
                 white.
         """
-        from PIL.Image import Resampling
-
-        image = _eight_bits(image).convert("RGB")
+        image = to_rgb(image)
         if self.resize is None:
             if image.size != (self.size, self.size):
                 raise DataError(
                     f"is {image.width}×{image.height} pixels, and the model takes {self.size}×{self.size} without "
                     f"resizing (to resize, pass --resize {self.size})"
                 )
-        else:
-            # torchvision truncates the longer side; Pillow's draft-free bilinear filter is antialiased
-            short, long = sorted(image.size)
-            longer = int(self.resize * long / short)
-            new = (self.resize, longer) if image.width <= image.height else (longer, self.resize)
-            if image.size != new:
-                image = image.resize(new, Resampling.BILINEAR)
-            left, top = round((image.width - self.size) / 2), round((image.height - self.size) / 2)
-            image = image.crop((left, top, left + self.size, top + self.size))
-        return np.asarray(image)
+            return np.asarray(image)
+        return self._middle(_resized(image, self.resize))
+
+    def ten_crops(self, image: Image) -> tuple[np.ndarray, ...]:
+        """Return the four corners and the middle of the resized picture, and those of its mirror image.
+
+        They are uint8 of shape ``(size, size, 3)`` and in the order of torchvision's ``TenCrop``: top left, top right,
+        bottom left, bottom right, middle, and again. Krizhevsky, Sutskever, Hinton 2012, "ImageNet Classification
+        with Deep Convolutional Neural Networks", section 4.1.
+
+        Raises:
+            DataError: There is no ``resize``, so that all ten would be one or two; or its pixels have no known white.
+        """
+        from PIL.Image import Transpose
+
+        if self.resize is None:
+            raise DataError("is taken as it is, and ten crops are cut from a resized picture (pass --resize)")
+        image = _resized(to_rgb(image), self.resize)
+        mirrored = image.transpose(Transpose.FLIP_LEFT_RIGHT)
+        return tuple(crop for one in (image, mirrored) for crop in (*self._corners(one), self._middle(one)))
+
+    def whole(self, image: Image, scale: int) -> np.ndarray:
+        """Return the whole picture, its shorter side of ``scale`` pixels: uint8 of shape ``(H, W, 3)``.
+
+        Raises:
+            DataError: Its pixels have no known white.
+        """
+        return np.asarray(_resized(to_rgb(image), scale))
+
+    def _middle(self, image: Image) -> np.ndarray:
+        return self._cut(image, round((image.width - self.size) / 2), round((image.height - self.size) / 2))
+
+    def _corners(self, image: Image) -> tuple[np.ndarray, ...]:
+        right, bottom = image.width - self.size, image.height - self.size
+        return tuple(self._cut(image, left, top) for top in (0, bottom) for left in (0, right))
+
+    def _cut(self, image: Image, left: int, top: int) -> np.ndarray:
+        return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Turn uint8 pixels of shape ``(..., H, W, 3)`` into float32 of shape ``(..., 3, H, W)``."""
@@ -108,15 +134,31 @@ class Preprocessing:
         return cls(size=size, resize=resize, mean=mean, std=std)
 
 
-def _eight_bits(image: Image) -> Image:
-    """Return the upper byte of 16-bit grey, which Pillow would clip to white; of 16-bit colour, it only reads that."""
+def to_rgb(image: Image) -> Image:
+    """Return the picture with three channels of 8 bits.
+
+    It is the upper byte of 16-bit grey, which Pillow would clip to white; of 16-bit colour, Pillow only reads that.
+
+    Raises:
+        DataError: Its pixels have no known white.
+    """
     from PIL.Image import fromarray
 
     if image.mode.startswith("I;16"):
-        return fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise DataError("has pixels of 32 bits, and which of them are white is not known; save it with 8 bits")
-    return image
+    return image.convert("RGB")
+
+
+def _resized(image: Image, shorter: int) -> Image:
+    from PIL.Image import Resampling
+
+    # torchvision truncates the longer side; Pillow's draft-free bilinear filter is antialiased
+    short, long = sorted(image.size)
+    longer = int(shorter * long / short)
+    new = (shorter, longer) if image.width <= image.height else (longer, shorter)
+    return image if image.size == new else image.resize(new, Resampling.BILINEAR)
 
 
 def _three(values: object) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from rexport._errors import ModelFileError, RexportError
-from rexport.model_file import ImageInput, Metadata, default_opset, image_input, load, model_hash, save, to_bytes
+from rexport.model_file import Head, ImageInput, Metadata, default_opset, image_input, load, model_hash, save, to_bytes
 from rexport.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ METADATA = Metadata(
     network="resnext[depth=29,cardinality=8]",
     preprocessing=Preprocessing(size=8, resize=10, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0)),
     classes=("cat", "Hündchen", 'a "quoted" name'),
+    head=Head.SOFTMAX,
+    features=("layer1", "layer3.5"),
     weights_sha256="ab" * 32,
     quantization='{"target": "x86"}',
     versions='{"rexport": "0.1.0"}',
@@ -316,6 +318,8 @@ GOOD = json.loads(Preprocessing(size=8).to_json())
         ("classes", '{"cat": 1}'),
         ("classes", '"cat"'),
         ("classes", "null"),
+        ("features", "layer1"),
+        ("head", "sigmoid"),
         ("preprocessing", ""),
         ("preprocessing", "[]"),
         ("preprocessing", "8"),

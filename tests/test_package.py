@@ -18,6 +18,7 @@ def test_public_names() -> None:
         "CalibrationTable",
         "DataError",
         "GateError",
+        "Head",
         "InputError",
         "Metadata",
         "ModelFileError",

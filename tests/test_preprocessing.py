@@ -154,3 +154,45 @@ def test_the_text_says_what_others_need_to_know() -> None:
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(ModelFileError, match="preprocessing metadata can't be read"):
         Preprocessing.from_json(text)
+
+
+# several views
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (256, 256), (257, 300), (61, 80), (97, 31)])
+@pytest.mark.parametrize(("size", "resize"), [(224, 256), (224, 224), (97, 101), (32, 41)])
+def test_ten_crops_are_those_of_torchvision(width: int, height: int, size: int, resize: int, transforms: Any) -> None:
+    image = picture(width, height)
+    steps = transforms.Compose([transforms.Resize(resize), transforms.TenCrop(size)])
+    crops = Preprocessing(size=size, resize=resize).ten_crops(image)
+    assert len(crops) == 10
+    for crop, expected in zip(crops, steps(image), strict=True):
+        np.testing.assert_array_equal(crop, np.asarray(expected))
+
+
+def test_the_fifth_crop_is_the_one_that_is_taken_alone() -> None:
+    preprocessing, image = Preprocessing(size=24, resize=31), picture(60, 44)
+    np.testing.assert_array_equal(preprocessing.ten_crops(image)[4], preprocessing.crop(image))
+
+
+def test_ten_crops_need_a_larger_picture() -> None:
+    with pytest.raises(DataError, match=r"ten crops are cut from a resized picture \(pass --resize\)"):
+        Preprocessing(size=32).ten_crops(picture(40, 40))
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (256, 256), (31, 97), (1024, 333)])
+@pytest.mark.parametrize("scale", [8, 224, 256, 333])
+def test_whole_pictures_are_those_of_torchvision(width: int, height: int, scale: int, transforms: Any) -> None:
+    image = picture(width, height)
+    whole = Preprocessing(size=32).whole(image, scale)
+    assert min(whole.shape[:2]) == scale
+    np.testing.assert_array_equal(whole, np.asarray(transforms.Resize(scale)(image)))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
+def test_views_are_rgb(mode: str, transforms: Any) -> None:
+    image = picture(40, 30, mode)
+    expected = transforms.Resize(28)(image.convert("RGB"))
+    np.testing.assert_array_equal(Preprocessing(size=24).whole(image, 28), np.asarray(expected))
+    corner = Preprocessing(size=24, resize=28).ten_crops(image)[0]
+    np.testing.assert_array_equal(corner, np.asarray(expected)[:24, :24])

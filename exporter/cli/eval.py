@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,11 @@ import typer
 from rexport.cli._options import Data, Json, Mean, Resize, SkipBad, Std, Threads, Weights
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rexport.calibration import Views
     from rexport.evaluation import Evaluation
+    from rexport.model_file import Head
     from rexport.preprocessing import Preprocessing
     from rexport.runtimes.source import Source
 
@@ -29,6 +34,19 @@ def eval(  # noqa: A001
     reference: Annotated[
         Path | None, typer.Option(help="An ONNX file to compare with, such as the float model.")
     ] = None,
+    crops: Annotated[
+        int,
+        typer.Option(metavar="1|10", help="10 averages over the corners, the middle, and their mirror images."),
+    ] = 1,
+    scales: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS,...",
+            help="Average over whole pictures, resized to these lengths of the shorter side: the ResNet paper takes "
+            "224,256,384,480,640.",
+            show_default=False,
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
     samples: Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly spread.")] = None,
     resize: Resize = None,
@@ -40,7 +58,8 @@ def eval(  # noqa: A001
 ) -> None:
     """Measure MODEL's top-1 and top-5 on labelled images, or its agreement with --reference on any.
 
-    An ONNX file runs on ONNX Runtime's CPU provider, a network on PyTorch.
+    An ONNX file runs on ONNX Runtime's CPU provider, a network on PyTorch. Several crops or scales of a picture give
+    the average of their class probabilities.
     """
     from rexport._errors import UsageError
     from rexport.calibration import open_dataset
@@ -53,8 +72,12 @@ def eval(  # noqa: A001
     source = Source.parse(model, weights=weights)
     if source.network and weights is None:
         raise UsageError(f"{model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
-    preprocessing, classes, fixed = _describe(source, resize=resize, mean=mean, std=std)
-    dataset = open_dataset(data, preprocessing)
+    views = _views(crops, scales, resize)
+    described = _describe(source, views, resize=resize, mean=mean, std=std)
+    views.require(described.preprocessing)
+    reference_head = _reference_head(reference, views)
+    classes = described.classes
+    dataset = open_dataset(data, described.preprocessing)
     if classes and dataset.classes and not set(dataset.classes) <= set(classes):
         note(
             f"the folders in {data} are not named as the model's classes ({classes[0]} … {classes[-1]}); taking them, "
@@ -70,43 +93,114 @@ def eval(  # noqa: A001
             dataset,
             classes=classes,
             reference=other,
-            batch=fixed or batch,
+            views=views,
+            head=described.head,
+            reference_head=reference_head,
+            batch=described.batch or batch,
             samples=samples,
             skip_bad=skip_bad,
             progress=progress,
         )
     report_skipped(result.skipped)
     if as_json:
-        print_json(_document(model, reference, result))
+        print_json(_document(model, reference, views, result))
     else:
-        _print(model, reference, result)
+        _print(model, reference, views, result)
 
 
-def _describe(
-    source: Source, *, resize: int | None, mean: str | None, std: str | None
-) -> tuple[Preprocessing, tuple[str, ...], int | None]:
-    """Return a model's preprocessing, the names of its outputs, and the batch it insists on."""
+@dataclass(frozen=True, kw_only=True)
+class _Described:
+    """What is known of a model without running it; ``batch`` is what it insists on."""
+
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    batch: int | None
+    head: Head
+
+
+def _views(crops: int, scales: str | None, resize: int | None) -> Views:
+    from rexport._errors import UsageError
+    from rexport.calibration import CenterCrop, TenCrops, WholePictures
+
+    if crops not in (1, 10):
+        raise UsageError(f"--crops {crops}: choose 1, the middle, or 10.")
+    if scales is None:
+        return CenterCrop() if crops == 1 else TenCrops()
+    if crops != 1 or resize is not None:
+        other = "--crops 10" if crops != 1 else "--resize"
+        raise UsageError(f"--scales takes whole pictures and says how large, so {other} means nothing with it.")
+    try:
+        return WholePictures(tuple(int(part) for part in scales.split(",")))
+    except ValueError:
+        raise UsageError(f"--scales takes lengths in pixels such as 224,256,384, not {scales!r}.") from None
+
+
+def _describe(source: Source, views: Views, *, resize: int | None, mean: str | None, std: str | None) -> _Described:
     from rexport.cli._options import model_preprocessing, with_overrides
+    from rexport.model_file import Head, Metadata, image_input, load
     from rexport.models import registry
     from rexport.preprocessing import Preprocessing
 
     if source.path is None:
         network = registry.find(str(source.network))
         preprocessing = Preprocessing.default_for(network.input_size)
-        classes = registry.class_names(network.dataset, network.num_classes)
-        return with_overrides(preprocessing, resize=resize, mean=mean, std=std), classes, None
-    from rexport.model_file import Metadata, image_input, load
-
+        return _Described(
+            preprocessing=with_overrides(preprocessing, resize=resize, mean=mean, std=std),
+            classes=registry.class_names(network.dataset, network.num_classes),
+            batch=None,
+            head=Head.LOGITS,
+        )
     loaded = load(source.path)
-    preprocessing = model_preprocessing(loaded, source.path, resize=resize, mean=mean, std=std)
-    return preprocessing, Metadata.of(loaded).classes, image_input(loaded).batch
+    _require_classifier(loaded, source.path, views)
+    metadata = Metadata.of(loaded)
+    return _Described(
+        preprocessing=model_preprocessing(loaded, source.path, resize=resize, mean=mean, std=std),
+        classes=metadata.classes,
+        batch=image_input(loaded).batch,
+        head=metadata.head,
+    )
 
 
-def _document(model: str, reference: Path | None, result: Evaluation) -> dict[str, object]:
+def _reference_head(reference: Path | None, views: Views) -> Head:
+    from rexport.model_file import Head, Metadata, load
+    from rexport.runtimes.source import Source
+
+    path = None if reference is None else Source.parse(str(reference)).path
+    if path is None:
+        return Head.LOGITS
+    loaded = load(path)
+    _require_classifier(loaded, path, views)
+    return Metadata.of(loaded).head
+
+
+def _require_classifier(model: ir.Model, path: Path, views: Views) -> None:
+    from rexport._errors import ModelFileError
+    from rexport.calibration import WholePictures
+    from rexport.model_file import Metadata, image_input
+
+    size, features = image_input(model, path).size, Metadata.of(model).features
+    if features:
+        raise ModelFileError(
+            f"{path} is no classifier: it gives the features {', '.join(features)}. Export the network without "
+            "--features to evaluate it."
+        )
+    if isinstance(views, WholePictures) and size is not None:
+        raise ModelFileError(
+            f"{path} takes pictures of {size}×{size} only, and --scales needs a file for any size; export the network "
+            "with --any-size."
+        )
+
+
+def _document(model: str, reference: Path | None, views: Views, result: Evaluation) -> dict[str, object]:
+    from rexport.calibration import WholePictures
+
+    scales = views.scales if isinstance(views, WholePictures) else None
     document: dict[str, object] = {
         "schema": "rexport.eval/1",
         "model": model,
         "images": result.images,
+        "crops": None if scales else views.count,
+        "scales": scales,
         "skipped": len(result.skipped),
         "top1": result.top1,
         "top1_interval": result.top1_interval,
@@ -118,15 +212,16 @@ def _document(model: str, reference: Path | None, result: Evaluation) -> dict[st
             "reference": str(reference),
             "reference_top1": result.comparison.reference_top1,
             "agreement": result.comparison.agreement,
+            "scores": result.comparison.scores,
             "sqnr_db": sqnr if math.isfinite(sqnr) else None,
         }
     return document
 
 
-def _print(model: str, reference: Path | None, result: Evaluation) -> None:
+def _print(model: str, reference: Path | None, views: Views, result: Evaluation) -> None:
     from rexport.cli._reports import percent
 
-    print(f"{model} on {result.images} images")
+    print(f"{model} on {result.images} images{_in_words(views)}")
     if result.top1 is not None and result.top1_interval is not None:
         low, high = result.top1_interval
         right = round(result.top1 * result.images)
@@ -136,7 +231,15 @@ def _print(model: str, reference: Path | None, result: Evaluation) -> None:
     if result.comparison is not None:
         comparison = result.comparison
         print(f"agreement  {percent(comparison.agreement)} of top-1 as {reference}")
-        print(f"SQNR       {comparison.sqnr_db:.1f} dB of the logits")
+        print(f"SQNR       {comparison.sqnr_db:.1f} dB of the {comparison.scores}")
         if result.top1 is not None and comparison.reference_top1 is not None:
             change = 100 * (result.top1 - comparison.reference_top1)
             print(f"change     {change:+.2f} points of top-1 (the reference has {percent(comparison.reference_top1)})")
+
+
+def _in_words(views: Views) -> str:
+    from rexport.calibration import TenCrops, WholePictures
+
+    if isinstance(views, WholePictures):
+        return f", whole, their shorter sides of {', '.join(map(str, views.scales))} pixels"
+    return ", ten crops of each" if isinstance(views, TenCrops) else ""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rexport.cli._options import Json, Mean, Output, Resize, Std, Weights
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rexport.exporting import ExportResult, Parity
+    from rexport.model_file import Head
 
 __all__ = ["onnx"]
 
@@ -30,28 +36,43 @@ def onnx(
     ] = None,
     input_size: Annotated[int | None, typer.Option(min=8, help="Height and width of its pictures.")] = None,
     batch: Annotated[str, typer.Option(metavar="dynamic|N", help="The batch sizes that the file takes.")] = "dynamic",
+    any_size: Annotated[
+        bool, typer.Option("--any-size", help="Let the file take pictures of any height and width.")
+    ] = False,
+    head: Annotated[
+        str, typer.Option(metavar="logits|softmax", help="What the file gives: logits, or class probabilities.")
+    ] = "logits",
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Give the results of these modules instead, such as layer1,layer4 for a detector.",
+            show_default=False,
+        ),
+    ] = None,
     opset: Annotated[int, typer.Option(help="The version of the ONNX operators.")] = 20,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
     fuse: Annotated[bool, typer.Option("--fuse/--no-fuse", help="Run the fusion passes.")] = True,
     tolerance: Annotated[
-        float, typer.Option(help="Largest difference from PyTorch, as a fraction of the largest logit.")
+        float, typer.Option(help="Largest difference from PyTorch, as a fraction of an output's largest value.")
     ] = 1e-5,
     as_json: Json = False,
 ) -> None:
     """Export NETWORK to one ONNX file, fuse it, and prove it equal to PyTorch.
 
-    The proof runs both on random pictures at several batch sizes; if any logit differs by more than rounding, no
+    The proof runs both on random pictures at several batch sizes; if any output differs by more than rounding, no
     file is written and the exit code is 3.
     """
     from rexport._files import check_writable
     from rexport.cli._console import note, print_json, progress
     from rexport.cli._options import with_overrides
-    from rexport.cli._reports import passes_json, print_passes, size_of
+    from rexport.cli._reports import print_passes, size_of
 
     check_writable(output)
-    fixed = _batch(batch)
+    fixed, chosen = _batch(batch), _head(head)
+    names = _features(features, chosen, class_names)
 
     from rexport.models import registry
     from rexport.preprocessing import Preprocessing
@@ -61,12 +82,17 @@ def onnx(
     preprocessing = with_overrides(preprocessing, resize=resize, mean=mean, std=std)
     module = registry.build(network, weights=weights, num_classes=num_classes)
     outputs = num_classes or found.num_classes
-    classes = _read_names(class_names, outputs) if class_names else registry.class_names(found.dataset, outputs)
+    if names:
+        classes: tuple[str, ...] = ()
+    elif class_names:
+        classes = _read_names(class_names, outputs)
+    else:
+        classes = registry.class_names(found.dataset, outputs)
     if weights is None:
         note(f"{network} has random weights, good for speed and nothing else; pass --weights FILE.")
 
     from rexport.exporting import export
-    from rexport.model_file import Metadata, default_opset, save
+    from rexport.model_file import default_opset, save
 
     with progress(f"exporting {network}", None):
         result = export(
@@ -74,41 +100,28 @@ def onnx(
             preprocessing=preprocessing,
             network=network,
             classes=classes,
+            head=chosen,
+            features=names,
             batch=fixed,
+            any_size=any_size,
             opset=opset,
             fused=fuse,
             tolerance=tolerance,
         )
         save(result.model, output)
-    parity = result.parity
     if as_json:
-        print_json(
-            {
-                "schema": "rexport.onnx/1",
-                "file": str(output),
-                "bytes": output.stat().st_size,
-                "network": network,
-                "opset": default_opset(result.model),
-                "weights_sha256": Metadata.of(result.model).weights_sha256,
-                "parity": {
-                    "batches": list(parity.batches),
-                    "difference": parity.difference,
-                    "tolerance": parity.tolerance,
-                },
-                "passes": passes_json(result.reports),
-            }
-        )
+        print_json(_document(result, output, network))
         return
-    print(f"{output}: {size_of(output)}, opset {default_opset(result.model)}, {_shape(fixed, preprocessing.size)}")
+    (image,) = (_in_words(value) for value in result.model.graph.inputs)
+    print(f"{output}: {size_of(output)}, opset {default_opset(result.model)}, {image}")
+    if names:
+        for value in result.model.graph.outputs:
+            print(f"feature {_in_words(value)}")
     if classes:
         print(
             f"classes: {classes[0]}, {classes[1]} … {classes[-1]}" if outputs > 2 else f"classes: {', '.join(classes)}"
         )
-    tried = ", ".join(map(str, parity.batches))
-    print(
-        f"equal to PyTorch at batch {tried}: logits differ by {parity.difference:.1e} of their scale "
-        f"({parity.tolerance:.0e} allowed)"
-    )
+    print(_proof(result.parity))
     print_passes(result.reports)
 
 
@@ -122,8 +135,76 @@ def _batch(text: str) -> int | None:
     return int(text)
 
 
-def _shape(batch: int | None, size: int) -> str:
-    return f"images float32 [{batch or 'batch'}, 3, {size}, {size}]"
+def _head(text: str) -> Head:
+    from rexport._errors import UsageError
+    from rexport.model_file import Head
+
+    try:
+        return Head(text)
+    except ValueError:
+        raise UsageError(f"--head {text}: choose {' or '.join(Head)}.") from None
+
+
+def _features(text: str | None, head: Head, class_names: Path | None) -> tuple[str, ...]:
+    from rexport._errors import UsageError
+    from rexport.model_file import Head
+
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise UsageError(f"--features {text!r}: name modules of the network, such as layer1,layer4.")
+    if head is not Head.LOGITS or class_names is not None:
+        wrong = "--class-names" if class_names is not None else f"--head {head}"
+        raise UsageError(f"--features gives no classes, so {wrong} means nothing with it; pass one of the two.")
+    return names
+
+
+def _in_words(value: ir.Value) -> str:
+    return f"{value.name} float32 [{', '.join(map(str, _shape(value)))}]"
+
+
+def _shape(value: ir.Value) -> list[int | str]:
+    assert value.shape is not None
+    return [size if isinstance(size, int) else str(size) for size in value.shape]
+
+
+def _proof(parity: Parity) -> str:
+    tried = ", ".join(map(str, parity.batches))
+    if len(parity.sizes) > 1:
+        tried += f" and {' and '.join(f'{height}×{width}' for height, width in parity.sizes)} pixels"
+    what = next(iter(parity.outputs)) if len(parity.outputs) == 1 else "features"
+    return (
+        f"equal to PyTorch at batch {tried}: {what} differ by {parity.difference:.1e} of their scale "
+        f"({parity.tolerance:.0e} allowed)"
+    )
+
+
+def _document(result: ExportResult, output: Path, network: str) -> dict[str, object]:
+    from rexport.cli._reports import passes_json
+    from rexport.model_file import Metadata, default_opset
+
+    model, parity, metadata = result.model, result.parity, Metadata.of(result.model)
+    return {
+        "schema": "rexport.onnx/1",
+        "file": str(output),
+        "bytes": output.stat().st_size,
+        "network": network,
+        "opset": default_opset(model),
+        "head": None if metadata.features else metadata.head,
+        "features": metadata.features,
+        "inputs": [{"name": value.name, "shape": _shape(value)} for value in model.graph.inputs],
+        "outputs": [{"name": value.name, "shape": _shape(value)} for value in model.graph.outputs],
+        "weights_sha256": metadata.weights_sha256,
+        "parity": {
+            "batches": parity.batches,
+            "sizes": parity.sizes,
+            "difference": parity.difference,
+            "outputs": dict(parity.outputs),
+            "tolerance": parity.tolerance,
+        },
+        "passes": passes_json(result.reports),
+    }
 
 
 def _read_names(path: Path, outputs: int) -> tuple[str, ...]:

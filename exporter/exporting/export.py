@@ -15,10 +15,12 @@ import onnx_ir as ir
 import torch
 
 from rexport._errors import UsageError, VerificationError
+from rexport.exporting._features import drop_copies, require_features, returning
 from rexport.exporting._names import calls_in, name_after_modules
 from rexport.exporting._opset import lower_to_17
-from rexport.exporting.parity import DEFAULT_TOLERANCE, Parity, prove_parity
-from rexport.model_file import Metadata, default_opset, to_bytes
+from rexport.exporting._sizes import other_size, require_any_size
+from rexport.exporting.parity import DEFAULT_TOLERANCE, PROBABILITIES, Parity, prove_parity
+from rexport.model_file import Head, Metadata, default_opset, image_input, to_bytes
 from rexport.models.weights import state_dict_hash
 from rexport.passes import FoldConstants, fuse
 
@@ -52,7 +54,10 @@ def export(
     preprocessing: Preprocessing,
     network: str | None = None,
     classes: Sequence[str] = (),
+    head: Head = Head.LOGITS,
+    features: Sequence[str] = (),
     batch: int | None = None,
+    any_size: bool = False,
     opset: int = DEFAULT_OPSET,
     fused: bool = True,
     tolerance: float = DEFAULT_TOLERANCE,
@@ -60,26 +65,50 @@ def export(
     """Export ``module`` as it is in eval mode, and prove the result.
 
     Args:
-        module: Takes float32 of shape ``(N, 3, S, S)`` and returns logits of shape ``(N, classes)``. It is put
-            into eval mode.
+        module: Takes float32 of shape ``(N, 3, S, S)`` and returns logits of shape ``(N, classes)``, or anything
+            if there are ``features``. It is put into eval mode.
         preprocessing: How pictures become its input; ``preprocessing.size`` is ``S``.
         network: The name to keep in the file, from which later commands can build it again.
         classes: The names of its outputs, in order.
+        head: What the file's output is: ``logits``, or their softmax, called ``probabilities``.
+        features: Names of modules in it (of ``named_modules()``) whose results are the outputs of the file, in this
+            order and under these names, each of shape ``(N, ...)``. What they do not need is not in the file.
         batch: A fixed batch size; by default any.
+        any_size: Whether the file takes pictures of any height and width, as a network that averages globally can.
         opset: The version of the standard ONNX operators, one of ``OPSETS``.
         fused: Whether to run the passes of :data:`rexport.passes.DEFAULT_PASSES` (see :func:`rexport.fuse`).
         tolerance: See :func:`prove_parity`.
 
     Raises:
-        UsageError: The opset is not one of ``OPSETS``.
+        UsageError: The opset is not one of ``OPSETS``; there is no such feature, or it comes with class names or a
+            softmax; or the network needs one size.
         VerificationError: The result is not valid ONNX, not of the opset, or not equal to the module.
     """
     if opset not in OPSETS:
         raise UsageError(f"Opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
+    if features and (classes or head is not Head.LOGITS):
+        raise UsageError("Features have no classes and no softmax: ask for --features, or for a classifier.")
     module.eval()
-    program = _to_onnx(module, size=preprocessing.size, batch=batch, opset=max(opset, _DIRECT_FROM))
+    size = preprocessing.size
+    if features:
+        require_features(module, features, torch.zeros(1, 3, size, size))
+    if any_size:
+        require_any_size(module, size)
+    with returning(module, features):
+        program = _to_onnx(
+            module,
+            size=other_size(size) if any_size else (size, size),
+            outputs=features or ["logits"],
+            batch=batch,
+            any_size=any_size,
+            opset=max(opset, _DIRECT_FROM),
+        )
     model, source = program.model, program.exported_program
     assert source is not None
+    if features:
+        drop_copies(model)
+    if head is Head.SOFTMAX:
+        _append_softmax(model.graph)
     _own_weights(model)
     FoldConstants()(model)
     name_after_modules(model, module, calls_in(source))
@@ -91,28 +120,42 @@ def export(
         lower_to_17(model)
     if default_opset(model) != opset:
         raise VerificationError(f"Opset {opset} was asked for and the exporter gave {default_opset(model)}.")
+    if any_size and image_input(model).size is not None:
+        raise VerificationError("Any size was asked for, and the exporter took the example's for granted.")
     Metadata(
         network=network,
         preprocessing=preprocessing,
         classes=tuple(classes),
+        head=head,
+        features=tuple(features),
         weights_sha256=state_dict_hash(module),
         versions=json.dumps({name: version(name) for name in ("rexport", "torch", "onnx", "onnxscript", "onnx-ir")}),
     ).write_to(model)
     _check(model)
-    parity = prove_parity(module, model, size=preprocessing.size, tolerance=tolerance)
+    parity = prove_parity(module, model, size=size, head=head, features=features, tolerance=tolerance)
     return ExportResult(model=model, parity=parity, reports=reports)
 
 
-def _to_onnx(module: torch.nn.Module, *, size: int, batch: int | None, opset: int) -> torch.onnx.ONNXProgram:
+def _to_onnx(
+    module: torch.nn.Module,
+    *,
+    size: tuple[int, int],
+    outputs: Sequence[str],
+    batch: int | None,
+    any_size: bool,
+    opset: int,
+) -> torch.onnx.ONNXProgram:
+    dynamic = {} if batch else {0: "batch"}
+    if any_size:
+        dynamic |= {2: "height", 3: "width"}
     # optimize=False: PyTorch's own optimization folds BatchNormalization too, without a report
-    example = torch.zeros(batch or 2, 3, size, size)
     with _quiet():
         program = torch.onnx.export(
             module,
-            (example,),
+            (torch.zeros(batch or 2, 3, *size),),
             input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=None if batch else ({0: "batch"},),
+            output_names=list(outputs),
+            dynamic_shapes=(dynamic,) if dynamic else None,
             opset_version=opset,
             dynamo=True,
             optimize=False,
@@ -120,6 +163,16 @@ def _to_onnx(module: torch.nn.Module, *, size: int, batch: int | None, opset: in
         )
     assert program is not None
     return program
+
+
+def _append_softmax(graph: ir.Graph) -> None:
+    """Let the softmax of the graph's output be its output instead, under its own name."""
+    logits = graph.outputs[0]
+    softmax = ir.node("Softmax", [logits], {"axis": 1})
+    probabilities = softmax.outputs[0]
+    probabilities.name, probabilities.shape, probabilities.type = PROBABILITIES, logits.shape, logits.type
+    graph.append(softmax)
+    graph.outputs[0] = probabilities
 
 
 def _own_weights(model: ir.Model) -> None:

@@ -1,9 +1,15 @@
 """Proof that an exported model computes what its PyTorch module computes.
 
-Both run on the same standard-normal pictures (the scale of normalised images) at several batch sizes. Their logits
-may differ by the rounding of float32 sums taken in another order, and by no more:
+Both run on the same standard-normal pictures (the scale of normalised images) at several batch sizes, and at a second
+height and width if the model takes any. Each output may differ by the rounding of float32 sums taken in another order,
+and by no more:
 
     max |onnx − torch|  ≤  tolerance · max |torch|
+
+Where the model ends in a softmax, its logits z are compared too, which one large logit would hide. The probabilities
+p, pᵢ = exp zᵢ / Σ exp zⱼ, may differ by what that rounding of z does to them, |Δp| ≤ 2 max p · max |Δz|:
+
+    max |onnx − torch|  ≤  tolerance · max p · max(1, 2 max |z|)
 """
 
 from __future__ import annotations
@@ -16,16 +22,21 @@ import numpy as np
 import torch
 
 from rexport._errors import VerificationError
+from rexport.exporting._features import returning
 from rexport.exporting._names import call_name
-from rexport.model_file import image_input, to_bytes
+from rexport.exporting._sizes import other_size
+from rexport.model_file import Head, image_input, to_bytes
+from rexport.passes._graph import is_op
 from rexport.runtimes.onnxruntime import open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import onnx_ir as ir
 
-__all__ = ["DEFAULT_TOLERANCE", "Parity", "prove_parity"]
+__all__ = ["DEFAULT_TOLERANCE", "PROBABILITIES", "Parity", "prove_parity"]
+
+PROBABILITIES = "probabilities"  # what a softmax's output is called
 
 # A float32 operation rounds by 6e-8 of its result. Over the zoo (18 to 152 layers, sums of up to 4,608 terms, random
 # batch statistics) the logits were measured to differ by 3e-7 to 1.2e-6 of their scale. One weight that is off by its
@@ -36,11 +47,43 @@ DEFAULT_TOLERANCE = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """A proof: at the ``batches`` tried, no logit differed by more than ``difference`` of the logits' scale."""
+    """A proof: no value of an output differed by more than ``difference`` of that output's scale.
+
+    Attributes:
+        batches: The batch sizes tried.
+        sizes: The heights and widths tried, in pixels.
+        outputs: The largest difference of each output, by its name.
+        tolerance: What was allowed.
+    """
 
     batches: tuple[int, ...]
-    difference: float
+    sizes: tuple[tuple[int, int], ...]
+    outputs: Mapping[str, float]
     tolerance: float
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of all outputs."""
+        return max(self.outputs.values())
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What a tensor must be, and the number of which it may miss it by a fraction, the tolerance."""
+
+    values: np.ndarray
+    scale: float
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> _Expected:
+        values = tensor.numpy()
+        return cls(values, float(np.abs(values).max(initial=0.0)))
+
+    def difference(self, actual: np.ndarray) -> float:
+        """Return max |actual − values| as a fraction of the scale; infinite for other shapes or NaN."""
+        if actual.shape != self.values.shape or not np.isfinite(actual).all():
+            return float("inf")
+        return float(np.abs(actual.astype(np.float64) - self.values).max(initial=0.0)) / (self.scale or 1.0)
 
 
 def prove_parity(
@@ -48,97 +91,142 @@ def prove_parity(
     model: ir.Model,
     *,
     size: int,
+    head: Head = Head.LOGITS,
+    features: Sequence[str] = (),
     batches: Sequence[int] = (1, 2, 5),
     tolerance: float = DEFAULT_TOLERANCE,
     seed: int = 0,
 ) -> Parity:
-    """Compare the first outputs of ``module`` (in eval mode) and ``model`` in ONNX Runtime.
+    """Compare the outputs of ``module`` (in eval mode) and ``model`` in ONNX Runtime.
 
     Args:
         module: Takes float32 of shape ``(N, 3, size, size)``.
         model: Its export, with one image input; a model with a fixed batch is compared at that batch only.
-        size: Height and width of the pictures.
+        size: Height and width of the pictures; a model that takes any is compared at another size too.
+        head: What the model makes of the module's logits.
+        features: The modules whose results are the model's outputs, in order; without them, its first output is
+            compared with what ``module`` returns.
         batches: The batch sizes to try.
-        tolerance: Largest difference allowed, as a fraction of the largest logit of the batch.
+        tolerance: Largest difference allowed, as a fraction of the largest value of the output in the batch.
         seed: Of the random pictures.
 
     Raises:
-        VerificationError: They differ; the message names the first tensor in which they do.
+        VerificationError: They differ; the message names the output, and the first tensor in which they do. Or the
+            model does not run.
     """
-    fixed = image_input(model).batch
-    session = open_session(to_bytes(model))
-    name = session.get_inputs()[0].name
+    image = image_input(model)
+    exposed = _with_logits(model) if head is Head.SOFTMAX else model
+    outputs = {str(value.name) for value in model.graph.outputs}
+    session = open_session(to_bytes(exposed))
     random = np.random.default_rng(seed)
-    tried = tuple(batches) if fixed is None else (fixed,)
-    worst = 0.0
-    for batch in tried:
-        images = random.standard_normal((batch, 3, size, size), dtype=np.float32)
-        with torch.inference_mode():
-            expected = module(torch.from_numpy(images)).numpy()
-        if not np.isfinite(expected).all():
-            raise VerificationError(
-                f"PyTorch's own logits are not finite at batch {batch}: the weights are broken, or the network "
-                "was never trained and overflows."
-            )
-        difference = _relative_difference(expected, session.run(None, {name: images})[0])
-        if not difference <= tolerance:
-            raise VerificationError(
-                f"The exported model is not equal to the PyTorch module: at batch {batch} its logits differ by "
-                f"{difference:.1e} of their scale, and {tolerance:.1e} is allowed. "
-                + _where(module, model, images, tolerance)
-            )
-        worst = max(worst, difference)
-    return Parity(batches=tried, difference=worst, tolerance=tolerance)
+    tried = tuple(batches) if image.batch is None else (image.batch,)
+    sizes = ((size, size),) if image.size is not None else ((size, size), other_size(size))
+    worst: dict[str, float] = {}
+    for batch, (height, width) in _trials(tried, sizes):
+        images = random.standard_normal((batch, 3, height, width), dtype=np.float32)
+        expected = _expected(module, exposed, images, head=head, features=features)
+        trial = f"at batch {batch}" + (f" of {height}×{width} pixels" if len(sizes) > 1 else "")
+        try:
+            results = session.run(list(expected), {image.name: images})
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            hint = " A network that does not average over whole pictures needs one size." if len(sizes) > 1 else ""
+            raise VerificationError(f"The exported model does not run {trial}: {error}.{hint}") from error
+        for (name, one), actual in zip(expected.items(), results, strict=True):
+            if not np.isfinite(one.values).all():
+                raise VerificationError(
+                    f"PyTorch's own {name} are not finite {trial}: the weights are broken, or the network was never "
+                    "trained and overflows."
+                )
+            difference = one.difference(actual)
+            if not difference <= tolerance:
+                kind = "output" if name in outputs else "tensor"
+                raise VerificationError(
+                    f"The exported model is not equal to the PyTorch module: {trial} its {kind} {name!r} differs by "
+                    f"{difference:.1e} of its scale, and {tolerance:.1e} is allowed. "
+                    + _where(module, exposed, images, expected, features=features, tolerance=tolerance)
+                )
+            if name in outputs:
+                worst[name] = max(worst.get(name, 0.0), difference)
+    return Parity(batches=tried, sizes=sizes, outputs=worst, tolerance=tolerance)
 
 
-def _relative_difference(expected: np.ndarray, actual: np.ndarray) -> float:
-    """Return max |actual − expected| / max |expected|; infinite for other shapes or NaN."""
-    if actual.shape != expected.shape or not np.isfinite(actual).all():
-        return float("inf")
-    scale = float(np.abs(expected).max(initial=0.0))
-    difference = float(np.abs(actual.astype(np.float64) - expected).max(initial=0.0))
-    return difference / scale if scale else difference
+def _trials(batches: Sequence[int], sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield every batch at the first size, and the second one (the only one, where it is fixed) at the others."""
+    for batch in batches:
+        yield batch, sizes[0]
+    for size in sizes[1:]:
+        yield batches[:2][-1], size
 
 
-def _where(module: torch.nn.Module, model: ir.Model, images: np.ndarray, tolerance: float) -> str:
+def _with_logits(model: ir.Model) -> ir.Model:
+    """Return a copy whose first output is what the softmax reads, if its output is that of a softmax."""
+    copy = model.clone()
+    softmax = copy.graph.outputs[0].producer()
+    if is_op(softmax, "Softmax") and softmax is not None and softmax.inputs[0] is not None:
+        copy.graph.outputs.insert(0, softmax.inputs[0])
+    return copy
+
+
+def _expected(
+    module: torch.nn.Module, model: ir.Model, images: np.ndarray, *, head: Head, features: Sequence[str]
+) -> dict[str, _Expected]:
+    """Return what the outputs of ``model`` must be, in their order."""
+    with torch.inference_mode(), returning(module, features):
+        result = module(torch.from_numpy(images))
+    names = [str(value.name) for value in model.graph.outputs]
+    if features:
+        return {name: _Expected.of(tensor) for name, tensor in zip(features, result, strict=True)}
+    logits = _Expected.of(result)
+    if head is Head.LOGITS:
+        return {names[0]: logits}
+    probabilities = torch.softmax(result, dim=1).numpy()
+    scale = float(probabilities.max()) * max(1.0, 2 * logits.scale)
+    return dict(zip(names, [logits, _Expected(probabilities, scale)][-len(names) :], strict=True))
+
+
+def _where(
+    module: torch.nn.Module,
+    model: ir.Model,
+    images: np.ndarray,
+    outputs: Mapping[str, _Expected],
+    *,
+    features: Collection[str],
+    tolerance: float,
+) -> str:
     """Say in which tensor the two differ first."""
-    expected, output = _module_results(module, images), str(model.graph.outputs[0].name)
-    logits = expected.pop("")
-    expected.pop(output, None)  # a layer of that name that is not the last
-    expected[output] = logits
+    expected = _module_results(module, images, features)
+    for name, output in outputs.items():
+        if name not in features:
+            expected.pop(name, None)  # a layer of that name that is not the last
+            expected[name] = output
     exposed = model.clone()
     values = {str(v.name): v for node in exposed.graph for v in node.outputs if v.name in expected}
     exposed.graph.outputs.extend(v for v in values.values() if not v.is_graph_output())
     session = open_session(to_bytes(exposed))
-    names = [value.name for value in session.get_outputs() if value.name in expected]
+    names = [name for name in expected if name in values]
     results = session.run(names, {session.get_inputs()[0].name: images})
-    actual: dict[str, np.ndarray] = dict(zip(names, results, strict=True))
-    for name, reference in expected.items():
-        if name in actual:
-            difference = _relative_difference(reference, actual[name])
-            if not difference <= tolerance:
-                return f"The first tensor that differs is {name!r}, by {difference:.1e} of its scale."
+    for name, actual in zip(names, results, strict=True):
+        difference = expected[name].difference(actual)
+        if not difference <= tolerance:
+            return f"The first tensor that differs is {name!r}, by {difference:.1e} of its scale."
     return "No layer's own result differs by more: it is the rounding, at the edge of what is allowed."
 
 
-def _module_results(module: torch.nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the result of every call of every leaf module, in the order of the calls, under its exported name.
-
-    The module's own result is the last, under the empty name.
-    """
-    results: dict[str, np.ndarray] = {}
+def _module_results(module: torch.nn.Module, images: np.ndarray, features: Collection[str]) -> dict[str, _Expected]:
+    """Return the result of every call of every leaf module, and the features, as they come, under exported names."""
+    results: dict[str, _Expected] = {}
     calls: Counter[str] = Counter()
 
     def remember(path: str, output: Any) -> None:
         if isinstance(output, torch.Tensor):
             # an in-place ReLU will overwrite it
-            results[call_name(path, calls[path])] = output.detach().clone().numpy()
+            results[call_name(path, calls[path])] = _Expected.of(output.detach().clone())
         calls[path] += 1
 
     hooks = [
         child.register_forward_hook(lambda _module, _inputs, output, path=path: remember(path, output))
         for path, child in module.named_modules()
-        if not path or not any(child.children())
+        if path in features or (path and not any(child.children()))
     ]
     try:
         with torch.no_grad():

@@ -33,6 +33,10 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
     onnx.save(_network([image]), "good.onnx")
     onnx.save(_network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 16])]), "oblong.onnx")
+    onnx.save(_network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])]), "any.onnx")
+    features = _network([image])
+    helper.set_model_props(features, {"rexport.features": '["layer1", "layer2"]'})
+    onnx.save(features, "features.onnx")
     Path("text.onnx").write_text("this is no model\n" * 20)
     Path("empty.onnx").touch()
     Path("cut.onnx").write_bytes(Path("good.onnx").read_bytes()[:60])
@@ -49,6 +53,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("broken/a/void.jpg").touch()
     Path("flat").mkdir()
     Image.new("RGB", (8, 8)).save("flat/1.png")
+    np.save("ready.npy", np.zeros((2, 224, 224, 3), np.uint8))
     np.save("wrong.npy", np.zeros((2, 1, 8, 8), np.float32))
     return tmp_path
 
@@ -98,6 +103,25 @@ _TABLE = [
     ("onnx cifar_resnet8 -o out.onnx --std 1,0,1", 2, "larger than zero"),
     ("onnx cifar_resnet8 -o out.onnx --resize 16", 2, "smaller than the 32 pixels"),
     ("onnx cifar_resnet8 -o out.onnx --class-names names.txt", 2, "2 names, and the network 10 outputs"),
+    ("onnx cifar_resnet8 -o out.onnx --head sigmoid", 2, "choose logits or softmax"),
+    ("onnx cifar_resnet8 -o out.onnx --features layer9", 2, "Did you mean layer3 or layer2 or layer1? At its top are"),
+    ("onnx cifar_resnet8 -o out.onnx --features layer1,", 2, "such as layer1,layer4"),
+    ("onnx cifar_resnet8 -o out.onnx --features layer1,layer1", 2, "is named 2 times"),
+    ("onnx cifar_resnet8 -o out.onnx --features layer1 --head softmax", 2, "--head softmax means nothing with it"),
+    ("onnx cifar_resnet8 -o out.onnx --features fc --class-names names.txt", 2, "--class-names means nothing with it"),
+    ("eval good.onnx --data images --crops 5", 2, "choose 1, the middle, or 10"),
+    ("eval good.onnx --data images --crops 10", 2, "pass --resize 10, say"),
+    ("eval good.onnx --data wrong.npy --crops 10 --resize 10", 1, "float32 of shape (2, 1, 8, 8)"),
+    ("eval good.onnx --data images --scales 8,16", 1, "export the network with --any-size"),
+    ("eval any.onnx --data images --scales 8,x", 2, "lengths in pixels"),
+    ("eval any.onnx --data images --scales 8,8", 2, "name different lengths"),
+    ("eval any.onnx --data images --scales 4", 2, "8 pixels or more"),
+    ("eval any.onnx --data images --scales 8 --crops 10", 2, "--crops 10 means nothing with it"),
+    ("eval any.onnx --data images --scales 8 --resize 9", 2, "--resize means nothing with it"),
+    ("eval any.onnx --data images --scales 8 --reference good.onnx", 1, "good.onnx takes pictures of 8×8 only"),
+    ("eval any.onnx --data ready.npy --scales 8 --reference any.onnx", 1, "pass a folder of images"),
+    ("eval features.onnx --data images", 1, "is no classifier: it gives the features layer1, layer2"),
+    ("eval good.onnx --data images --reference features.onnx", 1, "features.onnx is no classifier"),
     ("quantize good.onnx --data images -o out.onnx --target toaster", 2, "There is no target 'toaster'"),
     ("quantize good.onnx --data images -o out.onnx --samples 0", 2, "--samples"),
     ("bench good.onnx --on toaster", 2, "toaster"),

@@ -1,0 +1,68 @@
+"""Decoding pictures in threads, a little ahead of whoever reads them.
+
+Pillow lets go of the interpreter lock while it decodes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from PIL import Image, UnidentifiedImageError
+
+from rexport._cpu import this_cpu
+from rexport._errors import DataError
+from rexport.calibration.dataset import BadImage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Sequence
+    from pathlib import Path
+
+__all__ = ["in_threads", "read_picture", "unreadable"]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def read_picture(path: Path, crop: Callable[[Image.Image], _R]) -> _R | BadImage:
+    """Open a picture and return what ``crop`` makes of it, or why it can't be used."""
+    try:
+        with Image.open(path) as image:
+            return crop(image)
+    except DataError as error:
+        return BadImage(path, str(error))
+    except UnidentifiedImageError:
+        return BadImage(path, "is not an image that Pillow knows")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return BadImage(path, f"can't be decoded ({error})")
+
+
+def in_threads(
+    function: Callable[[_T], _R], items: Iterable[_T], *, ahead: int
+) -> Generator[tuple[_T, _R], None, None]:
+    """Yield each item with what ``function`` makes of it, in order, up to ``ahead`` of them in advance.
+
+    Closing the generator waits for those that are under way and starts no others.
+    """
+    waiting: deque[tuple[_T, Future[_R]]] = deque()
+    with ThreadPoolExecutor(this_cpu().cores) as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(function, item)))
+                if len(waiting) > ahead:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def unreadable(bad: Sequence[BadImage], total: int) -> DataError:
+    """Return the error that counts the bad images among ``total`` and names the first few."""
+    named = "\n  ".join(str(image) for image in bad[:5])
+    more = f"\n  … and {len(bad) - 5} more" if len(bad) > 5 else ""
+    hint = "Mend or remove them" + (", or pass --skip-bad to go on without them." if len(bad) < total else ".")
+    return DataError(f"{len(bad)} of {total} images can't be used:\n  {named}{more}\n{hint}")

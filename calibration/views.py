@@ -1,0 +1,92 @@
+"""What a network is shown of a picture when its accuracy is measured; several views' scores are averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from rexport._errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from rexport.preprocessing import Preprocessing
+
+__all__ = ["RESNET_SCALES", "CenterCrop", "TenCrops", "Views", "WholePictures"]
+
+RESNET_SCALES = (224, 256, 384, 480, 640)  # of He et al. 2015, arXiv:1512.03385, section 3.4
+_SMALLEST = 8  # pixels
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """The middle of the resized picture: what :meth:`Preprocessing.crop` makes of it."""
+
+    @property
+    def count(self) -> int:
+        """How many views there are of a picture."""
+        return 1
+
+    def require(self, preprocessing: Preprocessing) -> None:
+        """Do nothing: every preprocessing gives it."""
+
+    def of(self, image: Image, preprocessing: Preprocessing) -> tuple[np.ndarray, ...]:
+        """Return its pixels, uint8 of shape ``(size, size, 3)``, as the only one."""
+        return (preprocessing.crop(image),)
+
+
+@dataclass(frozen=True)
+class TenCrops:
+    """The corners and the middle, and those of the mirror image (see :meth:`Preprocessing.ten_crops`)."""
+
+    @property
+    def count(self) -> int:
+        """How many views there are of a picture."""
+        return 10
+
+    def require(self, preprocessing: Preprocessing) -> None:
+        """Raise :class:`UsageError` where pictures are not resized: all crops would be one."""
+        if preprocessing.resize is None:
+            size = preprocessing.size
+            raise UsageError(
+                f"Ten crops of {size}×{size} are cut from a larger picture, and this model takes pictures as they are; "
+                f"pass --resize {size + size // 4}, say, to resize them first."
+            )
+
+    def of(self, image: Image, preprocessing: Preprocessing) -> tuple[np.ndarray, ...]:
+        """Return their pixels, uint8 of shape ``(size, size, 3)``."""
+        return preprocessing.ten_crops(image)
+
+
+@dataclass(frozen=True)
+class WholePictures:
+    """The whole picture, once for each of ``scales``: the length of its shorter side in pixels.
+
+    Raises:
+        UsageError: There are no scales, or one twice, or one of less than 8 pixels.
+    """
+
+    scales: tuple[int, ...] = RESNET_SCALES
+
+    def __post_init__(self) -> None:
+        if not self.scales or len(set(self.scales)) < len(self.scales) or min(self.scales) < _SMALLEST:
+            raise UsageError(
+                f"The scales {','.join(map(str, self.scales)) or '(none)'} make no sense: name different lengths of "
+                f"the shorter side, {_SMALLEST} pixels or more, such as {','.join(map(str, RESNET_SCALES))}."
+            )
+
+    @property
+    def count(self) -> int:
+        """How many views there are of a picture."""
+        return len(self.scales)
+
+    def require(self, preprocessing: Preprocessing) -> None:
+        """Do nothing: of a preprocessing, only mean and std matter."""
+
+    def of(self, image: Image, preprocessing: Preprocessing) -> tuple[np.ndarray, ...]:
+        """Return its pixels at each scale, uint8 of shape ``(H, W, 3)``."""
+        return tuple(preprocessing.whole(image, scale) for scale in self.scales)
+
+
+Views: TypeAlias = CenterCrop | TenCrops | WholePictures

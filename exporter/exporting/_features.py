@@ -1,0 +1,100 @@
+"""The results of named modules in place of the network's own: the backbone of a detector.
+
+A feature is what a module returns. In-place operations behind it (a ReLU, the addition of a shortcut) overwrite that
+very memory in PyTorch, so a copy is taken while the network runs; the file holds no copies.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rexport._errors import UsageError
+from rexport.passes._graph import bypass, is_op
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import onnx_ir as ir
+
+__all__ = ["drop_copies", "require_features", "returning"]
+
+
+@contextmanager
+def returning(module: torch.nn.Module, features: Sequence[str]) -> Iterator[None]:
+    """Let ``module`` return the results of its modules called ``features``, as a tuple, while the context is open.
+
+    Without features, it returns what it always does. See :func:`require_features` for what may be asked.
+    """
+    results: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, result: torch.Tensor) -> None:
+        results[name] = result.clone()
+
+    with ExitStack() as hooks:
+        for name in features:
+            child = module.get_submodule(name)
+            hook = child.register_forward_hook(lambda _module, _inputs, result, name=name: keep(name, result))
+            hooks.callback(hook.remove)
+        if features:
+            hook = module.register_forward_hook(
+                lambda _module, _inputs, _result: tuple(results[name] for name in features)
+            )
+            hooks.callback(hook.remove)
+        yield
+
+
+def require_features(module: torch.nn.Module, features: Sequence[str], images: torch.Tensor) -> None:
+    """Make sure that each of ``features`` names a module that returns one tensor, once, when ``images`` pass.
+
+    Raises:
+        UsageError: One does not; the message says why, and what could be meant.
+    """
+    modules = dict(module.named_modules())
+    for name, count in Counter(features).items():
+        if name not in modules or not name:
+            raise UsageError(_unknown(module, name))
+        if count > 1:
+            raise UsageError(f"The feature {name} is named {count} times, and outputs have different names.")
+    results: dict[str, list[Any]] = {name: [] for name in features}
+    with ExitStack() as hooks, torch.inference_mode():
+        for name in features:
+            hook = modules[name].register_forward_hook(
+                lambda _module, _inputs, result, name=name: results[name].append(result)
+            )
+            hooks.callback(hook.remove)
+        module(images)
+    for name, found in results.items():
+        if len(found) != 1:
+            ran = f"runs {len(found)} times" if found else "does not run"
+            raise UsageError(
+                f"The module {name} {ran} when a picture passes, so it has no one result; name the module around it, "
+                f"or one of {', '.join(child for child, _ in module.named_children())}."
+            )
+        if not isinstance(found[0], torch.Tensor):
+            raise UsageError(f"The module {name} returns a {type(found[0]).__name__}, and a feature is a tensor.")
+
+
+def drop_copies(model: ir.Model) -> None:
+    """Take the copies of :func:`returning` out of a freshly exported model, but for a tensor with two names."""
+    for output in list(model.graph.outputs):
+        copy = output.producer()
+        if copy is None or not is_op(copy, "Identity"):
+            continue
+        source = copy.inputs[0]
+        if source is not None and source.producer() is not None and not source.is_graph_output():
+            copy.metadata_props.clear()  # the node before has its own notes of where it comes from
+            bypass(copy)
+
+
+def _unknown(module: torch.nn.Module, name: str) -> str:
+    names = [path for path, _ in module.named_modules() if path]
+    inside = [path for path in names if name and path.endswith(f".{name}")]  # of an ensemble's members, say
+    near = inside[:3] or difflib.get_close_matches(name, names, n=3)
+    question = f" Did you mean {' or '.join(near)}?" if near else ""
+    top = ", ".join(path for path, _ in module.named_children())
+    return f"The network has no module {name!r}.{question} At its top are {top}; names such as layer3.5 lead inside."

@@ -1,0 +1,32 @@
+"""Pictures of any height and width: what of a network must be so, and a second size to try it at."""
+
+from __future__ import annotations
+
+import torch
+
+from rexport._errors import UsageError
+
+__all__ = ["other_size", "require_any_size"]
+
+
+def other_size(size: int) -> tuple[int, int]:
+    """Return a height and a width, different from each other and larger than ``size``; for most, one is odd."""
+    return size + size // 4 + 1, size + size // 2
+
+
+def require_any_size(module: torch.nn.Module, size: int) -> None:
+    """Make sure that ``module`` takes pictures of another size than ``size`` × ``size``.
+
+    Raises:
+        UsageError: It does not.
+    """
+    height, width = other_size(size)
+    with torch.inference_mode():
+        try:
+            module(torch.zeros(1, 3, height, width))
+        except RuntimeError as error:  # what PyTorch raises where shapes do not fit
+            why = str(error).strip().splitlines()[0].rstrip(".")
+            raise UsageError(
+                f"The network takes pictures of {size}×{size} and none of {height}×{width} ({why}): for any size, it "
+                "must average over all that a picture gives. Export it without --any-size."
+            ) from error

@@ -1,0 +1,87 @@
+"""What `rexport onnx` writes besides a classifier of one size, and that the later commands take it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from rexport.cli import app
+
+
+@pytest.fixture(autouse=True)
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of pictures in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    Path("images").mkdir()
+    for index in range(4):
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"images/{index}.png")
+    return Path("images")
+
+
+def run(command: str) -> str:
+    result = CliRunner().invoke(app, command.split())
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def run_json(command: str) -> dict:
+    return json.loads(run(f"{command} --json"))
+
+
+def test_a_backbone_goes_through_every_command() -> None:
+    document = run_json("onnx cifar_resnet8 -o backbone.onnx --features layer1,layer3")
+    assert document["inputs"] == [{"name": "images", "shape": ["batch", 3, 32, 32]}]
+    assert document["outputs"] == [
+        {"name": "layer1", "shape": ["batch", 16, 32, 32]},
+        {"name": "layer3", "shape": ["batch", 64, 8, 8]},
+    ]
+    assert document["features"] == ["layer1", "layer3"]
+    assert document["head"] is None
+    assert document["parity"]["outputs"].keys() == {"layer1", "layer3"}
+    assert run_json("fuse backbone.onnx -o fused.onnx")["difference"] < 1e-6
+    int8 = run_json("quantize fused.onnx --data images -o int8.onnx")
+    assert int8["executed"]["QLinearConv"] >= 6
+    assert [output.name for output in onnx.load("int8.onnx").graph.output] == ["layer1", "layer3"]
+    (row,) = run_json("bench int8.onnx --batch 1 --min-seconds 0 --min-calls 1")["rows"]
+    assert row["status"] == "ok"
+    refused = CliRunner().invoke(app, ["eval", "int8.onnx", "--data", "images"])
+    assert refused.exit_code == 1
+    assert "int8.onnx is no classifier: it gives the features layer1, layer3" in refused.stderr
+
+
+def test_a_softmax_goes_through_every_command() -> None:
+    document = run_json("onnx cifar_resnet8 -o m.onnx --head softmax")
+    assert document["head"] == "softmax"
+    assert document["outputs"] == [{"name": "probabilities", "shape": ["batch", 10]}]
+    assert "probabilities differ by" in run("onnx cifar_resnet8 -o again.onnx --head softmax")
+    run("onnx cifar_resnet8 -o logits.onnx")
+    int8 = run_json("quantize m.onnx --data images -o int8.onnx")
+    assert [layer["name"] for layer in int8["layers"] if layer["precision"] == "float32"] == ["softmax"]
+    compared = run_json("eval m.onnx --data images --reference logits.onnx")
+    assert (compared["agreement"], compared["scores"]) == (1, "probabilities")
+    assert compared["sqnr_db"] > 100
+
+
+def test_any_size_is_evaluated_at_several_scales() -> None:
+    document = run_json("onnx cifar_resnet8 -o any.onnx --any-size")
+    assert document["inputs"] == [{"name": "images", "shape": ["batch", 3, "height", "width"]}]
+    assert document["parity"]["sizes"] == [[32, 32], [41, 48]]
+    int8 = run_json("quantize any.onnx --data images -o int8.onnx")
+    assert int8["images"] == 4
+    compared = run_json("eval int8.onnx --data images --reference any.onnx --scales 32,48")
+    assert (compared["crops"], compared["scales"], compared["scores"]) == (None, [32, 48], "probabilities")
+    assert compared["sqnr_db"] > 20
+    assert "whole, their shorter sides of 32, 48 pixels" in run(
+        "eval int8.onnx --data images --reference any.onnx --scales 32,48"
+    )
+    ten = run_json("eval any.onnx --data images --reference any.onnx --crops 10 --resize 40")
+    assert (ten["images"], ten["crops"], ten["scales"]) == (4, 10, None)
+    one = run_json("eval any.onnx --data images --reference any.onnx")
+    assert (one["crops"], one["scales"], one["scores"]) == (1, None, "logits")
