@@ -55,6 +55,12 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         yield f"{row['network']}, FP32 → INT8, {fp32['images']} images", figure, "cifar_accuracy"
     export = read("export-time")
     yield f"`rexport onnx {export['network']}`", f"{export['ratio']:.2f} × a bare `torch.onnx.export`", "export_time"
+    depth = read("export-depth")
+    yield (
+        "`rexport onnx cifar_resnet1202`",
+        f"{depth['seconds']['cifar_resnet1202'][0]:.0f} s; a layer costs {depth['ratio']:.2f} × one of ResNet-110",
+        "export_depth",
+    )
     memory = read("calibration-memory")
     first, last = memory["rows"][0], memory["rows"][-1]
     yield (

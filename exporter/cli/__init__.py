@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from rexport._errors import RexportError
-from rexport.cli import bench, doctor, eval, fuse, models, onnx, quantize, quickstart  # noqa: A004
+from rexport.cli import bench, doctor, eval, fuse, models, onnx, quantize, quickstart, train  # noqa: A004
 from rexport.cli._console import fail
 
 if TYPE_CHECKING:
@@ -19,14 +19,41 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 
+class _Stop:
+    """Turns Ctrl-C and SIGTERM into a clean end.
+
+    The signal raises ``KeyboardInterrupt``, so that whatever is half done is cleaned up on the way out. Libraries
+    catch it here and there and raise errors of their own; so that a signal came is remembered.
+    """
+
+    signum: int | None = None
+
+    def install(self) -> None:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._handle)
+
+    def explain(self) -> int:
+        """Print what the stop means and return the exit code."""
+        return fail("interrupted; files that were being written are as they were before.", 128 + (self.signum or 0))
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.signum = signum
+        raise KeyboardInterrupt
+
+
+_stop = _Stop()
+
+
 class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except RexportError as error:
-            raise typer.Exit(fail(str(error), error.exit_code)) from error
-        except KeyboardInterrupt as error:
-            raise typer.Exit(fail("interrupted; no file was changed.", 130)) from error
+        except BaseException as error:
+            if _stop.signum is not None:
+                raise typer.Exit(_stop.explain()) from error
+            if isinstance(error, RexportError):
+                raise typer.Exit(fail(str(error), error.exit_code)) from error
+            raise
 
 
 app = typer.Typer(
@@ -42,6 +69,7 @@ app = typer.Typer(
 for command, in_short in (
     (quickstart.quickstart, "The whole way on real handwritten digits, in a minute."),
     (models.models, "The networks that can be built, and their cost."),
+    (train.train, "Weights from labelled images; resumable."),
     (onnx.onnx, "Export a network to ONNX, fused and proven equal."),
     (fuse.fuse, "Fuse any ONNX file, and say what was refused and why."),
     (quantize.quantize, "An INT8 file from a float one and some images."),
@@ -69,10 +97,9 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; the exit codes are those of ``rexport._errors``, and 130 after Ctrl-C."""
-    signal.signal(signal.SIGTERM, _terminate)  # so that a stopped command cleans up as an interrupted one does
-    app()
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    sys.exit(128 + signum)
+    """Run the command line; the exit codes are those of ``rexport._errors``, and 128 + n after signal n."""
+    _stop.install()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command began, or after it ended
+        sys.exit(_stop.explain())

@@ -138,7 +138,7 @@ def _views(crops: int, scales: str | None, resize: int | None) -> Views:
 def _describe(source: Source, views: Views, *, resize: int | None, mean: str | None, std: str | None) -> _Described:
     from rexport.cli._options import model_preprocessing, with_overrides
     from rexport.model_file import Head, Metadata, image_input, load
-    from rexport.models import registry
+    from rexport.models import class_names, registry, stored_classes
     from rexport.preprocessing import Preprocessing
 
     if source.path is None:
@@ -146,9 +146,9 @@ def _describe(source: Source, views: Views, *, resize: int | None, mean: str | N
         preprocessing = Preprocessing.default_for(network.input_size)
         return _Described(
             preprocessing=with_overrides(preprocessing, resize=resize, mean=mean, std=std),
-            classes=registry.class_names(network.dataset, network.num_classes),
+            classes=stored_classes(source.weights) or class_names(network.dataset, network.num_classes),
             batch=None,
-            head=Head.LOGITS,
+            head=Head.SOFTMAX if network.members else Head.LOGITS,
         )
     loaded = load(source.path)
     _require_classifier(loaded, source.path, views)

@@ -20,18 +20,21 @@ __all__ = ["onnx"]
 
 def onnx(
     network: Annotated[
-        str, typer.Argument(metavar="NETWORK", help="A name from `rexport models`.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NETWORK", help="A name from `rexport models`, a spec, or a reference.", show_default=False
+        ),
     ],
     output: Output,
     weights: Weights = None,
     num_classes: Annotated[
-        int | None, typer.Option(min=1, help="Outputs of the network; by default those of its dataset.")
+        int | None, typer.Option(min=1, help="Outputs of the network; by default those of the weights or the dataset.")
     ] = None,
     class_names: Annotated[
         Path | None,
         typer.Option(
             help="A text file with a name per line, in the order of the outputs, or a folder with a folder per "
-            "class; by default the names of the network's dataset."
+            "class; by default the names in the weights, or of the network's dataset."
         ),
     ] = None,
     input_size: Annotated[int | None, typer.Option(min=8, help="Height and width of its pictures.")] = None,
@@ -74,20 +77,22 @@ def onnx(
     fixed, chosen = _batch(batch), _head(head)
     names = _features(features, chosen, class_names)
 
-    from rexport.models import registry
+    from rexport.models import class_names as known_names
+    from rexport.models import registry, stored_classes
     from rexport.preprocessing import Preprocessing
 
     found = registry.find(network)
     preprocessing = Preprocessing.default_for(input_size or found.input_size)
     preprocessing = with_overrides(preprocessing, resize=resize, mean=mean, std=std)
     module = registry.build(network, weights=weights, num_classes=num_classes)
-    outputs = num_classes or found.num_classes
+    stored = stored_classes(weights)
+    outputs = num_classes or len(stored) or found.num_classes
     if names:
         classes: tuple[str, ...] = ()
     elif class_names:
         classes = _read_names(class_names, outputs)
     else:
-        classes = registry.class_names(found.dataset, outputs)
+        classes = stored if len(stored) == outputs else known_names(found.dataset, outputs)
     if weights is None:
         note(f"{network} has random weights, good for speed and nothing else; pass --weights FILE.")
 

@@ -129,7 +129,7 @@ def _train(files: _Files, say: _Steps) -> tuple[torch.nn.Module, Preprocessing]:
     from rexport._files import write_bytes
     from rexport.models import build, find
     from rexport.preprocessing import Preprocessing
-    from rexport.training import TrainingRecipe, train
+    from rexport.training import OneCycleRecipe, PicturesInMemory, train
 
     preprocessing = Preprocessing(size=find(_NETWORK).input_size)
     digits = load_digits()
@@ -142,9 +142,9 @@ def _train(files: _Files, say: _Steps) -> tuple[torch.nn.Module, Preprocessing]:
 
     torch.set_num_threads(this_cpu().cores)
     module = build(_NETWORK, seed=_SEED)
-    recipe = TrainingRecipe(epochs=8, peak_learning_rate=0.2, seed=_SEED)
+    recipe = OneCycleRecipe(epochs=8, learning_rate=0.2, seed=_SEED)
     chosen = parts["train"]
-    train(module, preprocessing.normalise(pixels[chosen]), labels[chosen], recipe=recipe, progress=progress)
+    train(module, PicturesInMemory(pixels[chosen], labels[chosen], preprocessing), recipe=recipe, progress=progress)
     write_bytes(files.weights, save(module.state_dict()))
     say.done(f"trained {_NETWORK} for {recipe.epochs} epochs")
     return module, preprocessing

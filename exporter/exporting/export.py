@@ -21,6 +21,7 @@ from rexport.exporting._opset import lower_to_17
 from rexport.exporting._sizes import other_size, require_any_size
 from rexport.exporting.parity import DEFAULT_TOLERANCE, PROBABILITIES, Parity, prove_parity
 from rexport.model_file import Head, Metadata, default_opset, image_input, to_bytes
+from rexport.models.ensemble import Ensemble
 from rexport.models.weights import state_dict_hash
 from rexport.passes import FoldConstants, fuse
 
@@ -70,7 +71,8 @@ def export(
         preprocessing: How pictures become its input; ``preprocessing.size`` is ``S``.
         network: The name to keep in the file, from which later commands can build it again.
         classes: The names of its outputs, in order.
-        head: What the file's output is: ``logits``, or their softmax, called ``probabilities``.
+        head: What the file's output is: ``logits``, or their softmax, called ``probabilities``. An ensemble's output
+            is its average of softmax scores, whatever is asked for.
         features: Names of modules in it (of ``named_modules()``) whose results are the outputs of the file, in this
             order and under these names, each of shape ``(N, ...)``. What they do not need is not in the file.
         batch: A fixed batch size; by default any.
@@ -90,6 +92,7 @@ def export(
         raise UsageError("Features have no classes and no softmax: ask for --features, or for a classifier.")
     module.eval()
     size = preprocessing.size
+    ends_in_softmax = isinstance(module, Ensemble)
     if features:
         require_features(module, features, torch.zeros(1, 3, size, size))
     if any_size:
@@ -98,7 +101,7 @@ def export(
         program = _to_onnx(
             module,
             size=other_size(size) if any_size else (size, size),
-            outputs=features or ["logits"],
+            outputs=features or [PROBABILITIES if ends_in_softmax else "logits"],
             batch=batch,
             any_size=any_size,
             opset=max(opset, _DIRECT_FROM),
@@ -107,7 +110,7 @@ def export(
     assert source is not None
     if features:
         drop_copies(model)
-    if head is Head.SOFTMAX:
+    if head is Head.SOFTMAX and not ends_in_softmax:
         _append_softmax(model.graph)
     _own_weights(model)
     FoldConstants()(model)
@@ -126,13 +129,15 @@ def export(
         network=network,
         preprocessing=preprocessing,
         classes=tuple(classes),
-        head=head,
+        head=Head.SOFTMAX if ends_in_softmax and not features else head,
         features=tuple(features),
         weights_sha256=state_dict_hash(module),
         versions=json.dumps({name: version(name) for name in ("rexport", "torch", "onnx", "onnxscript", "onnx-ir")}),
     ).write_to(model)
     _check(model)
-    parity = prove_parity(module, model, size=size, head=head, features=features, tolerance=tolerance)
+    # what an ensemble gives is compared as it is
+    appended = Head.LOGITS if ends_in_softmax else head
+    parity = prove_parity(module, model, size=size, head=appended, features=features, tolerance=tolerance)
     return ExportResult(model=model, parity=parity, reports=reports)
 
 

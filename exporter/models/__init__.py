@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rexport.models.ensemble import Ensemble
 from rexport.models.families import Family, parse_spec, plain, preact_resnet, resnet, resnext, spec_of
+from rexport.models.labels import class_names, stored_classes
 from rexport.models.preact_resnet import PreActResNet
-from rexport.models.registry import build, class_names, find, networks
+from rexport.models.registry import build, find, networks
 from rexport.models.resnet import ResNet
 from rexport.models.resnext_forms import convert_form
 from rexport.models.spec import Block, Downsample, Form, ResNetSpec, Shortcut, Stem, Stride
@@ -44,5 +45,6 @@ __all__ = [
     "resnext",
     "spec_of",
     "state_dict_hash",
+    "stored_classes",
     "summarize",
 ]

@@ -1,20 +1,15 @@
 """Finding a network by what the user calls it, and building it.
 
-    resnet50                                a name of the zoo
-    resnext[depth=29,stages=3,...]          a spec (see :mod:`rexport.models.families`)
-    torchvision:resnet50, timm:resnet50     another library's
-    package.module:callable                 the user's own
-    resnet18+resnet34+resnet50              an ensemble of any of these
-
-The names of ImageNet's 1,000 classes in ``data/imagenet_classes.txt``, one a line in the order of the
-outputs, are those of torchvision's pretrained weights (``torchvision.models._meta``, BSD 3-clause);
-CIFAR-10's are from Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
+resnet50                                a name of the zoo
+resnext[depth=29,stages=3,...]          a spec (see :mod:`rexport.models.families`)
+torchvision:resnet50, timm:resnet50     another library's
+package.module:callable                 the user's own
+resnet18+resnet34+resnet50              an ensemble of any of these
 """
 
 from __future__ import annotations
 
 import difflib
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +18,7 @@ import torch
 from rexport._errors import UsageError, WeightsError
 from rexport.models.ensemble import Ensemble
 from rexport.models.families import parse_spec
+from rexport.models.labels import class_names, stored_classes
 from rexport.models.published_weights import fetch
 from rexport.models.references import from_reference
 from rexport.models.weights import load_weights
@@ -32,8 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["build", "class_names", "find", "networks"]
-
-_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def networks() -> tuple[Network, ...]:
@@ -80,7 +74,7 @@ def build(name: str, *, weights: Path | str | None = None, num_classes: int | No
         weights: A state dict (see :mod:`rexport.models.weights`), or published weights by their reference (see
             :mod:`rexport.models.published_weights`); for an ensemble one, or one for each member with a ``+``
             between. Without it, they are drawn from ``seed``.
-        num_classes: Outputs of the head; the dataset's own where not given.
+        num_classes: Outputs of the head; where not given, as many as the weights name classes, or the dataset has.
         seed: The same seed gives the same weights. PyTorch's global generator is left as it was.
 
     Returns:
@@ -95,7 +89,7 @@ def build(name: str, *, weights: Path | str | None = None, num_classes: int | No
         100
     """
     network = find(name)
-    classes = network.num_classes if num_classes is None else num_classes
+    classes = len(stored_classes(weights)) or network.num_classes if num_classes is None else num_classes
     if classes < 1:
         raise UsageError(f"A network has one class or more, and not {classes}.")
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -105,23 +99,6 @@ def build(name: str, *, weights: Path | str | None = None, num_classes: int | No
     if weights is not None:
         _fill(network, module, str(weights))
     return module.eval()
-
-
-def class_names(dataset: str | None, num_classes: int) -> tuple[str, ...]:
-    """Return the names of a dataset's classes in the order of the outputs, or ``()`` if they are not known.
-
-    They are not known where a network has another number of outputs than its dataset has classes.
-
-    Example:
-        >>> class_names("imagenet", 1000)[0], class_names("cifar10", 10)[9], class_names("cifar10", 3)
-        ('tench', 'truck', ())
-    """
-    if (dataset, num_classes) == ("cifar10", 10):
-        return _CIFAR10_CLASSES
-    if (dataset, num_classes) == ("imagenet", 1000):
-        text = resources.files("rexport.models").joinpath("data", "imagenet_classes.txt").read_text("utf-8")
-        return tuple(text.splitlines())
-    return ()
 
 
 def _ensemble(name: str) -> Network:

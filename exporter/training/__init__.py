@@ -1,7 +1,31 @@
-"""Training: the short recipe that the quickstart uses."""
+"""Training: two recipes, one loop that can be stopped at any point, and the folders and files around it."""
 
 from __future__ import annotations
 
-from rexport.training.one_cycle import TrainingRecipe, train
+from rexport.training.checkpoint import CheckpointFile, EpochResult, RunIdentity
+from rexport.training.execution import Execution, choose_execution
+from rexport.training.folders import ImageSplit, find_images, fingerprint
+from rexport.training.loop import Scope, train
+from rexport.training.pictures import Pictures, PicturesInMemory, PicturesOnDisk, open_pictures
+from rexport.training.recipes import OneCycleRecipe, PaperRecipe, Recipe, recipe_for
 
-__all__ = ["TrainingRecipe", "train"]
+__all__ = [
+    "CheckpointFile",
+    "EpochResult",
+    "Execution",
+    "ImageSplit",
+    "OneCycleRecipe",
+    "PaperRecipe",
+    "Pictures",
+    "PicturesInMemory",
+    "PicturesOnDisk",
+    "Recipe",
+    "RunIdentity",
+    "Scope",
+    "choose_execution",
+    "find_images",
+    "fingerprint",
+    "open_pictures",
+    "recipe_for",
+    "train",
+]

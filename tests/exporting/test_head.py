@@ -115,3 +115,17 @@ def test_quantization_leaves_it_in_float(network: Exported) -> None:
     assert Metadata.of(int8.model).head is Head.SOFTMAX
     (probabilities,) = open_session(to_bytes(int8.model)).run(None, {"images": pictures(5)})
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", list(Head))
+def test_an_ensemble_ends_in_its_average_of_probabilities(head: Head) -> None:
+    module = trained_like(build("cifar_resnet8+cifar_plain8"))
+    model = export(module, preprocessing=Preprocessing(size=32), head=head).model
+    (output,) = model.graph.outputs
+    assert output.name == "probabilities"
+    assert Metadata.of(model).head is Head.SOFTMAX
+    assert [node.op_type for node in model.graph].count("Softmax") == 2  # one for each member
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(pictures(3))).numpy()
+    (actual,) = open_session(to_bytes(model)).run(None, {"images": pictures(3)})
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)

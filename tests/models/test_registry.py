@@ -97,30 +97,3 @@ def test_the_number_of_classes_can_be_chosen(num_classes: int) -> None:
 def test_no_classes_are_refused(num_classes: int) -> None:
     with pytest.raises(UsageError, match=f"one class or more, and not {num_classes}"):
         models.build("cifar_resnet8", num_classes=num_classes)
-
-
-def test_imagenets_classes_are_in_the_order_of_the_outputs() -> None:
-    names = models.class_names("imagenet", 1000)
-    assert len(names) == len(set(names)) == 1000
-    assert all(name and name == name.strip() for name in names)
-    # indices that the literature knows by heart
-    known = {
-        0: "tench",
-        207: "golden retriever",
-        281: "tabby",
-        388: "giant panda",
-        954: "banana",
-        999: "toilet tissue",
-    }
-    assert {index: names[index] for index in known} == known
-
-
-def test_cifar10s_classes_sort_by_name() -> None:
-    names = models.class_names("cifar10", 10)
-    assert len(names) == 10
-    assert list(names) == sorted(names)
-
-
-@pytest.mark.parametrize(("dataset", "num_classes"), [("imagenet", 10), ("cifar10", 1000), ("other", 10)])
-def test_other_classes_are_not_known(dataset: str, num_classes: int) -> None:
-    assert models.class_names(dataset, num_classes) == ()

@@ -1,0 +1,214 @@
+"""The file that a training goes on from after it was stopped, at whatever point.
+
+It is a safetensors file with the weights (``model.…``), SGD's momentum (``momentum.…``), and the state of the random
+generator as the epoch began (``random``); its metadata says how far the training is, and what it is a training of. It
+is written as every output is: beside its place, and moved there when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from rexport._errors import InputError, UsageError
+from rexport._files import write_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+__all__ = ["CheckpointFile", "EpochResult", "Position", "RunIdentity", "Snapshot"]
+
+_KEY = "rexport.training"
+_FORM = 1  # of the metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """All that a training's result depends on, but for the machine; one can only be gone on with as itself.
+
+    Attributes:
+        network: Its name.
+        weights: The SHA-256 of the state dict it starts from.
+        recipe: Its name.
+        epochs: As the recipe says, like the next four.
+        batch: Pictures to a step.
+        learning_rate: The largest.
+        weight_decay: The factor.
+        seed: Of order and augmentation.
+        augment: Whether pictures are changed at random.
+        freeze_backbone: Whether only the head is trained.
+        device: ``cpu`` or ``cuda``.
+        precision: Of convolutions and matrix products.
+        preprocessing: As JSON.
+        classes: The names of the outputs.
+        images: The fingerprint of those to train with.
+        test_images: The fingerprint of those to test with.
+    """
+
+    network: str
+    weights: str
+    recipe: str
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    seed: int
+    augment: bool
+    freeze_backbone: bool
+    device: str
+    precision: str
+    preprocessing: str
+    classes: tuple[str, ...]
+    images: str
+    test_images: str
+
+    def changes_from(self, earlier: Mapping[str, Any]) -> list[str]:
+        """Return in words what is different from an ``earlier`` identity's fields."""
+        found = []
+        for one in fields(self):
+            was, now = earlier.get(one.name), getattr(self, one.name)
+            if was == (list(now) if isinstance(now, tuple) else now):
+                continue
+            words = one.name.replace("_", " ")
+            if one.name in ("weights", "preprocessing", "classes", "images", "test_images"):
+                found.append(f"the {words} are others" if words[-1] == "s" else f"the {words} is another")
+            else:
+                found.append(f"{words} was {was} and is now {now}")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """What an epoch came to.
+
+    Attributes:
+        epoch: Its number, from 1.
+        loss: The mean cross-entropy of the pictures as they were trained with.
+        train_top1: The fraction of them that was right, before each step.
+        top1: The fraction of the test pictures that is right after the epoch; ``None`` without any.
+        seconds: The time it took, testing included.
+    """
+
+    epoch: int
+    loss: float
+    train_top1: float
+    top1: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """How far a training is: the epochs that are done, and the steps and their sums in the one that is not."""
+
+    epochs: tuple[EpochResult, ...] = ()
+    steps: int = 0
+    seen: int = 0
+    loss: float = 0.0
+    right: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A training's state between two steps.
+
+    Attributes:
+        model: The state dict, BatchNorm's statistics included.
+        momentum: SGD's buffer of each parameter that has one.
+        random: The random generator's state as the epoch began.
+        scaler: The gradient scaler's state; empty but for fp16.
+        position: How far it is.
+    """
+
+    model: Mapping[str, Tensor]
+    momentum: Mapping[str, Tensor]
+    random: Tensor
+    scaler: Mapping[str, float] = field(default_factory=dict)
+    position: Position
+
+
+class CheckpointFile:
+    """A training's checkpoint.
+
+    Args:
+        path: Where it is.
+        identity: What it is a checkpoint of.
+        every: Steps between two; there is always one at the end of an epoch.
+    """
+
+    def __init__(self, path: Path, identity: RunIdentity, *, every: int | None = None) -> None:
+        self.path = path
+        self.identity = identity
+        self.every = every
+
+    def read(self) -> Snapshot | None:
+        """Return the state to go on from, or ``None`` if there is no checkpoint.
+
+        Raises:
+            UsageError: It is one of another training; the message says what is different.
+            InputError: It can't be read.
+        """
+        if not self.path.exists():
+            return None
+        tensors, metadata = self._load()
+        changes = self.identity.changes_from(metadata["identity"])
+        if changes:
+            raise UsageError(
+                f"{self.path} is the checkpoint of another training: {'; '.join(changes)}. Give the same options to go "
+                "on with it, or --restart to discard it."
+            )
+        position = dict(metadata["position"])
+        position["epochs"] = tuple(EpochResult(**epoch) for epoch in position["epochs"])
+        return Snapshot(
+            model=_part(tensors, "model."),
+            momentum=_part(tensors, "momentum."),
+            random=tensors["random"],
+            scaler=metadata["scaler"],
+            position=Position(**position),
+        )
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Put ``snapshot`` in the place of the last one."""
+        from safetensors.torch import save
+
+        tensors = {f"model.{name}": tensor for name, tensor in snapshot.model.items()}
+        tensors |= {f"momentum.{name}": tensor for name, tensor in snapshot.momentum.items()}
+        tensors["random"] = snapshot.random
+        metadata = {
+            "form": _FORM,
+            "identity": asdict(self.identity),
+            "position": asdict(snapshot.position),
+            "scaler": dict(snapshot.scaler),
+        }
+        write_bytes(self.path, save(tensors, {_KEY: json.dumps(metadata)}))
+
+    def remove(self) -> None:
+        """Remove it, if it is there, and what a kill in the middle of writing it left."""
+        for path in (self.path, *self.path.parent.glob(f".{self.path.name}.*.part")):
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+    def _load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = json.loads((file.metadata() or {})[_KEY])
+                if metadata["form"] != _FORM:
+                    raise ValueError(f"form {metadata['form']}")
+                return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+        except OSError as error:
+            raise InputError(f"{self.path} can't be read: {error.strerror or error}.") from error
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.path} is damaged, or no checkpoint of this version of rexport; --restart discards it."
+            ) from error
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

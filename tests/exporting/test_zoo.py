@@ -1,0 +1,45 @@
+"""Networks of every kind in the zoo can be exported, fused, and proven equal.
+
+The deeper ones, whose graphs are only longer, take minutes: ``rexport.benchmarks.studies.zoo_parity`` exports them all.
+"""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from rexport import models
+from rexport.exporting import export
+from rexport.preprocessing import Preprocessing
+from tests._networks import trained_like
+
+_NETWORKS = [network.name for network in models.networks() if (network.depth or 0) <= 50]
+_SPECS = [
+    "resnet[depth=29,stages=3,block=bottleneck,stride=1x1,shortcut=C]",
+    *(
+        f"resnet[depth=14,stages=3,shortcut={shortcut}]"
+        for shortcut in ("none", "B", "scaled", "gated", "shortcut_gated", "dropout")
+    ),
+    *(f"resnext[depth=29,stages=3,cardinality=4,base_width=4,form={form}]" for form in "abc"),
+    "cifar_resnet8+cifar_plain8+cifar_preact_resnet8",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*_NETWORKS, *_SPECS])
+def test_a_network_is_exported_and_proven(name: str) -> None:
+    network = models.find(name)
+    module = trained_like(network.construct(10))
+    # smaller pictures than the papers': the graph is the same, and the proof takes a tenth of the time
+    size = min(network.input_size, 64)
+    result = export(module, preprocessing=Preprocessing(size=size), network=name)
+    assert 0 < result.parity.difference <= result.parity.tolerance
+    convolutions = sum(isinstance(child, nn.Conv2d) for child in module.modules())
+    operators = [node.op_type for node in result.model.graph]
+    assert operators.count("Conv") == convolutions
+    # what is left has an activation between it and the convolution after it, or the end of the network
+    left = {report.name: report.changed for report in result.reports}
+    norms = sum(isinstance(child, nn.BatchNorm2d) for child in module.modules())
+    assert operators.count("BatchNormalization") == norms - left["FuseConvBatchNorm"] - left["FuseBatchNormConv"]
+    if "preact" not in name and "form=a" not in name:  # there the last BatchNorm stands behind a sum of convolutions
+        assert "BatchNormalization" not in operators
