@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rexport._files import write_text
@@ -55,10 +56,14 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         yield f"{row['network']}, FP32 → INT8, {fp32['images']} images", figure, "cifar_accuracy"
     export = read("export-time")
     yield f"`rexport onnx {export['network']}`", f"{export['ratio']:.2f} × a bare `torch.onnx.export`", "export_time"
+    zoo = read("zoo-parity")["rows"]
+    worst = max(row["parity"]["difference"] for row in zoo)
+    yield f"`rexport onnx`, all {len(zoo)} networks", f"outputs differ from PyTorch's by {worst:.0e} at most", "zoo_parity"
     depth = read("export-depth")
+    deepest = max(depth["rows"], key=lambda row: min(row["seconds"]))
     yield (
-        "`rexport onnx cifar_resnet1202`",
-        f"{depth['seconds']['cifar_resnet1202'][0]:.0f} s; a layer costs {depth['ratio']:.2f} × one of ResNet-110",
+        f"`rexport onnx {deepest['network']}`",
+        f"{median(deepest['seconds']):.0f} s; a layer costs {depth['ratios']['per_layer']:.2f} × one of ResNet-110",
         "export_depth",
     )
     memory = read("calibration-memory")

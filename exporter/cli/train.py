@@ -156,10 +156,11 @@ def _use_threads(threads: int | None) -> None:
 def _build(network: str, weights: Path | None, images: ImageSplit, *, seed: int) -> nn.Module:
     from rexport.cli._console import say
     from rexport.models import registry
+    from rexport.models.published_weights import fetch
     from rexport.models.weights import load_backbone
 
     module = registry.build(network, num_classes=len(images.classes), seed=seed)
-    if weights is not None and not load_backbone(module, weights):
+    if weights is not None and not load_backbone(module, fetch(weights)):
         say(f"{weights} is for other classes: the head is new, with {len(images.classes)} outputs")
     return module
 

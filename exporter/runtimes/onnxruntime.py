@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["OnnxRuntimeCpu", "executed_ops", "fixed_batch", "in_batches", "open_session"]
 
 _ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
-_QUIET = 3  # errors only: what the session can't do is raised, the rest is no news to a user
+_QUIET = 4  # fatal errors only: the others are raised too, and what the session can do anyway is no news to a user
 
 
 def open_session(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # when to send the signal, in seconds after the note: while PyTorch is imported, traced, exported …
-_MOMENTS = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
+_MOMENTS = (0.0, 0.6, 1.2, 2.0)
 _EXPORT = [sys.executable, "-m", "rexport", "onnx", "cifar_resnet56", "-o", "out.onnx"]
 
 
