@@ -58,7 +58,11 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
     yield f"`rexport onnx {export['network']}`", f"{export['ratio']:.2f} × a bare `torch.onnx.export`", "export_time"
     zoo = read("zoo-parity")["rows"]
     worst = max(row["parity"]["difference"] for row in zoo)
-    yield f"`rexport onnx`, all {len(zoo)} networks", f"outputs differ from PyTorch's by {worst:.0e} at most", "zoo_parity"
+    yield (
+        f"`rexport onnx`, all {len(zoo)} networks",
+        f"outputs differ from PyTorch's by {worst:.0e} at most",
+        "zoo_parity",
+    )
     depth = read("export-depth")
     deepest = max(depth["rows"], key=lambda row: min(row["seconds"]))
     yield (
