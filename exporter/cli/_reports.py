@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rexport.cli._console import print_table
+from rexport.cli._console import note, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 __all__ = ["passes_json", "percent", "print_passes", "size_of"]
 
 
-def print_passes(reports: Sequence[PassReport]) -> None:
-    """Print what each pass did, and its refusals, the same ones together."""
-    from rexport import passes
-
+def print_passes(reports: Sequence[PassReport], *, explain: bool = False) -> None:
+    """Print what each pass did, and its refusals: the same ones together, or with ``explain`` each by itself."""
     if not reports:
         return
-    rows = [
-        [report.name, str(report.changed), str(len(report.refusals)), getattr(passes, report.name).summary]
-        for report in reports
-    ]
+    rows = [[report.name, str(report.changed), str(len(report.refusals)), report.summary] for report in reports]
     print_table(["pass", "changed", "refused", "what it does"], rows, left=(0, 3))
     for report in reports:
+        if report.rolled_back is not None:
+            note(f"{report.name} was taken back: {report.rolled_back}")
+        if explain:
+            for refusal in report.refusals:
+                print(f"{report.name} left {refusal.where}: {refusal.why}")
+            continue
         for why in dict.fromkeys(refusal.why for refusal in report.refusals):
             places = [refusal.where for refusal in report.refusals if refusal.why == why]
             more = f" and {len(places) - 3} more" if len(places) > 3 else ""
@@ -40,6 +41,7 @@ def passes_json(reports: Sequence[PassReport]) -> list[dict[str, Any]]:
             "name": report.name,
             "changed": report.changed,
             "refused": [{"where": refusal.where, "why": refusal.why} for refusal in report.refusals],
+            "rolled_back": report.rolled_back,
         }
         for report in reports
     ]

@@ -12,31 +12,54 @@ from rexport.cli._options import Json, Output
 __all__ = ["fuse"]
 
 
+def _list(asked: bool) -> None:
+    if not asked:
+        return
+    from rexport.cli._console import print_table
+    from rexport.passes import available_passes
+
+    rows = [[name, one_pass.summary] for name, one_pass in available_passes().items()]
+    print_table(["pass", "what it does"], rows, left=(0, 1))
+    raise typer.Exit
+
+
 def fuse(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.", show_default=False)],
     output: Output,
+    only: Annotated[
+        str | None, typer.Option(metavar="PASS,...", help="Run these passes alone.", show_default=False)
+    ] = None,
+    skip: Annotated[
+        str | None, typer.Option(metavar="PASS,...", help="Leave these passes out.", show_default=False)
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare with the input model on random inputs.")
     ] = True,
+    explain: Annotated[bool, typer.Option("--explain", help="Name every place that a pass refused.")] = False,
+    list_passes: Annotated[  # noqa: ARG001  # what it does, its callback does
+        bool, typer.Option("--list", help="List the passes and stop.", callback=_list, is_eager=True)
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fuse MODEL: what can be computed before deployment is, and the rest takes fewer steps.
 
-    Each pass says what it changed and what it refused, and why. The result is compared with the input model on
-    random inputs; if they differ by more than rounding, no file is written and the exit code is 3.
+    Each pass says what it changed and what it refused, and why. After each, the model is compared with the input
+    model on random inputs; a pass that changes the results by more than rounding is taken back, and named.
     """
     from rexport._files import check_writable
     from rexport.cli._console import print_json, progress
     from rexport.cli._reports import passes_json, print_passes, size_of
     from rexport.model_file import load, save
+    from rexport.passes import Reference, choose_passes
     from rexport.passes import fuse as run_passes
-    from rexport.passes import verify_equal
 
     check_writable(output)
+    passes = choose_passes(only=_names(only), skip=_names(skip))
     original = load(model)
     with progress(f"fusing {model.name}", None):
-        result = run_passes(original)
-        difference = verify_equal(original, result.model) if verify else None
+        reference = Reference(original) if verify else None
+        result = run_passes(original, passes=passes, reference=reference)
+        difference = reference.difference(result.model) if reference is not None else None
         save(result.model, output)
     before, after = len(original.graph), len(result.model.graph)
     if as_json:
@@ -54,4 +77,8 @@ def fuse(
     print(f"{output}: {size_of(output)}, {before} nodes became {after}")
     if difference is not None:
         print(f"equal to {model} on random inputs: the outputs differ by {difference:.1e} of their scale")
-    print_passes(result.reports)
+    print_passes(result.reports, explain=explain)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

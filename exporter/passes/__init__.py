@@ -8,9 +8,10 @@ from rexport.passes.fuse import DEFAULT_PASSES, FuseResult, fuse
 from rexport.passes.fuse_batch_norm_conv import FuseBatchNormConv
 from rexport.passes.fuse_conv_batch_norm import FuseConvBatchNorm
 from rexport.passes.reduce_mean_to_global_average_pool import ReduceMeanToGlobalAveragePool
+from rexport.passes.registry import available_passes, choose_passes
 from rexport.passes.remove_identity import RemoveIdentity
 from rexport.passes.reshape_to_flatten import ReshapeToFlatten
-from rexport.passes.verify import verify_equal
+from rexport.passes.verify import Reference, verify_equal
 
 __all__ = [
     "DEFAULT_PASSES",
@@ -22,10 +23,13 @@ __all__ = [
     "PassReport",
     "PassResult",
     "ReduceMeanToGlobalAveragePool",
+    "Reference",
     "Refusal",
     "RemoveIdentity",
     "ReshapeToFlatten",
     "RewritePass",
+    "available_passes",
+    "choose_passes",
     "fuse",
     "verify_equal",
 ]

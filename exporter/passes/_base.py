@@ -33,11 +33,21 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class PassReport:
-    """What one pass did: its ``name``, how many places it ``changed``, and those it refused."""
+    """What one pass did.
+
+    Attributes:
+        name: Of its class.
+        summary: What it is for, in a line.
+        changed: How many places it changed.
+        refusals: Those that it left as they were.
+        rolled_back: Why what it changed was taken back, as a sentence; ``None`` if it was not.
+    """
 
     name: str
+    summary: str
     changed: int
     refusals: tuple[Refusal, ...] = ()
+    rolled_back: str | None = None
 
 
 @dataclass
@@ -48,7 +58,10 @@ class PassResult(ir.passes.PassResult):
 
 
 class GraphPass(ir.passes.InPlacePass):
-    """Base class of all passes: named for what it does, changing the model in place."""
+    """Base class of all passes: named for what it does, changing the model in place.
+
+    ``summary`` says in a line what it is for.
+    """
 
     summary: ClassVar[str]
 
@@ -61,6 +74,12 @@ class GraphPass(ir.passes.InPlacePass):
     @abstractmethod
     def call(self, model: ir.Model) -> PassResult:
         """Change the model and report."""
+
+    def result(self, model: ir.Model, *, changed: int, refusals: Iterable[Refusal] = ()) -> PassResult:
+        """Return what :meth:`call` returns, once the model is changed."""
+        name, summary = type(self).__name__, self.summary
+        report = PassReport(name=name, summary=summary, changed=changed, refusals=tuple(refusals))
+        return PassResult(model, modified=changed > 0, report=report)
 
 
 class RewritePass(GraphPass, Generic[Match]):
@@ -98,5 +117,4 @@ class RewritePass(GraphPass, Generic[Match]):
                     changed += 1
                 else:
                     refusals.append(Refusal(where=node.name or str(node.outputs[0].name), why=why))
-        report = PassReport(name=type(self).__name__, changed=changed, refusals=tuple(refusals))
-        return PassResult(model, modified=changed > 0, report=report)
+        return self.result(model, changed=changed, refusals=refusals)

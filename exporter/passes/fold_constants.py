@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from onnx_ir.passes import common
 from onnxscript import optimizer
 
-from rexport.passes._base import GraphPass, PassReport, PassResult
+from rexport.passes._base import GraphPass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import onnx_ir as ir
+
+    from rexport.passes._base import PassResult
 
 __all__ = ["FoldConstants"]
 
@@ -34,9 +36,7 @@ class FoldConstants(GraphPass):
         before = len(model.graph)
         with _quiet():
             self._fold(model)
-        gone = before - len(model.graph)
-        report = PassReport(name=type(self).__name__, changed=max(gone, 0))
-        return PassResult(model, modified=gone != 0, report=report)
+        return self.result(model, changed=max(before - len(model.graph), 0))
 
     def _fold(self, model: ir.Model) -> None:
         if model.ir_version is not None and model.ir_version < _INPUTS_ARE_CHOICES:

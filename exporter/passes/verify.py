@@ -10,7 +10,7 @@ from rexport._errors import ModelFileError, VerificationError
 from rexport.model_file import to_bytes
 from rexport.runtimes.onnxruntime import open_session
 
-__all__ = ["verify_equal"]
+__all__ = ["Reference", "verify_equal"]
 
 # Folding a BatchNormalization rounds each weight once more, and a hundred layers add up. float32 rounds by 6e-8, and
 # 2e-7 to 5e-7 was measured over a dozen networks of 18 to 121 layers; float16 by 5e-4, measured 6e-4 to 1e-3.
@@ -20,43 +20,65 @@ _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _BATCH, _PIXELS = 2, 224
 
 
+class Reference:
+    """A model's results on random inputs, which those of changed models are held against.
+
+    Inputs are standard normal if float, small integers otherwise; a dimension that the model leaves open is 2 at
+    the front (the batch) and 224 elsewhere (pixels).
+
+    Args:
+        original: The model.
+        seed: Of the inputs.
+
+    Raises:
+        ModelFileError: It does not run.
+    """
+
+    def __init__(self, original: ir.Model, *, seed: int = 0) -> None:
+        is_half = any(value.dtype in _HALF for value in original.graph.initializers.values())
+        self.tolerance = _TOLERANCE_HALF if is_half else _TOLERANCE
+        self._outputs = [str(value.name) for value in original.graph.outputs]
+        self._feeds = _random_feeds(original, seed)
+        try:
+            self._expected = _run(original, self._feeds)
+        except ModelFileError as error:
+            raise ModelFileError(f"{error} Pass --no-verify to go without the comparison.") from error
+
+    def difference(self, changed: ir.Model, *, tolerance: float | None = None) -> float:
+        """Return the largest difference of any output, as a fraction of the largest value of that output.
+
+        By default 1e-4 is allowed, and 1e-2 for models with weights in float16 or bfloat16.
+
+        Raises:
+            VerificationError: The changed model is not valid ONNX, or its results differ by more than ``tolerance``.
+        """
+        tolerance = self.tolerance if tolerance is None else tolerance
+        try:
+            onnx.checker.check_model(to_bytes(changed))
+        except onnx.checker.ValidationError as error:
+            raise VerificationError(f"The fused model is not valid ONNX: {error}") from error
+        try:
+            actual = _run(changed, self._feeds)
+        except ModelFileError as error:
+            raise VerificationError(f"The fused model does not run, and the original does: {error}") from error
+        worst = 0.0
+        for name, reference, result in zip(self._outputs, self._expected, actual, strict=True):
+            difference = _difference(reference, result)
+            if not difference <= tolerance:
+                raise VerificationError(
+                    f"Fusion changed the output {name!r} by {difference:.1e} of its scale ({tolerance:.0e} is "
+                    "allowed); this is a defect of rexport, please report it."
+                )
+            worst = max(worst, difference)
+        return worst
+
+
 def verify_equal(original: ir.Model, changed: ir.Model, *, tolerance: float | None = None, seed: int = 0) -> float:
     """Run both models on the same random inputs and return the largest difference of any output.
 
-    Inputs are standard normal if float, small integers otherwise; a dimension that the model leaves open is 2 at
-    the front (the batch) and 224 elsewhere (pixels). Differences are fractions of the largest value of the output;
-    by default 1e-4 is allowed, and 1e-2 for models with weights in float16 or bfloat16.
-
-    Raises:
-        VerificationError: The changed model is not valid ONNX, or its results differ by more than ``tolerance``.
-        ModelFileError: The original does not run.
+    See :class:`Reference`, which runs the original once for several changed models.
     """
-    try:
-        onnx.checker.check_model(to_bytes(changed))
-    except onnx.checker.ValidationError as error:
-        raise VerificationError(f"The fused model is not valid ONNX: {error}") from error
-    if tolerance is None:
-        is_half = any(value.dtype in _HALF for value in original.graph.initializers.values())
-        tolerance = _TOLERANCE_HALF if is_half else _TOLERANCE
-    feeds = _random_feeds(original, seed)
-    try:
-        expected = _run(original, feeds)
-    except ModelFileError as error:
-        raise ModelFileError(f"{error} Pass --no-verify to go without the comparison.") from error
-    try:
-        actual = _run(changed, feeds)
-    except ModelFileError as error:
-        raise VerificationError(f"The fused model does not run, and the original does: {error}") from error
-    worst = 0.0
-    for value, reference, result in zip(original.graph.outputs, expected, actual, strict=True):
-        difference = _difference(reference, result)
-        if not difference <= tolerance:
-            raise VerificationError(
-                f"Fusion changed the output {value.name!r} by {difference:.1e} of its scale ({tolerance:.0e} is "
-                "allowed); this is a defect of rexport, please report it."
-            )
-        worst = max(worst, difference)
-    return worst
+    return Reference(original, seed=seed).difference(changed, tolerance=tolerance)
 
 
 def _random_feeds(model: ir.Model, seed: int) -> dict[str, np.ndarray]:

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import helper
 from torch import nn
 from torch.nn import functional as F
 
+from rexport._errors import VerificationError
 from rexport.model_file import to_bytes
-from rexport.passes import DEFAULT_PASSES, FuseConvBatchNorm, RemoveIdentity, fuse, verify_equal
+from rexport.passes import (
+    DEFAULT_PASSES,
+    FuseConvBatchNorm,
+    GraphPass,
+    PassResult,
+    Reference,
+    RemoveIdentity,
+    fuse,
+    verify_equal,
+)
 from tests._networks import torchscript_export, trained_like
 from tests.passes._models import batch_norm, batch_norm_node, make, ops, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import onnx_ir as ir
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -178,3 +188,65 @@ def test_a_hand_made_model_of_any_opset(opset: int) -> None:
     fused = fuse(model).model
     assert ops(fused) == {"Conv": 1, "Relu": 1}
     verify_equal(model, fused)
+
+
+class _Breaks(GraphPass):
+    """Changes what the model computes."""
+
+    summary = "one weight becomes another"
+
+    def call(self, model: ir.Model) -> PassResult:
+        value = next(node for node in model.graph if node.op_type == "Conv").inputs[1]
+        value.const_value = ir.tensor(value.const_value.numpy() + np.float32(0.1), name=value.name)
+        return self.result(model, changed=1)
+
+
+class _Invalid(GraphPass):
+    """Leaves a node that reads nothing."""
+
+    summary = "an edge is cut"
+
+    def call(self, model: ir.Model) -> PassResult:
+        node = next(node for node in model.graph if node.op_type == "Relu")
+        node.replace_input_with(0, None)
+        return self.result(model, changed=1)
+
+
+class _Fails(GraphPass):
+    """Changes the model and then fails."""
+
+    summary = "half of the work"
+
+    def call(self, model: ir.Model) -> PassResult:
+        _Breaks().call(model)
+        raise ValueError("no more ideas\nand a second line")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (_Breaks, "changed the output 'scores' by .* of its scale"),
+        (_Invalid, "The fused model (is not valid ONNX|does not run)"),
+        (_Fails, "^no more ideas$"),
+    ],
+)
+@pytest.mark.parametrize("position", [0, 1, len(DEFAULT_PASSES)])
+def test_a_pass_that_is_wrong_is_taken_back_and_named(wrong: type[GraphPass], why: str, position: int) -> None:
+    model = torchscript_export(trained_like(Functional()), size=32)
+    passes = (*DEFAULT_PASSES[:position], wrong, *DEFAULT_PASSES[position:])
+    reference = Reference(model)
+    result = fuse(model, passes=passes, reference=reference)
+    (taken_back,) = (report for report in result.reports if report.rolled_back is not None)
+    assert (taken_back.name, taken_back.changed) == (wrong.__name__, 0)
+    assert re.search(why, str(taken_back.rolled_back))
+    reference.difference(result.model)
+    # all else is as if it had not been there
+    assert ops(result.model) == ops(fuse(model).model)
+
+
+def test_without_a_reference_a_wrong_pass_is_not_seen() -> None:
+    model = torchscript_export(trained_like(Functional()), size=32)
+    result = fuse(model, passes=[_Breaks])
+    assert result.reports[0].rolled_back is None
+    with pytest.raises(VerificationError):
+        verify_equal(model, result.model)

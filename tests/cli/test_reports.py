@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from rexport.cli._reports import passes_json, print_passes
+from rexport.passes import PassReport, Refusal
+
+_REPORTS = [
+    PassReport(
+        name="FuseThings",
+        summary="things become one",
+        changed=2,
+        refusals=(
+            *(Refusal(where=f"bn{i}", why="it is shared") for i in range(5)),
+            Refusal(where="x", why="it is odd"),
+        ),
+    ),
+    PassReport(name="BreakThings", summary="things break", changed=0, rolled_back="The fused model does not run"),
+]
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *, explain: bool) -> list[str]:
+    print_passes(_REPORTS, explain=explain)
+    output = capsys.readouterr()
+    assert "BreakThings was taken back: The fused model does not run" in output.err
+    return [line for line in output.out.splitlines() if " left " in line]
+
+
+def test_refusals_of_one_reason_stand_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _refused(capsys, explain=False) == [
+        "FuseThings left bn0, bn1, bn2 and 2 more: it is shared",
+        "FuseThings left x: it is odd",
+    ]
+
+
+def test_each_refusal_is_named_where_all_are_to_be_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _refused(capsys, explain=True) == [
+        *(f"FuseThings left bn{i}: it is shared" for i in range(5)),
+        "FuseThings left x: it is odd",
+    ]
+
+
+def test_json_has_all_of_it() -> None:
+    things, broken = passes_json(_REPORTS)
+    assert (things["changed"], len(things["refused"]), things["rolled_back"]) == (2, 6, None)
+    assert broken["rolled_back"] == "The fused model does not run"
