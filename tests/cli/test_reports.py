@@ -1,9 +1,12 @@
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
 from rexport.cli._reports import passes_json, print_passes
 from rexport.passes import PassReport, Refusal
+
+if TYPE_CHECKING:
+    import pytest
 
 _REPORTS = [
     PassReport(
