@@ -7,6 +7,7 @@ from rexport.passes.fold_constants import FoldConstants
 from rexport.passes.fuse import DEFAULT_PASSES, FuseResult, fuse
 from rexport.passes.fuse_batch_norm_conv import FuseBatchNormConv
 from rexport.passes.fuse_conv_batch_norm import FuseConvBatchNorm
+from rexport.passes.merge_branches import MergeBranches
 from rexport.passes.reduce_mean_to_global_average_pool import ReduceMeanToGlobalAveragePool
 from rexport.passes.registry import available_passes, choose_passes
 from rexport.passes.remove_identity import RemoveIdentity
@@ -20,6 +21,7 @@ __all__ = [
     "FuseConvBatchNorm",
     "FuseResult",
     "GraphPass",
+    "MergeBranches",
     "PassReport",
     "PassResult",
     "ReduceMeanToGlobalAveragePool",

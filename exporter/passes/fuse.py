@@ -13,6 +13,7 @@ from rexport.passes._graph import is_op
 from rexport.passes.fold_constants import FoldConstants
 from rexport.passes.fuse_batch_norm_conv import FuseBatchNormConv
 from rexport.passes.fuse_conv_batch_norm import FuseConvBatchNorm
+from rexport.passes.merge_branches import MergeBranches
 from rexport.passes.reduce_mean_to_global_average_pool import ReduceMeanToGlobalAveragePool
 from rexport.passes.remove_identity import RemoveIdentity
 from rexport.passes.reshape_to_flatten import ReshapeToFlatten
@@ -28,6 +29,7 @@ __all__ = ["DEFAULT_PASSES", "FuseResult", "fuse"]
 DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
     FoldConstants,
     RemoveIdentity,
+    MergeBranches,
     FuseConvBatchNorm,
     FuseBatchNormConv,
     ReduceMeanToGlobalAveragePool,
