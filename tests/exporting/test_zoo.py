@@ -20,7 +20,7 @@ _SPECS = [
         f"resnet[depth=14,stages=3,shortcut={shortcut}]"
         for shortcut in ("none", "B", "scaled", "gated", "shortcut_gated", "dropout")
     ),
-    *(f"resnext[depth=29,stages=3,cardinality=4,base_width=4,form={form}]" for form in "abc"),
+    "resnext[depth=29,stages=3,cardinality=4,base_width=4]",  # its other forms: tests/passes/test_merge_branches.py
     "cifar_resnet8+cifar_plain8+cifar_preact_resnet8",
 ]
 
@@ -41,5 +41,5 @@ def test_a_network_is_exported_and_proven(name: str) -> None:
     left = {report.name: report.changed for report in result.reports}
     norms = sum(isinstance(child, nn.BatchNorm2d) for child in module.modules())
     assert operators.count("BatchNormalization") == norms - left["FuseConvBatchNorm"] - left["FuseBatchNormConv"]
-    if "preact" not in name and "form=a" not in name:  # there the last BatchNorm stands behind a sum of convolutions
+    if "preact" not in name:
         assert "BatchNormalization" not in operators
