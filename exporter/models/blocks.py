@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from rexport.models.shortcuts import join_of, shortcut_of
-from rexport.models.spec import Shortcut, Stride
+from rexport.models.spec import Shortcut
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,9 +94,7 @@ class Bottleneck(ResidualBlock):
     """1×1, 3×3 and 1×1 convolutions, the 3×3 in as many groups as the cardinality."""
 
     def _make_layers(self, spec: ResNetSpec, in_channels: int, width: int, out_channels: int, *, stride: int) -> None:
-        # The paper strides the first 1×1 convolution, which then never sees three quarters of its input. All
-        # public weights stride the 3×3 ("v1.5", Goyal et al. 2017, arXiv:1706.02677, section 5.1).
-        first, second = (stride, 1) if spec.stride is Stride.CONV1 else (1, stride)
+        first, second = spec.strides(stride)
         self.conv1 = conv1x1(in_channels, width, stride=first)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = conv3x3(width, width, stride=second, groups=spec.cardinality)

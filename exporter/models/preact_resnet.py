@@ -21,7 +21,7 @@ from torch import nn
 from rexport.models.blocks import conv1x1, conv3x3
 from rexport.models.resnet import calm, he_init, stages_of, stem_of
 from rexport.models.shortcuts import PadShortcut, shortcut_of
-from rexport.models.spec import Block, Shortcut, Stem, Stride
+from rexport.models.spec import Block, Shortcut, Stem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ class PreActBlock(nn.Module):
             self.conv2 = conv3x3(width, out_channels)
             self.bn3 = self.conv3 = None
         else:
-            first, second = (stride, 1) if spec.stride is Stride.CONV1 else (1, stride)
+            first, second = spec.strides(stride)
             self.conv1 = conv1x1(in_channels, width, stride=first)
             self.bn2 = nn.BatchNorm2d(width)
             self.conv2 = conv3x3(width, width, stride=second, groups=spec.cardinality)

@@ -23,7 +23,7 @@ from torch import nn
 
 from rexport._errors import WeightsError
 from rexport.models.blocks import ResidualBlock, conv1x1, conv3x3
-from rexport.models.spec import Form, Stride
+from rexport.models.spec import Form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,7 @@ class _Branched(ResidualBlock):
     _ends_in_conv3: bool
 
     def _make_layers(self, spec: ResNetSpec, in_channels: int, width: int, out_channels: int, *, stride: int) -> None:
-        strides = (stride, 1) if spec.stride is Stride.CONV1 else (1, stride)
+        strides = spec.strides(stride)
         end = out_channels if self._ends_in_conv3 else None
         self.branches = nn.ModuleList(
             Branch(in_channels, width // spec.cardinality, end, strides=strides) for _ in range(spec.cardinality)

@@ -176,6 +176,14 @@ class ResNetSpec:
         """Whether its bottlenecks have groups."""
         return self.cardinality > 1
 
+    def strides(self, stride: int) -> tuple[int, int]:
+        """Return the strides of the first 1×1 and of the 3×3 convolution of a bottleneck with this ``stride``.
+
+        The paper strides the 1×1, which then never sees three quarters of its input. All public weights stride the 3×3
+        ("v1.5", Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+        """
+        return (stride, 1) if self.stride is Stride.CONV1 else (1, stride)
+
     def _first_output(self) -> float:
         if self.expansion is not None:
             return self.widths[0] * self.expansion

@@ -73,7 +73,7 @@ class MergeBranches(RewritePass[_Merge]):
                 if why is not None:
                     return f"in the branch with {node.name or node.outputs[0].name}, {why}"
         for level in (*match.branches.grouped_levels, match.ends):
-            if len({weights_of(conv)[0].shape for conv in level if is_op(conv, "Conv")}) > 1:
+            if len({_constant(conv, 1).shape for conv in level if is_op(conv, "Conv")}) > 1:
                 return f"its {len(level)} branches have different numbers of channels"
         return None
 

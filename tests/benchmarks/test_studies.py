@@ -47,6 +47,4 @@ def test_results_say_what_they_were_measured_on() -> None:
         document = json.loads(file.read_text(encoding="utf-8"))
         assert document["schema"].startswith("rexport."), file
         assert {"cpu", "cores", "int8", "packages"} <= set(document["machine"]), file
-        assert not {"/work/", "/home/", "/tmp/"} & {
-            part for part in ("/work/", "/home/", "/tmp/") if part in str(document)
-        }
+        assert not [place for place in ("/work/", "/home/", "/tmp/") if place in str(document)], file
