@@ -7,15 +7,15 @@ import os
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexport._errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-__all__ = ["atomic_path", "check_writable", "write_bytes", "write_text"]
+__all__ = ["atomic_path", "cache_folder", "check_writable", "write_bytes", "write_text"]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -68,6 +68,13 @@ def write_bytes(target: Path, data: bytes) -> None:
 def write_text(target: Path, text: str) -> None:
     """Write ``text`` in UTF-8 to ``target`` as :func:`atomic_path` does."""
     write_bytes(target, text.encode())
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: ``$REXPORT_CACHE``, or ``rexport`` in the user's cache folder."""
+    own = os.environ.get("REXPORT_CACHE")
+    users = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return Path(own) if own else (Path(users) if users else Path.home() / ".cache") / "rexport"
 
 
 def _output_error(target: Path, error: OSError) -> OutputError:

@@ -27,6 +27,7 @@ _LAYERS = (
     {"quantization"},
     {"evaluation", "training"},
     {"benchmarks"},
+    {"tuning"},
     {"cli"},
 )
 _LEVEL = {name: level for level, names in enumerate(_LAYERS) for name in names}

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from rexport.cli._options import Json, Output
+from rexport.cli._options import Json, Output, Threads
+from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
 __all__ = ["fuse"]
 
@@ -32,6 +33,10 @@ def fuse(
     skip: Annotated[
         str | None, typer.Option(metavar="PASS,...", help="Leave these passes out.", show_default=False)
     ] = None,
+    regroup: Regrouping = "off",
+    stem: StemChoice = Stem.OFF,
+    for_batch: ForBatch = None,
+    threads: Threads = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare with the input model on random inputs.")
     ] = True,
@@ -45,23 +50,29 @@ def fuse(
 
     Each pass says what it changed and what it refused, and why. After each, the model is compared with the input
     model on random inputs; a pass that changes the results by more than rounding is taken back, and named.
+
+    --stem and --regroup change no results either. What a layer takes is remembered for this processor and version of
+    the runtime.
     """
     from rexport._files import check_writable
     from rexport.cli._console import print_json, progress
     from rexport.cli._reports import passes_json, print_passes, size_of
+    from rexport.cli._tuning import Tuning, print_tuning, tune, tuning_json
     from rexport.model_file import load, save
     from rexport.passes import Reference, choose_passes
     from rexport.passes import fuse as run_passes
 
     check_writable(output)
+    asked = Tuning.parse(regroup, stem, batch=for_batch, threads=threads)
     passes = choose_passes(only=_names(only), skip=_names(skip))
     original = load(model)
     with progress(f"fusing {model.name}", None):
         reference = Reference(original) if verify else None
         result = run_passes(original, passes=passes, reference=reference)
-        difference = reference.difference(result.model) if reference is not None else None
-        save(result.model, output)
-    before, after = len(original.graph), len(result.model.graph)
+    tuned = tune(result.model, asked, verify=verify)
+    difference = reference.difference(tuned.model) if reference is not None else None
+    save(tuned.model, output)
+    before, after = len(original.graph), len(tuned.model.graph)
     if as_json:
         print_json(
             {
@@ -71,6 +82,7 @@ def fuse(
                 "nodes": after,
                 "difference": difference,
                 "passes": passes_json(result.reports),
+                **tuning_json(tuned),
             }
         )
         return
@@ -78,6 +90,7 @@ def fuse(
     if difference is not None:
         print(f"equal to {model} on random inputs: the outputs differ by {difference:.1e} of their scale")
     print_passes(result.reports, explain=explain)
+    print_tuning(tuned, explain=explain)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport.cli._options import Data, Json, Mean, Output, Resize, SkipBad, Std, Threads
+from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,9 @@ def quantize(
     mean: Mean = None,
     std: Std = None,
     skip_bad: SkipBad = False,
+    regroup: Regrouping = "off",
+    stem: StemChoice = Stem.OFF,
+    for_batch: ForBatch = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -49,8 +53,10 @@ def quantize(
     from rexport.cli._console import note, print_json, print_table, progress
     from rexport.cli._options import model_preprocessing, report_skipped
     from rexport.cli._reports import size_of
+    from rexport.cli._tuning import Tuning, print_tuning, tune, tuning_json
 
     check_writable(output)
+    asked = Tuning.parse(regroup, stem, batch=for_batch, threads=threads)
 
     from rexport.calibration import BadImage, calibrate, open_dataset
     from rexport.model_file import image_input, load, save, to_bytes, with_opset
@@ -78,8 +84,9 @@ def quantize(
     fused = with_opset(fuse(loaded).model, at_least=13)  # the first with scales per channel
     table = calibrate(fused, images(), total=used, threads=threads, progress=progress)
     result = write_integers(fused, table, target=chosen)
-    executed = executed_ops(to_bytes(result.model))
-    save(result.model, output)
+    tuned = tune(result.model, asked)
+    executed = executed_ops(to_bytes(tuned.model))
+    save(tuned.model, output)
     report_skipped(skipped)
     float_layers = [layer for layer in result.layers if layer.precision != "int8"]
     if executed["Conv"] or executed["FusedConv"]:
@@ -104,6 +111,7 @@ def quantize(
                     for layer in result.layers
                 ],
                 "executed": dict(executed),
+                **tuning_json(tuned),
             }
         )
         return
@@ -111,6 +119,7 @@ def quantize(
     print(f"{output}: {size_of(output)} (from {size_of(model)}), {integer} of {len(result.layers)} layers in INT8")
     print(f"target {chosen.name}: uint8 activations, int8 weights in ±{chosen.weights.high}: {chosen.because}")
     print(f"calibrated on {table.images} images")
+    print_tuning(tuned)
     if float_layers:
         print_table(
             ["float layer", "operator", "why"],

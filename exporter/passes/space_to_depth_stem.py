@@ -1,0 +1,154 @@
+"""A strided convolution of a few channels becomes one of four times as many, without a stride: the stem of ResNets.
+
+With a picture's 2 × 2 blocks as channels, X[j, r] = x[2j + r] (in height and in width), a convolution of stride 2 that
+pads p in front,
+
+    y[i]  =  Σ_u W[u] x[2i + u − p]  =  Σ_v Σ_r V[v, r] X[i + v − q, r]      V[v, r] = W[2v + r − (2q − p)],  q = ⌈p/2⌉
+
+is one of stride 1 that pads q; where W has no such position, V is zero. Kernels of integer convolutions multiply four
+channels at a time, and three leave one of them idle; here they are twelve. The zeros around a 7 × 7 kernel make it
+8 × 8, so there is more to multiply too, and only a measurement says what is faster: see ``rexport.tuning``.
+SpaceToDepth of the ONNX operators; the stem of He et al. 2015, arXiv:1512.03385, table 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from rexport.passes._base import RewritePass
+from rexport.passes._graph import constant, free_name, int_attribute, is_op
+from rexport.passes._quantized import change_weight, dequantize_of, stored, why_not_changeable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["SpaceToDepthStem"]
+
+_FEW = 4  # channels, of which more would fill the kernels by themselves
+_BLOCK = 2
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The padding of a convolution of stride 2 along height or width, and of the one that takes its place."""
+
+    kernel: int
+    begin: int
+    end: int
+
+    @property
+    def new_begin(self) -> int:
+        return -(-self.begin // _BLOCK)
+
+    @property
+    def shift(self) -> int:
+        """How many zeros come before the kernel, so that it starts with a block."""
+        return self.new_begin * _BLOCK - self.begin
+
+    @property
+    def new_kernel(self) -> int:
+        return -(-(self.kernel + self.shift) // _BLOCK)
+
+    @property
+    def new_end(self) -> int:
+        """What gives as many results as before, for a picture of whole blocks."""
+        return (self.begin + self.end - self.kernel) // _BLOCK - self.new_begin + self.new_kernel
+
+
+class SpaceToDepthStem(RewritePass["ir.Node"]):
+    """Gives the first convolution, float or quantized, blocks of pixels as channels."""
+
+    summary = "a stem of stride 2 reads 2 × 2 blocks as channels"
+
+    def match(self, node: ir.Node) -> ir.Node | None:
+        """Match a convolution of stride 2 that reads a few channels of pictures."""
+        if not is_op(node, "Conv") or list(node.attributes.get_ints("strides", [])) != [_BLOCK] * 2:
+            return None
+        weight = constant(stored(node.inputs[1]))
+        return node if weight is not None and weight.ndim == 4 and weight.shape[1] <= _FEW else None
+
+    def check(self, match: ir.Node) -> str | None:
+        """Allow a plain convolution of pictures of an even size, with a weight of its own."""
+        if int_attribute(match, "group", 1) != 1:
+            return "it has groups"
+        if any(dilation != 1 for dilation in match.attributes.get_ints("dilations", [])):
+            return "it is dilated"
+        if match.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+            return "its padding is not stated (auto_pad)"
+        shape = match.inputs[0].shape if match.inputs[0] is not None else None
+        sides = [] if shape is None else list(shape)[2:]
+        if not sides or not all(isinstance(side, int) and side % _BLOCK == 0 for side in sides):
+            return "its pictures are not known to have an even height and width"
+        why = why_not_changeable(match)
+        if why is None and any(axis.new_end < 0 for axis in _axes(match)):
+            why = "it does not read the picture to its end"
+        return why
+
+    def rewrite(self, match: ir.Node) -> None:
+        """Put a SpaceToDepth before it (before the DequantizeLinear, where there is one), and sort its weight."""
+        vertical, horizontal = _axes(match)
+        change_weight(match, lambda weight, zeros: _in_blocks(weight, zeros, vertical, horizontal))
+        match.attributes.add(ir.AttrInt64s("strides", [1, 1]))
+        match.attributes.add(ir.AttrInt64s("kernel_shape", [vertical.new_kernel, horizontal.new_kernel]))
+        pads = [vertical.new_begin, horizontal.new_begin, vertical.new_end, horizontal.new_end]
+        match.attributes.add(ir.AttrInt64s("pads", pads))
+        picture, dequantize = match.inputs[0], dequantize_of(match.inputs[0])
+        assert picture is not None
+        source = stored(picture)
+        assert source is not None
+        blocks = _node_before(match, "SpaceToDepth", [source], {"blocksize": _BLOCK})
+        _shape_in_blocks(blocks, picture, source.dtype)
+        if dequantize is not None:
+            inputs = [blocks, *dequantize.inputs[1:]]
+            blocks = _node_before(match, "DequantizeLinear", inputs, dequantize.attributes)
+            _shape_in_blocks(blocks, picture, picture.dtype)
+        match.replace_input_with(0, blocks)
+        if dequantize is not None and not picture.uses() and not picture.is_graph_output():
+            assert dequantize.graph is not None
+            dequantize.graph.remove(dequantize, safe=True)
+
+
+def _axes(conv: ir.Node) -> tuple[_Axis, _Axis]:
+    weight = constant(stored(conv.inputs[1]))
+    assert weight is not None
+    top, left, bottom, right = conv.attributes.get_ints("pads", [0, 0, 0, 0])
+    height, width = weight.shape[2:]
+    return _Axis(height, top, bottom), _Axis(width, left, right)
+
+
+def _in_blocks(weight: np.ndarray, zeros: np.ndarray, vertical: _Axis, horizontal: _Axis) -> np.ndarray:
+    """Return V of shape ``(O, 4 I, new kernel)``, channels in SpaceToDepth's order: row, column, old channel."""
+    outputs, inputs, height, width = weight.shape
+    rows, columns = vertical.new_kernel, horizontal.new_kernel
+    padded = np.empty((outputs, inputs, rows * _BLOCK, columns * _BLOCK), weight.dtype)
+    padded[...] = zeros.reshape(-1, 1, 1, 1)
+    top, left = vertical.shift, horizontal.shift
+    padded[:, :, top : top + height, left : left + width] = weight
+    blocks = padded.reshape(outputs, inputs, rows, _BLOCK, columns, _BLOCK).transpose(0, 3, 5, 1, 2, 4)
+    return np.ascontiguousarray(blocks).reshape(outputs, _BLOCK * _BLOCK * inputs, rows, columns)
+
+
+def _node_before(
+    conv: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any]
+) -> ir.Value:
+    graph = conv.graph
+    assert isinstance(graph, ir.Graph)
+    name = free_name(graph, f"{conv.name or conv.outputs[0].name}.{op_type}")
+    node = ir.node(op_type, inputs, attributes, name=name)
+    node.outputs[0].name = name
+    graph.insert_before(conv, node)
+    return node.outputs[0]
+
+
+def _shape_in_blocks(blocks: ir.Value, picture: ir.Value, dtype: ir.DataType | None) -> None:
+    assert picture.shape is not None
+    batch, channels, height, width = picture.shape
+    assert isinstance(channels, int)
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    blocks.shape = ir.Shape([batch, _BLOCK * _BLOCK * channels, height // _BLOCK, width // _BLOCK])
+    blocks.type = None if dtype is None else ir.TensorType(dtype)

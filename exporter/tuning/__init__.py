@@ -1,0 +1,22 @@
+"""Choices that only a measurement on the target can make, and what was measured."""
+
+from __future__ import annotations
+
+from rexport.tuning.comparison import Comparison
+from rexport.tuning.conv_layer import ConvLayer, grouped_layers
+from rexport.tuning.regroup import LayerChoice, RegroupResult, regroup
+from rexport.tuning.stem import StemResult, block_stem
+from rexport.tuning.timings import Conditions, Timings
+
+__all__ = [
+    "Comparison",
+    "Conditions",
+    "ConvLayer",
+    "LayerChoice",
+    "RegroupResult",
+    "StemResult",
+    "Timings",
+    "block_stem",
+    "grouped_layers",
+    "regroup",
+]

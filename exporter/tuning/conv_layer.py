@@ -1,0 +1,248 @@
+"""What the time of a grouped convolution depends on, found in a model, and a model of that layer alone.
+
+Alone it stands between two 1×1 convolutions, as in the networks that have it: a runtime then keeps its own layout of
+the tensors around it, which it would otherwise change at both ends, and not for all candidates alike.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import TensorProto, helper, numpy_helper
+
+from rexport.model_file import image_input
+from rexport.passes._graph import constant
+from rexport.passes._quantized import dequantize_of, stored
+from rexport.passes.regroup import groups_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ENDS", "ConvLayer", "grouped_layers", "name_of"]
+
+_OPSET = 17
+ENDS = 16  # channels of the model around a layer: few, so that its ends cost little
+_SCALE = 0.02  # of every tensor of integers, which speed does not depend on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvLayer:
+    """A convolution over pictures, its numbers aside.
+
+    Attributes:
+        inputs: Channels that it reads.
+        outputs: Channels that it writes.
+        groups: Groups that both are in.
+        kernel: Height and width.
+        strides: Likewise.
+        pads: Top, left, bottom, right.
+        dilations: Height and width.
+        height: Of the pictures that it reads.
+        width: Likewise.
+        weights: Their NumPy dtype: a float, or the integers that they are stored as.
+        activations: Likewise, of the pictures.
+    """
+
+    inputs: int
+    outputs: int
+    groups: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    dilations: tuple[int, int]
+    height: int
+    width: int
+    weights: str
+    activations: str
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether it multiplies integers."""
+        return not self.activations.startswith("float")
+
+    def merged(self, count: int) -> ConvLayer:
+        """Return the layer with ``count`` neighbouring groups in one."""
+        return replace(self, groups=self.groups // count)
+
+    def candidates(self, *, widest: int) -> tuple[int, ...]:
+        """Return how many groups may merge: 1, and each divisor that gives groups of up to ``widest`` channels."""
+        each = self.inputs // self.groups
+        divisors = (count for count in range(2, self.groups + 1) if self.groups % count == 0)
+        return (1, *(count for count in divisors if count * each <= widest))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON object."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        kernel, stride = "×".join(map(str, self.kernel)), self.strides[0]
+        picture = f"{self.height}×{self.width}"
+        return f"{kernel}, {self.inputs} → {self.outputs} of {picture}" + (f", stride {stride}" if stride > 1 else "")
+
+    def to_model(self, *, seed: int = 0) -> bytes:
+        """Return a serialized model of this layer between two 1×1 convolutions, of any batch.
+
+        It takes float32 of shape ``(N, 16, height, width)``.
+        """
+        graph = _Graph(np.random.default_rng(seed), self)
+        before = replace(self, inputs=ENDS, outputs=self.inputs, **_POINTWISE)
+        after = replace(self, inputs=self.outputs, outputs=ENDS, **_POINTWISE)
+        result = graph.start()
+        for name, layer in (("before", before), ("layer", self), ("after", after)):
+            result = graph.convolve(result, layer, name)
+        return graph.end(result)
+
+
+_POINTWISE: Mapping[str, Any] = {
+    "groups": 1,
+    "kernel": (1, 1),
+    "strides": (1, 1),
+    "pads": (0, 0, 0, 0),
+    "dilations": (1, 1),
+}
+
+
+def grouped_layers(model: ir.Model, *, size: int) -> dict[ConvLayer, tuple[str, ...]]:
+    """Return the distinct grouped convolutions over pictures of a model, each with the names of its nodes.
+
+    Args:
+        model: With one image input.
+        size: Height and width of its pictures, where it takes any.
+    """
+    shapes = _shapes(model, size)
+    found: dict[ConvLayer, list[str]] = defaultdict(list)
+    for node in model.graph:
+        layer = _layer_of(node, shapes) if groups_of(node) > 1 else None
+        if layer is not None:
+            found[layer].append(name_of(node))
+    return {layer: tuple(names) for layer, names in found.items()}
+
+
+def name_of(node: ir.Node) -> str:
+    """Return the name of a node, or of its result where it has none."""
+    return str(node.name or node.outputs[0].name)
+
+
+def _layer_of(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> ConvLayer | None:
+    """Return what ``node`` is, or ``None`` if that is not known: its picture's size, or its weight."""
+    picture, weight = node.inputs[0], constant(stored(node.inputs[1]))
+    assert picture is not None
+    shape = shapes.get(str(picture.name), ())
+    if weight is None or weight.ndim != 4 or len(shape) != 4 or min(shape) < 1:
+        return None
+    if (dequantize_of(picture) is None) != (dequantize_of(node.inputs[1]) is None):  # neither floats nor integers
+        return None
+    if node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    top, left, bottom, right = node.attributes.get_ints("pads", [0, 0, 0, 0])
+    height, width = weight.shape[2:]
+    return ConvLayer(
+        inputs=shape[1],
+        outputs=weight.shape[0],
+        groups=groups_of(node),
+        kernel=(height, width),
+        strides=_pair(node, "strides"),
+        pads=(top, left, bottom, right),
+        dilations=_pair(node, "dilations"),
+        height=shape[2],
+        width=shape[3],
+        weights=weight.dtype.name,
+        activations=_dtype_of(picture),
+    )
+
+
+def _dtype_of(picture: ir.Value) -> str:
+    numbers = stored(picture)
+    dtype = None if numbers is None else numbers.dtype
+    return (dtype or ir.DataType.FLOAT).numpy().name
+
+
+def _pair(node: ir.Node, name: str) -> tuple[int, int]:
+    vertical, horizontal = node.attributes.get_ints(name, [1, 1])
+    return vertical, horizontal
+
+
+def _shapes(model: ir.Model, size: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors, for one picture of the model's own size, or ``size``."""
+    image = image_input(model)
+    proto = ir.to_proto(model)
+    (value,) = (value for value in proto.graph.input if value.name == image.name)
+    for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+        if not dim.HasField("dim_value"):
+            dim.dim_value = size if axis else 1
+    del proto.graph.value_info[:]  # what they say of open dimensions would win
+    for output in proto.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    return {
+        info.name: tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
+        for info in [*inferred.input, *inferred.value_info]
+    }
+
+
+class _Graph:
+    """A model of convolutions in a row, each float or quantized as one layer is."""
+
+    def __init__(self, random: np.random.Generator, like: ConvLayer) -> None:
+        self._random, self._like = random, like
+        self._nodes: list[onnx.NodeProto] = []
+        self._tensors: list[onnx.TensorProto] = []
+
+    def start(self) -> str:
+        """Return the tensor that the first convolution reads."""
+        if not self._like.is_quantized:
+            return "images"
+        self._constant("scale", np.asarray(_SCALE, np.float32))
+        self._constant("zero_point", np.zeros((), self._like.activations))
+        return self._requantized("images")
+
+    def convolve(self, picture: str, layer: ConvLayer, name: str) -> str:
+        """Add a convolution and return its result."""
+        shape = (layer.outputs, layer.inputs // layer.groups, *layer.kernel)
+        if layer.is_quantized:
+            weight = self._integers(f"{name}.weight", self._random.integers(0, 127, shape), layer.weights, _SCALE)
+            bias = self._integers(f"{name}.bias", np.zeros(layer.outputs), "int32", float(np.float32(_SCALE) ** 2))
+        else:
+            weight = self._constant(f"{name}.weight", self._random.standard_normal(shape).astype(layer.weights))
+            bias = self._constant(f"{name}.bias", np.zeros(layer.outputs, layer.weights))
+        attributes = {key: getattr(layer, key) for key in ("strides", "pads", "dilations")}
+        result = self._node("Conv", [picture, weight, bias], name, group=layer.groups, **attributes)
+        return self._requantized(result) if layer.is_quantized else result
+
+    def end(self, result: str) -> bytes:
+        """Return the serialized model whose output is ``result``."""
+        size: tuple[str | int, ...] = ("N", ENDS, self._like.height, self._like.width)
+        graph = helper.make_graph(
+            self._nodes,
+            "layer",
+            [helper.make_tensor_value_info("images", TensorProto.FLOAT, size)],
+            [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
+            self._tensors,
+        )
+        opset = helper.make_opsetid("", _OPSET)
+        serialized: bytes = helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+        return serialized
+
+    def _requantized(self, tensor: str) -> str:
+        integers = self._node("QuantizeLinear", [tensor, "scale", "zero_point"], f"{tensor}_quantized")
+        return self._node("DequantizeLinear", [integers, "scale", "zero_point"], f"{tensor}_dequantized")
+
+    def _integers(self, name: str, values: np.ndarray, dtype: str, scale: float) -> str:
+        """Store integers with a scale per output channel, and return them dequantized."""
+        scales = self._constant(f"{name}_scale", np.full(len(values), scale, np.float32))
+        zero_points = self._constant(f"{name}_zero_point", np.zeros(len(values), dtype))
+        stored = self._constant(f"{name}_quantized", values.astype(dtype))
+        return self._node("DequantizeLinear", [stored, scales, zero_points], name, axis=0)
+
+    def _node(self, op_type: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self._nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
+        return output
+
+    def _constant(self, name: str, array: np.ndarray) -> str:
+        self._tensors.append(numpy_helper.from_array(np.asarray(array), name))
+        return name

@@ -1,0 +1,181 @@
+"""How many neighbouring groups of each grouped convolution to merge, by measuring them here.
+
+Every distinct layer is timed in the candidates' forms, each in a process of its own and all in turns; its fastest is
+taken. Then the whole model is timed against the one that came in, and only if it is faster is it what comes out.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from rexport._errors import UnavailableError, UsageError
+from rexport._progress import Progress, silent
+from rexport.benchmarks.interleave import Failure, Job, Timing, measure
+from rexport.passes import Reference
+from rexport.passes.regroup import Regroup
+from rexport.runtimes.source import Source
+from rexport.tuning.comparison import compare, conditions_for, picture_size
+from rexport.tuning.conv_layer import ENDS, grouped_layers, name_of
+from rexport.tuning.timings import Conditions, Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import onnx_ir as ir
+
+    from rexport.passes import PassReport
+    from rexport.tuning.comparison import Comparison
+    from rexport.tuning.conv_layer import ConvLayer
+
+__all__ = ["LayerChoice", "RegroupResult", "regroup"]
+
+_WIDEST = 128  # channels of a merged group; products of that size are efficient, and all the zeros are a waste
+_WORTH = 0.98  # a candidate's time, of the time of one with fewer zeros, that is worth the larger weight
+_LAYER_SECONDS, _LAYER_CALLS = 0.4, 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerChoice:
+    """What was chosen for a distinct layer.
+
+    Attributes:
+        layer: As it came in.
+        nodes: The names of the convolutions that are such.
+        merged: How many neighbouring groups become one; 1 leaves them.
+        seconds: The time of one call by how many are merged.
+        remembered: Whether these times are from an earlier run.
+    """
+
+    layer: ConvLayer
+    nodes: tuple[str, ...]
+    merged: int
+    seconds: Mapping[int, float]
+    remembered: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegroupResult:
+    """The model that is to be used from now on.
+
+    Attributes:
+        model: The regrouped one if it is ``kept``, otherwise the one that came in.
+        kept: Whether the regrouped model is the result.
+        report: How many convolutions were regrouped, and which could not be, and why.
+        choices: One for each distinct layer that was measured.
+        conditions: What was measured at.
+        comparison: The regrouped model against what came in; ``None`` if that was not measured.
+    """
+
+    model: ir.Model
+    kept: bool
+    report: PassReport
+    choices: tuple[LayerChoice, ...] = ()
+    conditions: Conditions | None = None
+    comparison: Comparison | None = None
+
+
+def regroup(
+    model: ir.Model,
+    *,
+    merged: int | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    timings: Timings | None = None,
+    verify: bool = True,
+    progress: Progress = silent,
+) -> RegroupResult:
+    """Merge neighbouring groups of the convolutions of ``model``, float or quantized, where that is faster.
+
+    The results stay the same: bit by bit where the convolutions multiply integers, and to rounding in floats.
+
+    Args:
+        model: With one image input; it is left as it was.
+        merged: How many groups become one, in all layers whose groups it divides, and nothing is measured; by default
+            each layer's fastest on ONNX Runtime's CPU provider, on this machine.
+        batch: Images a call, by default the model's own, or 1.
+        threads: By default one per usable core.
+        timings: What is known from earlier runs, and is added to.
+        verify: Whether to run both models on random inputs and compare the results.
+        progress: Told of each layer, and of measuring the whole model.
+
+    Raises:
+        UsageError: The numbers are below 1, or the model insists on another batch.
+        ModelFileError: The model has no image input.
+        VerificationError: The regrouped model's results differ (a defect of rexport).
+    """
+    if min(merged or 1, batch or 1, threads or 1) < 1:
+        raise UsageError("Groups merge by 1 or more, and a batch and the threads are 1 or more.")
+    if merged is not None:
+        return _merged(model, lambda _: merged, verify=verify)
+    conditions = conditions_for(model, batch=batch, threads=threads)
+    layers = grouped_layers(model, size=picture_size(model))
+    choices = _fastest(layers, conditions, timings or Timings(), progress)
+    by_name = {name: choice.merged for choice in choices for name in choice.nodes}
+    result = _merged(model, lambda conv: by_name.get(name_of(conv), 1), verify=verify)
+    result = replace(result, choices=choices, conditions=conditions)
+    return _if_faster(result, model, conditions, progress) if result.report.changed else result
+
+
+def _merged(model: ir.Model, merged: Callable[[ir.Node], int], *, verify: bool) -> RegroupResult:
+    """Merge as ``merged`` says of each convolution."""
+    regrouped = model.clone()
+    report = Regroup(merged)(regrouped).report
+    if not report.changed:
+        return RegroupResult(model=model, kept=False, report=report)
+    if verify:
+        Reference(model).difference(regrouped)
+    return RegroupResult(model=regrouped, kept=True, report=report)
+
+
+def _fastest(
+    layers: Mapping[ConvLayer, tuple[str, ...]], conditions: Conditions, timings: Timings, progress: Progress
+) -> tuple[LayerChoice, ...]:
+    choices = []
+    with progress("measuring grouped convolutions", len(layers)) as advance:
+        for layer, nodes in layers.items():
+            candidates = layer.candidates(widest=_WIDEST)
+            seconds = timings.find(layer, conditions)
+            remembered = set(candidates) <= set(seconds)
+            if not remembered:
+                seconds = _seconds(layer, candidates, conditions)
+                timings.keep(layer, conditions, seconds)
+            merged = _choose(seconds)
+            choices.append(LayerChoice(layer=layer, nodes=nodes, merged=merged, seconds=seconds, remembered=remembered))
+            advance(1)
+    return tuple(choices)
+
+
+def _choose(seconds: Mapping[int, float]) -> int:
+    """Return the fastest, or one with fewer zeros that is as fast within the noise."""
+    best = min(seconds.values())
+    return min(merged for merged, one in seconds.items() if one * _WORTH <= best)
+
+
+def _seconds(layer: ConvLayer, candidates: Sequence[int], conditions: Conditions) -> dict[int, float]:
+    """Measure a layer with so many of its groups merged, in turns; a candidate that fails is left out."""
+    shape = (conditions.batch, ENDS, layer.height, layer.width)
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = []
+        for merged in candidates:
+            path = Path(folder) / f"{merged}.onnx"
+            path.write_bytes(layer.merged(merged).to_model())
+            jobs.append(Job(source=Source(path=path), runtime="cpu", shape=shape, threads=conditions.threads))
+        outcomes = measure(jobs, min_seconds=_LAYER_SECONDS, min_calls=_LAYER_CALLS)
+    measured = zip(candidates, outcomes, strict=True)
+    times = {merged: one for merged, one in measured if isinstance(one, Timing)}
+    if 1 not in times:
+        (failure, *_) = (one for one in outcomes if isinstance(one, Failure))
+        raise UnavailableError(f"The layer {layer} can't be measured: {failure.reason}")
+    return {merged: median(second for block in one.rounds for second in block) for merged, one in times.items()}
+
+
+def _if_faster(result: RegroupResult, model: ir.Model, conditions: Conditions, progress: Progress) -> RegroupResult:
+    """Measure the whole regrouped model, and keep it only if it is faster."""
+    compared = compare(model, result.model, conditions, progress=progress)
+    return replace(
+        result, model=result.model if compared.is_faster else model, kept=compared.is_faster, comparison=compared
+    )

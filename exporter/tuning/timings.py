@@ -1,0 +1,91 @@
+"""Times of layers, kept from one run to the next.
+
+A time belongs to the layer, the batch and the threads, the runtime and its version, and the processor; what is asked
+for again with all of them the same is not measured again. The file is a cache: deleting it costs a minute, and what
+can't be read of it is measured anew.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rexport._cpu import this_cpu
+from rexport._errors import OutputError
+from rexport._files import cache_folder, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from rexport.tuning.conv_layer import ConvLayer
+
+__all__ = ["Conditions", "Timings"]
+
+_SCHEMA = "rexport.layer-timings/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a layer's time depends on besides the layer: images a call, threads, and what runs it."""
+
+    batch: int
+    threads: int
+    runtime: str
+    cpu: str
+
+    @classmethod
+    def here(cls, *, batch: int, threads: int) -> Conditions:
+        """Return the conditions on ONNX Runtime on this machine's processor."""
+        cpu = this_cpu()
+        return cls(
+            batch=batch, threads=threads, runtime=_onnxruntime(), cpu=f"{cpu.name}, {cpu.architecture}, {cpu.int8}"
+        )
+
+
+class Timings:
+    """Seconds of layers under some conditions, in a file.
+
+    Args:
+        path: By default ``layer-timings.json`` in rexport's cache folder.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path or cache_folder() / "layer-timings.json"
+
+    def find(self, layer: ConvLayer, conditions: Conditions) -> dict[int, float]:
+        """Return the seconds of a layer by how many of its groups are merged; empty if none are known."""
+        known = self._read().get(_key(layer, conditions), {})
+        return {int(merged): float(seconds) for merged, seconds in known.items()}
+
+    def keep(self, layer: ConvLayer, conditions: Conditions, seconds: Mapping[int, float]) -> None:
+        """Add the seconds of a layer to the file; where there is no room for it, they are simply not kept."""
+        entries = self._read() | {_key(layer, conditions): {str(k): v for k, v in seconds.items()}}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self._path, json.dumps({"schema": _SCHEMA, "entries": entries}, indent=1) + "\n")
+        except (OSError, OutputError):
+            return
+
+    def _read(self) -> dict[str, dict[str, float]]:
+        try:
+            document = json.loads(self._path.read_text(encoding="utf-8"))
+            if document["schema"] != _SCHEMA:
+                return {}
+            entries: dict[str, dict[str, float]] = document["entries"]
+            for times in entries.values():
+                {int(merged): float(seconds) for merged, seconds in times.items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return {}
+        return entries
+
+
+def _key(layer: ConvLayer, conditions: Conditions) -> str:
+    return json.dumps({**layer.to_json(), **conditions.__dict__}, sort_keys=True)
+
+
+def _onnxruntime() -> str:
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__}, CPU"
