@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rexport.tuning.comparison import Comparison
 from rexport.tuning.conv_layer import ConvLayer, grouped_layers
-from rexport.tuning.regroup import LayerChoice, RegroupResult, regroup
+from rexport.tuning.groups import LayerChoice, RegroupResult, regroup
 from rexport.tuning.stem import StemResult, block_stem
 from rexport.tuning.timings import Conditions, Timings
 

@@ -107,7 +107,7 @@ def regroup(
         ModelFileError: The model has no image input.
         VerificationError: The regrouped model's results differ (a defect of rexport).
     """
-    if min(merged or 1, batch or 1, threads or 1) < 1:
+    if any(number is not None and number < 1 for number in (merged, batch, threads)):
         raise UsageError("Groups merge by 1 or more, and a batch and the threads are 1 or more.")
     if merged is not None:
         return _merged(model, lambda _: merged, verify=verify)

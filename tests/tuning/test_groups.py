@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from rexport._errors import UnavailableError, UsageError
+from rexport.benchmarks.interleave import Failure
+from rexport.calibration import calibrate
+from rexport.passes.regroup import groups_of
+from rexport.quantization import X86, quantize
+from rexport.tuning import Comparison, Timings, regroup
+from tests._graphs import graph, images, run
+from tests.tuning.test_conv_layer import BODY, WEIGHTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+
+def int8() -> ir.Model:
+    model = graph(BODY, WEIGHTS, outputs="float[N, 5] y")
+    return quantize(model, calibrate(model, [images(16)]), target=X86).model
+
+
+def groups(model: ir.Model) -> list[int]:
+    return [groups_of(node) for node in model.graph if node.op_type == "Conv"]
+
+
+def equal(model: ir.Model, other: ir.Model) -> bool:
+    pictures = images(4, seed=3)
+    return all(map(np.array_equal, run(model, pictures), run(other, pictures)))
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, times: dict[int, float], *, speedup: float) -> list[str]:
+    """Let layers take ``times`` by how many groups merge, and the whole model be faster; return what was timed."""
+    asked: list[str] = []
+
+    def seconds(layer: object, candidates: Iterable[int], conditions: object) -> dict[int, float]:
+        asked.append(str(layer))
+        return {merged: times[merged] for merged in candidates}
+
+    def compare(model: object, changed: object, conditions: object, *, progress: object) -> Comparison:
+        return Comparison(speedup=speedup, interval=(speedup - 0.05, speedup + 0.05))
+
+    monkeypatch.setattr("rexport.tuning.groups._seconds", seconds)
+    monkeypatch.setattr("rexport.tuning.groups.compare", compare)
+    return asked
+
+
+def test_each_layer_gets_its_fastest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measured(monkeypatch, {1: 3.0, 2: 1.0, 4: 2.0}, speedup=1.5)
+    model = int8()
+    result = regroup(model, timings=Timings(tmp_path / "t.json"))
+    assert (result.kept, result.report.changed) == (True, 3)
+    assert (groups(model), groups(result.model)) == ([1, 4, 4, 2], [1, 2, 2, 1])
+    assert equal(result.model, model)
+
+
+def test_between_equals_the_one_with_fewer_zeros_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measured(monkeypatch, {1: 3.0, 2: 1.01, 4: 1.0}, speedup=1.5)
+    result = regroup(int8(), timings=Timings(tmp_path / "t.json"))
+    assert [choice.merged for choice in result.choices] == [2, 2]
+
+
+@pytest.mark.parametrize("speedup", [0.9, 1.0, 1.04])
+def test_what_is_not_surely_faster_goes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speedup: float) -> None:
+    measured(monkeypatch, {1: 3.0, 2: 1.0, 4: 2.0}, speedup=speedup)
+    model = int8()
+    result = regroup(model, timings=Timings(tmp_path / "t.json"))
+    assert not result.kept
+    assert result.model is model
+    assert result.comparison is not None
+
+
+def test_where_every_layer_is_fastest_as_it_is_nothing_is_compared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measured(monkeypatch, {1: 1.0, 2: 2.0, 4: 2.0}, speedup=1.5)
+    model = int8()
+    result = regroup(model, timings=Timings(tmp_path / "t.json"))
+    assert (result.kept, result.model is model, result.comparison) == (False, True, None)
+
+
+def test_what_was_measured_is_not_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = measured(monkeypatch, {1: 3.0, 2: 1.0, 4: 2.0}, speedup=1.5)
+    model, timings = int8(), Timings(tmp_path / "t.json")
+    first, second = regroup(model, timings=timings), regroup(model, timings=timings)
+    assert len(asked) == 2
+    assert [[choice.remembered for choice in result.choices] for result in (first, second)] == [[False] * 2, [True] * 2]
+    assert [choice.seconds for choice in first.choices] == [choice.seconds for choice in second.choices]
+    regroup(model, batch=8, timings=timings)
+    assert len(asked) == 4
+
+
+def test_a_number_is_taken_where_it_divides(tmp_path: Path) -> None:
+    model = graph(BODY, WEIGHTS, outputs="float[N, 5] y")
+    result = regroup(model, merged=4)
+    assert groups(result.model) == [1, 1, 1, 2]
+    assert [refusal.why for refusal in result.report.refusals] == ["its 2 groups can't merge by 4; choose a divisor"]
+    none = regroup(model, merged=3)
+    assert (none.kept, none.model is model) == (False, True)
+
+
+@pytest.mark.slow
+def test_really_measured_the_result_is_the_same_and_never_slower(tmp_path: Path) -> None:
+    model = int8()
+    result = regroup(model, threads=1, timings=Timings(tmp_path / "t.json"))
+    for choice in result.choices:
+        assert set(choice.seconds) == set(choice.layer.candidates(widest=128))
+        assert min(choice.seconds.values()) > 0
+    assert result.kept == (result.comparison is not None and result.comparison.is_faster)
+    assert equal(result.model, model)
+
+
+@pytest.mark.parametrize("wrong", [{"merged": 0}, {"batch": 0}, {"threads": 0}])
+def test_numbers_below_one_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="1 or more"):
+        regroup(int8(), **wrong)
+
+
+def test_a_model_of_another_batch_is_refused() -> None:
+    model = graph(BODY, WEIGHTS, inputs="float[2, 3, 16, 16] x", outputs="float[2, 5] y")
+    with pytest.raises(UsageError, match="takes batches of 2 only, so nothing can be measured at 8"):
+        regroup(model, batch=8)
+
+
+def test_a_layer_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def measure(jobs: list[object], **_: object) -> list[Failure]:
+        return [Failure(reason="Its process was killed.", kind="Died") for _ in jobs]
+
+    monkeypatch.setattr("rexport.tuning.groups.measure", measure)
+    with pytest.raises(UnavailableError, match=r"The layer 3×3, 16 → 16 of 8×8 can't be measured: Its process"):
+        regroup(int8(), timings=Timings(tmp_path / "t.json"))
