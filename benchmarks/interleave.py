@@ -14,7 +14,7 @@ import random
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rexport._progress import silent
 from rexport.benchmarks.process import WorkerError, WorkerProcess
@@ -32,11 +32,15 @@ _ROUNDS = 10  # that the seconds asked for are spread over: enough to bootstrap 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to measure: a model on a runtime, with an input batch of ``shape`` on so many ``threads``."""
+    """What to measure: a model on a runtime, with an input batch of ``shape`` on so many ``threads``.
+
+    Images are standard-normal ``float32``, or pixels, ``uint8``.
+    """
 
     source: Source
     runtime: str
     shape: tuple[int, int, int, int]
+    dtype: Literal["float32", "uint8"] = "float32"
     threads: int
 
 
@@ -85,7 +89,7 @@ def measure(
             for index, job in enumerate(jobs):
                 with loop.failures_of(index):
                     loop.workers[index].receive()
-                    loop.workers[index].ask("prepare", shape=job.shape, seed=seed)
+                    loop.workers[index].ask("prepare", shape=job.shape, dtype=job.dtype, seed=seed)
                 advance(1)
         with progress("warming up", len(loop.alive)) as advance:
             for index in loop.alive:

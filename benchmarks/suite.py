@@ -31,11 +31,13 @@ _DEFAULT_SIZE = 224  # of a file that takes any size and does not say which it w
 class _Model:
     """A model to measure, as far as its file or its name tells.
 
-    ``network`` is what PyTorch can run in its place; ``no_network`` says why there is none.
+    It takes ``raw`` images or float ones. ``network`` is what PyTorch can run in its place, on float ones;
+    ``no_network`` says why there is none.
     """
 
     source: Source
     size: int
+    raw: bool = False
     fixed_batch: int | None = None
     network: Source | None = None
     no_network: str = ""
@@ -132,7 +134,14 @@ def _examine(source: Source) -> _Model:
             network = Source(network=registry.find(metadata.network).name)
         except UsageError:
             no_network = f"{source} was exported from {metadata.network}, which is no network of the zoo."
-    return _Model(source=source, size=size, fixed_batch=image.batch, network=network, no_network=no_network)
+    return _Model(
+        source=source,
+        size=size,
+        raw=image.raw,
+        fixed_batch=image.batch,
+        network=network,
+        no_network=no_network,
+    )
 
 
 def _default_runtimes(model: _Model) -> tuple[str, ...]:
@@ -149,6 +158,9 @@ def _plan(model: _Model, runtime: str, batch: int, threads: int) -> Job | Failur
         source = model.network
     if source is None:
         return _unavailable(model.no_network)
+    if model.raw and runtime != "torch":
+        shape = (batch, model.size, model.size, 3)
+        return Job(source=source, runtime=runtime, shape=shape, dtype="uint8", threads=threads)
     return Job(source=source, runtime=runtime, shape=(batch, 3, model.size, model.size), threads=threads)
 
 

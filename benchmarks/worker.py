@@ -3,7 +3,7 @@
 It reads one JSON object a line from stdin and answers each with one on stdout:
 
     {"do": "load", "runtime": "cpu", "path": "m.onnx", "threads": 2}    {}
-    {"do": "prepare", "shape": [8, 3, 224, 224], "seed": 0}             {}
+    {"do": "prepare", "shape": [8, 3, 224, 224], "dtype": "float32", "seed": 0}     {}
     {"do": "warm up"}                                                   {"seconds": [...]}
     {"do": "run", "calls": 5}                                           {"seconds": [...]}
     {"do": "peak memory"}                                               {"mib": 180.2}
@@ -54,9 +54,8 @@ class Worker:
             case {"do": "load", "runtime": str(runtime), "threads": threads, **rest}:
                 self._runtime = open_runtime(runtime, _source(rest), threads=threads)
                 return {}
-            case {"do": "prepare", "shape": shape, "seed": seed}:
-                random = np.random.default_rng(seed)
-                self._images = random.standard_normal(shape, dtype=np.float32)
+            case {"do": "prepare", "shape": shape, "dtype": str(dtype), "seed": seed}:
+                self._images = _random_images(shape, dtype, seed)
                 return {}
             case {"do": "warm up"}:
                 return {"seconds": self._warm_up()}
@@ -124,6 +123,13 @@ def _source(fields: dict[str, Any]) -> Source:
         weights=weights and Path(weights),
         num_classes=fields.get("num_classes"),
     )
+
+
+def _random_images(shape: list[int], dtype: str, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    if dtype == "uint8":
+        return random.integers(0, 256, shape, np.uint8)
+    return random.standard_normal(shape, np.float32)
 
 
 def _is_settled(seconds: list[float]) -> bool:

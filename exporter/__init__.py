@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rexport.quantization import Target, quantize, target_for
     from rexport.runtimes import open_runtime
     from rexport.runtimes.source import Source
+    from rexport.tuning import regroup
 
 __all__ = [
     "CalibrationTable",
@@ -71,6 +72,7 @@ __all__ = [
     "open_dataset",
     "open_runtime",
     "quantize",
+    "regroup",
     "save",
     "target_for",
 ]
@@ -92,6 +94,7 @@ _HOMES = {
     "open_dataset": "calibration",
     "open_runtime": "runtimes",
     "quantize": "quantization",
+    "regroup": "tuning",
     "save": "model_file",
     "target_for": "quantization",
 }

@@ -41,6 +41,7 @@ def test_public_names() -> None:
         "open_dataset",
         "open_runtime",
         "quantize",
+        "regroup",
         "save",
         "target_for",
     ]

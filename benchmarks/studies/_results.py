@@ -11,7 +11,7 @@ import typer
 from rexport._files import write_text
 from rexport.benchmarks.machine import machine_facts
 
-__all__ = ["JsonFile", "write_results"]
+__all__ = ["JsonFile", "rounds_of", "write_results"]
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
 
@@ -21,3 +21,9 @@ def write_results(path: Path | None, study: str, **fields: Any) -> None:
     if path is not None:
         document = {"schema": f"rexport.study.{study}/1", **fields, "machine": machine_facts().to_json()}
         write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def rounds_of(row: dict[str, Any]) -> list[list[float]]:
+    """Return the seconds of a row of ``rexport bench --json``, round by round."""
+    seconds = iter(row["seconds"])
+    return [[next(seconds) for _ in range(calls)] for calls in row["calls_per_round"]]

@@ -1,0 +1,67 @@
+"""What regrouping by measurement gains: ResNeXt-50 in INT8, regrouped, against the same file as it was and FP32.
+
+    python -m rexport.benchmarks.studies.regroup --data DIR_OF_PICTURES
+
+For each batch size, ``rexport fuse INT8.onnx --regroup measure`` chooses on this machine, and its file, the one that
+went in and the FP32 file are measured interleaved. The weights are random: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rexport.benchmarks.machine import machine_facts
+from rexport.benchmarks.results import speedup
+from rexport.benchmarks.studies._commands import rexport
+from rexport.benchmarks.studies._results import JsonFile, rounds_of, write_results
+
+__all__ = ["main"]
+
+_TARGETS = {"int8": 1.7, "fp32": 2.5}
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="A folder of pictures.", exists=True, file_okay=False)],
+    network: Annotated[str, typer.Option(help="A network with grouped convolutions.")] = "resnext50_32x4d",
+    batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,8",
+    samples: Annotated[int, typer.Option(min=1, help="Pictures to calibrate from.")] = 32,
+    min_seconds: Annotated[float, typer.Option(min=0, help="The least time to measure each row.")] = 10.0,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure a regrouped INT8 file."""
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rexport("onnx", network, "-o", "fp32.onnx", cwd=folder)
+        calibration = ("--data", str(data.resolve()), "--samples", str(samples))
+        rexport("quantize", "fp32.onnx", *calibration, "-o", "int8.onnx", cwd=folder)
+        for images in batch.split(","):
+            regroup = ("--regroup", "measure", "--for-batch", images)
+            regrouping = rexport("fuse", "int8.onnx", *regroup, "-o", "regrouped.onnx", cwd=folder)["regrouping"]
+            options = ("--on", "cpu", "--batch", images, "--min-seconds", str(min_seconds))
+            rows = rexport("bench", "int8.onnx", "regrouped.onnx", "fp32.onnx", *options, cwd=folder)["rows"]
+            int8, regrouped, fp32 = map(rounds_of, rows)
+            gains = {"int8": speedup(int8, regrouped), "fp32": speedup(fp32, regrouped)}
+            results.append(
+                {
+                    "batch": int(images),
+                    "regrouping": regrouping,
+                    "speedup_over": {over: {"ratio": r, "interval": list(i)} for over, (r, i) in gains.items()},
+                    "rows": rows,
+                }
+            )
+            for over, (ratio, (low, high)) in gains.items():
+                print(
+                    f"{network} INT8 regrouped, batch {images}: {ratio:.2f} times {over.upper()} "
+                    f"({low:.2f} to {high:.2f}; {_TARGETS[over]} is asked for)"
+                )
+    print(machine_facts())
+    write_results(json_file, "regroup", network=network, targets=_TARGETS, batches=results)
+
+
+if __name__ == "__main__":
+    typer.run(main)
