@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rexport._progress import Progress
+    from rexport.preprocessing import Preprocessing
     from rexport.runtimes.source import Source
 
 __all__ = ["Failure", "Job", "Timing", "measure"]
@@ -34,7 +35,8 @@ _ROUNDS = 10  # that the seconds asked for are spread over: enough to bootstrap 
 class Job:
     """What to measure: a model on a runtime, with an input batch of ``shape`` on so many ``threads``.
 
-    Images are standard-normal ``float32``, or pixels, ``uint8``.
+    Images are standard-normal ``float32``, or pixels, ``uint8``. With a ``preprocessing`` they are pixels, and what
+    that makes of them belongs to every call.
     """
 
     source: Source
@@ -42,6 +44,7 @@ class Job:
     shape: tuple[int, int, int, int]
     dtype: Literal["float32", "uint8"] = "float32"
     threads: int
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ def measure(
             for index, job in enumerate(jobs):
                 with loop.failures_of(index):
                     loop.workers[index].receive()
-                    loop.workers[index].ask("prepare", shape=job.shape, dtype=job.dtype, seed=seed)
+                    loop.workers[index].ask("prepare", **_image_arguments(job), seed=seed)
                 advance(1)
         with progress("warming up", len(loop.alive)) as advance:
             for index in loop.alive:
@@ -158,6 +161,11 @@ class _Loop:
 
     def _plan(self, index: int, seconds: Sequence[float]) -> None:
         self._calls[index] = max(1, round(self._block_seconds / median(seconds)))
+
+
+def _image_arguments(job: Job) -> dict[str, Any]:
+    stated = None if job.preprocessing is None else job.preprocessing.to_json()
+    return {"shape": job.shape, "dtype": job.dtype, "preprocessing": stated}
 
 
 def _load_arguments(job: Job) -> dict[str, Any]:

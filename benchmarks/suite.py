@@ -13,6 +13,7 @@ from rexport.benchmarks.interleave import Failure, Job, Timing, measure
 from rexport.benchmarks.machine import machine_facts
 from rexport.benchmarks.results import BenchResult, Row, Status, compare_with_first
 from rexport.models import registry
+from rexport.preprocessing import Preprocessing, Takes
 from rexport.runtimes import RUNTIMES
 from rexport.runtimes.source import Source
 
@@ -25,19 +26,20 @@ if TYPE_CHECKING:
 __all__ = ["bench"]
 
 _DEFAULT_SIZE = 224  # of a file that takes any size and does not say which it was trained at
+_CAMERA = (480, 640)  # height and width of the pictures for a file that resizes them itself: VGA
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Model:
     """A model to measure, as far as its file or its name tells.
 
-    It takes ``raw`` images or float ones. ``network`` is what PyTorch can run in its place, on float ones;
-    ``no_network`` says why there is none.
+    Its pictures have ``size`` × ``size`` pixels; if it takes them raw, they are of shape ``raw``, ``(H, W, 3)``.
+    ``network`` is what PyTorch can run in its place; ``no_network`` says why there is none.
     """
 
     source: Source
     size: int
-    raw: bool = False
+    raw: tuple[int, int, int] | None = None
     fixed_batch: int | None = None
     network: Source | None = None
     no_network: str = ""
@@ -49,6 +51,7 @@ def bench(
     runtimes: Sequence[str] | None = None,
     batches: Sequence[int] = (1, 8),
     threads: int | None = None,
+    from_pixels: bool = False,
     min_seconds: float = 3.0,
     min_calls: int = 10,
     progress: Progress = silent,
@@ -65,6 +68,8 @@ def bench(
             networks.
         batches: Images per call.
         threads: Threads per model; by default all usable cores.
+        from_pixels: Whether a call starts with the pixels of its images, uint8 and cut out, so that normalising them,
+            in one thread of NumPy, belongs to it. Models that take them raw begin at once.
         min_seconds: The least time to measure each row, in seconds.
         min_calls: The fewest calls to time per row.
         progress: Opens progress bars.
@@ -84,7 +89,7 @@ def bench(
     rows: list[Row] = []
     for batch in dict.fromkeys(batches):
         slots = [
-            (_row(model, runtime, batch, cores), _plan(model, runtime, batch, cores))
+            (_row(model, runtime, batch, cores), _plan(model, runtime, batch, cores, from_pixels=from_pixels))
             for model in models
             for runtime in runtimes or _default_runtimes(model)
         ]
@@ -122,6 +127,7 @@ def _examine(source: Source) -> _Model:
     image = model_file.image_input(model, source.path)
     metadata = model_file.Metadata.of(model)
     size = image.size or (metadata.preprocessing.size if metadata.preprocessing else _DEFAULT_SIZE)
+    whole = metadata.preprocessing is not None and metadata.preprocessing.takes is Takes.PICTURES
     network, no_network = None, ""
     if metadata.quantization is not None:
         no_network = f"{source} is quantized, and PyTorch runs float networks; measure it with --on cpu."
@@ -137,7 +143,7 @@ def _examine(source: Source) -> _Model:
     return _Model(
         source=source,
         size=size,
-        raw=image.raw,
+        raw=(*(_CAMERA if whole else (size, size)), 3) if image.raw else None,
         fixed_batch=image.batch,
         network=network,
         no_network=no_network,
@@ -148,7 +154,7 @@ def _default_runtimes(model: _Model) -> tuple[str, ...]:
     return ("cpu",) if model.source.path else ("torch",)
 
 
-def _plan(model: _Model, runtime: str, batch: int, threads: int) -> Job | Failure:
+def _plan(model: _Model, runtime: str, batch: int, threads: int, *, from_pixels: bool) -> Job | Failure:
     source: Source | None = model.source
     if model.fixed_batch not in (None, batch):
         return _unavailable(
@@ -158,9 +164,12 @@ def _plan(model: _Model, runtime: str, batch: int, threads: int) -> Job | Failur
         source = model.network
     if source is None:
         return _unavailable(model.no_network)
-    if model.raw and runtime != "torch":
+    if model.raw is not None and runtime != "torch":
+        return Job(source=source, runtime=runtime, shape=(batch, *model.raw), dtype="uint8", threads=threads)
+    if from_pixels:
         shape = (batch, model.size, model.size, 3)
-        return Job(source=source, runtime=runtime, shape=shape, dtype="uint8", threads=threads)
+        before = Preprocessing(size=model.size)
+        return Job(source=source, runtime=runtime, shape=shape, dtype="uint8", threads=threads, preprocessing=before)
     return Job(source=source, runtime=runtime, shape=(batch, 3, model.size, model.size), threads=threads)
 
 

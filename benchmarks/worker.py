@@ -3,12 +3,13 @@
 It reads one JSON object a line from stdin and answers each with one on stdout:
 
     {"do": "load", "runtime": "cpu", "path": "m.onnx", "threads": 2}    {}
-    {"do": "prepare", "shape": [8, 3, 224, 224], "dtype": "float32", "seed": 0}     {}
+    {"do": "prepare", "shape": [8, 3, 224, 224], "dtype": "float32", "seed": 0, "preprocessing": null}     {}
     {"do": "warm up"}                                                   {"seconds": [...]}
     {"do": "run", "calls": 5}                                           {"seconds": [...]}
     {"do": "peak memory"}                                               {"mib": 180.2}
 
-Instead of ``path``, a network of the zoo comes as ``network``, ``weights`` and ``num_classes``. Whatever goes
+Instead of ``path``, a network of the zoo comes as ``network``, ``weights`` and ``num_classes``. With a
+``preprocessing``, as a model's metadata states it, images are pixels and every call begins with it. Whatever goes
 wrong comes back as ``{"error": "a sentence", "kind": "UnavailableError"}``. What libraries print goes to
 stderr.
 """
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rexport.preprocessing import Preprocessing
 from rexport.runtimes import open_runtime
 from rexport.runtimes._stdout import claim_stdout
 from rexport.runtimes.source import Source
@@ -47,6 +49,7 @@ class Worker:
     def __init__(self) -> None:
         self._runtime: Runtime | None = None
         self._images: np.ndarray | None = None
+        self._preprocessing: Preprocessing | None = None
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do what one command says and return the reply."""
@@ -54,8 +57,9 @@ class Worker:
             case {"do": "load", "runtime": str(runtime), "threads": threads, **rest}:
                 self._runtime = open_runtime(runtime, _source(rest), threads=threads)
                 return {}
-            case {"do": "prepare", "shape": shape, "dtype": str(dtype), "seed": seed}:
+            case {"do": "prepare", "shape": shape, "dtype": str(dtype), "seed": seed, "preprocessing": stated}:
                 self._images = _random_images(shape, dtype, seed)
+                self._preprocessing = None if stated is None else Preprocessing.from_json(stated)
                 return {}
             case {"do": "warm up"}:
                 return {"seconds": self._warm_up()}
@@ -77,7 +81,8 @@ class Worker:
         if self._runtime is None or self._images is None:
             raise ValueError("load a model and prepare a batch before running it")
         start = time.perf_counter()
-        self._runtime.run(self._images)
+        ready = self._images if self._preprocessing is None else self._preprocessing.to_input(self._images)
+        self._runtime.run(ready)
         return time.perf_counter() - start
 
 

@@ -50,6 +50,30 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
             low, high = row["speedup_interval"]
             figure = f"{row['speedup']:.2f} × FP32 ({low:.2f} to {high:.2f}), {row['images_per_second']:.0f} img/s"
             yield what, figure, "int8_speed"
+    regroup = read("regroup")
+    for measured in regroup["batches"]:
+        int8, fp32 = (measured["speedup_over"][over]["ratio"] for over in ("int8", "fp32"))
+        what = f"{regroup['network']} INT8, `--regroup measure`, batch {measured['batch']}"
+        yield what, f"{int8:.2f} × the same file not regrouped, {fp32:.2f} × FP32", "regroup"
+    raw = read("raw-image")
+    for gain in raw["speedups"]:
+        if gain["from_pixels"]:
+            what = (
+                f"{raw['network']} {gain['precision'].upper()}, `--raw-image`, batch {gain['batch']}, pixels to logits"
+            )
+            yield what, f"{gain['ratio']:.2f} × the normalised file", "raw_image"
+    peers = read("fusion-peers")
+    for network in dict.fromkeys(row["network"] for row in peers["rows"]):
+        tools = {row["tool"]: row for row in peers["rows"] if row["network"] == network}
+        compared = ("rexport", "onnxslim", "onnxsim")
+        figures = (f"{tools[tool]['nodes']} in {median(tools[tool]['seconds']):.1f} s" for tool in compared)
+        yield f"`rexport fuse`, onnxslim, onnxsim: nodes of {network}", ", ".join(figures), "fusion_peers"
+    forms = read("resnext-forms")["rows"]
+    yield (
+        "ResNeXt-50 in the paper's forms " + ", ".join(f"({row['form']})" for row in forms),
+        ", ".join(f"{row['nodes_exported']} → {row['nodes']}" for row in forms) + " nodes, equal outputs",
+        "resnext_forms",
+    )
     for row in read("cifar-accuracy")["rows"]:
         fp32, int8 = row["fp32"], row["int8"]
         figure = f"top-1 {100 * fp32['top1']:.2f} % → {100 * int8['top1']:.2f} %, agreement {int8['agreement']:.3f}"

@@ -23,6 +23,9 @@ def bench(
     ] = None,
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,8",
     threads: Threads = None,
+    from_pixels: Annotated[
+        bool, typer.Option("--from-pixels", help="Time from an image's pixels on: normalising them included.")
+    ] = False,
     min_seconds: Annotated[float, typer.Option(min=0, help="The least time to measure each row.")] = 3.0,
     min_calls: Annotated[int, typer.Option(min=1, help="The fewest calls to time per row.")] = 10,
     output: Annotated[
@@ -51,6 +54,7 @@ def bench(
         runtimes=None if on is None else _split(on),
         batches=_batches(batch),
         threads=threads,
+        from_pixels=from_pixels,
         min_seconds=min_seconds,
         min_calls=min_calls,
         progress=_console.progress,

@@ -10,13 +10,21 @@ from onnx_ir.passes import common
 
 from rexport.passes._base import PassReport
 from rexport.passes._graph import is_op
+from rexport.passes.average_pool_to_global import AveragePoolToGlobal
+from rexport.passes.clip_to_relu import ClipToRelu
 from rexport.passes.fold_constants import FoldConstants
 from rexport.passes.fuse_batch_norm_conv import FuseBatchNormConv
 from rexport.passes.fuse_conv_batch_norm import FuseConvBatchNorm
+from rexport.passes.fuse_pad_conv import FusePadConv
+from rexport.passes.mat_mul_to_gemm import MatMulToGemm
 from rexport.passes.merge_branches import MergeBranches
 from rexport.passes.reduce_mean_to_global_average_pool import ReduceMeanToGlobalAveragePool
 from rexport.passes.remove_identity import RemoveIdentity
+from rexport.passes.remove_no_ops import RemoveNoOps
+from rexport.passes.remove_redundant_relu import RemoveRedundantRelu
 from rexport.passes.reshape_to_flatten import ReshapeToFlatten
+from rexport.passes.share_duplicates import ShareDuplicates
+from rexport.passes.subsample_to_conv import SubsampleToConv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,14 +34,23 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_PASSES", "FuseResult", "fuse"]
 
+# First everything gets the one form that the passes after it know, then layers become one, then equals do.
 DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
     FoldConstants,
     RemoveIdentity,
+    ReduceMeanToGlobalAveragePool,
+    AveragePoolToGlobal,
+    ReshapeToFlatten,
+    RemoveNoOps,
+    MatMulToGemm,
+    ClipToRelu,
+    RemoveRedundantRelu,
+    SubsampleToConv,
     MergeBranches,
+    FusePadConv,
     FuseConvBatchNorm,
     FuseBatchNormConv,
-    ReduceMeanToGlobalAveragePool,
-    ReshapeToFlatten,
+    ShareDuplicates,
 )
 
 
@@ -55,35 +72,36 @@ def fuse(
     Args:
         model: The model.
         passes: Which passes to run, in order.
-        reference: The results of ``model``. With them each pass is proven: one that fails, or changes the results by
-            more than rounding, is taken back, and its report says why.
+        reference: The results of ``model``. With them each pass is proven: one that changes the results by more than
+            rounding is taken back, as one that fails is anyway, and its report says why.
     """
-    fused = _copy(model)
-    reports = []
+    fused, reports = _copy(model), []
+    proven: ir.Model | None = model  # equal to ``fused`` and apart from it; made when there is need of it
     for one_pass in passes:
-        if reference is None:
-            reports.append(one_pass()(fused).report)
-        else:
-            fused, report = _run_proven(one_pass, fused, reference)
-            reports.append(report)
+        proven = proven or _copy(fused)
+        report = _run(one_pass, fused, reference)
+        if report.rolled_back is not None:
+            fused = _copy(proven)
+        elif report.changed:
+            proven = None
+        reports.append(report)
     common.RemoveUnusedNodesPass()(fused)
     return FuseResult(model=fused, reports=tuple(reports))
 
 
-def _run_proven(one_pass: type[GraphPass], model: ir.Model, reference: Reference) -> tuple[ir.Model, PassReport]:
-    """Return the model that a pass gives, or the model as it was, and the report."""
-    before = _copy(model)
+def _run(one_pass: type[GraphPass], model: ir.Model, reference: Reference | None) -> PassReport:
+    """Run a pass, and say in its report whether its changes must be taken back."""
     try:
         report = one_pass()(model).report
-        if report.changed:
+        if report.changed and reference is not None:
             reference.difference(model)
     except Exception as error:  # a pass may be anybody's
         cause = error.__cause__ if isinstance(error, ir.passes.PassError) else error
         lines = str(cause).strip().splitlines()
         why = lines[0] if lines else type(cause).__name__
         empty = PassReport(name=one_pass.__name__, summary=one_pass.summary, changed=0)
-        return before, replace(empty, rolled_back=why)
-    return model, report
+        return replace(empty, rolled_back=why)
+    return report
 
 
 def _copy(model: ir.Model) -> ir.Model:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rexport._errors import ModelFileError, UsageError
-from rexport.benchmarks import BenchResult, Status, bench
+from rexport.benchmarks import BenchResult, Status, bench, suite
+from rexport.benchmarks.interleave import Failure, Job
+from rexport.preprocessing import Preprocessing, Takes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +41,55 @@ def test_a_file_and_its_network_on_both_runtimes(make_model: MakeModel) -> None:
     assert [row.speedup for row in result.rows if row.runtime == "cpu"] == [1, 1]
     # an eager ResNet-8 takes many times one convolution in ONNX Runtime
     assert all((row.speedup or 1) < 1 for row in result.rows if row.runtime == "torch")
+
+
+def test_raw_images_are_pixels_and_its_network_gets_normalised_ones(make_model: MakeModel) -> None:
+    path = make_model("raw.onnx", size=32, raw=True, network="cifar_resnet8")
+    rows = quick([path], runtimes=["cpu", "torch"], batches=[1, 3]).rows
+    assert [(row.runtime, row.batch, row.status, row.reason) for row in rows] == [
+        (runtime, batch, Status.OK, None) for batch in (1, 3) for runtime in ("cpu", "torch")
+    ]
+
+
+def test_from_pixels_all_start_with_the_same(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Job] = []
+
+    def measure(asked: Sequence[Job], **_: Any) -> list[Failure]:
+        jobs.extend(asked)
+        return [Failure(reason="not run", kind="Error") for _ in asked]
+
+    monkeypatch.setattr(suite, "measure", measure)
+    bench([make_model("m.onnx", size=32), make_model("raw.onnx", size=32, raw=True)], batches=[2], from_pixels=True)
+    assert [(job.shape, job.dtype, job.preprocessing) for job in jobs] == [
+        ((2, 32, 32, 3), "uint8", Preprocessing(size=32)),
+        ((2, 32, 32, 3), "uint8", None),
+    ]
+
+
+def test_a_file_that_cuts_pictures_gets_those_of_a_camera(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+
+    def measure(asked: Sequence[Job], **_: Any) -> list[Failure]:
+        jobs.extend(asked)
+        return [Failure(reason="not measured", kind="Error") for _ in asked]
+
+    monkeypatch.setattr(suite, "measure", measure)
+    whole = Preprocessing(size=8, resize=9, takes=Takes.PICTURES).to_json()
+    paths = [
+        make_model("whole.onnx", size="S", raw=True, preprocessing=whole),
+        make_model("pixels.onnx", raw=True),
+        make_model("any.onnx", size="S", raw=True),
+        make_model("plain.onnx"),
+    ]
+    quick(paths, batches=[2])
+    assert [(job.shape, job.dtype) for job in jobs] == [
+        ((2, 480, 640, 3), "uint8"),
+        ((2, 8, 8, 3), "uint8"),
+        ((2, 224, 224, 3), "uint8"),
+        ((2, 3, 8, 8), "float32"),
+    ]
 
 
 def test_files_go_to_onnx_runtime_and_networks_to_pytorch(make_model: MakeModel) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
@@ -18,6 +18,8 @@ import pytest
 from rexport.benchmarks import interleave
 from rexport.benchmarks.interleave import Failure, Job, Timing, measure
 from rexport.benchmarks.process import WorkerError, WorkerProcess
+from rexport.benchmarks.worker import Worker
+from rexport.preprocessing import Preprocessing
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def job(path: Path, *, size: int = 8) -> Job:
 
 def load(worker: WorkerProcess, path: Path) -> None:
     worker.ask("load", runtime="cpu", path=str(path), threads=1)
-    worker.ask("prepare", shape=[2, 3, 8, 8], seed=0)
+    worker.ask("prepare", shape=[2, 3, 8, 8], dtype="float32", seed=0, preprocessing=None)
 
 
 def state(pid: int) -> str:
@@ -63,6 +65,18 @@ def test_a_block_has_a_time_for_every_call(make_model: MakeModel) -> None:
     assert all(0 < second < 10 for second in times)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_images_are_what_the_model_takes(dtype: str) -> None:
+    worker = Worker()
+    worker.answer({"do": "prepare", "shape": [2, 8, 9, 3], "dtype": dtype, "seed": 0, "preprocessing": None})
+    images = worker._images
+    assert images is not None
+    assert (images.dtype, images.shape) == (np.dtype(dtype), (2, 8, 9, 3))
+    assert images.min() < images.mean() < images.max()
+    if dtype == "uint8":
+        assert images.max() - images.min() > 200
+
+
 def test_what_goes_wrong_is_told_and_the_worker_lives_on(make_model: MakeModel) -> None:
     path = make_model("m.onnx")
     with WorkerProcess() as worker:
@@ -75,7 +89,7 @@ def test_what_goes_wrong_is_told_and_the_worker_lives_on(make_model: MakeModel) 
             worker.ask("load", runtime="cpu", network="cifar_resnet8", threads=1)
         assert caught.value.kind == "UnavailableError"
         load(worker, path)
-        worker.ask("prepare", shape=[1, 3, 8], seed=0)
+        worker.ask("prepare", shape=[1, 3, 8], dtype="float32", seed=0, preprocessing=None)
         with pytest.raises(WorkerError, match=r"rank|dimension") as caught:
             worker.ask("run", calls=1)
         assert "\n" not in str(caught.value)
@@ -116,7 +130,7 @@ def test_what_a_runtime_prints_does_not_reach_the_replies(tmp_path: Path) -> Non
     )
     commands = [
         {"do": "load", "runtime": "noisy", "path": "m.onnx", "threads": 1},
-        {"do": "prepare", "shape": [1, 3, 2, 2], "seed": 0},
+        {"do": "prepare", "shape": [1, 3, 2, 2], "dtype": "float32", "seed": 0, "preprocessing": None},
         {"do": "run", "calls": 2},
     ]
     done = subprocess.run(
@@ -207,3 +221,23 @@ def test_a_stopped_worker_does_not_outlive_a_killed_parent(make_model: MakeModel
     if not becomes(pid, "gone", "Z"):
         os.kill(pid, signal.SIGKILL)
         pytest.fail("the worker is still there")
+
+
+def test_with_a_preprocessing_every_call_starts_from_pixels() -> None:
+    class Runtime:
+        given: ClassVar[list[np.ndarray]] = []
+
+        def run(self, images: np.ndarray) -> np.ndarray:
+            self.given.append(images)
+            return images
+
+    stated = Preprocessing(size=8)
+    worker = Worker()
+    worker._runtime = Runtime()
+    worker.answer(
+        {"do": "prepare", "shape": [2, 8, 8, 3], "dtype": "uint8", "seed": 0, "preprocessing": stated.to_json()}
+    )
+    worker.answer({"do": "run", "calls": 2})
+    assert len(Runtime.given) == 2
+    for images in Runtime.given:
+        np.testing.assert_array_equal(images, stated.normalise(worker._images))
