@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rexport.passes._graph import constant, int_attribute, opset, why_not_constant
+from rexport.passes._graph import constant, int_attribute, opset, shape_in_words, why_not_constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -37,10 +37,16 @@ def why_not_affine(node: ir.Node) -> str | None:
         return "it is in the training mode of opsets before 7"
     if not int_attribute(node, "spatial", 1):
         return "it normalises each pixel by itself (spatial = 0)"
-    for value, what in zip(node.inputs[1:5], _PARAMETERS, strict=True):
-        why = why_not_constant(value, what)
-        if why is not None:
+    if len(node.inputs) < 1 + len(_PARAMETERS):
+        return "it lacks parameters"
+    channels = 0
+    for value, what in zip(node.inputs[1:], _PARAMETERS, strict=True):
+        why, array = why_not_constant(value, what), constant(value)
+        if why is not None or array is None:
             return why
+        channels = channels or array.size
+        if array.ndim != 1 or not array.size or array.size != channels:
+            return f"its {what} has the shape {shape_in_words(array.shape)}, which is not one number per channel"
     affine = affine_of(node)
     if not (np.isfinite(affine.scale).all() and np.isfinite(affine.shift).all()):
         return "its parameters give values that are not finite"

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rexport.passes._graph import constant, int_attribute, is_op, only_consumer
+from rexport.passes._slice import slices_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,20 +111,21 @@ def _divided(values: Sequence[ir.Value]) -> ir.Value | None:
     if not all(is_op(node, "Slice") and node is not None and node.inputs[0] is first.inputs[0] for node in nodes):
         return None
     source = first.inputs[0]
-    channels = source.shape[1] if source.shape is not None and len(source.shape) > 1 else None
-    at = 0
+    if source.shape is None or len(source.shape) < 2:
+        return None
+    channels, at = source.shape[1], 0
     for node in nodes:
-        part = None if node is None else _range_of(node)
+        part = None if node is None else _range_of(node, len(source.shape))
         if part is None or part[0] != at or not isinstance(channels, int):
             return None
         at = min(part[1], channels)
     return source if at == channels else None
 
 
-def _range_of(node: ir.Node) -> tuple[int, int] | None:
+def _range_of(node: ir.Node, rank: int) -> tuple[int, int] | None:
     """Return the first channel that a Slice takes and the one after its last; ``None`` for other slices."""
-    arrays = [constant(value) for value in node.inputs[1:]]
-    if len(arrays) < 3 or any(array is None or array.size != 1 for array in arrays):
+    parts = slices_of(node, rank)
+    if parts is None or len(parts) != 1:
         return None
-    start, end, axis, *step = (int(array.item()) for array in arrays if array is not None)
-    return (start, end) if axis == 1 and start >= 0 and end > start and step in ([], [1]) else None
+    (part,) = parts
+    return (part.start, part.end) if part.axis == 1 and part.end > part.start >= 0 and part.step == 1 else None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
 
 __all__ = [
     "add_initializer",
+    "axes_of",
     "bypass",
+    "clip_bounds",
     "constant",
     "free_name",
     "int_attribute",
@@ -24,7 +27,9 @@ __all__ = [
     "opset",
     "remembered_names",
     "replace_initializer",
+    "shape_in_words",
     "take_over",
+    "why_not_bypassed",
     "why_not_constant",
     "why_not_exclusive",
 ]
@@ -49,14 +54,33 @@ def is_rectifier(node: ir.Node | None) -> bool:
     """
     if node is None or not is_op(node, "Clip"):
         return is_op(node, "Relu")
-    low = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    return low is not None and not low.any()
+    bounds = clip_bounds(node)
+    return bounds is not None and bounds[0] == 0
+
+
+def clip_bounds(node: ir.Node) -> tuple[float, float] | None:
+    """Return what a Clip limits its input to, infinite where it does not; ``None`` if that is not known now."""
+    bounds = [node.attributes.get_float("min", -inf), node.attributes.get_float("max", inf)]  # inputs since opset 11
+    for index, value in enumerate(node.inputs[1:]):
+        array = constant(value)
+        if index > 1 or (value is not None and (array is None or array.size != 1)):
+            return None
+        bounds[index] = bounds[index] if array is None else float(array.item())
+    return bounds[0], bounds[1]
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
-    """Return a value's contents if it is an initializer or the output of a Constant node, otherwise ``None``."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    """Return a value's contents if it is an initializer or the output of a Constant node, otherwise ``None``.
+
+    An initializer that is a graph input too is a default, which a caller may change.
+    """
+    tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
+
+
+def shape_in_words(shape: Sequence[object]) -> str:
+    """Return a shape as a user reads it."""
+    return "×".join(map(str, shape)) or "()"
 
 
 def why_not_constant(value: ir.Value | None, what: str) -> str | None:
@@ -80,6 +104,16 @@ def why_not_exclusive(value: ir.Value, what: str) -> str | None:
     return None
 
 
+def why_not_bypassed(node: ir.Node) -> str | None:
+    """Return why :func:`bypass` can't take a node out of the graph, or ``None`` if it can."""
+    source, result = node.inputs[0], node.outputs[0]
+    if source is None:
+        return "its input is missing"
+    if result.is_graph_output() and (source.producer() is None or source.is_graph_output()):
+        return "it gives an output of the model its name"
+    return None
+
+
 def only_consumer(value: ir.Value) -> ir.Node | None:
     """Return the one node that reads ``value``, or ``None`` if there are more, none, or it is a graph output."""
     consumers = value.consumers()
@@ -89,6 +123,15 @@ def only_consumer(value: ir.Value) -> ir.Node | None:
 def int_attribute(node: ir.Node, name: str, default: int) -> int:
     """Return an integer attribute of a node."""
     return node.attributes.get_int(name, default)
+
+
+def axes_of(node: ir.Node) -> list[int] | None:
+    """Return the axes of an operator that has them as an attribute in older opsets and as an input in newer ones."""
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        axes = constant(node.inputs[1])
+        return None if axes is None else [int(axis) for axis in axes.reshape(-1)]
+    attribute = node.attributes.get("axes")
+    return None if attribute is None else list(attribute.as_ints())
 
 
 @contextmanager
@@ -105,7 +148,7 @@ def remembered_names(graph: ir.Graph) -> Iterator[None]:
 
 
 def free_name(graph: ir.Graph, name: str) -> str:
-    """Return ``name``, or one close to it that no value of the graph or its subgraphs has."""
+    """Return ``name``, or one close to it that no value or node of the graph or its subgraphs has."""
     taken: set[str | None] = graph.meta.get(_NAMES) or _names_of(graph)
     free, count = name, 0
     while free in taken:
@@ -119,7 +162,8 @@ def _names_of(graph: ir.Graph) -> set[str | None]:
     names: set[str | None] = set()
     for scope in [graph, *graph.subgraphs()]:
         names.update(scope.initializers, (value.name for value in scope.inputs))
-    names.update(value.name for node in graph.all_nodes() for value in node.outputs)
+    for node in graph.all_nodes():  # ONNX Runtime wants the names of nodes to be unique too
+        names.update((node.name, *(value.name for value in node.outputs)))
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from rexport.passes.fold_constants import FoldConstants
 from rexport.passes.fuse_batch_norm_conv import FuseBatchNormConv
 from rexport.passes.fuse_conv_batch_norm import FuseConvBatchNorm
 from rexport.passes.fuse_pad_conv import FusePadConv
+from rexport.passes.fuse_pad_max_pool import FusePadMaxPool
 from rexport.passes.mat_mul_to_gemm import MatMulToGemm
 from rexport.passes.merge_branches import MergeBranches
 from rexport.passes.reduce_mean_to_global_average_pool import ReduceMeanToGlobalAveragePool
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_PASSES", "FuseResult", "fuse"]
 
+_ROUNDS = 4  # at most; a second one finds little, and a third was not seen to find anything
+
 # First everything gets the one form that the passes after it know, then layers become one, then equals do.
 DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
     FoldConstants,
@@ -48,6 +52,7 @@ DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
     SubsampleToConv,
     MergeBranches,
     FusePadConv,
+    FusePadMaxPool,
     FuseConvBatchNorm,
     FuseBatchNormConv,
     ShareDuplicates,
@@ -56,7 +61,7 @@ DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class FuseResult:
-    """The fused ``model``, and what each pass did, in the order they ran."""
+    """The fused ``model``, and what each pass did, in the order they run: refusals are those that are left."""
 
     model: ir.Model
     reports: tuple[PassReport, ...]
@@ -67,7 +72,8 @@ def fuse(
 ) -> FuseResult:
     """Return a fused copy of ``model``; the model itself is left as it was (weights that stay are shared).
 
-    The names of the model's inputs and outputs, its metadata and its opset stay. Any ONNX model will do.
+    The names of the model's inputs and outputs, its metadata and its opset stay. Any ONNX model will do. What one pass
+    changes may make a place for another, so they run again, in the same order, until none finds anything to change.
 
     Args:
         model: The model.
@@ -75,18 +81,29 @@ def fuse(
         reference: The results of ``model``. With them each pass is proven: one that changes the results by more than
             rounding is taken back, as one that fails is anyway, and its report says why.
     """
-    fused, reports = _copy(model), []
+    fused, reports = _copy(model), {one_pass: _nothing(one_pass) for one_pass in passes}
     proven: ir.Model | None = model  # equal to ``fused`` and apart from it; made when there is need of it
-    for one_pass in passes:
+    unchanged = 0
+    for one_pass in itertools.chain.from_iterable([passes] * _ROUNDS):
+        if unchanged == len(passes):
+            break
+        unchanged += 1
+        so_far = reports[one_pass]
+        if so_far.rolled_back is not None:
+            continue
         proven = proven or _copy(fused)
         report = _run(one_pass, fused, reference)
         if report.rolled_back is not None:
             fused = _copy(proven)
         elif report.changed:
-            proven = None
-        reports.append(report)
+            proven, unchanged = None, 1
+        reports[one_pass] = replace(report, changed=so_far.changed + report.changed)
     common.RemoveUnusedNodesPass()(fused)
-    return FuseResult(model=fused, reports=tuple(reports))
+    return FuseResult(model=fused, reports=tuple(reports.values()))
+
+
+def _nothing(one_pass: type[GraphPass]) -> PassReport:
+    return PassReport(name=one_pass.__name__, summary=one_pass.summary, changed=0)
 
 
 def _run(one_pass: type[GraphPass], model: ir.Model, reference: Reference | None) -> PassReport:
@@ -99,8 +116,7 @@ def _run(one_pass: type[GraphPass], model: ir.Model, reference: Reference | None
         cause = error.__cause__ if isinstance(error, ir.passes.PassError) else error
         lines = str(cause).strip().splitlines()
         why = lines[0] if lines else type(cause).__name__
-        empty = PassReport(name=one_pass.__name__, summary=one_pass.summary, changed=0)
-        return replace(empty, rolled_back=why)
+        return replace(_nothing(one_pass), rolled_back=why)
     return report
 
 

@@ -1,86 +1,166 @@
-"""BatchNormalization → Conv becomes one Conv, where the padding allows it.
+"""BatchNormalization → Conv becomes one Conv, or a Pad and a Conv where the padding asks for it.
 
 With the BatchNormalization written as ``a x + c`` per input channel (see ``_batch_norm``):
 
     W ∗ (a x + c) + b  =  (W a) ∗ x + (b + Σ W c)     W'[o, i] = W[o, i] a[i],   b'[o] = b[o] + Σ_ijk W[o, i, j, k] c[i]
 
 The sum stands for every kernel position lying inside the picture. Where the convolution pads with zeros it does
-not: the zeros would have to be −c/a. So padding is allowed only where ``c = 0``. In group ``g``, ``i`` runs over
-that group's input channels.
+not: the zeros would have to be −c/a, which become 0 under the map. So, where it pads and ``c`` is not 0,
+
+- if −c/a is one number for all channels, a Pad puts that number around the picture, and the convolution pads no more;
+- otherwise a Pad gives the picture one channel more, of ones, which stands for the shift (see ``_border``).
+
+Either Pad copies numbers and computes none. In group ``g``, ``i`` runs over that group's input channels; a channel of
+ones for every group would have to stand between the others, so that is refused. What is said of BatchNormalization
+goes for the multiplication by a constant and the addition of one too (see ``_affine``), and for several in a row.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx_ir as ir
+
+from rexport.passes._affine import affine_of, mapped_by, why_not_affine
 from rexport.passes._base import RewritePass
-from rexport.passes._batch_norm import affine_of, why_not_affine
+from rexport.passes._batch_norm import Affine
+from rexport.passes._border import with_channel_of_ones
 from rexport.passes._conv import set_weights, weights_of, why_not_foldable, why_not_storable
-from rexport.passes._graph import int_attribute, is_op, only_consumer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import numpy as np
-    import onnx_ir as ir
+from rexport.passes._graph import constant, int_attribute, is_op, only_consumer
+from rexport.passes._pad import Padding, new_pad
 
 __all__ = ["FuseBatchNormConv"]
 
+_SAME = ("SAME_UPPER", "SAME_LOWER")
+
 
 @dataclass(frozen=True)
-class _BatchNormConv:
-    norm: ir.Node
+class _MapsConv:
+    """The maps in a row before a convolution, the last one first."""
+
+    maps: tuple[ir.Node, ...]
     conv: ir.Node
 
 
-class FuseBatchNormConv(RewritePass[_BatchNormConv]):
-    """Folds a BatchNormalization into the convolution after it."""
+@dataclass(frozen=True)
+class _Folded:
+    """The weight and the bias of the one convolution, in float64, and how to pad its picture first, if at all."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    padding: Padding | None = None
+
+
+class FuseBatchNormConv(RewritePass[_MapsConv]):
+    """Folds a BatchNormalization, or a constant factor or summand per channel, into the convolution after it."""
 
     summary = "BatchNormalization → Conv becomes Conv"
 
-    def visit_order(self, graph: ir.Graph) -> Iterable[ir.Node]:
-        """Return the nodes backwards, so that the last of several BatchNormalizations goes in first."""
-        return list(reversed(graph))
-
-    def match(self, node: ir.Node) -> _BatchNormConv | None:
-        """Match a BatchNormalization whose result only one Conv reads, as its picture."""
-        if not is_op(node, "BatchNormalization"):
+    def match(self, node: ir.Node) -> _MapsConv | None:
+        """Match a map whose result only one Conv reads, as its picture, and the maps right before that one."""
+        if mapped_by(node) is None:
             return None
         conv = only_consumer(node.outputs[0])
         if conv is None or not is_op(conv, "Conv") or conv.inputs[0] is not node.outputs[0]:
             return None
-        return _BatchNormConv(node, conv)
+        maps, value = [node], mapped_by(node)
+        while value is not None and only_consumer(value) is maps[-1] and (above := value.producer()) is not None:
+            value = mapped_by(above)
+            if value is None or _why_not_affine(above, conv) is not None:
+                break
+            maps.append(above)
+        return _MapsConv(tuple(maps), conv)
 
-    def check(self, match: _BatchNormConv) -> str | None:
-        """Allow constant parameters, a weight of its own, no padding under a shift, and finite weights."""
-        why = why_not_affine(match.norm) or why_not_foldable(match.conv)
-        if why is None and _pads(match.conv) and affine_of(match.norm).shift.any():
-            why = "the convolution after it pads with zeros, which do not commute with its shift"
-        return why or why_not_storable(match.conv, *_folded(match))
+    def check(self, match: _MapsConv) -> str | None:
+        """Allow constant parameters, a weight of its own, padding under a shift without groups, and finite weights."""
+        why = why_not_foldable(match.conv) or _why_not_affine(match.maps[0], match.conv)
+        if why is not None:
+            return why
+        folded = _folded(match)
+        if folded is None:
+            return "the convolution after it has groups and pads with zeros, which do not commute with its shift"
+        return why_not_storable(match.conv, folded.weight, folded.bias)
 
-    def rewrite(self, match: _BatchNormConv) -> None:
-        """Scale the weight's input channels, fold the shift into the bias, and drop the BatchNormalization."""
-        set_weights(match.conv, *_folded(match), name=str(match.conv.outputs[0].name))
-        match.conv.replace_input_with(0, match.norm.inputs[0])
-        graph = match.norm.graph
-        assert graph is not None
-        graph.remove(match.norm, safe=True)
+    def rewrite(self, match: _MapsConv) -> None:
+        """Scale the weight's input channels, fold the shift into the bias or the border, and drop the maps."""
+        conv, source, folded = match.conv, mapped_by(match.maps[-1]), _folded(match)
+        graph, weight = conv.graph, constant(conv.inputs[1])
+        assert isinstance(graph, ir.Graph)
+        assert source is not None
+        assert folded is not None
+        assert weight is not None
+        set_weights(conv, folded.weight, folded.bias, name=str(conv.outputs[0].name))
+        if folded.padding is not None:
+            pad = new_pad(graph, source, folded.padding, weight.dtype, name=f"{match.maps[0].outputs[0].name}_padded")
+            graph.insert_before(conv, pad)
+            source = pad.outputs[0]
+            if folded.padding.axes != {1}:
+                conv.attributes.pop("pads")
+        conv.replace_input_with(0, source)
+        for node in match.maps:
+            graph.remove(node, safe=True)
 
 
-def _folded(match: _BatchNormConv) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weight and the bias of the one convolution, in float64."""
-    affine = affine_of(match.norm)
+def _why_not_affine(node: ir.Node, conv: ir.Node) -> str | None:
+    weight = constant(conv.inputs[1])
+    if weight is None:
+        return None
+    return why_not_affine(node, channels=weight.shape[1] * int_attribute(conv, "group", 1), rank=weight.ndim)
+
+
+def _folded(match: _MapsConv) -> _Folded | None:
+    """Return the one convolution; ``None`` if neither border is possible."""
     weight, bias = weights_of(match.conv)
-    groups = int_attribute(match.conv, "group", 1)
+    affine = _composed(match, channels=weight.shape[1] * int_attribute(match.conv, "group", 1), rank=weight.ndim)
+    if not (affine.shift.any() and _pads(match.conv)):
+        return _Folded(*_without_border(match.conv, weight, bias, affine))
+    padding = _border_of_zeros(match.conv, weight, affine)
+    if padding is not None:
+        return _Folded(*_without_border(match.conv, weight, bias, affine), padding)
+    if weight.shape[1] != len(affine.scale):
+        return None
+    none = (0,) * weight.ndim
+    return _Folded(with_channel_of_ones(weight, affine), bias, Padding(none, (0, 1, *none[2:]), 1.0))
+
+
+def _composed(match: _MapsConv, *, channels: int, rank: int) -> Affine:
+    """Return the one map that several in a row are."""
+    scale, shift = np.ones(channels), np.zeros(channels)
+    for node in reversed(match.maps):
+        affine = affine_of(node, channels=channels, rank=rank)
+        scale, shift = affine.scale * scale, affine.scale * shift + affine.shift
+    return Affine(scale, shift)
+
+
+def _without_border(
+    conv: ir.Node, weight: np.ndarray, bias: np.ndarray, affine: Affine
+) -> tuple[np.ndarray, np.ndarray]:
+    groups = int_attribute(conv, "group", 1)
     # (groups, outputs of a group, inputs of a group, kernel positions)
     grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     shifts = (grouped * affine.shift.reshape(groups, 1, -1, 1)).sum(axis=(2, 3)).reshape(-1)
     return (grouped * affine.scale.reshape(groups, 1, -1, 1)).reshape(weight.shape), bias + shifts
 
 
+def _border_of_zeros(conv: ir.Node, weight: np.ndarray, affine: Affine) -> Padding | None:
+    """Return the padding that the map turns into zeros, if it is one number and its widths are known."""
+    if _auto_pad(conv) in _SAME:
+        return None
+    stored = constant(conv.inputs[1])
+    assert stored is not None
+    with np.errstate(all="ignore"):
+        numbers = set((-affine.shift / affine.scale).astype(stored.dtype).tolist())
+    widths = conv.attributes.get_ints("pads", [])
+    before, after = widths[: weight.ndim - 2], widths[weight.ndim - 2 :]
+    number, *others = numbers
+    return None if others or not np.isfinite(number) else Padding((0, 0, *before), (0, 0, *after), number)
+
+
+def _auto_pad(conv: ir.Node) -> str:
+    return conv.attributes.get_string("auto_pad", "NOTSET")
+
+
 def _pads(conv: ir.Node) -> bool:
     """Say whether a convolution reads zeros around its picture."""
-    if conv.attributes.get_string("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER"):
-        return True
-    return any(conv.attributes.get_ints("pads", []) or [])
+    return _auto_pad(conv) in _SAME or any(conv.attributes.get_ints("pads", []) or [])

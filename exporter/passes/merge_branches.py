@@ -173,11 +173,8 @@ def _constant(node: ir.Node, index: int) -> np.ndarray:
 def _describe(node: ir.Node, graph: ir.Graph, *, like: ir.Value, name: str, channels: int | None) -> ir.Node:
     """Give a new node and its result a free name, and the type and shape of another result but for its channels."""
     (result,) = node.outputs
-    names = {other.name for other in graph}
-    result.name = free_name(graph, name)
-    while result.name in names:  # of a node, which ONNX Runtime wants to be unique too
-        result.name = free_name(graph, f"{name}_merged")
-    node.name, result.type = result.name, like.type
+    node.name = result.name = free_name(graph, name)
+    result.type = like.type
     if like.shape is not None:
         known = [like.shape[1] if channels is None else channels]
         result.shape = ir.Shape([like.shape[0], *known, *like.shape[2:]])

@@ -7,16 +7,10 @@ and with ``keepdims = 0`` a Flatten follows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
 import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import constant, free_name, int_attribute, is_op, take_over
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from rexport.passes._graph import axes_of, free_name, int_attribute, is_op, take_over
 
 __all__ = ["ReduceMeanToGlobalAveragePool"]
 
@@ -33,8 +27,8 @@ class ReduceMeanToGlobalAveragePool(RewritePass["ir.Node"]):
         """Match a ReduceMean over the last two axes of a four-dimensional tensor."""
         if not is_op(node, "ReduceMean") or node.inputs[0] is None or node.inputs[0].shape is None:
             return None
-        axes = _axes(node)
-        is_pixels = axes is not None and sorted(int(axis) % 4 for axis in axes) == [2, 3]
+        axes = axes_of(node)
+        is_pixels = axes is not None and sorted(axis % 4 for axis in axes) == [2, 3]
         return node if is_pixels and len(node.inputs[0].shape) == 4 else None
 
     def check(self, match: ir.Node) -> str | None:
@@ -67,11 +61,3 @@ class ReduceMeanToGlobalAveragePool(RewritePass["ir.Node"]):
             new.append(flatten)
         graph.insert_before(match, new)
         take_over(result, new[-1].outputs[0])
-
-
-def _axes(node: ir.Node) -> Sequence[int] | None:
-    if len(node.inputs) > 1 and node.inputs[1] is not None:  # an input since opset 18
-        axes = constant(node.inputs[1])
-        return None if axes is None else [int(axis) for axis in np.ravel(axes)]
-    attribute = node.attributes.get("axes")
-    return None if attribute is None else list(attribute.as_ints())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import bypass, constant, int_attribute, is_op, opset
+from rexport.passes._graph import bypass, constant, int_attribute, is_op, opset, why_not_bypassed
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -34,12 +34,7 @@ class RemoveIdentity(RewritePass["ir.Node"]):
                 return "it is a Dropout in the training mode of opsets before 7"
             if any(len(mask.uses()) or mask.is_graph_output() for mask in match.outputs[1:]):
                 return "the mask of the Dropout is used"
-        source, result = match.inputs[0], match.outputs[0]
-        if source is None:
-            return "its input is missing"
-        if result.is_graph_output() and (source.producer() is None or source.is_graph_output()):
-            return "it gives an output of the model its name"
-        return None
+        return why_not_bypassed(match)
 
     def rewrite(self, match: ir.Node) -> None:
         """Let its readers read its input."""

@@ -1,8 +1,10 @@
 """A Reshape that joins all axes behind the batch is Flatten, whatever arithmetic on shapes feeds it.
 
-    Reshape(x, (N, C·H·W))  =  Reshape(x, (N, −1))  =  Flatten(x, axis = 1)        x of shape (N, C, H, W)
+    Reshape(x, (N, C·H·W))  =  Reshape(x, (N, −1))  =  Reshape(x, (−1, C·H·W))  =  Flatten(x, axis = 1)
+    Squeeze(y, (2, 3))  =  Flatten(y, axis = 1)
 
-Exporters compute ``N`` with Shape, Gather and Concat where the batch is dynamic; Flatten needs none of it.
+for x of shape (N, C, H, W) and y of shape (N, C, 1, 1). Exporters compute ``N`` with Shape, Gather and Concat where the
+batch is dynamic; Flatten needs none of it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import constant, is_op, take_over
+from rexport.passes._graph import axes_of, constant, int_attribute, is_op, take_over
 
 __all__ = ["ReshapeToFlatten"]
 
@@ -22,14 +24,16 @@ if TYPE_CHECKING:
 
 
 class ReshapeToFlatten(RewritePass["ir.Node"]):
-    """Rewrites a Reshape to ``(N, everything else)`` as Flatten."""
+    """Rewrites a Reshape to ``(N, everything else)``, or a Squeeze to it, as Flatten."""
 
     summary = "Reshape to (batch, features) becomes Flatten"
 
     def match(self, node: ir.Node) -> ir.Node | None:
         """Match by the inferred shapes of what goes in and comes out, or by how the target is computed."""
-        if not is_op(node, "Reshape") or node.inputs[0] is None:
+        if not is_op(node, "Reshape", "Squeeze") or node.inputs[0] is None:
             return None
+        if is_op(node, "Squeeze"):
+            return node if _axes_say_so(node) else None
         return node if _shapes_say_so(node) or _target_says_so(node) else None
 
     def check(self, match: ir.Node) -> str | None:  # noqa: ARG002
@@ -41,6 +45,9 @@ class ReshapeToFlatten(RewritePass["ir.Node"]):
         flatten = ir.node(
             "Flatten", [match.inputs[0]], {"axis": 1}, name=match.name, metadata_props=dict(match.metadata_props)
         )
+        source = match.inputs[0]
+        batch = None if source is None or source.shape is None else source.shape[0]
+        flatten.outputs[0].shape = ir.Shape([batch, _features(source)])  # if nobody knows better
         assert match.graph is not None
         match.graph.insert_before(match, flatten)
         take_over(match.outputs[0], flatten.outputs[0])
@@ -58,16 +65,34 @@ def _shapes_say_so(node: ir.Node) -> bool:
 
 
 def _target_says_so(node: ir.Node) -> bool:
-    """Say whether the target is ``(0, −1)``, where 0 copies the batch, or ``(batch of the input, −1)``."""
+    """Say whether the target is ``(0, −1)``, where 0 copies the batch, ``(−1, all features)``, or ``(batch, −1)``."""
     source, target = node.inputs[:2]
     fixed = constant(target)
     if fixed is not None:
-        return bool(fixed.tolist() == [0, -1])
+        copies = [0, -1] if not int_attribute(node, "allowzero", 0) else None
+        return fixed.tolist() in (copies, [-1, _features(source)])
     concat = None if target is None else target.producer()
     if concat is None or not is_op(concat, "Concat") or len(concat.inputs) != 2:
         return False
     rest = constant(concat.inputs[1])
     return rest is not None and rest.tolist() == [-1] and _is_batch(concat.inputs[0], of=source)
+
+
+def _features(value: ir.Value | None) -> int | None:
+    """Return the number of elements behind the batch, if it is known and not 0."""
+    sizes: Sequence[object] = [] if value is None or value.shape is None else value.shape[1:]
+    known = [size for size in sizes if isinstance(size, int)]
+    return prod(known) or None if known and len(known) == len(sizes) else None
+
+
+def _axes_say_so(node: ir.Node) -> bool:
+    """Say whether a Squeeze takes all axes away but the first two; then they have one element each."""
+    source = node.inputs[0]
+    axes = axes_of(node)
+    if source is None or source.shape is None or axes is None:
+        return False
+    rank = len(source.shape)
+    return rank > 2 and sorted(axis % rank for axis in axes) == list(range(2, rank))
 
 
 def _is_batch(value: ir.Value | None, *, of: ir.Value | None) -> bool:

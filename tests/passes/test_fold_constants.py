@@ -107,3 +107,31 @@ def test_what_the_libraries_could_not_do_is_no_news(caplog: pytest.LogCaptureFix
         folded, _ = changed_by(FoldConstants, original)
     assert ops(folded) == ops(original)
     assert caplog.records == []
+
+
+def test_the_widths_of_a_pad_are_known_however_they_are_computed() -> None:
+    original = parse("""
+        <ir_version: 9, opset_import: ["": 13]>
+        graph (float[N, 2, 4, 4] x) => (float[N, C, H, W] y)
+        <int64[2] ends = {1, 2}, int64[1] six = {6}, int64[2] huge = {9999, 9999}>
+        {
+            zeros = ConstantOfShape<value = int64[1] {0}>(six)
+            widths = Concat<axis = 0>(zeros, ends)
+            p = Pad(x, widths)
+            many = ConstantOfShape(huge)
+            first = ReduceMax<keepdims = 0>(many)
+            y = Add(p, first)
+        }""")
+    folded, _ = changed_by(FoldConstants, original)
+    assert ops(folded) == {"Pad": 1, "ConstantOfShape": 1, "ReduceMax": 1, "Add": 1}  # what is large stays small
+    assert folded.graph.node(0).inputs[1].const_value.numpy().tolist() == [0, 0, 0, 0, 0, 0, 1, 2]
+
+
+def test_results_that_nobody_reads_go() -> None:
+    original = parse("""
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 1, 4, 4] x) => (float[N, 1, H, W] y)
+        { p, indices = MaxPool<kernel_shape = [2, 2]>(x)  y = Relu(p) }""")
+    folded, _ = changed_by(FoldConstants, original)
+    assert [[value.name for value in node.outputs] for node in folded.graph] == [["p"], ["y"]]
+    np.testing.assert_array_equal(run(folded)[0], run(original)[0])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +48,177 @@ def test_one_convolution_computes_the_same(conv: Convolution, norms: int, seed: 
     assert (report.changed, report.refusals) == (norms, ())
     assert ops(fused) == {"Conv": 1}
     assert_close(run(fused), run(original))
+
+
+@given(
+    conv=convolutions(padding=st.integers(0, 1)),
+    output_padding=st.integers(0, 1),
+    norms=st.integers(1, 2),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_transposed_convolution_computes_the_same(
+    conv: Convolution, output_padding: int, norms: int, seed: int
+) -> None:
+    conv = replace(conv, dimensions=min(conv.dimensions, 2), kernel=max(conv.kernel, 2), stride=2, dilation=1)
+    rng = np.random.default_rng(seed)
+    outputs = conv.groups * conv.outputs
+    shape = (conv.groups * conv.inputs, conv.outputs, *[conv.kernel] * conv.dimensions)
+    weights = {"w": rng.standard_normal(shape).astype(np.float32)}
+    weights |= {"b": rng.standard_normal(outputs).astype(np.float32)} if conv.bias else {}
+    node = conv.node("x", "r0")
+    node.op_type = "ConvTranspose"
+    node.attribute.append(helper.make_attribute("output_padding", [output_padding] * conv.dimensions))
+    nodes = [node]
+    for i in range(norms):
+        nodes.append(batch_norm_node(f"r{i}", "y" if i == norms - 1 else f"r{i + 1}", f"norm{i}"))
+        weights |= batch_norm(rng, outputs, f"norm{i}")
+    original = make(nodes, weights, x=conv.picture, y=conv.result)
+    fused, report = changed_by(FuseConvBatchNorm, original)
+    assert (report.changed, report.refusals) == (norms, ())
+    assert ops(fused) == {"ConvTranspose": 1}
+    assert_close(run(fused), run(original))
+
+
+@given(
+    transposed=st.booleans(),
+    alpha=st.sampled_from([None, 1.0, 0.5, -2.0]),
+    beta=st.sampled_from([None, 1.0, 0.0, -0.7]),
+    bias=st.sampled_from([None, (), (1,), (1, 1), (5,), (1, 5)]),
+    opset=st.sampled_from([11, 13, 18]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_linear_layer_computes_the_same(
+    transposed: bool, alpha: float | None, beta: float | None, bias: tuple[int, ...] | None, opset: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    weights = {"w": rng.standard_normal((5, 3) if transposed else (3, 5)).astype(np.float32)}
+    weights |= {} if bias is None else {"b": rng.standard_normal(bias).astype(np.float32)}
+    factors = {name: value for name, value in (("alpha", alpha), ("beta", beta)) if value is not None}
+    gemm = helper.make_node("Gemm", ["x", *weights], ["g"], transB=int(transposed), **factors)
+    original = make(
+        [gemm, batch_norm_node("g", "y", "norm")],
+        weights | batch_norm(rng, 5, "norm"),
+        x=["N", 3],
+        y=["N", 5],
+        opset=opset,
+    )
+    fused, report = changed_by(FuseConvBatchNorm, original)
+    assert (report.changed, report.refusals) == (1, ())
+    assert ops(fused) == {"Gemm": 1}
+    assert_close(run(fused), run(original))
+
+
+@pytest.mark.parametrize("op_type", ["Mul", "Div", "Add", "Sub"])
+@pytest.mark.parametrize("first", [False, True], ids=["conv op k", "k op conv"])
+@pytest.mark.parametrize("shape", [(), (1,), (4, 1, 1), (1, 4, 1, 1), (1, 1, 1, 1)])
+def test_arithmetic_per_channel(op_type: str, first: bool, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    nodes = [PLAIN.node("x", "c"), helper.make_node(op_type, ["k", "c"] if first else ["c", "k"], ["y"])]
+    weights = PLAIN.weights(rng) | {"k": rng.uniform(0.5, 2, shape).astype(np.float32)}
+    original = make(nodes, weights, x=PLAIN.picture, y=PLAIN.result)
+    fused, report = changed_by(FuseConvBatchNorm, original)
+    if op_type == "Div" and first:
+        assert (report.changed, report.refusals) == (0, ())
+        return
+    assert report.changed == 1
+    assert ops(fused) == {"Conv": 1}
+    assert_close(run(fused), run(original))
+
+
+def test_a_batch_normalization_in_parts() -> None:
+    original = parse("""
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
+        <float[2, 1, 1, 1] w = {2, 3}, float[2, 1, 1] mean = {1, 2}, float[1, 2, 1, 1] deviation = {0.5, 4},
+         float[2, 1, 1] scale = {3, -1}, float bias = {7}>
+        {
+            c = Conv(x, w)
+            centred = Sub(c, mean)
+            normal = Div(centred, deviation)
+            scaled = Mul(scale, normal)
+            y = Add(scaled, bias)
+        }""")
+    fused, report = changed_by(FuseConvBatchNorm, original)
+    assert (report.changed, report.refusals) == (4, ())
+    assert ops(fused) == {"Conv": 1}
+    assert_close(run(fused), run(original))
+
+
+@pytest.mark.parametrize(
+    ("weights", "nodes", "reason"),
+    [
+        pytest.param(
+            "float[4] k = {1, 2, 3, 4}",
+            "y = Mul(c, k)",
+            "its factor has the shape 4, which is not one number per channel",
+            id="per column",
+        ),
+        pytest.param(
+            "float[1, 2, 4, 1] k = {1, 2, 3, 4, 5, 6, 7, 8}",
+            "y = Add(c, k)",
+            "its summand has the shape 1×2×4×1, which is not one number per channel",
+            id="per row and channel",
+        ),
+        pytest.param(
+            "float[1, 1, 1, 1, 1] k = {2}, int64[1] first = {0}",
+            "v = Sub(c, k)  y = Squeeze(v, first)",
+            "its summand has the shape 1×1×1×1×1, which is not one number per channel",
+            id="one more axis",
+        ),
+        pytest.param(
+            "float k = {0}", "y = Div(c, k)", "its divisor gives values that are not finite", id="division by zero"
+        ),
+        pytest.param(
+            "float k = {1e38}",
+            "y = Mul(c, k)",
+            "folded into the convolution, its parameters give weights that float32 can't hold",
+            id="overflow",
+        ),
+    ],
+)
+def test_arithmetic_that_is_no_map_per_channel_is_refused(weights: str, nodes: str, reason: str) -> None:
+    original = parse(f"""
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
+        <float[2, 1, 1, 1] w = {{20, 30}}, {weights}> {{ c = Conv(x, w)  {nodes} }}""")
+    assert refusal(FuseConvBatchNorm, original) == reason
+
+
+@pytest.mark.parametrize(
+    "nodes", ["y = Add(c, c)", "y = Add(c, x)", "d = Add(c, three)  y = Mul(c, d)", "y = Mul(c, k)"]
+)
+def test_arithmetic_that_is_no_constant_s_is_no_match(nodes: str) -> None:
+    original = parse(f"""
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 1, 4, 4] x, float k) => (float[N, 1, 4, 4] y)
+        <float[1, 1, 1, 1] w = {{2}}, float three = {{3}}, float k = {{4}}> {{ c = Conv(x, w)  {nodes} }}""")
+    same, report = changed_by(FuseConvBatchNorm, original)
+    assert (report.changed, report.refusals) == (0, ())
+    assert ops(same) == ops(original)
+
+
+@pytest.mark.parametrize(
+    ("bias", "reason"),
+    [
+        (
+            "float[4, 1] b = {1, 2, 3, 4}",
+            "its linear layer's bias 'b' has the shape 4×1, which is not one number per output",
+        ),
+        (
+            "float[4, 2] b = {1, 2, 3, 4, 5, 6, 7, 8}",
+            "its linear layer's bias 'b' has the shape 4×2, which is not one number per output",
+        ),
+    ],
+)
+def test_a_linear_layer_with_a_bias_per_row_is_refused(bias: str, reason: str) -> None:
+    original = parse(f"""
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[4, 3] x) => (float[4, 2] y)
+        <float[3, 2] w = {{1, 2, 3, 4, 5, 6}}, {bias}, float[2] s = {{1, 2}}>
+        {{ g = Gemm(x, w, b)  y = BatchNormalization(g, s, s, s, s) }}""")
+    assert refusal(FuseConvBatchNorm, original) == reason
 
 
 def test_the_weight_is_the_formula_s() -> None:

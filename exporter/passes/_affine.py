@@ -1,0 +1,95 @@
+"""Operators that map each channel by itself, y = a x + c: BatchNormalization, and what is left of one in other files.
+
+    x · k  =  k x        x / k  =  (1/k) x        x + k        x − k        k − x  =  −x + k
+
+with one number k for all channels, or one for each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport.passes import _batch_norm
+from rexport.passes._batch_norm import Affine
+from rexport.passes._graph import constant, is_op, opset, shape_in_words, why_not_constant
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["affine_of", "mapped_by", "why_not_affine"]
+
+_OPERANDS = {"Mul": "factor", "Div": "divisor", "Add": "summand", "Sub": "summand"}
+
+
+def mapped_by(node: ir.Node) -> ir.Value | None:
+    """Return the tensor that such an operator maps, or ``None`` if ``node`` is no such operator."""
+    if is_op(node, "BatchNormalization"):
+        return node.inputs[0]
+    if not is_op(node, *_OPERANDS) or len(node.inputs) != 2:
+        return None
+    left, right = node.inputs
+    if constant(left) is None:
+        return left if constant(right) is not None else None
+    return right if constant(right) is None and node.op_type != "Div" else None
+
+
+def why_not_affine(node: ir.Node, *, channels: int, rank: int) -> str | None:
+    """Return why an operator that :func:`mapped_by` knows is not a constant map of each channel; ``None`` if it is.
+
+    Args:
+        node: The operator.
+        channels: How many the tensor that it maps has, on axis 1.
+        rank: How many axes that tensor has.
+    """
+    if is_op(node, "BatchNormalization"):
+        why = _batch_norm.why_not_affine(node)
+        if why is None and len(_batch_norm.affine_of(node).scale) != channels:
+            why = f"it is of other channels than the {channels} that it reads"
+        return why
+    if node.graph is not None and opset(node.graph) < 7:
+        return "it broadcasts as opsets before 7 do"
+    what, operand = _OPERANDS[node.op_type], _operand(node)
+    why, array = why_not_constant(operand, what), constant(operand)
+    if why is not None or array is None:
+        return why
+    if _per_channel(array, channels, rank) is None:
+        return f"its {what} has the shape {shape_in_words(array.shape)}, which is not one number per channel"
+    affine = affine_of(node, channels=channels, rank=rank)
+    if not (np.isfinite(affine.scale).all() and np.isfinite(affine.shift).all()):
+        return f"its {what} gives values that are not finite"
+    return None
+
+
+def affine_of(node: ir.Node, *, channels: int, rank: int) -> Affine:
+    """Return the map of a node that :func:`why_not_affine` has nothing against; computed in float64."""
+    if is_op(node, "BatchNormalization"):
+        return _batch_norm.affine_of(node)
+    array = constant(_operand(node))
+    assert array is not None
+    operand = _per_channel(array, channels, rank)
+    assert operand is not None
+    one, zero = np.ones(channels), np.zeros(channels)
+    if node.op_type == "Mul":
+        return Affine(operand, zero)
+    if node.op_type == "Div":
+        with np.errstate(all="ignore"):  # a division by zero becomes infinite, which the check reports
+            return Affine(one / operand, zero)
+    if node.op_type == "Add":
+        return Affine(one, operand)
+    return Affine(-one, operand) if _operand(node) is node.inputs[0] else Affine(one, -operand)
+
+
+def _operand(node: ir.Node) -> ir.Value | None:
+    """Return the constant of an addition or a multiplication."""
+    left, right = node.inputs
+    return left if mapped_by(node) is right else right
+
+
+def _per_channel(array: np.ndarray, channels: int, rank: int) -> np.ndarray | None:
+    """Return one float64 number per channel, or ``None`` if ``array`` does not broadcast to that."""
+    shape = (*[1] * (rank - array.ndim), *array.shape)
+    if len(shape) != rank or shape[1] not in (1, channels) or array.size != shape[1]:
+        return None
+    return np.broadcast_to(array.reshape(-1).astype(np.float64), channels)

@@ -1,0 +1,56 @@
+"""Slice, in the form of any opset: its ranges are attributes before opset 10, inputs from then on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rexport.passes._graph import constant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import onnx_ir as ir
+
+__all__ = ["AxisSlice", "slices_of"]
+
+_TO_THE_END = 2**31 - 1  # or more; it is what exporters write
+
+
+@dataclass(frozen=True)
+class AxisSlice:
+    """The elements ``start``, ``start + step`` … of an axis that lie before ``end``."""
+
+    axis: int
+    start: int
+    end: int
+    step: int
+
+    def every(self, size: object) -> int | None:
+        """Return ``n`` if the slice takes every ``n``-th element of an axis of that size, from the first to the end."""
+        to_the_end = self.end >= _TO_THE_END or (isinstance(size, int) and self.end >= size)
+        return self.step if self.start == 0 and self.step > 0 and to_the_end else None
+
+
+def slices_of(node: ir.Node, rank: int) -> tuple[AxisSlice, ...] | None:
+    """Return what a Slice node takes of a tensor of ``rank`` axes, or ``None`` if that is not known now."""
+    if len(node.inputs) > 1:
+        arrays = [constant(value) for value in node.inputs[1:]]
+        if any(array is None for value, array in zip(node.inputs[1:], arrays, strict=True) if value is not None):
+            return None
+        starts, ends, axes, steps = (_ints(array) for array in (*arrays, None, None)[:4])
+    else:
+        starts, ends, axes = (node.attributes.get_ints(name) for name in ("starts", "ends", "axes"))
+        steps = None
+    if starts is None or ends is None:
+        return None
+    axes, steps = range(len(starts)) if axes is None else axes, [1] * len(starts) if steps is None else steps
+    if not len(axes) == len(starts) == len(ends) == len(steps):
+        return None
+    parts = zip(axes, starts, ends, steps, strict=True)
+    return tuple(AxisSlice(axis % rank, start, end, step) for axis, start, end, step in parts)
+
+
+def _ints(array: np.ndarray | None) -> Sequence[int] | None:
+    return None if array is None else [int(number) for number in array.reshape(-1)]

@@ -1,0 +1,92 @@
+"""Operators that change nothing about this very tensor go: exporters write them where some other tensor needs them.
+
+    x[0:]        pad(x, 0)        reshape(x, shape of x)        transpose(x, (0, 1, …))        concat(x)        sum(x)
+
+Only what is known now counts: no size is assumed to be what a model is usually run with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rexport.passes._base import RewritePass
+from rexport.passes._graph import bypass, is_op, why_not_bypassed
+from rexport.passes._pad import padding_of, rank_of, why_not_fixed
+from rexport.passes._slice import slices_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import onnx_ir as ir
+
+__all__ = ["RemoveNoOps"]
+
+
+class RemoveNoOps(RewritePass["ir.Node"]):
+    """Removes Slice, Pad, Reshape, Flatten, Transpose, Cast, and joining operators that hand their input on."""
+
+    summary = "what hands its input on as it is goes"
+
+    def match(self, node: ir.Node) -> ir.Node | None:
+        """Match an operator that is known to do nothing."""
+        does_nothing = _NO_OPS.get(node.op_type)
+        if does_nothing is None or not is_op(node, node.op_type) or node.inputs[0] is None:
+            return None
+        return node if does_nothing(node, node.inputs[0]) else None
+
+    def check(self, match: ir.Node) -> str | None:
+        """Allow it unless both of its ends are the model's own."""
+        return why_not_bypassed(match)
+
+    def rewrite(self, match: ir.Node) -> None:
+        """Let its readers read its input."""
+        bypass(match)
+
+
+def _takes_all(node: ir.Node, source: ir.Value) -> bool:
+    parts = None if source.shape is None else slices_of(node, len(source.shape))
+    shape = source.shape
+    return parts is not None and shape is not None and all(part.every(shape[part.axis]) == 1 for part in parts)
+
+
+def _pads_nothing(node: ir.Node, _source: ir.Value) -> bool:
+    rank = rank_of(node)
+    return rank is not None and not why_not_fixed(node, rank) and not padding_of(node, rank).axes
+
+
+def _keeps_the_shape(node: ir.Node, source: ir.Value) -> bool:
+    """Say whether all sizes stay but perhaps one, which then stays too, as the number of elements does."""
+    before, after = source.shape, node.outputs[0].shape
+    if before is None or after is None or len(before) != len(after):
+        return False
+    pairs: Sequence[tuple[object, object]] = list(zip(before, after, strict=True))
+    same = [b for b, a in pairs if isinstance(b, int) and b == a and b > 0]
+    return len(same) >= len(pairs) - 1
+
+
+def _keeps_the_order(node: ir.Node, _source: ir.Value) -> bool:
+    order = node.attributes.get_ints("perm")
+    return order is not None and list(order) == sorted(order)
+
+
+def _keeps_the_type(node: ir.Node, source: ir.Value) -> bool:
+    return source.dtype is not None and int(source.dtype) == node.attributes.get_int("to")
+
+
+def _joins_one(node: ir.Node, _source: ir.Value) -> bool:
+    return len(node.inputs) == 1
+
+
+_NO_OPS: dict[str, Callable[[ir.Node, ir.Value], bool]] = {
+    "Slice": _takes_all,
+    "Pad": _pads_nothing,
+    "Reshape": _keeps_the_shape,
+    "Flatten": _keeps_the_shape,
+    "Transpose": _keeps_the_order,
+    "Cast": _keeps_the_type,
+    "Concat": _joins_one,
+    "Sum": _joins_one,
+    "Max": _joins_one,
+    "Min": _joins_one,
+    "Mean": _joins_one,
+}

@@ -1,0 +1,88 @@
+"""What is there twice is stored once, and computed once.
+
+    v = f(x), w = f(x)  →  w = v        f a standard operator with the same attributes
+
+Constants are the same if their bytes, shape and type are; operators if they read the same tensors. This pass runs last:
+a weight that two layers share can't be changed for the sake of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from rexport.passes._base import GraphPass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rexport.passes._base import PassResult
+
+__all__ = ["ShareDuplicates"]
+
+# Each run gives another result, or may.
+_RANDOM = {
+    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    *("Multinomial", "Bernoulli", "Dropout"),
+}
+
+
+class ShareDuplicates(GraphPass):
+    """Lets equal initializers be one, and equal nodes."""
+
+    summary = "equal constants and equal nodes become one"
+
+    def call(self, model: ir.Model) -> PassResult:
+        """Look at all initializers, then at all nodes in order; ``changed`` counts those that went."""
+        return self.result(model, changed=_share_initializers(model.graph) + _share_nodes(model.graph))
+
+
+def _share_initializers(graph: ir.Graph) -> int:
+    kept: dict[object, ir.Value] = {}
+    before = len(graph.initializers)
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or tensor.dtype == ir.DataType.STRING or value.is_graph_input() or value.is_graph_output():
+            continue
+        first = kept.setdefault(_key_of(tensor), value)
+        if first is not value:
+            ir.convenience.replace_all_uses_with(value, first)
+            del graph.initializers[name]
+    return before - len(graph.initializers)
+
+
+def _share_nodes(graph: ir.Graph) -> int:
+    kept: dict[object, ir.Node] = {}
+    before = len(graph)
+    for node in list(graph):
+        attributes = _attributes_of(node)
+        is_ours = node.domain == "" and node.op_type not in _RANDOM
+        if not is_ours or attributes is None or any(value.is_graph_output() for value in node.outputs):
+            continue
+        results = tuple(value.name != "" for value in node.outputs)
+        first = kept.setdefault((node.op_type, attributes, tuple(map(id, node.inputs)), results), node)
+        if first is not node:
+            ir.convenience.replace_all_uses_with(node.outputs, first.outputs)
+            graph.remove(node, safe=True)
+    return before - len(graph)
+
+
+def _key_of(tensor: ir.TensorProtocol) -> object:
+    return tensor.dtype, tuple(tensor.shape), hashlib.sha256(tensor.tobytes()).digest()
+
+
+def _attributes_of(node: ir.Node) -> Sequence[object] | None:
+    """Return a node's attributes as something to look up; ``None`` if one is a graph, say, that can't be."""
+    found: list[object] = []
+    for name, attribute in sorted(node.attributes.items()):
+        value = attribute.value
+        if attribute.type == ir.AttributeType.TENSOR:
+            value = _key_of(attribute.as_tensor())
+        elif isinstance(value, (list, tuple)):
+            value = tuple(value)
+        if attribute.is_ref() or not isinstance(value, (int, float, str, tuple)):
+            return None
+        found.append((name, attribute.type, value))
+    return tuple(found)
