@@ -18,7 +18,7 @@ from rexport.passes._graph import constant, is_op, opset, shape_in_words, why_no
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["affine_of", "mapped_by", "why_not_affine"]
+__all__ = ["affine_of", "mapped_by", "may_broadcast", "why_not_affine"]
 
 _OPERANDS = {"Mul": "factor", "Div": "divisor", "Add": "summand", "Sub": "summand"}
 
@@ -33,6 +33,12 @@ def mapped_by(node: ir.Node) -> ir.Value | None:
     if constant(left) is None:
         return left if constant(right) is not None else None
     return right if constant(right) is None and node.op_type != "Div" else None
+
+
+def may_broadcast(node: ir.Node) -> bool:
+    """Say whether the result of such an operator may have more channels or axes than the tensor that it maps."""
+    operand = None if is_op(node, "BatchNormalization") else constant(_operand(node))
+    return operand is not None and (operand.size > 1 or operand.ndim > 1)
 
 
 def why_not_affine(node: ir.Node, *, channels: int, rank: int) -> str | None:

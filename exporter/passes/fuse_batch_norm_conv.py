@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from rexport.passes._affine import affine_of, mapped_by, why_not_affine
+from rexport.passes._affine import affine_of, mapped_by, may_broadcast, why_not_affine
 from rexport.passes._base import RewritePass
 from rexport.passes._batch_norm import Affine
 from rexport.passes._border import with_channel_of_ones
@@ -103,10 +103,14 @@ class FuseBatchNormConv(RewritePass[_MapsConv]):
 
 
 def _why_not_affine(node: ir.Node, conv: ir.Node) -> str | None:
-    weight = constant(conv.inputs[1])
-    if weight is None:
+    weight, source = constant(conv.inputs[1]), mapped_by(node)
+    if weight is None or source is None:
         return None
-    return why_not_affine(node, channels=weight.shape[1] * int_attribute(conv, "group", 1), rank=weight.ndim)
+    channels = weight.shape[1] * int_attribute(conv, "group", 1)
+    shape = () if source.shape is None else tuple(source.shape)
+    if may_broadcast(node) and (len(shape) != weight.ndim or shape[1] != channels):
+        return f"what it maps is not known to have the {channels} channels of its result"
+    return why_not_affine(node, channels=channels, rank=weight.ndim)
 
 
 def _folded(match: _MapsConv) -> _Folded | None:

@@ -2,8 +2,9 @@
 
     v = f(x), w = f(x)  →  w = v        f a standard operator with the same attributes
 
-Constants are the same if their bytes, shape and type are; operators if they read the same tensors. This pass runs last:
-a weight that two layers share can't be changed for the sake of one.
+Constants are the same if their bytes, shape and type are; operators if they read the same tensors. The statistics of a
+BatchNormalization in training mode stay its own, as ONNX Runtime changes them in place. This pass runs last: a weight
+that two layers share can't be changed for the sake of one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from rexport.passes._base import GraphPass
+from rexport.passes._graph import int_attribute, is_op
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,11 +48,19 @@ def _share_initializers(graph: ir.Graph) -> int:
         tensor = value.const_value
         if tensor is None or tensor.dtype == ir.DataType.STRING or value.is_graph_input() or value.is_graph_output():
             continue
+        if any(_is_training(node) for node in value.consumers()):
+            continue
         first = kept.setdefault(_key_of(tensor), value)
         if first is not value:
             ir.convenience.replace_all_uses_with(value, first)
             del graph.initializers[name]
     return before - len(graph.initializers)
+
+
+def _is_training(node: ir.Node) -> bool:
+    return is_op(node, "BatchNormalization") and (
+        bool(int_attribute(node, "training_mode", 0)) or any(value.name for value in node.outputs[1:])
+    )
 
 
 def _share_nodes(graph: ir.Graph) -> int:

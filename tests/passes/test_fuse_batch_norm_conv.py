@@ -308,3 +308,15 @@ def test_arithmetic_with_what_a_caller_may_change_is_no_match() -> None:
     same, report = changed_by(FuseBatchNormConv, original)
     assert (report.changed, report.refusals) == (0, ())
     assert ops(same) == {"Mul": 1, "Conv": 1}
+
+
+@pytest.mark.parametrize("constant", ["float[3, 1, 1] k = {1, 2, 3}", "float[1, 3, 1, 1] k = {1, 2, 3}"])
+def test_a_constant_that_makes_channels_of_one_stays(constant: str) -> None:
+    model = parse(f"""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[N, 1, 5, 5] x) => (float[N, 1, 5, 5] y) <{constant}, float[1, 3, 1, 1] w = {{1, 2, 3}}> {{
+            m = Mul(x, k)
+            y = Conv(m, w)
+        }}
+    """)
+    assert refusal(FuseBatchNormConv, model) == "what it maps is not known to have the 3 channels of its result"

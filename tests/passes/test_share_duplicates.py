@@ -121,3 +121,16 @@ def test_a_thousand_layers() -> None:
     changed, report = changed_by(ShareDuplicates, make(nodes, weights, x=["N", 3], y=["N", 3]))
     assert report.changed == 2000 - 7
     assert len(changed.graph.initializers) == 7
+
+
+def test_statistics_that_are_still_counted_stay_their_own() -> None:
+    model = parse("""
+        <ir_version: 8, opset_import: ["": 14]>
+        g (float[2, 2, 3, 3] x) => (float[2, 2, 3, 3] y)
+        <float[2] scale = {1, 2}, float[2] bias = {0, 0}, float[2] mean = {0, 0}, float[2] var = {1, 3}> {
+            y, m, v = BatchNormalization<training_mode = 1>(x, scale, bias, mean, var)
+        }
+    """)
+    shared, report = changed_by(ShareDuplicates, model)
+    assert report.changed == 0
+    assert len(shared.graph.initializers) == 4
