@@ -15,6 +15,7 @@ import numpy as np
 
 from rexport._errors import DataError
 from rexport.calibration.dataset import Batch, spread
+from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,12 +84,14 @@ class ArrayFile:
                 self._labels = self._read_labels(shape[0])
         except _BROKEN as error:
             raise DataError(f"{path} can't be read as a NumPy file: {error}.") from error
-        side = preprocessing.size
-        self._ready = dtype == np.float32 and shape[1:] == (3, side, side)
-        if not self._ready and not (dtype == np.uint8 and shape[1:] == (side, side, 3)):
+        side, takes = preprocessing.size, preprocessing.takes
+        self._ready = not takes.raw and dtype == np.float32 and shape[1:] == (3, side, side)
+        wanted = ("H", "W", 3) if takes is Takes.PICTURES else (side, side, 3)
+        if not self._ready and not (dtype == np.uint8 and _fits(shape[1:], wanted)):
+            ready = "" if takes.raw else f"float32 of shape (N, 3, {side}, {side}), ready for it, or "
             raise DataError(
-                f"{path} holds {dtype} of shape {shape}; the model needs float32 of shape (N, 3, {side}, {side}), "
-                f"ready for it, or uint8 pictures of shape (N, {side}, {side}, 3)."
+                f"{path} holds {dtype} of shape {shape}; the model needs {ready}uint8 pictures of shape "
+                f"(N, {', '.join(map(str, wanted))})."
             )
         self._length = shape[0]
         if self._length == 0:
@@ -112,7 +115,7 @@ class ArrayFile:
                     chosen = indices[start : start + size]
                     images = np.stack([next(items) for _ in chosen])
                     yield Batch(
-                        images=images if self._ready else self._preprocessing.normalise(images),
+                        images=images if self._ready else self._preprocessing.to_input(images),
                         labels=None if self._labels is None else self._labels[list(chosen)],
                     )
         except _BROKEN as error:
@@ -155,6 +158,13 @@ class ArrayFile:
             if fortran_order or dtype.hasobject or not shape:
                 raise ValueError("its array is not a plain one in C order; save np.ascontiguousarray(images)")
             yield _Array(shape, dtype, stream)
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
+    """Say whether a shape is as ``wanted``, in which letters stand for any number but zero."""
+    return len(shape) == len(wanted) and all(
+        size > 0 if isinstance(want, str) else size == want for size, want in zip(shape, wanted, strict=True)
+    )
 
 
 def _members(path: Path) -> tuple[str | None, bool]:

@@ -16,7 +16,7 @@ from rexport._errors import DataError
 from rexport._progress import Progress, silent
 from rexport.calibration.table import CalibrationTable, TensorRange
 from rexport.model_file import image_input, model_hash, to_bytes
-from rexport.passes._graph import is_rectifier, only_consumer
+from rexport.passes._graph import is_op, is_rectifier, only_consumer
 from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ def observed_tensors(model: ir.Model) -> tuple[str, ...]:
     """Return the names of the tensors worth watching, in the order they are computed.
 
     These are the model's input and every float result, but for one that only a ReLU reads: the runtimes
-    compute the two together, and only what comes out of the ReLU is ever stored as integers.
+    compute the two together, and only what comes out of the ReLU is ever stored as integers. What is stored as integers
+    already, as raw images are, needs no range.
     """
     initializers = model.graph.initializers
     inputs = [value for value in model.graph.inputs if value.name not in initializers]
-    results = [value for node in model.graph for value in node.outputs]
+    results = [v for node in model.graph for v in node.outputs if not is_op(node, "DequantizeLinear")]
     return tuple(
         str(v.name) for v in [*inputs, *results] if v.dtype == ir.DataType.FLOAT and not is_rectifier(only_consumer(v))
     )
@@ -53,7 +54,8 @@ def calibrate(
 
     Args:
         model: A float model with one image input. Quantize the same model with the table, so fuse it first.
-        batches: float32 arrays of shape ``(N, 3, S, S)``, of any ``N``.
+        batches: Its inputs, arrays of any ``N``: float32 of shape ``(N, 3, S, S)``, or uint8 of shape ``(N, S, S, 3)``
+            for a model that takes raw images.
         total: The number of images, for the progress bar's ETA.
         threads: By default one per usable core.
         progress: Told of every batch.

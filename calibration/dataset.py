@@ -34,7 +34,8 @@ class Batch:
     """Some images, ready for the network.
 
     Attributes:
-        images: float32 of shape ``(N, 3, S, S)``.
+        images: float32 of shape ``(N, 3, S, S)``; for raw images uint8 of shape ``(N, S, S, 3)``, or
+            whole pictures, ``(N, H, W, 3)``.
         labels: int64 of shape ``(N,)``, if they are known.
         skipped: Those that could not be used, on the way.
     """
@@ -52,7 +53,7 @@ class ViewBatch:
     """Some pictures, each in several views (see :mod:`rexport.calibration.views`), ready for the network.
 
     Attributes:
-        pictures: For each picture its views, float32 of shape ``(3, H, W)``.
+        pictures: For each picture its views, float32 of shape ``(3, H, W)``; for raw images uint8 ``(H, W, 3)``.
         labels: int64 of shape ``(N,)``, if they are known.
         skipped: Those that could not be used, on the way.
     """
@@ -84,6 +85,8 @@ class Dataset(Protocol):
 
     def batches(self, size: int, *, samples: int | None = None, skip_bad: bool = False) -> Iterator[Batch]:
         """Yield batches of up to ``size`` images, in order; of only ``samples`` images if given, evenly spread.
+
+        Whole pictures from a folder come one by one.
 
         Raises:
             DataError: Images can't be read: all of them are counted, and the first few named. With

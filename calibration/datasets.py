@@ -20,8 +20,9 @@ __all__ = ["open_dataset"]
 def open_dataset(path: Path, preprocessing: Preprocessing) -> Dataset:
     """Open a folder ``DIR/<class>/<image>``, a flat folder of images, or an .npy or .npz file.
 
-    Arrays are float32 of shape ``(N, 3, S, S)``, ready for the network, or uint8 pictures of shape
-    ``(N, S, S, 3)``. In an .npz they are the array ``images``, or the only one that is not ``labels``.
+    Arrays are float32 of shape ``(N, 3, S, S)``, ready for a network that takes no raw images, or uint8 pictures of
+    shape ``(N, S, S, 3)``, of any size if the model cuts them itself. In an .npz they are the array ``images``, or the
+    only one that is not ``labels``.
 
     Raises:
         DataError: It is none of these, or holds no images.

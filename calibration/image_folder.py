@@ -13,6 +13,7 @@ import numpy as np
 from rexport._errors import DataError
 from rexport.calibration.dataset import BadImage, Batch, ViewBatch, spread
 from rexport.calibration.decoding import in_threads, read_picture, unreadable
+from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -70,9 +71,12 @@ class ImageFolder:
     def batches(self, size: int, *, samples: int | None = None, skip_bad: bool = False) -> Iterator[Batch]:
         """See :meth:`Dataset.batches`."""
         side = self.preprocessing.size
-        for pixels, labels, skipped in self._groups(size, self.preprocessing.crop, samples=samples, skip_bad=skip_bad):
+        if self.preprocessing.takes is Takes.PICTURES:  # whose sizes differ
+            size = 1
+        take = self.preprocessing.pixels
+        for pixels, labels, skipped in self._groups(size, take, samples=samples, skip_bad=skip_bad):
             stacked = np.stack(pixels) if pixels else np.zeros((0, side, side, 3), np.uint8)
-            yield Batch(images=self.preprocessing.normalise(stacked), labels=labels, skipped=skipped)
+            yield Batch(images=self.preprocessing.to_input(stacked), labels=labels, skipped=skipped)
 
     def view_batches(
         self, views: Views, size: int, *, samples: int | None = None, skip_bad: bool = False
@@ -85,7 +89,7 @@ class ImageFolder:
             samples=samples,
             skip_bad=skip_bad,
         ):
-            ready = tuple(tuple(map(self.preprocessing.normalise, picture)) for picture in pictures)
+            ready = tuple(tuple(map(self.preprocessing.to_input, picture)) for picture in pictures)
             yield ViewBatch(pictures=ready, labels=labels, skipped=skipped)
 
     def _groups(

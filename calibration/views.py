@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from rexport._errors import UsageError
+from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +47,8 @@ class TenCrops:
         return 10
 
     def require(self, preprocessing: Preprocessing) -> None:
-        """Raise :class:`UsageError` where pictures are not resized: all crops would be one."""
+        """Raise :class:`UsageError` where pictures are not resized (all crops would be one), or the model does it."""
+        _require_cut_outside(preprocessing)
         if preprocessing.resize is None:
             size = preprocessing.size
             raise UsageError(
@@ -82,11 +84,20 @@ class WholePictures:
         return len(self.scales)
 
     def require(self, preprocessing: Preprocessing) -> None:
-        """Do nothing: of a preprocessing, only mean and std matter."""
+        """Raise :class:`UsageError` where the model resizes; otherwise only mean and std matter."""
+        _require_cut_outside(preprocessing)
 
     def of(self, image: Image, preprocessing: Preprocessing) -> tuple[np.ndarray, ...]:
         """Return its pixels at each scale, uint8 of shape ``(H, W, 3)``."""
         return tuple(preprocessing.whole(image, scale) for scale in self.scales)
+
+
+def _require_cut_outside(preprocessing: Preprocessing) -> None:
+    if preprocessing.takes is Takes.PICTURES:
+        raise UsageError(
+            "The model resizes and cuts pictures itself, so it can be shown no other crops or scales of them; export "
+            "it without --resize-in-graph."
+        )
 
 
 Views: TypeAlias = CenterCrop | TenCrops | WholePictures

@@ -3,14 +3,15 @@
     x[c, i, j] = (pixel[i, j, c] / 255 − mean[c]) / std[c]
 
 after the shorter side was resized to ``resize`` pixels (bilinear, antialiased: Pillow's) and the middle
-``size`` × ``size`` was cut out, as torchvision's reference evaluation does.
+``size`` × ``size`` was cut out, as torchvision's reference evaluation does. A file may do some of it, or all, itself.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,15 +21,41 @@ from rexport._errors import DataError, ModelFileError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing", "to_rgb"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing", "Takes", "to_rgb"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+class Takes(StrEnum):
+    """What a model takes of a picture; the rest it does itself.
+
+    ``NORMALISED``: float32 of shape ``(N, 3, S, S)``, all done. ``PIXELS``: uint8 of shape ``(N, S, S, 3)``, resized
+    and cut out. ``PICTURES``: uint8 of shape ``(N, H, W, 3)``, of any height and width.
+    """
+
+    NORMALISED = "normalised"
+    PIXELS = "pixels"
+    PICTURES = "pictures"
+
+    @property
+    def raw(self) -> bool:
+        """Whether that is uint8, channels last, as a camera gives it."""
+        return self is not Takes.NORMALISED
+
+    @property
+    def in_graph(self) -> tuple[str, ...]:
+        """What of the preprocessing a model does itself."""
+        return {
+            Takes.NORMALISED: (),
+            Takes.PIXELS: ("normalise",),
+            Takes.PICTURES: ("resize", "crop", "normalise"),
+        }[self]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """From an RGB picture to a float32 array of shape ``(3, size, size)``.
+    """From an RGB picture to the input of a network, a float32 array of shape ``(3, size, size)``.
 
     Attributes:
         size: Height and width of the network's input, in pixels.
@@ -36,17 +63,41 @@ class Preprocessing:
             ``size`` × ``size`` and refuses others.
         mean: Per channel, R G B, of pixels scaled to 0 … 1.
         std: Per channel, likewise.
+        takes: Where in all this the file takes over.
     """
 
     size: int
     resize: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    takes: Takes = Takes.NORMALISED
 
     @classmethod
     def default_for(cls, size: int) -> Preprocessing:
         """The field's habit at an input size: ImageNet's resize by 8/7 and crop, or CIFAR's pictures as they are."""
         return cls(size=size, resize=round(size * 256 / 224) if size >= 128 else None)
+
+    def pixels(self, image: Image) -> np.ndarray:
+        """Return what is to be taken of a picture, uint8 of shape ``(H, W, 3)``: all of it or what :meth:`crop` gives.
+
+        Raises:
+            DataError: As :meth:`crop`.
+        """
+        return np.asarray(to_rgb(image)) if self.takes is Takes.PICTURES else self.crop(image)
+
+    def to_input(self, pixels: np.ndarray) -> np.ndarray:
+        """Turn such pixels, uint8 of shape ``(..., H, W, 3)``, into what the file takes: see :class:`Takes`."""
+        return pixels if self.takes.raw else self.normalise(pixels)
+
+    def of_pictures(self, pictures: np.ndarray) -> np.ndarray:
+        """Turn whole pictures of one size, uint8 of shape ``(N, H, W, 3)``, into what the file takes.
+
+        Raises:
+            DataError: As :meth:`crop`.
+        """
+        from PIL.Image import fromarray
+
+        return self.to_input(np.stack([self.pixels(fromarray(picture)) for picture in pictures]))
 
     def crop(self, image: Image) -> np.ndarray:
         """Return the picture's pixels, uint8 of shape ``(size, size, 3)``.
@@ -109,7 +160,20 @@ class Preprocessing:
 
     def to_json(self) -> str:
         """Return the one-line JSON that the model's metadata holds."""
-        return json.dumps({**asdict(self), "color": "RGB", "layout": "NCHW", "scale": "1/255"})
+        raw = self.takes.raw
+        return json.dumps(
+            {
+                "size": self.size,
+                "resize": self.resize,
+                "mean": self.mean,
+                "std": self.std,
+                "color": "RGB",
+                "layout": "NHWC" if raw else "NCHW",
+                "dtype": "uint8" if raw else "float32",
+                "scale": "1/255",
+                "in_graph": self.takes.in_graph,
+            }
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
@@ -127,11 +191,13 @@ class Preprocessing:
                 raise ValueError(f"size {size}, resize {resize}")
             if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
                 raise ValueError(f"mean {mean}, std {std}")
+            in_graph = tuple(fields.get("in_graph", ()))  # files of older versions have none
+            takes = {each.in_graph: each for each in Takes}[in_graph]
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise ModelFileError(
                 f"The model's preprocessing metadata can't be read ({error!r}); export the model again."
             ) from error
-        return cls(size=size, resize=resize, mean=mean, std=std)
+        return cls(size=size, resize=resize, mean=mean, std=std, takes=takes)
 
 
 def to_rgb(image: Image) -> Image:

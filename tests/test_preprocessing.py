@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rexport._errors import DataError, ModelFileError
-from rexport.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from rexport.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Takes
 
 
 def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -137,23 +137,83 @@ positive = st.floats(1e-3, 10)
     extra=st.none() | st.integers(0, 200),
     mean=st.tuples(finite, finite, finite),
     std=st.tuples(positive, positive, positive),
+    takes=st.sampled_from(Takes),
 )
-def test_what_is_written_is_read(size: int, extra: int | None, mean: Any, std: Any) -> None:
-    written = Preprocessing(size=size, resize=None if extra is None else size + extra, mean=mean, std=std)
+def test_what_is_written_is_read(size: int, extra: int | None, mean: Any, std: Any, takes: Takes) -> None:
+    resize = None if extra is None else size + extra
+    written = Preprocessing(size=size, resize=resize, mean=mean, std=std, takes=takes)
     assert Preprocessing.from_json(written.to_json()) == written
 
 
-def test_the_text_says_what_others_need_to_know() -> None:
-    assert Preprocessing(size=32, mean=(0, 0, 0), std=(1, 1, 1)).to_json() == (
-        '{"size": 32, "resize": null, "mean": [0, 0, 0], "std": [1, 1, 1], '
-        '"color": "RGB", "layout": "NCHW", "scale": "1/255"}'
+@pytest.mark.parametrize(
+    ("takes", "layout", "dtype", "in_graph"),
+    [
+        (Takes.NORMALISED, "NCHW", "float32", "[]"),
+        (Takes.PIXELS, "NHWC", "uint8", '["normalise"]'),
+        (Takes.PICTURES, "NHWC", "uint8", '["resize", "crop", "normalise"]'),
+    ],
+)
+def test_the_text_says_what_others_need_to_know(takes: Takes, layout: str, dtype: str, in_graph: str) -> None:
+    assert Preprocessing(size=32, mean=(0, 0, 0), std=(1, 1, 1), takes=takes).to_json() == (
+        '{"size": 32, "resize": null, "mean": [0, 0, 0], "std": [1, 1, 1], "color": "RGB", '
+        f'"layout": "{layout}", "dtype": "{dtype}", "scale": "1/255", "in_graph": {in_graph}}}'
     )
+
+
+def test_files_that_do_not_say_what_they_do_themselves_do_nothing() -> None:
+    old = '{"size": 32, "resize": null, "mean": [0, 0, 0], "std": [1, 1, 1], "color": "RGB", "layout": "NCHW"}'
+    assert Preprocessing.from_json(old) == Preprocessing(size=32, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+@pytest.mark.parametrize("in_graph", ['["crop"]', '"normalise"', "null", "[[]]", "3", '["normalise", "resize"]'])
+def test_other_steps_are_refused(in_graph: str) -> None:
+    text = Preprocessing(size=32).to_json().replace('"in_graph": []', f'"in_graph": {in_graph}')
+    with pytest.raises(ModelFileError, match="preprocessing metadata can't be read"):
+        Preprocessing.from_json(text)
 
 
 @given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=4).map(repr))
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(ModelFileError, match="preprocessing metadata can't be read"):
         Preprocessing.from_json(text)
+
+
+# what a file takes
+
+
+@pytest.mark.parametrize(("takes", "shape"), [(Takes.PIXELS, (24, 24, 3)), (Takes.PICTURES, (60, 44, 3))])
+def test_raw_images_are_pixels_as_they_are(takes: Takes, shape: tuple[int, ...]) -> None:
+    preprocessing, image = Preprocessing(size=24, resize=31, takes=takes), picture(44, 60)
+    pixels = preprocessing.pixels(image)
+    assert (pixels.dtype, pixels.shape) == (np.uint8, shape)
+    assert preprocessing.to_input(pixels) is pixels
+    if takes is Takes.PICTURES:
+        np.testing.assert_array_equal(pixels, np.asarray(image))
+    else:
+        np.testing.assert_array_equal(pixels, preprocessing.crop(image))
+
+
+def test_others_are_normalised() -> None:
+    preprocessing, image = Preprocessing(size=24, resize=31), picture(44, 60)
+    pixels = preprocessing.pixels(image)
+    np.testing.assert_array_equal(pixels, preprocessing.crop(image))
+    np.testing.assert_array_equal(preprocessing.to_input(pixels), preprocessing.normalise(pixels))
+
+
+@pytest.mark.parametrize("takes", Takes)
+def test_whole_pictures_become_what_any_file_takes(takes: Takes) -> None:
+    preprocessing = Preprocessing(size=24, resize=31, takes=takes)
+    images = [picture(44, 60, seed=seed) for seed in range(3)]
+    found = preprocessing.of_pictures(np.stack([np.asarray(image) for image in images]))
+    expected = preprocessing.to_input(np.stack([preprocessing.pixels(image) for image in images]))
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == (np.uint8 if takes.raw else np.float32)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
+def test_whole_pictures_are_rgb(mode: str) -> None:
+    pixels = Preprocessing(size=24, resize=31, takes=Takes.PICTURES).pixels(picture(40, 30, mode))
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (30, 40, 3))
 
 
 # several views

@@ -83,19 +83,24 @@ def model_preprocessing(
 ) -> Preprocessing:
     """Return how pictures become the input of a model: what its file says, or else a guess that is announced."""
     from rexport.model_file import Metadata, image_input
-    from rexport.preprocessing import Preprocessing
+    from rexport.preprocessing import Preprocessing, Takes
 
-    size = image_input(model, path).size
+    image = image_input(model, path)
+    if image.raw and (mean, std) != (None, None):
+        raise UsageError(f"{path} normalises its images itself, so --mean and --std mean nothing with it.")
     stated = Metadata.of(model).preprocessing
+    if stated is not None and stated.takes is Takes.PICTURES and resize is not None:
+        raise UsageError(f"{path} resizes its images itself, so --resize means nothing with it.")
     if stated is None:
-        stated = Preprocessing.default_for(size or 224)
+        takes = Takes.PIXELS if image.raw else Takes.NORMALISED
+        stated = replace(Preprocessing.default_for(image.size or 224), takes=takes)
         if mean is None and std is None:
-            note(
-                f"{path} does not say how pictures become its input; taking {_in_words(stated)} "
-                "and ImageNet's mean and std (see --resize, --mean and --std)."
-            )
-    if size is not None and stated.size != size:
-        raise UsageError(f"{path} says that its pictures are {stated.size} pixels wide, and its input is {size}.")
+            rest = "(see --resize)" if image.raw else "and ImageNet's mean and std (see --resize, --mean and --std)"
+            note(f"{path} does not say how pictures become its input; taking {_in_words(stated)} {rest}.")
+    if stated.takes.raw != image.raw:
+        raise UsageError(f"{path} says that it takes {stated.takes} images, and its input is of another type.")
+    if image.size not in (None, stated.size):
+        raise UsageError(f"{path} says that its pictures are {stated.size} pixels wide, and its input is {image.size}.")
     return with_overrides(stated, resize=resize, mean=mean, std=std)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rexport.calibration import Views
     from rexport.evaluation import Evaluation
+    from rexport.evaluation.scores import Prepare
     from rexport.model_file import Head
     from rexport.preprocessing import Preprocessing
     from rexport.runtimes.source import Source
@@ -75,9 +76,11 @@ def eval(  # noqa: A001
     views = _views(crops, scales, resize)
     described = _describe(source, views, resize=resize, mean=mean, std=std)
     views.require(described.preprocessing)
-    reference_head = _reference_head(reference, views)
+    ours = described.preprocessing
+    theirs, reference_head = _describe_reference(reference, views, ours)
     classes = described.classes
-    dataset = open_dataset(data, described.preprocessing)
+    shown = max(ours, theirs, key=lambda one: len(one.takes.in_graph))  # the other can be made of it
+    dataset = open_dataset(data, shown)
     if classes and dataset.classes and not set(dataset.classes) <= set(classes):
         note(
             f"the folders in {data} are not named as the model's classes ({classes[0]} … {classes[-1]}); taking them, "
@@ -96,6 +99,8 @@ def eval(  # noqa: A001
             views=views,
             head=described.head,
             reference_head=reference_head,
+            prepare=_prepare(shown, ours),
+            reference_prepare=_prepare(shown, theirs),
             batch=described.batch or batch,
             samples=samples,
             skip_bad=skip_bad,
@@ -161,16 +166,31 @@ def _describe(source: Source, views: Views, *, resize: int | None, mean: str | N
     )
 
 
-def _reference_head(reference: Path | None, views: Views) -> Head:
-    from rexport.model_file import Head, Metadata, load
+def _describe_reference(
+    reference: Path | None, views: Views, preprocessing: Preprocessing
+) -> tuple[Preprocessing, Head]:
+    """Return the model's ``preprocessing`` with what the reference takes of it, and what the reference gives."""
+    from rexport.model_file import Head, Metadata, image_input, load
+    from rexport.preprocessing import Takes
     from rexport.runtimes.source import Source
 
     path = None if reference is None else Source.parse(str(reference)).path
     if path is None:
-        return Head.LOGITS
+        return preprocessing, Head.LOGITS
     loaded = load(path)
     _require_classifier(loaded, path, views)
-    return Metadata.of(loaded).head
+    stated = Metadata.of(loaded).preprocessing
+    takes = stated.takes if stated else Takes.PIXELS if image_input(loaded).raw else Takes.NORMALISED
+    return replace(preprocessing, takes=takes), Metadata.of(loaded).head
+
+
+def _prepare(shown: Preprocessing, wanted: Preprocessing) -> Prepare | None:
+    """Return what makes the images of a data set that was opened with ``shown`` those that are ``wanted``."""
+    from rexport.preprocessing import Takes
+
+    if shown == wanted:
+        return None
+    return wanted.of_pictures if shown.takes is Takes.PICTURES else wanted.to_input
 
 
 def _require_classifier(model: ir.Model, path: Path, views: Views) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rexport.cli._options import Json, Output, Threads
+from rexport.cli._options import Json, Mean, Output, Std, Threads
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
 __all__ = ["fuse"]
@@ -33,6 +33,12 @@ def fuse(
     skip: Annotated[
         str | None, typer.Option(metavar="PASS,...", help="Leave these passes out.", show_default=False)
     ] = None,
+    raw_image: Annotated[
+        bool,
+        typer.Option("--raw-image", help="Let the file take pixels, uint8 [N, S, S, 3], and normalise them itself."),
+    ] = False,
+    mean: Mean = None,
+    std: Std = None,
     regroup: Regrouping = "off",
     stem: StemChoice = Stem.OFF,
     for_batch: ForBatch = None,
@@ -51,25 +57,35 @@ def fuse(
     Each pass says what it changed and what it refused, and why. After each, the model is compared with the input
     model on random inputs; a pass that changes the results by more than rounding is taken back, and named.
 
+    With --raw-image, the mean and the standard deviation that the file states, or those given, go into its first
+    convolutions, and both models are compared on the same pictures.
+
     --stem and --regroup change no results either. What a layer takes is remembered for this processor and version of
     the runtime.
     """
+    from rexport._errors import UsageError
     from rexport._files import check_writable
     from rexport.cli._console import print_json, progress
+    from rexport.cli._options import model_preprocessing
     from rexport.cli._reports import passes_json, print_passes, size_of
     from rexport.cli._tuning import Tuning, print_tuning, tune, tuning_json
     from rexport.model_file import load, save
     from rexport.passes import Reference, choose_passes
     from rexport.passes import fuse as run_passes
+    from rexport.passes.raw_image import with_raw_images
 
     check_writable(output)
     asked = Tuning.parse(regroup, stem, batch=for_batch, threads=threads)
     passes = choose_passes(only=_names(only), skip=_names(skip))
+    if not raw_image and (mean, std) != (None, None):
+        raise UsageError("--mean and --std say how raw images are normalised; pass --raw-image with them.")
     original = load(model)
+    preprocessing = model_preprocessing(original, model, resize=None, mean=mean, std=std) if raw_image else None
     with progress(f"fusing {model.name}", None):
-        reference = Reference(original) if verify else None
+        reference = Reference(original, preprocessing=preprocessing) if verify else None
         result = run_passes(original, passes=passes, reference=reference)
-    tuned = tune(result.model, asked, verify=verify)
+        fused = result.model if preprocessing is None else with_raw_images(result.model, preprocessing)
+    tuned = tune(fused, asked, verify=verify)
     difference = reference.difference(tuned.model) if reference is not None else None
     save(tuned.model, output)
     before, after = len(original.graph), len(tuned.model.graph)

@@ -42,6 +42,14 @@ def onnx(
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Let the file take pictures of any height and width.")
     ] = False,
+    raw_image: Annotated[
+        bool,
+        typer.Option("--raw-image", help="Let the file take pixels, uint8 [N, S, S, 3], and normalise them itself."),
+    ] = False,
+    resize_in_graph: Annotated[
+        bool,
+        typer.Option("--resize-in-graph", help="Let it take whole pictures, uint8 [N, H, W, 3], and cut them too."),
+    ] = False,
     head: Annotated[
         str, typer.Option(metavar="logits|softmax", help="What the file gives: logits, or class probabilities.")
     ] = "logits",
@@ -109,6 +117,8 @@ def onnx(
             features=names,
             batch=fixed,
             any_size=any_size,
+            raw_image=raw_image,
+            resize_in_graph=resize_in_graph,
             opset=opset,
             fused=fuse,
             tolerance=tolerance,
@@ -166,7 +176,16 @@ def _features(text: str | None, head: Head, class_names: Path | None) -> tuple[s
 
 
 def _in_words(value: ir.Value) -> str:
-    return f"{value.name} float32 [{', '.join(map(str, _shape(value)))}]"
+    return f"{value.name} {_dtype(value)} [{', '.join(map(str, _shape(value)))}]"
+
+
+def _tensor(value: ir.Value) -> dict[str, object]:
+    return {"name": value.name, "dtype": _dtype(value), "shape": _shape(value)}
+
+
+def _dtype(value: ir.Value) -> str:
+    assert value.dtype is not None
+    return value.dtype.numpy().name
 
 
 def _shape(value: ir.Value) -> list[int | str]:
@@ -178,10 +197,11 @@ def _proof(parity: Parity) -> str:
     tried = ", ".join(map(str, parity.batches))
     if len(parity.sizes) > 1:
         tried += f" and {' and '.join(f'{height}×{width}' for height, width in parity.sizes)} pixels"
+    resized = "" if parity.levels is None else f"; pixels are within {parity.levels} of 255 levels of Pillow's"
     what = next(iter(parity.outputs)) if len(parity.outputs) == 1 else "features"
     return (
         f"equal to PyTorch at batch {tried}: {what} differ by {parity.difference:.1e} of their scale "
-        f"({parity.tolerance:.0e} allowed)"
+        f"({parity.tolerance:.0e} allowed){resized}"
     )
 
 
@@ -198,8 +218,8 @@ def _document(result: ExportResult, output: Path, network: str) -> dict[str, obj
         "opset": default_opset(model),
         "head": None if metadata.features else metadata.head,
         "features": metadata.features,
-        "inputs": [{"name": value.name, "shape": _shape(value)} for value in model.graph.inputs],
-        "outputs": [{"name": value.name, "shape": _shape(value)} for value in model.graph.outputs],
+        "inputs": [_tensor(value) for value in model.graph.inputs],
+        "outputs": [_tensor(value) for value in model.graph.outputs],
         "weights_sha256": metadata.weights_sha256,
         "parity": {
             "batches": parity.batches,
@@ -207,6 +227,7 @@ def _document(result: ExportResult, output: Path, network: str) -> dict[str, obj
             "difference": parity.difference,
             "outputs": dict(parity.outputs),
             "tolerance": parity.tolerance,
+            "levels": parity.levels,
         },
         "passes": passes_json(result.reports),
     }

@@ -23,7 +23,7 @@ import numpy as np
 from rexport._errors import DataError, UsageError
 from rexport._progress import Progress, silent
 from rexport.calibration import CenterCrop, Views
-from rexport.evaluation.scores import Classifier
+from rexport.evaluation.scores import Classifier, Prepare
 from rexport.model_file import Head
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def evaluate(
     views: Views = _MIDDLE,
     head: Head = Head.LOGITS,
     reference_head: Head = Head.LOGITS,
+    prepare: Prepare | None = None,
+    reference_prepare: Prepare | None = None,
     batch: int = 32,
     samples: int | None = None,
     skip_bad: bool = False,
@@ -111,6 +113,9 @@ def evaluate(
         views: What the models are shown of a picture; the scores of several views are averaged.
         head: What ``runtime`` gives; probabilities are averaged as they are, of logits it is the softmax.
         reference_head: What ``reference`` gives. If one gives probabilities, they are what is compared.
+        prepare: What makes the images of ``dataset`` the input of ``runtime``, such as
+            :meth:`Preprocessing.to_input <rexport.Preprocessing.to_input>` of pixels; by default they are it.
+        reference_prepare: Likewise for ``reference``.
         batch: Images, or views of them, at a time.
         samples: Only so many images, evenly spread.
         skip_bad: Go on without images that can't be read.
@@ -128,10 +133,15 @@ def evaluate(
         )
     heads = {head} if reference is None else {head, reference_head}
     probabilities = not isinstance(views, CenterCrop) or Head.SOFTMAX in heads
-    model = Classifier(runtime=runtime, head=head, probabilities=probabilities)
+    model = Classifier(runtime=runtime, head=head, probabilities=probabilities, prepare=prepare)
     other = None
     if reference is not None:
-        other = Classifier(runtime=reference, head=reference_head, probabilities=probabilities)
+        other = Classifier(
+            runtime=reference,
+            head=reference_head,
+            probabilities=probabilities,
+            prepare=reference_prepare,
+        )
     counts = _Counts()
     skipped: list[BadImage] = []
     outputs: np.ndarray | None = None

@@ -11,8 +11,9 @@ average of that head at every place of the map.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -21,24 +22,31 @@ from rexport.calibration import Batch
 from rexport.model_file import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rexport.calibration import ViewBatch
     from rexport.runtimes import Runtime
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "Prepare"]
+
+Prepare: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A model that is loaded, and what its output is.
+    """A model that is loaded, and what it takes and gives.
 
-    ``probabilities`` says whether scores are to be probabilities in any case, or as the model gives them.
+    Attributes:
+        runtime: The model.
+        head: What its output is.
+        probabilities: Whether scores are to be probabilities in any case, or as the model gives them.
+        prepare: What makes images its input, if they are not.
     """
 
     runtime: Runtime
     head: Head
     probabilities: bool
+    prepare: Prepare | None = None
 
     def scores(self, images: Batch | ViewBatch, *, batch: int) -> np.ndarray:
         """Return the scores of images, or the average over the views of pictures, of shape ``(N, classes)``.
@@ -56,10 +64,10 @@ class Classifier:
         for index, views in enumerate(pictures):
             for view in views:
                 by_size.setdefault(view.shape, []).append((index, view))
-        pixels = batch * min(height * width for _, height, width in by_size)
+        numbers = batch * min(map(math.prod, by_size))
         sums: np.ndarray | None = None
-        for (_, height, width), found in by_size.items():
-            at_once = max(1, pixels // (height * width))
+        for shape, found in by_size.items():
+            at_once = max(1, numbers // math.prod(shape))
             for start in range(0, len(found), at_once):
                 part = found[start : start + at_once]
                 scores = self._of(np.stack([view for _, view in part]))
@@ -71,7 +79,8 @@ class Classifier:
         return averages
 
     def _of(self, images: np.ndarray) -> np.ndarray:
-        scores = _require_scores(self.runtime.run(images), len(images), self.head)
+        inputs = images if self.prepare is None else self.prepare(images)
+        scores = _require_scores(self.runtime.run(inputs), len(images), self.head)
         return _softmax(scores) if self.probabilities and self.head is Head.LOGITS else scores
 
 

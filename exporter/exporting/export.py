@@ -7,7 +7,7 @@ import json
 import logging
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,9 @@ from rexport.model_file import Head, Metadata, default_opset, image_input, to_by
 from rexport.models.ensemble import Ensemble
 from rexport.models.weights import state_dict_hash
 from rexport.passes import FoldConstants, fuse
+from rexport.passes.raw_image import with_raw_images
+from rexport.passes.resize_in_graph import with_resize
+from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,6 +64,8 @@ def export(
     features: Sequence[str] = (),
     batch: int | None = None,
     any_size: bool = False,
+    raw_image: bool = False,
+    resize_in_graph: bool = False,
     opset: int = DEFAULT_OPSET,
     fused: bool = True,
     tolerance: float = DEFAULT_TOLERANCE,
@@ -70,7 +75,8 @@ def export(
     Args:
         module: Takes float32 of shape ``(N, 3, S, S)`` and returns logits of shape ``(N, classes)``, or anything
             if there are ``features``. It is put into eval mode.
-        preprocessing: How pictures become its input; ``preprocessing.size`` is ``S``.
+        preprocessing: How pictures become its input; ``preprocessing.size`` is ``S``. What of it the file does is for
+            the options below to say.
         network: The name to keep in the file, from which later commands can build it again.
         classes: The names of its outputs, in order.
         head: What the file's output is: ``logits``, or their softmax, called ``probabilities``. An ensemble's output
@@ -79,20 +85,28 @@ def export(
             order and under these names, each of shape ``(N, ...)``. What they do not need is not in the file.
         batch: A fixed batch size; by default any.
         any_size: Whether the file takes pictures of any height and width, as a network that averages globally can.
+        raw_image: Whether the file takes uint8 of shape ``(N, S, S, 3)``, pixels as a camera gives them, and normalises
+            them in its first convolutions (see :func:`rexport.passes.raw_image.with_raw_images`).
+        resize_in_graph: Whether it takes uint8 of shape ``(N, H, W, 3)``, of any height and width, and resizes and cuts
+            them itself too (see :func:`rexport.passes.resize_in_graph.with_resize`).
         opset: The version of the standard ONNX operators, one of ``OPSETS``.
         fused: Whether to run the passes of :data:`rexport.passes.DEFAULT_PASSES` (see :func:`rexport.fuse`).
         tolerance: See :func:`prove_parity`.
 
     Raises:
-        UsageError: The opset is not one of ``OPSETS``; there is no such feature, or it comes with class names or a
-            softmax; or the network needs one size.
+        UsageError: The opset is not one of ``OPSETS``, or too old to resize; there is no such feature, or it comes with
+            class names or a softmax; the network needs one size, or pictures are to be resized and it is not said how.
+        ModelFileError: Raw images were asked for, and something else than a convolution reads the images.
         VerificationError: The result is not valid ONNX, not of the opset, or not equal to the module.
     """
     if opset not in OPSETS:
         raise UsageError(f"Opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
+    if any_size and resize_in_graph:
+        raise UsageError("Pictures that are cut in the graph have one size then, so the network needs no --any-size.")
     if features and (classes or head is not Head.LOGITS):
         raise UsageError("Features have no classes and no softmax: ask for --features, or for a classifier.")
     module.eval()
+    preprocessing = replace(preprocessing, takes=Takes.NORMALISED)  # until it is made to take more
     size = preprocessing.size
     ends_in_softmax = isinstance(module, Ensemble)
     if features:
@@ -123,13 +137,17 @@ def export(
         model, reports = result.model, result.reports
     if opset < _DIRECT_FROM:
         lower_to_17(model)
+    if raw_image or resize_in_graph:
+        model = with_raw_images(model, preprocessing)
+    if resize_in_graph:
+        model = with_resize(model)
     if default_opset(model) != opset:
         raise VerificationError(f"Opset {opset} was asked for and the exporter gave {default_opset(model)}.")
     if any_size and image_input(model).size is not None:
         raise VerificationError("Any size was asked for, and the exporter took the example's for granted.")
     Metadata(
         network=network,
-        preprocessing=preprocessing,
+        preprocessing=Metadata.of(model).preprocessing or preprocessing,
         classes=tuple(classes),
         head=Head.SOFTMAX if ends_in_softmax and not features else head,
         features=tuple(features),

@@ -1,7 +1,9 @@
 """Proof that an exported model computes what its PyTorch module computes.
 
 Both run on the same standard-normal pictures (the scale of normalised images) at several batch sizes, and at a second
-height and width if the model takes any. Each output may differ by the rounding of float32 sums taken in another order,
+height and width if the model takes any. A model that takes raw images is given random pixels, and PyTorch the same,
+normalised as the model's metadata says; one that resizes pictures must do it as Pillow does (see ``_pictures``). Each
+output may differ by the rounding of float32 sums taken in another order,
 and by no more:
 
     max |onnx − torch|  ≤  tolerance · max |torch|
@@ -24,7 +26,7 @@ import torch
 from rexport._errors import VerificationError
 from rexport.exporting._features import returning
 from rexport.exporting._names import call_name
-from rexport.exporting._sizes import other_size
+from rexport.exporting._pictures import RandomPictures
 from rexport.model_file import Head, image_input, to_bytes
 from rexport.passes._graph import is_op
 from rexport.runtimes.onnxruntime import open_session
@@ -54,12 +56,14 @@ class Parity:
         sizes: The heights and widths tried, in pixels.
         outputs: The largest difference of each output, by its name.
         tolerance: What was allowed.
+        levels: By how many of 255 levels of grey a pixel differed from Pillow's, in a model that resizes pictures.
     """
 
     batches: tuple[int, ...]
     sizes: tuple[tuple[int, int], ...]
     outputs: Mapping[str, float]
     tolerance: float
+    levels: int | None = None
 
     @property
     def difference(self) -> float:
@@ -101,7 +105,8 @@ def prove_parity(
 
     Args:
         module: Takes float32 of shape ``(N, 3, size, size)``.
-        model: Its export, with one image input; a model with a fixed batch is compared at that batch only.
+        model: Its export, with one image input; a model with a fixed batch is compared at that batch only. One that
+            takes raw images says in its metadata how they are normalised.
         size: Height and width of the pictures; a model that takes any is compared at another size too.
         head: What the model makes of the module's logits.
         features: The modules whose results are the model's outputs, in order; without them, its first output is
@@ -112,22 +117,22 @@ def prove_parity(
 
     Raises:
         VerificationError: They differ; the message names the output, and the first tensor in which they do. Or the
-            model does not run.
+            model does not run, or resizes pictures otherwise than Pillow.
     """
     image = image_input(model)
     exposed = _with_logits(model) if head is Head.SOFTMAX else model
     outputs = {str(value.name) for value in model.graph.outputs}
     session = open_session(to_bytes(exposed))
-    random = np.random.default_rng(seed)
+    pictures = RandomPictures(model, size=size, seed=seed)
     tried = tuple(batches) if image.batch is None else (image.batch,)
-    sizes = ((size, size),) if image.size is not None else ((size, size), other_size(size))
+    sizes = pictures.sizes
     worst: dict[str, float] = {}
     for batch, (height, width) in _trials(tried, sizes):
-        images = random.standard_normal((batch, 3, height, width), dtype=np.float32)
-        expected = _expected(module, exposed, images, head=head, features=features)
+        given, normalised = pictures.draw(batch, height, width)
+        expected = _expected(module, exposed, normalised, head=head, features=features)
         trial = f"at batch {batch}" + (f" of {height}×{width} pixels" if len(sizes) > 1 else "")
         try:
-            results = session.run(list(expected), {image.name: images})
+            results = session.run(list(expected), {image.name: given})
         except Exception as error:  # ONNX Runtime's errors share no public base class
             hint = " A network that does not average over whole pictures needs one size." if len(sizes) > 1 else ""
             raise VerificationError(f"The exported model does not run {trial}: {error}.{hint}") from error
@@ -143,11 +148,11 @@ def prove_parity(
                 raise VerificationError(
                     f"The exported model is not equal to the PyTorch module: {trial} its {kind} {name!r} differs by "
                     f"{difference:.1e} of its scale, and {tolerance:.1e} is allowed. "
-                    + _where(module, exposed, images, expected, features=features, tolerance=tolerance)
+                    + _where(module, exposed, given, normalised, expected, features=features, tolerance=tolerance)
                 )
             if name in outputs:
                 worst[name] = max(worst.get(name, 0.0), difference)
-    return Parity(batches=tried, sizes=sizes, outputs=worst, tolerance=tolerance)
+    return Parity(batches=tried, sizes=sizes, outputs=worst, tolerance=tolerance, levels=pictures.levels)
 
 
 def _trials(batches: Sequence[int], sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, tuple[int, int]]]:
@@ -187,14 +192,15 @@ def _expected(
 def _where(
     module: torch.nn.Module,
     model: ir.Model,
-    images: np.ndarray,
+    given: np.ndarray,
+    normalised: np.ndarray,
     outputs: Mapping[str, _Expected],
     *,
     features: Collection[str],
     tolerance: float,
 ) -> str:
     """Say in which tensor the two differ first."""
-    expected = _module_results(module, images, features)
+    expected = _module_results(module, normalised, features)
     for name, output in outputs.items():
         if name not in features:
             expected.pop(name, None)  # a layer of that name that is not the last
@@ -204,7 +210,7 @@ def _where(
     exposed.graph.outputs.extend(v for v in values.values() if not v.is_graph_output())
     session = open_session(to_bytes(exposed))
     names = [name for name in expected if name in values]
-    results = session.run(names, {session.get_inputs()[0].name: images})
+    results = session.run(names, {session.get_inputs()[0].name: given})
     for name, actual in zip(names, results, strict=True):
         difference = expected[name].difference(actual)
         if not difference <= tolerance:

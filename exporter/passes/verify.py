@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from rexport._errors import ModelFileError, VerificationError
-from rexport.model_file import to_bytes
+from rexport.model_file import image_input, to_bytes
 from rexport.runtimes.onnxruntime import open_session
+
+if TYPE_CHECKING:
+    from rexport.preprocessing import Preprocessing
 
 __all__ = ["Reference", "verify_equal"]
 
@@ -18,27 +23,34 @@ _TOLERANCE = 1e-4
 _TOLERANCE_HALF = 1e-2
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _BATCH, _PIXELS = 2, 224
+_PIXEL_VALUES = 256
 
 
 class Reference:
     """A model's results on random inputs, which those of changed models are held against.
 
-    Inputs are standard normal if float, small integers otherwise; a dimension that the model leaves open is 2 at
-    the front (the batch) and 224 elsewhere (pixels).
+    Inputs are standard normal if float, pixels if uint8, 0 and 1 otherwise; a dimension that the model leaves open is
+    2 at the front (the batch) and 224 elsewhere (pixels).
 
     Args:
         original: The model.
         seed: Of the inputs.
+        preprocessing: How pictures become its one input. With it, a changed model may take the pictures themselves (see
+            :func:`rexport.passes.raw_image.with_raw_images`), and is given the same.
 
     Raises:
-        ModelFileError: It does not run.
+        ModelFileError: It does not run; or there is a ``preprocessing`` and no image input.
     """
 
-    def __init__(self, original: ir.Model, *, seed: int = 0) -> None:
+    def __init__(self, original: ir.Model, *, seed: int = 0, preprocessing: Preprocessing | None = None) -> None:
         is_half = any(value.dtype in _HALF for value in original.graph.initializers.values())
         self.tolerance = _TOLERANCE_HALF if is_half else _TOLERANCE
         self._outputs = [str(value.name) for value in original.graph.outputs]
-        self._feeds = _random_feeds(original, seed)
+        self._raw_feeds: dict[str, np.ndarray] | None = None
+        if preprocessing is None:
+            self._feeds = _random_feeds(original, seed)
+        else:
+            self._feeds, self._raw_feeds = _random_pictures(original, preprocessing, seed)
         try:
             self._expected = _run(original, self._feeds)
         except ModelFileError as error:
@@ -57,8 +69,9 @@ class Reference:
             onnx.checker.check_model(to_bytes(changed))
         except onnx.checker.ValidationError as error:
             raise VerificationError(f"The fused model is not valid ONNX: {error}") from error
+        feeds = self._feeds if self._raw_feeds is None or not image_input(changed).raw else self._raw_feeds
         try:
-            actual = _run(changed, self._feeds)
+            actual = _run(changed, feeds)
         except ModelFileError as error:
             raise VerificationError(f"The fused model does not run, and the original does: {error}") from error
         worst = 0.0
@@ -95,9 +108,20 @@ def _random_feeds(model: ir.Model, seed: int) -> dict[str, np.ndarray]:
         ]
         dtype = value.dtype.numpy()
         is_float = value.dtype.is_floating_point()
-        array = random.standard_normal(shape) if is_float else random.integers(0, 2, shape)
+        values = _PIXEL_VALUES if value.dtype == ir.DataType.UINT8 else 2
+        array = random.standard_normal(shape) if is_float else random.integers(0, values, shape)
         feeds[str(value.name)] = array.astype(dtype)
     return feeds
+
+
+def _random_pictures(
+    model: ir.Model, preprocessing: Preprocessing, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return what ``model`` is given of random pictures, and the pictures, uint8 of shape ``(N, S, S, 3)``."""
+    image = image_input(model)
+    size = image.size or _PIXELS
+    pixels = np.random.default_rng(seed).integers(0, _PIXEL_VALUES, (image.batch or _BATCH, size, size, 3), np.uint8)
+    return {image.name: preprocessing.to_input(pixels)}, {image.name: pixels}
 
 
 def _run(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:

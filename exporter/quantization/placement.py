@@ -3,7 +3,7 @@
 An operator runs on integers if the runtimes have an integer kernel for it and everything it needs is constant. Its
 inputs and its result are then stored as integers, but for a result that only a ReLU reads (the two run as one), and
 for the model's outputs and a classifier's scores before a Softmax, which stay float. Operators that only move data
-around move the integers of their input.
+around move the integers of their input. Raw images are integers from the start (see ``passes.raw_image``).
 """
 
 from __future__ import annotations
@@ -38,10 +38,17 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """The plan: the ``layers``, and for each tensor to store as integers the tensor whose range it uses."""
+    """The plan.
+
+    Attributes:
+        layers: The operators that compute.
+        tensors: For each tensor to store as integers, the tensor whose range it uses.
+        given: The tensors that are integers in the float model already, each with its DequantizeLinear.
+    """
 
     layers: tuple[Layer, ...]
     tensors: Mapping[str, str]
+    given: Mapping[str, ir.Node]
 
 
 def place(model: ir.Model) -> Placement:
@@ -62,14 +69,15 @@ def place(model: ir.Model) -> Placement:
             result = result_of(layer.node)
             if not (result.is_graph_output() or _ends_in_scores(layer.node)):
                 stored.setdefault(str(result.name))
+    given = {str(node.outputs[0].name): node for node in model.graph if _is_given(node)}
     tensors: dict[str, str] = {}
     for value in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]:
         source = _moved_from(value)
         if source is not None and str(source.name) in tensors and not value.is_graph_output():
             tensors[str(value.name)] = tensors[str(source.name)]
-        elif str(value.name) in stored:
+        elif str(value.name) in stored or str(value.name) in given:
             tensors[str(value.name)] = str(value.name)
-    return Placement(layers=tuple(layers), tensors=tensors)
+    return Placement(layers=tuple(layers), tensors=tensors, given=given)
 
 
 def result_of(node: ir.Node) -> ir.Value:
@@ -78,6 +86,13 @@ def result_of(node: ir.Node) -> ir.Value:
     while (reader := only_consumer(result)) is not None and is_rectifier(reader):
         result = reader.outputs[0]
     return result
+
+
+def _is_given(node: ir.Node) -> bool:
+    """Say whether a node says of integers which numbers they are, with one scale and zero point for all."""
+    if not is_op(node, "DequantizeLinear") or len(node.inputs) < 3:
+        return False
+    return all(parameter is not None and parameter.size == 1 for parameter in map(constant, node.inputs[1:]))
 
 
 def _ends_in_scores(node: ir.Node) -> bool:
@@ -113,6 +128,8 @@ def _layer(node: ir.Node, in_float: Collection[ir.Node]) -> Layer | None:
     ``in_float`` are the operators before it that were judged to stay float.
     """
     if is_op(node, *_MOVING) or node.outputs[0].dtype not in (ir.DataType.FLOAT, None):  # arithmetic of shapes
+        return None
+    if _is_given(node):
         return None
     if is_rectifier(node):
         return (

@@ -1,7 +1,8 @@
 """Writing the integers into the graph: QuantizeLinear and DequantizeLinear where the placement says.
 
 A tensor becomes ``x → QuantizeLinear → DequantizeLinear → readers``; one that was only moved there (sliced, padded,
-pooled by its maximum) is moved as integers, ``integers → Slice → DequantizeLinear → readers``. A weight is stored as
+pooled by its maximum) is moved as integers, ``integers → Slice → DequantizeLinear → readers``. Raw images come as
+integers, with a scale and a zero point of their own, and stay what they are. A weight is stored as
 integers behind a DequantizeLinear, and a bias as int32 with the scale of the products that it is added to; with any
 other scale ONNX Runtime would run the convolution in float without a word.
 """
@@ -63,7 +64,7 @@ def quantize(model: ir.Model, table: CalibrationTable, *, target: Target) -> Qua
 
     Raises:
         ModelFileError: It is quantized already, or of an older opset.
-        UsageError: The table is of another model.
+        UsageError: The table is of another model, or the target wants other integers than those of its raw images.
         VerificationError: The result is not valid ONNX (a defect of rexport).
     """
     require_float(model)
@@ -76,7 +77,12 @@ def quantize(model: ir.Model, table: CalibrationTable, *, target: Target) -> Qua
         raise UsageError("The calibration table is of another model; calibrate the very model that is quantized.")
     quantized = model.clone()
     placement = place(quantized)
-    by_source = {source: _map_of(source, table, target) for source in placement.tensors.values()}
+    by_source = {
+        source: _given_map(placement.given[source], target)
+        if source in placement.given
+        else _map_of(source, table, target)
+        for source in placement.tensors.values()
+    }
     maps = {name: by_source[source] for name, source in placement.tensors.items()}
     with remembered_names(quantized.graph):
         for layer in placement.layers:
@@ -90,8 +96,12 @@ def quantize(model: ir.Model, table: CalibrationTable, *, target: Target) -> Qua
 
 
 def require_float(model: ir.Model, path: Path | str = "The model") -> None:
-    """Raise :class:`ModelFileError` for a model that has been quantized already."""
-    if any(node.op_type in ("QuantizeLinear", "QLinearConv", "DequantizeLinear") for node in model.graph):
+    """Raise :class:`ModelFileError` for a model that has been quantized already; raw images alone do not count."""
+    if any(
+        node.op_type in ("QuantizeLinear", "QLinearConv")
+        or (node.op_type == "DequantizeLinear" and constant(node.inputs[0]) is not None)
+        for node in model.graph
+    ):
         raise ModelFileError(f"{path} is quantized already; quantize the float model that it was made from.")
 
 
@@ -99,6 +109,19 @@ def _map_of(tensor: str, table: CalibrationTable, target: Target) -> Quantizatio
     if tensor not in table.ranges:
         raise DataError(f"The calibration table has no range for the tensor {tensor!r}.")
     return of_range(table.ranges[tensor], target.activations)
+
+
+def _given_map(dequantize: ir.Node, target: Target) -> Quantization:
+    """Return the map of integers that the model has already."""
+    scale, zero_point = constant(dequantize.inputs[1]), constant(dequantize.inputs[2])
+    assert scale is not None
+    assert zero_point is not None
+    if zero_point.dtype != target.activations.dtype:
+        raise UsageError(
+            f"The model takes {zero_point.dtype} images as they are, and the target {target.name} computes with "
+            f"{np.dtype(target.activations.dtype)}; export the network without --raw-image for it."
+        )
+    return Quantization(scale.reshape(()), zero_point.reshape(()))
 
 
 def _quantize_weights(node: ir.Node, maps: Mapping[str, Quantization], target: Target) -> None:
@@ -146,7 +169,7 @@ def _quantize_tensors(graph: ir.Graph, placement: Placement, maps: Mapping[str, 
     }
     for value in [*graph.inputs, *(value for node in list(graph) for value in node.outputs)]:
         name = str(value.name)
-        if name not in placement.tensors:
+        if name not in placement.tensors or name in placement.given:
             continue
         source = placement.tensors[name]
         scale, zero_point = constants[source]

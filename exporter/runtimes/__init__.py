@@ -36,7 +36,10 @@ class Runtime(Protocol):
         ...
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Run a batch: float32 of shape ``(N, 3, S, S)`` in, float32 logits of shape ``(N, classes)`` out."""
+        """Run a batch: float32 of shape ``(N, 3, S, S)`` in, float32 logits of shape ``(N, classes)`` out.
+
+        A model that takes raw images is given uint8 of shape ``(N, S, S, 3)``.
+        """
         ...
 
 

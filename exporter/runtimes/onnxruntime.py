@@ -82,7 +82,7 @@ class OnnxRuntimeCpu:
         del self._session
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Run a batch of shape ``(N, 3, S, S)``, float32; return the first output.
+        """Run a batch of what the model takes, along the first axis; return the first output.
 
         A model that insists on a batch is run as often as it takes.
         """

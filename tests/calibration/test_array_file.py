@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
@@ -11,9 +12,11 @@ import pytest
 from rexport import Preprocessing
 from rexport._errors import DataError
 from rexport.calibration.array_file import ArrayFile
+from rexport.preprocessing import Takes
 
 _SIZE = 4
 _PREPROCESSING = Preprocessing(size=_SIZE)
+_RAW = Preprocessing(size=_SIZE, takes=Takes.PIXELS)
 _PIXELS = np.random.default_rng(0).integers(0, 256, (7, _SIZE, _SIZE, 3), dtype=np.uint8)
 _READY = _PREPROCESSING.normalise(_PIXELS)
 _LABELS = np.array([3, 1, 4, 1, 5, 9, 2])
@@ -44,6 +47,39 @@ def test_pictures_and_ready_inputs_come_out_the_same(tmp_path: Path, array: np.n
         assert [len(batch.images) for batch in batches] == [3, 3, 1]
         assert {(batch.images.dtype.name, batch.images.flags.c_contiguous) for batch in batches} == {("float32", True)}
         np.testing.assert_array_equal(np.concatenate([batch.images for batch in batches]), _READY)
+
+
+def test_pixels_go_to_a_model_of_raw_images_as_they_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", _PIXELS)
+    images = _all(ArrayFile(tmp_path / "a.npy", _RAW))
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(images, _PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("array", "takes", "found", "needed"),
+    [
+        (_READY, Takes.PIXELS, "float32 of shape (7, 3, 4, 4)", "(N, 4, 4, 3)"),
+        (_PIXELS[:, :3], Takes.PIXELS, "uint8 of shape (7, 3, 4, 3)", "(N, 4, 4, 3)"),
+        (_READY, Takes.PICTURES, "float32 of shape (7, 3, 4, 4)", "(N, H, W, 3)"),
+        (_PIXELS[..., :1].copy(), Takes.PICTURES, "uint8 of shape (7, 4, 4, 1)", "(N, H, W, 3)"),
+        (_PIXELS[:, :0], Takes.PICTURES, "uint8 of shape (7, 0, 4, 3)", "(N, H, W, 3)"),
+    ],
+)
+def test_a_model_of_raw_images_takes_nothing_else(
+    tmp_path: Path, array: np.ndarray, takes: Takes, found: str, needed: str
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, array)
+    with pytest.raises(DataError) as caught:
+        ArrayFile(path, replace(_PREPROCESSING, takes=takes))
+    assert str(caught.value) == f"{path} holds {found}; the model needs uint8 pictures of shape {needed}."
+
+
+def test_pictures_of_another_size_go_to_a_model_that_cuts_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", _PIXELS[:, :3])
+    images = _all(ArrayFile(tmp_path / "a.npy", replace(_PREPROCESSING, takes=Takes.PICTURES)))
+    np.testing.assert_array_equal(images, _PIXELS[:, :3])
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int32, ">i4"])

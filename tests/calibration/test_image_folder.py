@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from PIL import Image
 
 from rexport import Preprocessing
-from rexport._errors import DataError
+from rexport._errors import DataError, UsageError
+from rexport.calibration import TenCrops, Views, WholePictures
 from rexport.calibration.image_folder import ImageFolder
+from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,6 +72,35 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
     (batch,) = folder.batches(10)
     assert batch.labels is None
     np.testing.assert_array_equal(batch.images[1], _EXACT.normalise(_pixels(0)))  # 1.png is first
+
+
+def test_raw_images_are_the_pixels(tmp_path: Path) -> None:
+    folder = ImageFolder.scan(_fill(tmp_path, ["1.png", "2.png"]), replace(_EXACT, takes=Takes.PIXELS))
+    (batch,) = folder.batches(10)
+    assert batch.images.dtype == np.uint8
+    np.testing.assert_array_equal(batch.images, np.stack([_pixels(0), _pixels(1)]))
+    (views,) = folder.view_batches(WholePictures((_SIZE,)), 10)
+    np.testing.assert_array_equal(np.stack([one[0] for one in views.pictures]), batch.images)
+
+
+def test_whole_pictures_come_one_by_one(tmp_path: Path) -> None:
+    pictures = [_pixels(0), np.zeros((5, 9, 3), np.uint8), np.ones((30, 20, 3), np.uint8)]
+    for index, pixels in enumerate(pictures):
+        (tmp_path / f"{index}.png").write_bytes(_encoded(pixels))
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    folder = ImageFolder.scan(tmp_path, Preprocessing(size=_SIZE, resize=9, takes=Takes.PICTURES))
+    *batches, last = folder.batches(10, skip_bad=True)
+    for batch, pixels in zip(batches, pictures, strict=True):
+        np.testing.assert_array_equal(batch.images, pixels[None])
+    assert (len(last), len(last.skipped)) == (0, 1)
+
+
+@pytest.mark.parametrize("views", [TenCrops(), WholePictures((_SIZE,))])
+def test_a_model_that_cuts_pictures_is_shown_no_others(tmp_path: Path, views: Views) -> None:
+    preprocessing = Preprocessing(size=_SIZE, resize=9, takes=Takes.PICTURES)
+    folder = ImageFolder.scan(_fill(tmp_path, ["1.png"]), preprocessing)
+    with pytest.raises(UsageError, match="resizes and cuts pictures itself"):
+        next(folder.view_batches(views, 10))
 
 
 def test_images_beside_folders_of_images_are_an_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -12,12 +13,18 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rexport.cli import app
+from rexport.preprocessing import Preprocessing, Takes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def _network(inputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+def _network(inputs: list[onnx.ValueInfoProto], front: Sequence[onnx.NodeProto] = ()) -> onnx.ModelProto:
+    """Return a network of one convolution, of ``picture`` if something in ``front`` makes one of the input."""
     weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 3, 1, 1], np.ones(12, np.float32))
     nodes = [
-        helper.make_node("Conv", [inputs[0].name, "w"], ["conv"]),
+        *front,
+        helper.make_node("Conv", ["picture" if front else inputs[0].name, "w"], ["conv"]),
         helper.make_node("GlobalAveragePool", ["conv"], ["pool"]),
         helper.make_node("Flatten", ["pool"], ["logits"]),
     ]
@@ -37,6 +44,20 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     features = _network([image])
     helper.set_model_props(features, {"rexport.features": '["layer1", "layer2"]'})
     onnx.save(features, "features.onnx")
+    to_planes = [
+        helper.make_node("Transpose", ["x"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["picture"], to=TensorProto.FLOAT),
+    ]
+    for name, side, takes in (("raw", 8, None), ("mixed", 8, Takes.NORMALISED), ("whole", "s", Takes.PICTURES)):
+        pixels = helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", side, side, 3])
+        model = _network([pixels], front=to_planes)
+        if takes is not None:
+            stated = Preprocessing(size=8, resize=8, takes=takes)
+            helper.set_model_props(model, {"rexport.preprocessing": stated.to_json()})
+        onnx.save(model, f"{name}.onnx")
+    pad = _network([image], front=[helper.make_node("Pad", ["x", "pads"], ["picture"], name="padded")])
+    pad.graph.initializer.append(helper.make_tensor("pads", TensorProto.INT64, [8], [0, 0, 1, 1, 0, 0, 1, 1]))
+    onnx.save(pad, "pad.onnx")
     Path("text.onnx").write_text("this is no model\n" * 20)
     Path("empty.onnx").touch()
     Path("cut.onnx").write_bytes(Path("good.onnx").read_bytes()[:60])
@@ -54,6 +75,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("flat").mkdir()
     Image.new("RGB", (8, 8)).save("flat/1.png")
     np.save("ready.npy", np.zeros((2, 224, 224, 3), np.uint8))
+    np.save("ready8.npy", np.zeros((2, 3, 8, 8), np.float32))
     np.save("wrong.npy", np.zeros((2, 1, 8, 8), np.float32))
     return tmp_path
 
@@ -122,6 +144,21 @@ _TABLE = [
     ("eval any.onnx --data ready.npy --scales 8 --reference any.onnx", 1, "pass a folder of images"),
     ("eval features.onnx --data images", 1, "is no classifier: it gives the features layer1, layer2"),
     ("eval good.onnx --data images --reference features.onnx", 1, "features.onnx is no classifier"),
+    # raw images
+    ("fuse pad.onnx -o out.onnx --raw-image --skip FusePadConv", 1, "padded can't do it: it is a Pad node"),
+    ("fuse raw.onnx -o out.onnx --raw-image", 1, "takes raw images already"),
+    ("fuse oblong.onnx -o out.onnx --raw-image", 1, "has no image input"),
+    ("fuse good.onnx -o out.onnx --mean 0,0,0", 2, "pass --raw-image with them"),
+    ("fuse good.onnx -o out.onnx --raw-image --std 0,1,1", 2, "larger than zero"),
+    ("eval raw.onnx --data images --mean 0,0,0", 2, "raw.onnx normalises its images itself, so --mean and --std mean"),
+    ("quantize raw.onnx --data images -o out.onnx --std 1,1,1", 2, "raw.onnx normalises its images itself"),
+    ("quantize raw.onnx --data ready8.npy -o out.onnx", 1, "the model needs uint8 pictures of shape (N, 8, 8, 3)"),
+    ("quantize whole.onnx --data images -o out.onnx --resize 9", 2, "whole.onnx resizes its images itself"),
+    ("eval whole.onnx --data images --crops 10", 2, "export it without --resize-in-graph"),
+    ("eval whole.onnx --data images --scales 8,16", 2, "export it without --resize-in-graph"),
+    ("eval mixed.onnx --data images", 2, "mixed.onnx says that it takes normalised images"),
+    ("onnx cifar_resnet8 -o out.onnx --resize-in-graph", 2, "pass --resize 32, say, for it to resize them itself"),
+    ("onnx cifar_resnet8 -o out.onnx --resize-in-graph --resize 40 --any-size", 2, "the network needs no --any-size"),
     ("quantize good.onnx --data images -o out.onnx --target toaster", 2, "There is no target 'toaster'"),
     ("quantize good.onnx --data images -o out.onnx --samples 0", 2, "--samples"),
     ("bench good.onnx --on toaster", 2, "toaster"),

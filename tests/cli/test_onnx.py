@@ -37,10 +37,10 @@ def run_json(command: str) -> dict:
 
 def test_a_backbone_goes_through_every_command() -> None:
     document = run_json("onnx cifar_resnet8 -o backbone.onnx --features layer1,layer3")
-    assert document["inputs"] == [{"name": "images", "shape": ["batch", 3, 32, 32]}]
+    assert document["inputs"] == [{"name": "images", "dtype": "float32", "shape": ["batch", 3, 32, 32]}]
     assert document["outputs"] == [
-        {"name": "layer1", "shape": ["batch", 16, 32, 32]},
-        {"name": "layer3", "shape": ["batch", 64, 8, 8]},
+        {"name": "layer1", "dtype": "float32", "shape": ["batch", 16, 32, 32]},
+        {"name": "layer3", "dtype": "float32", "shape": ["batch", 64, 8, 8]},
     ]
     assert document["features"] == ["layer1", "layer3"]
     assert document["head"] is None
@@ -59,7 +59,7 @@ def test_a_backbone_goes_through_every_command() -> None:
 def test_a_softmax_goes_through_every_command() -> None:
     document = run_json("onnx cifar_resnet8 -o m.onnx --head softmax")
     assert document["head"] == "softmax"
-    assert document["outputs"] == [{"name": "probabilities", "shape": ["batch", 10]}]
+    assert document["outputs"] == [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 10]}]
     assert "probabilities differ by" in run("onnx cifar_resnet8 -o again.onnx --head softmax")
     run("onnx cifar_resnet8 -o logits.onnx")
     int8 = run_json("quantize m.onnx --data images -o int8.onnx")
@@ -71,7 +71,7 @@ def test_a_softmax_goes_through_every_command() -> None:
 
 def test_any_size_is_evaluated_at_several_scales() -> None:
     document = run_json("onnx cifar_resnet8 -o any.onnx --any-size")
-    assert document["inputs"] == [{"name": "images", "shape": ["batch", 3, "height", "width"]}]
+    assert document["inputs"] == [{"name": "images", "dtype": "float32", "shape": ["batch", 3, "height", "width"]}]
     assert document["parity"]["sizes"] == [[32, 32], [41, 48]]
     int8 = run_json("quantize any.onnx --data images -o int8.onnx")
     assert int8["images"] == 4

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 import torch
 
 from rexport._errors import ModelFileError, VerificationError
-from rexport.passes import fuse, verify_equal
+from rexport.passes import Reference, fuse, verify_equal
+from rexport.passes.raw_image import with_raw_images
+from rexport.preprocessing import Preprocessing
 from tests._networks import torchscript_export, trained_like
 from tests.passes._models import parse
 
@@ -135,3 +138,28 @@ def test_float16_may_round_as_float16_does(network: ir.Model) -> None:
     assert 1e-5 < verify_equal(half, fused) < 3e-3
     with pytest.raises(VerificationError):
         verify_equal(half, changed(fused, "fc.bias", (0,), 10.0))
+
+
+# pixels
+
+PIXELS = """
+    <ir_version: 9, opset_import: ["": 18]>
+    graph (uint8[N, H, W, 3] x) => (uint8[N, H, W, 3] y) <uint8 low = {2}> { y = Max(x, low) }"""
+
+
+def test_all_levels_of_gray_are_tried() -> None:
+    model = parse(PIXELS)
+    with pytest.raises(VerificationError, match="'y'"):
+        verify_equal(model, parse(PIXELS.replace("{2}", "{3}")))
+    with pytest.raises(VerificationError, match="'y'"):
+        verify_equal(model, parse(PIXELS.replace("{2}", "{0}")))
+
+
+def test_a_model_and_its_raw_form_see_the_same_pictures(network: ir.Model) -> None:
+    preprocessing = Preprocessing(size=64, mean=(0.2, 0.3, 0.4), std=(0.3, 0.2, 0.1))
+    reference = Reference(network, preprocessing=preprocessing)
+    fused = fuse(network).model
+    assert 0 < reference.difference(with_raw_images(fused, preprocessing)) < 2e-6
+    assert 0 < reference.difference(fused) < 2e-6
+    with pytest.raises(VerificationError, match="'scores'"):
+        reference.difference(with_raw_images(fused, replace(preprocessing, mean=(0.2, 0.3, 0.41))))

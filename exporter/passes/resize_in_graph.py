@@ -1,0 +1,117 @@
+"""A model of raw images takes pictures of any height and width, and resizes and cuts them itself.
+
+For a picture of sides H and W, the shorter side of which is to become R pixels and of which the middle S × S is taken,
+
+    (h, w) = ⌊R (H, W) / min(H, W)⌋        top = round((h − S) / 2),  left = round((w − S) / 2)
+
+in integers, where round takes halves to the even neighbour: (d + (⌊d/2⌋ mod 2)) / 2 for d = h − S. That is what
+:class:`rexport.Preprocessing` does, and torchvision's Resize and CenterCrop. The filter is a triangle as wide as the
+reduction, and at the borders what there is of it (``antialias``, ``exclude_outside``), as in Pillow's ``BILINEAR``: one
+pass along the rows and one along the columns, each rounded to whole grey levels.
+
+    uint8 (N, H, W, 3) → Resize → Slice → the model
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from rexport._errors import ModelFileError, UsageError
+from rexport.model_file import Metadata, default_opset, image_input
+from rexport.passes._builder import Builder
+from rexport.passes._graph import is_op, remembered_names
+from rexport.preprocessing import Takes
+
+if TYPE_CHECKING:
+    from rexport.preprocessing import Preprocessing
+
+__all__ = ["cut_pixels", "with_resize"]
+
+_OPSET = 18  # of Resize with antialias
+_UINT8, _INT64 = ir.DataType.UINT8, ir.DataType.INT64
+_SIDES = (1, 2)  # the axes of height and width
+
+
+def with_resize(model: ir.Model) -> ir.Model:
+    """Return a copy of a model of raw images that takes whole pictures.
+
+    Args:
+        model: Its metadata say how pictures are resized and cut (see :func:`rexport.passes.raw_image.with_raw_images`).
+
+    Raises:
+        ModelFileError: It takes no raw images.
+        UsageError: Its preprocessing does not resize, or its opset is older than 18.
+    """
+    image, preprocessing = image_input(model), Metadata.of(model).preprocessing
+    if preprocessing is None or preprocessing.takes is not Takes.PIXELS:
+        raise ModelFileError("The model does not take raw images of one size, so it can't resize pictures itself.")
+    if preprocessing.resize is None:
+        raise UsageError(
+            f"The model takes pictures of {preprocessing.size}×{preprocessing.size} as they are; pass --resize "
+            f"{preprocessing.size}, say, for it to resize them itself."
+        )
+    if default_opset(model) < _OPSET:
+        raise UsageError(f"Resizing in the graph takes opset {_OPSET}, and the model is of {default_opset(model)}.")
+    changed = model.clone()
+    graph = changed.graph
+    index, pixels = next((i, value) for i, value in enumerate(graph.inputs) if value.name == image.name)
+    assert pixels.shape is not None
+    pixels.name = None
+    with remembered_names(graph):
+        shape = ir.Shape([pixels.shape[0], "height", "width", 3])
+        pictures = ir.Value(name=image.name, shape=shape, type=ir.TensorType(_UINT8))
+        graph.inputs[index] = pictures
+        cut = _cut(Builder(graph, before=graph[0], prefix=image.name), pictures, preprocessing)
+        ir.convenience.replace_all_uses_with(pixels, cut)
+    replace(Metadata.of(changed), preprocessing=replace(preprocessing, takes=Takes.PICTURES)).write_to(changed)
+    return changed
+
+
+def cut_pixels(model: ir.Model) -> ir.Value:
+    """Return the pixels that the network of such a model is given, uint8 of shape ``(N, S, S, 3)``."""
+    return next(
+        node.outputs[0]
+        for node in model.graph
+        if is_op(node, "Slice") and node.inputs[0] is not None and is_op(node.inputs[0].producer(), "Resize")
+    )
+
+
+def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> ir.Value:
+    """Resize ``pictures`` and return the middle of them."""
+    assert pictures.shape is not None
+    batch, size = pictures.shape[0], preprocessing.size
+
+    def number(name: str, *values: int | None) -> ir.Value:
+        return builder.constant(name, np.array(values))
+
+    def compute(op_type: str, inputs: list[ir.Value], name: str, *, length: int = len(_SIDES)) -> ir.Value:
+        attributes = {"keepdims": 1} if op_type == "ReduceMin" else {}
+        return builder.node(op_type, inputs, name, shape=[length], dtype=_INT64, **attributes)
+
+    two, wanted = number("two", 2), number("size", size)
+    whole = compute("Shape", [pictures], "shape", length=len(pictures.shape))
+    sides = compute("Slice", [whole, number("first_side", 1), number("behind_sides", 3)], "sides")
+    shorter = compute("ReduceMin", [sides], "shorter_side", length=1)
+    scaled = compute("Mul", [sides, number("resize", preprocessing.resize)], "scaled_sides")
+    target = compute("Div", [scaled, shorter], "resized_sides")
+    resized = builder.node(
+        "Resize",
+        [pictures, None, None, target],
+        "resized",
+        shape=[batch, None, None, 3],
+        dtype=_UINT8,
+        axes=_SIDES,
+        mode="linear",
+        antialias=1,
+        exclude_outside=1,
+    )
+    rest = compute("Sub", [target, wanted], "rest")
+    odd = compute("Mod", [compute("Div", [rest, two], "half_rest"), two], "half_is_odd")
+    start = compute("Div", [compute("Add", [rest, odd], "even_rest"), two], "start")
+    end = compute("Add", [start, wanted], "end")
+    axes = number("side_axes", *_SIDES)
+    return builder.node("Slice", [resized, start, end, axes], "cut", shape=[batch, size, size, 3], dtype=_UINT8)
