@@ -22,7 +22,16 @@ from rexport.passes._graph import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["kind_of", "scaled", "set_weights", "weights_of", "why_not_foldable", "why_not_storable"]
+__all__ = [
+    "kind_of",
+    "pads",
+    "pads_the_same",
+    "scaled",
+    "set_weights",
+    "weights_of",
+    "why_not_foldable",
+    "why_not_storable",
+]
 
 _LINEAR = ("Gemm", "MatMul")
 
@@ -30,6 +39,16 @@ _LINEAR = ("Gemm", "MatMul")
 def kind_of(layer: ir.Node) -> str:
     """Return what a user calls the layer."""
     return "linear layer" if is_op(layer, *_LINEAR) else "convolution"
+
+
+def pads(conv: ir.Node) -> bool:
+    """Say whether a convolution reads zeros around its picture."""
+    return pads_the_same(conv) or any(conv.attributes.get_ints("pads", []))
+
+
+def pads_the_same(conv: ir.Node) -> bool:
+    """Say whether a convolution pads by as much as keeps the size, whatever that is."""
+    return conv.attributes.get_string("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER")
 
 
 def why_not_foldable(layer: ir.Node) -> str | None:

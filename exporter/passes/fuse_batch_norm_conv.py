@@ -26,13 +26,11 @@ from rexport.passes._affine import affine_of, mapped_by, may_broadcast, why_not_
 from rexport.passes._base import RewritePass
 from rexport.passes._batch_norm import Affine
 from rexport.passes._border import with_channel_of_ones
-from rexport.passes._conv import set_weights, weights_of, why_not_foldable, why_not_storable
+from rexport.passes._conv import pads, pads_the_same, set_weights, weights_of, why_not_foldable, why_not_storable
 from rexport.passes._graph import constant, int_attribute, is_op, only_consumer
 from rexport.passes._pad import Padding, new_pad
 
 __all__ = ["FuseBatchNormConv"]
-
-_SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def _folded(match: _MapsConv) -> _Folded | None:
     """Return the one convolution; ``None`` if neither border is possible."""
     weight, bias = weights_of(match.conv)
     affine = _composed(match, channels=weight.shape[1] * int_attribute(match.conv, "group", 1), rank=weight.ndim)
-    if not (affine.shift.any() and _pads(match.conv)):
+    if not (affine.shift.any() and pads(match.conv)):
         return _Folded(*_without_border(match.conv, weight, bias, affine))
     padding = _border_of_zeros(match.conv, weight, affine)
     if padding is not None:
@@ -149,7 +147,7 @@ def _without_border(
 
 def _border_of_zeros(conv: ir.Node, weight: np.ndarray, affine: Affine) -> Padding | None:
     """Return the padding that the map turns into zeros, if it is one number and its widths are known."""
-    if _auto_pad(conv) in _SAME:
+    if pads_the_same(conv):
         return None
     stored = constant(conv.inputs[1])
     assert stored is not None
@@ -159,12 +157,3 @@ def _border_of_zeros(conv: ir.Node, weight: np.ndarray, affine: Affine) -> Paddi
     before, after = widths[: weight.ndim - 2], widths[weight.ndim - 2 :]
     number, *others = numbers
     return None if others or not np.isfinite(number) else Padding((0, 0, *before), (0, 0, *after), number)
-
-
-def _auto_pad(conv: ir.Node) -> str:
-    return conv.attributes.get_string("auto_pad", "NOTSET")
-
-
-def _pads(conv: ir.Node) -> bool:
-    """Say whether a convolution reads zeros around its picture."""
-    return _auto_pad(conv) in _SAME or any(conv.attributes.get_ints("pads", []) or [])

@@ -31,7 +31,7 @@ from rexport.model_file import Metadata, image_input, with_opset
 from rexport.passes._batch_norm import Affine
 from rexport.passes._border import with_channel_of_ones
 from rexport.passes._builder import Builder
-from rexport.passes._conv import set_weights, weights_of, why_not_foldable, why_not_storable
+from rexport.passes._conv import pads, set_weights, weights_of, why_not_foldable, why_not_storable
 from rexport.passes._graph import (
     int_attribute,
     is_op,
@@ -93,7 +93,7 @@ def with_raw_images(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
     index, images = next((i, value) for i, value in enumerate(graph.inputs) if value.name == image.name)
     convolutions = _readers(images)
     normalisation = _Normalisation.of(preprocessing)
-    padded = any(map(_pads, convolutions)) and bool(normalisation.affine.shift.any())
+    padded = any(map(pads, convolutions)) and bool(normalisation.affine.shift.any())
     folded = {conv: _folded(conv, normalisation, padded=padded) for conv in convolutions}
     for conv, weights in folded.items():
         _require(conv, why_not_storable(conv, *weights))
@@ -135,13 +135,6 @@ def _require(reader: ir.Node, why_not: str | None) -> None:
             "Raw images are normalised by the weights of the convolutions that read them, and "
             f"{reader.name or reader.outputs[0].name} can't do it: {why_not}."
         )
-
-
-def _pads(conv: ir.Node) -> bool:
-    """Say whether a convolution reads zeros around its picture."""
-    if conv.attributes.get_string("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER"):
-        return True
-    return any(conv.attributes.get_ints("pads", []) or [])
 
 
 def _folded(conv: ir.Node, normalisation: _Normalisation, *, padded: bool) -> tuple[np.ndarray, np.ndarray]:

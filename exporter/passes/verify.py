@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,8 @@ import onnx_ir as ir
 
 from rexport._errors import ModelFileError, VerificationError
 from rexport.model_file import image_input, to_bytes
-from rexport.runtimes.onnxruntime import open_session
+from rexport.passes._graph import shape_in_words
+from rexport.runtimes.onnxruntime import open_session, said
 
 if TYPE_CHECKING:
     from rexport.preprocessing import Preprocessing
@@ -22,7 +24,8 @@ __all__ = ["Reference", "verify_equal"]
 _TOLERANCE = 1e-4
 _TOLERANCE_HALF = 1e-2
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-_BATCH, _PIXELS = 2, 224
+_BATCH, _COLORS, _PIXELS = 2, 3, 224
+_MOST = 2**28  # numbers of an input: 2 GiB, as they are drawn
 _PIXEL_VALUES = 256
 
 
@@ -30,7 +33,7 @@ class Reference:
     """A model's results on random inputs, which those of changed models are held against.
 
     Inputs are standard normal if float, pixels if uint8, 0 and 1 otherwise; a dimension that the model leaves open is
-    2 at the front (the batch) and 224 elsewhere (pixels).
+    2 at the front (the batch), 3 for the channels of a picture, and 224 elsewhere (pixels).
 
     Args:
         original: The model.
@@ -100,18 +103,33 @@ def _random_feeds(model: ir.Model, seed: int) -> dict[str, np.ndarray]:
     for value in model.graph.inputs:
         if value.name in model.graph.initializers:
             continue
-        if value.shape is None or value.dtype is None:
-            raise ModelFileError(f"The input {value.name!r} has no shape, so it can't be tried; pass --no-verify.")
-        shape = [
-            size if isinstance(size, int) else (_BATCH if axis == 0 else _PIXELS)
-            for axis, size in enumerate(value.shape)
-        ]
-        dtype = value.dtype.numpy()
+        why = _why_not_fed(value)
+        if why is not None:
+            raise ModelFileError(f"The input {value.name!r} {why}, so it can't be tried; pass --no-verify.")
+        assert value.dtype is not None
+        shape, is_text = _shape_of(value), value.dtype == ir.DataType.STRING
         is_float = value.dtype.is_floating_point()
         values = _PIXEL_VALUES if value.dtype == ir.DataType.UINT8 else 2
         array = random.standard_normal(shape) if is_float else random.integers(0, values, shape)
-        feeds[str(value.name)] = array.astype(dtype)
+        feeds[str(value.name)] = array.astype(str).astype(object) if is_text else array.astype(value.dtype.numpy())
     return feeds
+
+
+def _why_not_fed(value: ir.Value) -> str | None:
+    if not isinstance(value.type, ir.TensorType) or value.dtype is None:
+        return "is no tensor"
+    if value.shape is None:
+        return "has no shape"
+    shape = _shape_of(value)
+    return f"has the shape {shape_in_words(shape)}" if prod(shape) > _MOST else None
+
+
+def _shape_of(value: ir.Value) -> list[int]:
+    """Return the shape of an input, what it leaves open filled in: a few pictures in colour."""
+    assert value.shape is not None
+    colors = (3 if value.dtype == ir.DataType.UINT8 else 1) if len(value.shape) == 4 else None
+    usual = {0: _BATCH} if colors is None else {0: _BATCH, colors: _COLORS}
+    return [size if isinstance(size, int) else usual.get(axis, _PIXELS) for axis, size in enumerate(value.shape)]
 
 
 def _random_pictures(
@@ -129,14 +147,23 @@ def _run(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     try:
         results: list[np.ndarray] = session.run(None, feeds)
     except Exception as error:  # ONNX Runtime's errors share no public base class
-        raise ModelFileError(f"The model does not run on random inputs: {error}") from error
+        raise ModelFileError(f"The model does not run on random inputs: {said(error)}.") from error
     return results
 
 
-def _difference(expected: np.ndarray, actual: np.ndarray) -> float:
+def _difference(expected: Any, actual: Any) -> float:
+    """Return the difference of two results as a fraction of the first's largest value; what is no number must equal."""
+    if isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
+        return max(map(_difference, expected, actual), default=0.0)
+    if not (_is_numeric(expected) and _is_numeric(actual)):
+        return 0.0 if np.array_equal(expected, actual) else float("inf")
     if actual.shape != expected.shape:
         return float("inf")
     if not np.isfinite(actual).all():
         return 0.0 if np.array_equal(expected, actual, equal_nan=True) else float("inf")
     scale = float(np.abs(expected).max(initial=0.0)) or 1.0
     return float(np.abs(actual.astype(np.float64) - expected).max(initial=0.0)) / scale
+
+
+def _is_numeric(result: Any) -> bool:
+    return isinstance(result, np.ndarray) and result.dtype.kind in "biufc"

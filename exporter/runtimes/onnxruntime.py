@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
     from rexport.runtimes.source import Source
 
-__all__ = ["OnnxRuntimeCpu", "executed_ops", "fixed_batch", "in_batches", "open_session"]
+__all__ = ["OnnxRuntimeCpu", "executed_ops", "fixed_batch", "in_batches", "open_session", "said"]
 
 _ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
+_CODES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _QUIET = 4  # fatal errors only: the others are raised too, and what the session can do anyway is no news to a user
 
 
@@ -58,7 +60,12 @@ def open_session(
         _ERRORS.InvalidProtobuf,
     ) as error:
         name = "The model" if isinstance(model, bytes) else model
-        raise ModelFileError(f"{name} does not load in ONNX Runtime: {error}") from error
+        raise ModelFileError(f"{name} does not load in ONNX Runtime: {said(error)}.") from error
+
+
+def said(error: Exception) -> str:
+    """Return what ONNX Runtime says in an error, on one line, without its codes and the last full stop."""
+    return _CODES.sub("", " ".join(str(error).split())).rstrip(".")
 
 
 class OnnxRuntimeCpu:

@@ -34,12 +34,13 @@ def test_the_shared_resnet20_on_its_images(tmp_path: Path, data_dir: Path) -> No
     fused = _json("fuse", "a.onnx", "-o", "b.onnx", cwd=tmp_path)
     changed = {report["name"]: report["changed"] for report in fused["passes"]}
     assert changed["FuseConvBatchNorm"] == 19
+    assert changed["SubsampleToConv"] == 2
     assert fused["nodes"] < fused["nodes_before"]
 
     calibration = data_dir / "cifar10" / "calibration"
     quantized = _json("quantize", "b.onnx", "--data", calibration, "-o", "c.onnx", cwd=tmp_path)
     assert quantized["images"] == 512
-    assert quantized["executed"]["QLinearConv"] == 19
+    assert quantized["executed"]["QLinearConv"] == 21
     assert {layer["precision"] for layer in quantized["layers"]} == {"int8"}
 
     in_torch = _json("eval", "cifar_resnet20", "--weights", weights, "--data", test, cwd=tmp_path)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 import torch
@@ -163,3 +164,35 @@ def test_a_model_and_its_raw_form_see_the_same_pictures(network: ir.Model) -> No
     assert 0 < reference.difference(fused) < 2e-6
     with pytest.raises(VerificationError, match="'scores'"):
         reference.difference(with_raw_images(fused, replace(preprocessing, mean=(0.2, 0.3, 0.41))))
+
+
+def test_an_open_picture_is_in_colour() -> None:
+    model = parse("""
+        <ir_version: 9, opset_import: ["": 18]>
+        g (float[N, C, H, W] x) => (float[N, 2, H, W] y) <float[2, 3, 1, 1] w = {1, 2, 3, 4, 5, 6}> { y = Conv(x, w) }
+    """)
+    assert verify_equal(model, model.clone()) == 0
+
+
+def test_text_and_sequences_are_compared_too() -> None:
+    text = """
+        <ir_version: 9, opset_import: ["": 18]>
+        g (float[2] x, string[3] t) => (string[3] u, seq(float[2]) s) {
+            u = Identity(t)
+            y = Mul(x, x)
+            s = SequenceConstruct(x, SECOND)
+        }
+    """
+    model = ir.from_proto(onnx.parser.parse_model(text.replace("SECOND", "y")))
+    assert verify_equal(model, model.clone()) == 0
+    with pytest.raises(VerificationError, match="output 's'"):
+        verify_equal(model, ir.from_proto(onnx.parser.parse_model(text.replace("SECOND", "x"))))
+
+
+def test_what_is_too_large_is_not_tried() -> None:
+    model = parse("""
+        <ir_version: 9, opset_import: ["": 18]>
+        g (float[1000000, 3, 10000, 10000] x) => (float[1000000, 3, 10000, 10000] y) { y = Relu(x) }
+    """)
+    with pytest.raises(ModelFileError, match="has the shape 1000000×3×10000×10000, so it can't be tried; pass --no-"):
+        verify_equal(model, model)
