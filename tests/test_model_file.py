@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rexport._errors import ModelFileError, RexportError
 from rexport.model_file import Head, ImageInput, Metadata, default_opset, image_input, load, model_hash, save, to_bytes
-from rexport.preprocessing import Preprocessing
+from rexport.preprocessing import Preprocessing, Takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ TEXT = """
     { y = Conv(x, w) }"""
 METADATA = Metadata(
     network="resnext[depth=29,cardinality=8]",
-    preprocessing=Preprocessing(size=8, resize=10, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0)),
+    preprocessing=Preprocessing(size=8, resize=10, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0), takes=Takes.PIXELS),
     classes=("cat", "Hündchen", 'a "quoted" name'),
     head=Head.SOFTMAX,
     features=("layer1", "layer3.5"),
@@ -246,6 +246,8 @@ def with_inputs(inputs: str) -> ir.Model:
         ("float[8, 3, 32, 32] x", ImageInput(name="x", size=32, batch=8)),
         ("float[N, 3, H, W] x", ImageInput(name="x", size=None, batch=None)),
         ("float[N, 3, 224, W] x", ImageInput(name="x", size=224, batch=None)),
+        ("uint8[N, 224, 224, 3] x", ImageInput(name="x", size=224, batch=None, raw=True)),
+        ("uint8[8, H, W, 3] x", ImageInput(name="x", size=None, batch=8, raw=True)),
     ],
 )
 def test_the_picture_is_found(inputs: str, expected: ImageInput) -> None:
@@ -264,6 +266,9 @@ def test_weights_that_are_inputs_are_no_pictures() -> None:
         ("float[N, 28, 28, 3] x", "x: float32 of shape (N, 28, 28, 3)"),
         ("float[N, 3, 28, 32] x", "x: float32 of shape (N, 3, 28, 32)"),
         ("uint8[N, 3, 28, 28] x", "x: uint8 of shape (N, 3, 28, 28)"),
+        ("uint8[N, 28, 32, 3] x", "x: uint8 of shape (N, 28, 32, 3)"),
+        ("uint8[N, 28, 28, C] x", "x: uint8 of shape (N, 28, 28, C)"),
+        ("int8[N, 28, 28, 3] x", "x: int8 of shape (N, 28, 28, 3)"),
         ("float[N, 3] x, int64[1] n", "x: float32 of shape (N, 3); n: int64 of shape (1)"),
         ("float x", "x: float32 of shape ()"),
         ("float[] x", "x: float32 of unknown shape"),
@@ -274,7 +279,8 @@ def test_no_picture(inputs: str, found: str) -> None:
     with pytest.raises(ModelFileError) as caught:
         image_input(with_inputs(inputs), "some/model.onnx")
     assert str(caught.value) == (
-        "some/model.onnx has no image input: expected one float32 input of shape (N, 3, S, S), found " + found + "."
+        "some/model.onnx has no image input: expected one float32 input of shape (N, 3, S, S), or uint8 of shape "
+        f"(N, S, S, 3); found {found}."
     )
 
 
