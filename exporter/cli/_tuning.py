@@ -139,8 +139,9 @@ def tuning_json(tuned: Tuned) -> dict[str, Any]:
                 {
                     "layer": choice.layer.to_json(),
                     "nodes": list(choice.nodes),
-                    "merged": choice.merged,
-                    "seconds": {str(merged): seconds for merged, seconds in choice.seconds.items()},
+                    "merged": choice.form.merged,
+                    "branches": choice.form.branches,
+                    "seconds": {str(form): seconds for form, seconds in choice.seconds.items()},
                     "remembered": choice.remembered,
                 }
                 for choice in regrouping.choices
@@ -160,13 +161,16 @@ def _measured(result: StemResult | RegroupResult) -> dict[str, Any]:
 
 
 def _cells(choice: LayerChoice) -> tuple[str, ...]:
-    before, after = choice.seconds[1], choice.seconds[choice.merged]
+    from rexport.tuning.group_form import AS_IT_IS
+
+    before, after = choice.seconds[AS_IT_IS], choice.seconds[choice.form]
     groups = choice.layer.groups
+    chosen = f"{groups // choice.form.merged}" + " branches" * choice.form.branches
     return (
         str(choice.layer),
         str(len(choice.nodes)),
         str(groups),
-        str(groups // choice.merged),
+        chosen,
         f"{1e6 * before:,.0f}",
         f"{1e6 * after:,.0f}",
         f"{before / after:.2f}",

@@ -15,10 +15,12 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from rexport.model_file import image_input
+from rexport.model_file import image_input, to_bytes
 from rexport.passes._graph import constant
 from rexport.passes._quantized import dequantize_of, stored
-from rexport.passes.regroup import groups_of
+from rexport.passes.regroup import Regroup, groups_of
+from rexport.passes.split_groups import SplitGroups, why_not_split
+from rexport.tuning.group_form import AS_IT_IS, GroupForm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +48,7 @@ class ConvLayer:
         width: Likewise.
         weights: Their NumPy dtype: a float, or the integers that they are stored as.
         activations: Likewise, of the pictures.
+        can_split: Whether it may become branches.
     """
 
     inputs: int
@@ -59,21 +62,24 @@ class ConvLayer:
     width: int
     weights: str
     activations: str
+    can_split: bool
 
     @property
     def is_quantized(self) -> bool:
         """Whether it multiplies integers."""
         return not self.activations.startswith("float")
 
-    def merged(self, count: int) -> ConvLayer:
-        """Return the layer with ``count`` neighbouring groups in one."""
-        return replace(self, groups=self.groups // count)
-
-    def candidates(self, *, widest: int) -> tuple[int, ...]:
-        """Return how many groups may merge: 1, and each divisor that gives groups of up to ``widest`` channels."""
+    def forms(self, *, widest: int, most_branches: int) -> tuple[GroupForm, ...]:
+        """Return the forms to measure: as it is, in groups of up to ``widest`` channels, and a few in branches."""
         each = self.inputs // self.groups
-        divisors = (count for count in range(2, self.groups + 1) if self.groups % count == 0)
-        return (1, *(count for count in divisors if count * each <= widest))
+        divisors = [count for count in range(2, self.groups + 1) if self.groups % count == 0]
+        merged = [AS_IT_IS, *(GroupForm(merged=count) for count in divisors if count * each <= widest)]
+        branches = [
+            GroupForm(branches=True, merged=form.merged)
+            for form in merged
+            if self.can_split and 1 < self.groups // form.merged <= most_branches
+        ]
+        return (*merged, *branches)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
@@ -84,8 +90,8 @@ class ConvLayer:
         picture = f"{self.height}×{self.width}"
         return f"{kernel}, {self.inputs} → {self.outputs} of {picture}" + (f", stride {stride}" if stride > 1 else "")
 
-    def to_model(self, *, seed: int = 0) -> bytes:
-        """Return a serialized model of this layer between two 1×1 convolutions, of any batch.
+    def to_model(self, form: GroupForm = AS_IT_IS, *, seed: int = 0) -> bytes:
+        """Return a serialized model of this layer, in a form, between two 1×1 convolutions, of any batch.
 
         It takes float32 of shape ``(N, 16, height, width)``.
         """
@@ -95,7 +101,10 @@ class ConvLayer:
         result = graph.start()
         for name, layer in (("before", before), ("layer", self), ("after", after)):
             result = graph.convolve(result, layer, name)
-        return graph.end(result)
+        model = ir.from_proto(graph.end(result))
+        Regroup(lambda _: form.merged)(model)
+        SplitGroups(lambda _: form.branches)(model)
+        return to_bytes(model)
 
 
 _POINTWISE: Mapping[str, Any] = {
@@ -153,6 +162,7 @@ def _layer_of(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> ConvLayer
         width=shape[3],
         weights=weight.dtype.name,
         activations=_dtype_of(picture),
+        can_split=why_not_split(node) is None,
     )
 
 
@@ -214,8 +224,8 @@ class _Graph:
         result = self._node("Conv", [picture, weight, bias], name, group=layer.groups, **attributes)
         return self._requantized(result) if layer.is_quantized else result
 
-    def end(self, result: str) -> bytes:
-        """Return the serialized model whose output is ``result``."""
+    def end(self, result: str) -> onnx.ModelProto:
+        """Return the model whose output is ``result``."""
         size: tuple[str | int, ...] = ("N", ENDS, self._like.height, self._like.width)
         graph = helper.make_graph(
             self._nodes,
@@ -225,8 +235,7 @@ class _Graph:
             self._tensors,
         )
         opset = helper.make_opsetid("", _OPSET)
-        serialized: bytes = helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
-        return serialized
+        return onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=[opset], ir_version=8))
 
     def _requantized(self, tensor: str) -> str:
         integers = self._node("QuantizeLinear", [tensor, "scale", "zero_point"], f"{tensor}_quantized")

@@ -1,6 +1,6 @@
-"""How many neighbouring groups of each grouped convolution to merge, by measuring them here.
+"""In which form each grouped convolution is fastest, by measuring them here.
 
-Every distinct layer is timed in the candidates' forms, each in a process of its own and all in turns; its fastest is
+Every distinct layer is timed in its forms, each in a process of its own and all in turns; its fastest is
 taken. Then the whole model is timed against the one that came in, and only if it is faster is it what comes out.
 """
 
@@ -16,10 +16,12 @@ from rexport._errors import UnavailableError, UsageError
 from rexport._progress import Progress, silent
 from rexport.benchmarks.interleave import Failure, Job, Timing, measure
 from rexport.passes import Reference
-from rexport.passes.regroup import Regroup
+from rexport.passes.regroup import Regroup, groups_of
+from rexport.passes.split_groups import SplitGroups
 from rexport.runtimes.source import Source
 from rexport.tuning.comparison import compare, conditions_for, picture_size
 from rexport.tuning.conv_layer import ENDS, grouped_layers, name_of
+from rexport.tuning.group_form import AS_IT_IS, GroupForm
 from rexport.tuning.timings import Conditions, Timings
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["LayerChoice", "RegroupResult", "regroup"]
 
 _WIDEST = 128  # channels of a merged group; products of that size are efficient, and all the zeros are a waste
-_WORTH = 0.98  # a candidate's time, of the time of one with fewer zeros, that is worth the larger weight
+_BRANCHES = 8  # at most, each of which costs some microseconds a call by itself
+_WORTH = 0.98  # a form's time, of that of a simpler one, that is worth its larger weight or its more nodes
 _LAYER_SECONDS, _LAYER_CALLS = 0.4, 30
 
 
@@ -45,15 +48,15 @@ class LayerChoice:
     Attributes:
         layer: As it came in.
         nodes: The names of the convolutions that are such.
-        merged: How many neighbouring groups become one; 1 leaves them.
-        seconds: The time of one call by how many are merged.
+        form: The one that was chosen.
+        seconds: The time of one call in each form.
         remembered: Whether these times are from an earlier run.
     """
 
     layer: ConvLayer
     nodes: tuple[str, ...]
-    merged: int
-    seconds: Mapping[int, float]
+    form: GroupForm
+    seconds: Mapping[GroupForm, float]
     remembered: bool
 
 
@@ -88,9 +91,10 @@ def regroup(
     verify: bool = True,
     progress: Progress = silent,
 ) -> RegroupResult:
-    """Merge neighbouring groups of the convolutions of ``model``, float or quantized, where that is faster.
+    """Write the grouped convolutions of ``model``, float or quantized, in the forms that are fastest.
 
-    The results stay the same: bit by bit where the convolutions multiply integers, and to rounding in floats.
+    Neighbouring groups merge into one, and a few wide ones may become branches of plain convolutions. The results stay
+    the same: bit by bit where the convolutions multiply integers, and to rounding in floats.
 
     Args:
         model: With one image input; it is left as it was.
@@ -110,22 +114,26 @@ def regroup(
     if any(number is not None and number < 1 for number in (merged, batch, threads)):
         raise UsageError("Groups merge by 1 or more, and a batch and the threads are 1 or more.")
     if merged is not None:
-        return _merged(model, lambda _: merged, verify=verify)
+        return _rewritten(model, lambda _: GroupForm(merged=merged), verify=verify)
     conditions = conditions_for(model, batch=batch, threads=threads)
     layers = grouped_layers(model, size=picture_size(model))
     choices = _fastest(layers, conditions, timings or Timings(), progress)
-    by_name = {name: choice.merged for choice in choices for name in choice.nodes}
-    result = _merged(model, lambda conv: by_name.get(name_of(conv), 1), verify=verify)
+    by_name = {name: choice.form for choice in choices for name in choice.nodes}
+    result = _rewritten(model, lambda conv: by_name.get(name_of(conv), AS_IT_IS), verify=verify)
     result = replace(result, choices=choices, conditions=conditions)
     return _if_faster(result, model, conditions, progress) if result.report.changed else result
 
 
-def _merged(model: ir.Model, merged: Callable[[ir.Node], int], *, verify: bool) -> RegroupResult:
-    """Merge as ``merged`` says of each convolution."""
+def _rewritten(model: ir.Model, form_of: Callable[[ir.Node], GroupForm], *, verify: bool) -> RegroupResult:
+    """Write each grouped convolution in its form."""
     regrouped = model.clone()
-    report = Regroup(merged)(regrouped).report
-    if not report.changed:
+    forms = {name_of(node): form_of(node) for node in regrouped.graph if groups_of(node) > 1}
+    report = Regroup(lambda conv: forms[name_of(conv)].merged)(regrouped).report
+    split = SplitGroups(lambda conv: forms[name_of(conv)].branches)(regrouped).report
+    if not (report.changed or split.changed):
         return RegroupResult(model=model, kept=False, report=report)
+    in_form = sum(form != AS_IT_IS for form in forms.values()) - len(report.refusals)
+    report = replace(report, changed=in_form, refusals=(*report.refusals, *split.refusals))
     if verify:
         Reference(model).difference(regrouped)
     return RegroupResult(model=regrouped, kept=True, report=report)
@@ -137,40 +145,40 @@ def _fastest(
     choices = []
     with progress("measuring grouped convolutions", len(layers)) as advance:
         for layer, nodes in layers.items():
-            candidates = layer.candidates(widest=_WIDEST)
+            forms = layer.forms(widest=_WIDEST, most_branches=_BRANCHES)
             seconds = timings.find(layer, conditions)
-            remembered = set(candidates) <= set(seconds)
+            remembered = set(forms) <= set(seconds)
             if not remembered:
-                seconds = _seconds(layer, candidates, conditions)
+                seconds = _seconds(layer, forms, conditions)
                 timings.keep(layer, conditions, seconds)
-            merged = _choose(seconds)
-            choices.append(LayerChoice(layer=layer, nodes=nodes, merged=merged, seconds=seconds, remembered=remembered))
+            form = _choose(seconds)
+            choices.append(LayerChoice(layer=layer, nodes=nodes, form=form, seconds=seconds, remembered=remembered))
             advance(1)
     return tuple(choices)
 
 
-def _choose(seconds: Mapping[int, float]) -> int:
-    """Return the fastest, or one with fewer zeros that is as fast within the noise."""
+def _choose(seconds: Mapping[GroupForm, float]) -> GroupForm:
+    """Return the fastest, or the simplest that is as fast within the noise."""
     best = min(seconds.values())
-    return min(merged for merged, one in seconds.items() if one * _WORTH <= best)
+    return min(form for form, one in seconds.items() if one * _WORTH <= best)
 
 
-def _seconds(layer: ConvLayer, candidates: Sequence[int], conditions: Conditions) -> dict[int, float]:
-    """Measure a layer with so many of its groups merged, in turns; a candidate that fails is left out."""
+def _seconds(layer: ConvLayer, forms: Sequence[GroupForm], conditions: Conditions) -> dict[GroupForm, float]:
+    """Measure a layer in several forms, in turns; a form that fails is left out."""
     shape = (conditions.batch, ENDS, layer.height, layer.width)
     with tempfile.TemporaryDirectory() as folder:
         jobs = []
-        for merged in candidates:
-            path = Path(folder) / f"{merged}.onnx"
-            path.write_bytes(layer.merged(merged).to_model())
+        for form in forms:
+            path = Path(folder) / f"{form}.onnx"
+            path.write_bytes(layer.to_model(form))
             jobs.append(Job(source=Source(path=path), runtime="cpu", shape=shape, threads=conditions.threads))
         outcomes = measure(jobs, min_seconds=_LAYER_SECONDS, min_calls=_LAYER_CALLS)
-    measured = zip(candidates, outcomes, strict=True)
-    times = {merged: one for merged, one in measured if isinstance(one, Timing)}
-    if 1 not in times:
+    measured = zip(forms, outcomes, strict=True)
+    times = {form: one for form, one in measured if isinstance(one, Timing)}
+    if AS_IT_IS not in times:
         (failure, *_) = (one for one in outcomes if isinstance(one, Failure))
         raise UnavailableError(f"The layer {layer} can't be measured: {failure.reason}")
-    return {merged: median(second for block in one.rounds for second in block) for merged, one in times.items()}
+    return {form: median(second for block in one.rounds for second in block) for form, one in times.items()}
 
 
 def _if_faster(result: RegroupResult, model: ir.Model, conditions: Conditions, progress: Progress) -> RegroupResult:

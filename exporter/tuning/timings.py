@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rexport._cpu import this_cpu
 from rexport._errors import OutputError
 from rexport._files import cache_folder, write_text
+from rexport.tuning.group_form import GroupForm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,14 +55,14 @@ class Timings:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or cache_folder() / "layer-timings.json"
 
-    def find(self, layer: ConvLayer, conditions: Conditions) -> dict[int, float]:
-        """Return the seconds of a layer by how many of its groups are merged; empty if none are known."""
+    def find(self, layer: ConvLayer, conditions: Conditions) -> dict[GroupForm, float]:
+        """Return the seconds of a layer in its forms; empty if none are known."""
         known = self._read().get(_key(layer, conditions), {})
-        return {int(merged): float(seconds) for merged, seconds in known.items()}
+        return {GroupForm.parse(form): float(seconds) for form, seconds in known.items()}
 
-    def keep(self, layer: ConvLayer, conditions: Conditions, seconds: Mapping[int, float]) -> None:
+    def keep(self, layer: ConvLayer, conditions: Conditions, seconds: Mapping[GroupForm, float]) -> None:
         """Add the seconds of a layer to the file; where there is no room for it, they are simply not kept."""
-        entries = self._read() | {_key(layer, conditions): {str(k): v for k, v in seconds.items()}}
+        entries = self._read() | {_key(layer, conditions): {str(form): one for form, one in seconds.items()}}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._path, json.dumps({"schema": _SCHEMA, "entries": entries}, indent=1) + "\n")
@@ -75,7 +76,7 @@ class Timings:
                 return {}
             entries: dict[str, dict[str, float]] = document["entries"]
             for times in entries.values():
-                {int(merged): float(seconds) for merged, seconds in times.items()}
+                {GroupForm.parse(form): float(seconds) for form, seconds in times.items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
         return entries

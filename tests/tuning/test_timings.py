@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rexport._files import cache_folder
-from rexport.tuning import Conditions, ConvLayer, Timings
+from rexport.tuning import AS_IT_IS, Conditions, ConvLayer, GroupForm, Timings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,15 +24,17 @@ LAYER = ConvLayer(
     width=8,
     weights="int8",
     activations="uint8",
+    can_split=True,
 )
+TWO, APART = GroupForm(merged=2), GroupForm(merged=2, branches=True)
 HERE = Conditions(batch=1, threads=2, runtime="onnxruntime 1.0, CPU", cpu="a processor")
 
 
 def test_what_is_kept_is_found_by_the_next(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "timings.json"
-    Timings(path).keep(LAYER, HERE, {1: 0.5, 2: 0.25})
-    Timings(path).keep(replace(LAYER, height=9), HERE, {1: 1.0})
-    assert Timings(path).find(LAYER, HERE) == {1: 0.5, 2: 0.25}
+    Timings(path).keep(LAYER, HERE, {AS_IT_IS: 0.5, TWO: 0.25, APART: 0.125})
+    Timings(path).keep(replace(LAYER, height=9), HERE, {AS_IT_IS: 1.0})
+    assert Timings(path).find(LAYER, HERE) == {AS_IT_IS: 0.5, TWO: 0.25, APART: 0.125}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def test_what_is_kept_is_found_by_the_next(tmp_path: Path) -> None:
 )
 def test_under_other_conditions_nothing_is_known(tmp_path: Path, other: dict[str, object]) -> None:
     timings = Timings(tmp_path / "timings.json")
-    timings.keep(LAYER, HERE, {1: 0.5})
+    timings.keep(LAYER, HERE, {AS_IT_IS: 0.5})
     assert timings.find(LAYER, replace(HERE, **other)) == {}
     assert timings.find(replace(LAYER, kernel=(1, 1)), HERE) == {}
 
@@ -57,14 +59,14 @@ def test_a_broken_file_is_measured_anew(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     timings = Timings(path)
     assert timings.find(LAYER, HERE) == {}
-    timings.keep(LAYER, HERE, {1: 0.5})
-    assert timings.find(LAYER, HERE) == {1: 0.5}
+    timings.keep(LAYER, HERE, {AS_IT_IS: 0.5})
+    assert timings.find(LAYER, HERE) == {AS_IT_IS: 0.5}
 
 
 def test_a_folder_that_can_not_be_written_only_forgets(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     timings = Timings(tmp_path / "file" / "timings.json")
-    timings.keep(LAYER, HERE, {1: 0.5})
+    timings.keep(LAYER, HERE, {AS_IT_IS: 0.5})
     assert timings.find(LAYER, HERE) == {}
 
 
@@ -74,3 +76,12 @@ def test_the_cache_is_where_users_have_theirs(monkeypatch: pytest.MonkeyPatch, t
     assert cache_folder() == tmp_path / "rexport"
     monkeypatch.setenv("REXPORT_CACHE", str(tmp_path / "own"))
     assert cache_folder() == tmp_path / "own"
+
+
+@pytest.mark.parametrize("form", [AS_IT_IS, TWO, APART])
+def test_a_form_is_read_as_it_was_written(form: GroupForm) -> None:
+    assert GroupForm.parse(str(form)) == form
+
+
+def test_simpler_forms_come_first() -> None:
+    assert sorted([APART, TWO, AS_IT_IS]) == [AS_IT_IS, TWO, APART]

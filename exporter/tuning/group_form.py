@@ -1,0 +1,31 @@
+"""The forms that a grouped convolution can be written in, all of which compute the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["AS_IT_IS", "GroupForm"]
+
+
+@dataclass(frozen=True, order=True)
+class GroupForm:
+    """Neighbouring groups ``merged`` into one (1: none), and what is left of them in ``branches`` or not.
+
+    Forms are ordered by what they cost in weights and nodes. See :class:`rexport.passes.regroup.Regroup` and
+    :class:`rexport.passes.split_groups.SplitGroups`.
+    """
+
+    branches: bool = False
+    merged: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.merged}{_BRANCHES if self.branches else ''}"
+
+    @classmethod
+    def parse(cls, text: str) -> GroupForm:
+        """Read what :meth:`__str__` gives; raises ``ValueError`` for anything else."""
+        return cls(branches=text.endswith(_BRANCHES), merged=int(text.removesuffix(_BRANCHES)))
+
+
+_BRANCHES = " in branches"
+AS_IT_IS = GroupForm()
