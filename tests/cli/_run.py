@@ -1,18 +1,36 @@
-"""Running the real command, as a user does."""
+"""Running the real command, as a user does, or in this process."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from typer.testing import CliRunner
+
+from rexport.cli import app
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["rexport"]
+__all__ = ["rexport", "run", "run_json"]
 
 
 def rexport(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``rexport`` with ``arguments`` in a process of its own."""
     command = [sys.executable, "-m", "rexport", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def run(command: str) -> str:
+    """Run a command that must succeed in this process, and return what it prints."""
+    result = CliRunner().invoke(app, command.split())
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def run_json(command: str) -> dict[str, Any]:
+    """Run a command that must succeed in this process, and return its document."""
+    document: dict[str, Any] = json.loads(run(f"{command} --json"))
+    return document

@@ -1,17 +1,17 @@
-"""The quickstart's files, made once for all tests that use them."""
+"""Files that tests of commands work on."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli._run import rexport
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -29,3 +29,14 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
     done = rexport("quickstart", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     return Quickstart(folder=folder, document=json.loads(done.stdout))
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of six pictures in an otherwise empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    Path("images").mkdir()
+    for index in range(6):
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"images/{index}.png")
+    return Path("images")

@@ -12,27 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rexport.cli import app
+from tests.cli._run import run, run_json
 
-
-@pytest.fixture(autouse=True)
-def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of pictures in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(0)
-    Path("images").mkdir()
-    for index in range(6):
-        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"images/{index}.png")
-    return Path("images")
-
-
-def run(command: str) -> str:
-    result = CliRunner().invoke(app, command.split())
-    assert result.exit_code == 0, result.stderr
-    return result.stdout
-
-
-def run_json(command: str) -> dict:
-    return json.loads(run(f"{command} --json"))
+pytestmark = pytest.mark.usefixtures("images")
 
 
 def preprocessing_of(path: str) -> dict:
