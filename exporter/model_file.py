@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from math import prod
 from typing import TYPE_CHECKING
 
 import onnx
@@ -20,10 +18,10 @@ import onnx_ir as ir
 
 from rexport._errors import ModelFileError
 from rexport._files import write_bytes
+from rexport._onnx_proto import LARGEST, TOO_LARGE, cause_of, complete_shapes, read_all_tensors, why_not_readable
 from rexport.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = [
@@ -40,8 +38,6 @@ __all__ = [
 ]
 
 _PREFIX = "rexport."
-_LARGEST = 2**31 - 1  # bytes: protobuf's limit
-_TOO_LARGE = "{:.1f} GiB of weights, and one ONNX file, as rexport writes it, holds 2 at most."
 
 
 class Head(StrEnum):
@@ -144,18 +140,18 @@ def load(path: Path) -> ir.Model:
         raise ModelFileError(f"{path} is not an ONNX file ({_first_line(error)}).") from error
     if not proto.graph.node or not proto.opset_import:
         raise ModelFileError(f"{path} is not an ONNX model: it has no nodes or names no opset.")
-    why = _why_not_readable(proto)
+    why = why_not_readable(proto)
     if why is not None:
         raise ModelFileError(f"{path} {why}")
     try:
         # the loader checks that external data lies in the model's folder
         onnx.load_external_data_for_model(proto, str(path.parent))
-        _complete_shapes(proto)
+        complete_shapes(proto)
         onnx.checker.check_model(proto)
         model = ir.from_proto(proto)
-        _read_all_tensors(model)
+        read_all_tensors(model)
     except (onnx.checker.ValidationError, ir.serde.SerdeError, ValueError, OSError, TypeError) as error:
-        raise ModelFileError(f"{path} is not a valid ONNX model: {_cause(error)}.") from error
+        raise ModelFileError(f"{path} is not a valid ONNX model: {cause_of(error)}.") from error
     if "ai.onnx" in model.opset_imports:  # the long name of the standard operators
         model.opset_imports.setdefault("", model.opset_imports.pop("ai.onnx"))
     return model
@@ -179,12 +175,12 @@ def to_bytes(model: ir.Model) -> bytes:
     """
     tensors = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
     size = sum(tensor.nbytes for tensor in tensors if tensor is not None and tensor.dtype != ir.DataType.STRING)
-    if size > _LARGEST:
-        raise ModelFileError(f"The model has {_TOO_LARGE.format(size / 2**30)}")
+    if size > LARGEST:
+        raise ModelFileError(f"The model has {TOO_LARGE.format(size / 2**30)}")
     try:
         data: bytes = ir.to_proto(model).SerializeToString()
     except Exception as error:  # protobuf's own errors share no public base class
-        raise ModelFileError(f"The model can't be written as an ONNX file: {_cause(error)}.") from error
+        raise ModelFileError(f"The model can't be written as an ONNX file: {cause_of(error)}.") from error
     return data
 
 
@@ -268,135 +264,6 @@ def _head(text: str) -> Head:
             f"The model's head in its metadata can't be read ({text!r} is none of {', '.join(Head)}); export the model "
             "again."
         ) from error
-
-
-# reading a file
-
-
-def _why_not_readable(proto: onnx.ModelProto) -> str | None:
-    """Return what is in a file that the checker lets pass and that rexport can't hold or read, as half a sentence."""
-    size = sum(_size_outside(tensor) for tensor in _tensors(proto))
-    if size > _LARGEST:
-        return f"has {_TOO_LARGE.format(size / 2**30)}"
-    versions: dict[str, set[int]] = {}
-    for imported in proto.opset_import:
-        versions.setdefault(imported.domain or "ai.onnx", set()).add(imported.version)
-    for domain, several in versions.items():
-        if len(several) > 1:
-            return f"is not a valid ONNX model: it names two versions of {domain}, {' and '.join(map(str, several))}."
-    newest = onnx.defs.onnx_opset_version()
-    if max(versions.get("ai.onnx", {0})) > newest:
-        return f"is of opset {max(versions['ai.onnx'])}, and the newest that the package onnx knows is {newest}."
-    if not proto.graph.output:
-        return "is not a valid ONNX model: it has no outputs."
-    for scope in _scopes(proto):
-        if any(_is_sparse(attribute) for node in scope.node for attribute in node.attribute) or (
-            isinstance(scope, onnx.GraphProto) and scope.sparse_initializer
-        ):
-            return "holds sparse tensors, which rexport can't read; store its weights as dense ones."
-        for node in scope.node:
-            if node.op_type == "EPContext":
-                return "holds a compiled engine (an EPContext node), not a model; use the model it came from."
-        unreadable = next((name for name in _names_in(scope) if not isinstance(name, str)), None)
-        if unreadable is not None:  # protobuf gives bytes then
-            return f"is not a valid ONNX model: the name {unreadable!r} in it is not UTF-8."
-    return None
-
-
-def _scopes(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    """Yield the graph, the functions, and the graphs inside of their nodes."""
-    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
-    while waiting:
-        scope = waiting.pop()
-        yield scope
-        for node in scope.node:
-            for attribute in node.attribute:
-                waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-
-
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for scope in _scopes(proto):
-        if isinstance(scope, onnx.GraphProto):
-            yield from scope.initializer
-        for node in scope.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-
-
-def _names_in(scope: onnx.GraphProto | onnx.FunctionProto) -> Iterator[object]:
-    if isinstance(scope, onnx.GraphProto):
-        values = (*scope.input, *scope.output, *scope.value_info, *scope.initializer)
-        yield from (value.name for value in values)
-    for node in scope.node:
-        yield from (node.name, node.domain, node.op_type, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
-
-
-def _is_sparse(attribute: onnx.AttributeProto) -> bool:
-    return bool(attribute.HasField("sparse_tensor") or attribute.sparse_tensors)
-
-
-def _size_outside(tensor: onnx.TensorProto) -> int:
-    """Return the bytes that a tensor says it has in another file."""
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return 0
-    try:
-        item = ir.DataType(tensor.data_type).itemsize
-    except (ValueError, TypeError):  # no type, or text; the checker and the loader will say so
-        return 0
-    return int(prod(max(size, 0) for size in tensor.dims) * item)
-
-
-def _complete_shapes(proto: onnx.ModelProto) -> None:
-    """Say what other frameworks' exporters leave out, and ONNX Runtime does without: shapes of outputs, and open sizes.
-
-    Sizes below zero are open, and an output without a shape gets the inferred one.
-
-    Raises:
-        ValueError: An input or output has no shape, and there is none to be found out.
-    """
-    for scope in _scopes(proto):
-        if isinstance(scope, onnx.GraphProto):
-            for value in (*scope.input, *scope.output, *scope.value_info):
-                for size in value.type.tensor_type.shape.dim:
-                    if size.dim_value < 0:
-                        size.ClearField("dim_value")
-    if any(_lacks_shape(value) for value in proto.graph.output):
-        with suppress(onnx.shape_inference.InferenceError, RuntimeError):
-            inferred = onnx.shape_inference.infer_shapes(proto).graph.output
-            for value, found in zip(proto.graph.output, inferred, strict=True):
-                value.type.CopyFrom(found.type)
-    for kind, values in (("input", proto.graph.input), ("output", proto.graph.output)):
-        for value in values:
-            if _lacks_shape(value):
-                raise ValueError(f"the {kind} {value.name!r} has no shape, not even one of open sizes")
-
-
-def _lacks_shape(value: onnx.ValueInfoProto) -> bool:
-    return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
-
-
-def _read_all_tensors(model: ir.Model) -> None:
-    """Raise ``ValueError`` for a tensor that does not fill its shape; the checker lets those pass that overfill it."""
-    for graph in model.graphs():
-        tensors = [value.const_value for value in graph.initializers.values()]
-        for node in graph:
-            tensors += [a.as_tensor() for a in node.attributes.values() if a.type == ir.AttributeType.TENSOR]
-        for tensor in (tensor for tensor in tensors if tensor is not None):
-            try:
-                tensor.numpy()
-            except ValueError as error:
-                raise ValueError(f"the tensor {tensor.name!r} can't be read ({_cause(error)})") from None
-
-
-def _cause(error: BaseException) -> str:
-    """Return what an error says, or the error that it came from in the end, as one line without the last full stop."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    said, *_ = str(error).strip().split("\n\n")
-    return " ".join(said.split()).rstrip(".") or type(error).__name__
 
 
 def _first_line(error: Exception) -> str:

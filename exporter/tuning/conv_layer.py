@@ -72,8 +72,11 @@ class ConvLayer:
     def forms(self, *, widest: int, most_branches: int) -> tuple[GroupForm, ...]:
         """Return the forms to measure: as it is, in groups of up to ``widest`` channels, and a few in branches."""
         each = self.inputs // self.groups
-        divisors = [count for count in range(2, self.groups + 1) if self.groups % count == 0]
-        merged = [AS_IT_IS, *(GroupForm(merged=count) for count in divisors if count * each <= widest)]
+        counts = [1]
+        for count in range(2, self.groups + 1):
+            if self.groups % count == 0 and count >= 2 * counts[-1]:  # others between them tell little more
+                counts.append(count)
+        merged = [GroupForm(merged=count) for count in counts if count == 1 or count * each <= widest]
         branches = [
             GroupForm(branches=True, merged=form.merged)
             for form in merged
