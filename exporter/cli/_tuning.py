@@ -47,6 +47,9 @@ ForBatch = Annotated[
 ]
 
 
+_WORDS = {"measure": None, "off": 1}  # of --regroup: how many groups merge
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
     """What was asked for: ``merged`` groups (``None``: as measured), the ``stem``, and what to measure at."""
@@ -63,9 +66,13 @@ class Tuning:
         Raises:
             UsageError: It is neither a word that it takes nor a number.
         """
-        if regroup not in ("measure", "off") and not (regroup.isdecimal() and int(regroup) > 0):
+        merged: int | None
+        if regroup in _WORDS:
+            merged = _WORDS[regroup]
+        elif regroup.isdecimal() and int(regroup) > 0:
+            merged = int(regroup)
+        else:
             raise UsageError(f"--regroup {regroup}: choose measure, off, or a number of groups such as 4.")
-        merged = {"measure": None, "off": 1}[regroup] if not regroup.isdecimal() else int(regroup)
         return cls(merged=merged, stem=stem, batch=batch, threads=threads)
 
 

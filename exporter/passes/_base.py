@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import onnx_ir as ir
 
-from rexport.passes._graph import remembered_names
+from rexport.passes._graph import name_of, remembered_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,5 +116,5 @@ class RewritePass(GraphPass, Generic[Match]):
                     self.rewrite(found)
                     changed += 1
                 else:
-                    refusals.append(Refusal(where=node.name or str(node.outputs[0].name), why=why))
+                    refusals.append(Refusal(where=name_of(node), why=why))
         return self.result(model, changed=changed, refusals=refusals)

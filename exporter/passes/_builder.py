@@ -1,4 +1,4 @@
-"""Putting new nodes into a graph, for the passes that do something of their own with a model's images."""
+"""Putting new nodes into a graph, each with the shape and type of its result."""
 
 from __future__ import annotations
 

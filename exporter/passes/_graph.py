@@ -23,6 +23,7 @@ __all__ = [
     "int_attribute",
     "is_op",
     "is_rectifier",
+    "name_of",
     "only_consumer",
     "opset",
     "remembered_names",
@@ -112,6 +113,11 @@ def why_not_bypassed(node: ir.Node) -> str | None:
     if result.is_graph_output() and (source.producer() is None or source.is_graph_output()):
         return "it gives an output of the model its name"
     return None
+
+
+def name_of(node: ir.Node) -> str:
+    """Return the name of a node, or that of its result where it has none."""
+    return str(node.name or node.outputs[0].name)
 
 
 def only_consumer(value: ir.Value) -> ir.Node | None:

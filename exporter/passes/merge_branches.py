@@ -24,7 +24,16 @@ from rexport.passes._base import RewritePass
 from rexport.passes._batch_norm import why_not_affine
 from rexport.passes._branches import Branches, climb, form_of, summands
 from rexport.passes._conv import weights_of, why_not_foldable
-from rexport.passes._graph import add_initializer, constant, free_name, int_attribute, is_op, only_consumer, take_over
+from rexport.passes._graph import (
+    add_initializer,
+    constant,
+    free_name,
+    int_attribute,
+    is_op,
+    name_of,
+    only_consumer,
+    take_over,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,12 +75,12 @@ class MergeBranches(RewritePass[_Merge]):
         for conv in match.convolutions:
             why = why_not_foldable(conv)
             if why is not None:
-                return f"in the branch with {conv.name or conv.outputs[0].name}, {why}"
+                return f"in the branch with {name_of(conv)}, {why}"
         for level in match.branches.levels:
             for node in level:
                 why = why_not_affine(node) if is_op(node, "BatchNormalization") else None
                 if why is not None:
-                    return f"in the branch with {node.name or node.outputs[0].name}, {why}"
+                    return f"in the branch with {name_of(node)}, {why}"
         for level in (*match.branches.grouped_levels, match.ends):
             if len({_constant(conv, 1).shape for conv in level if is_op(conv, "Conv")}) > 1:
                 return f"its {len(level)} branches have different numbers of channels"
@@ -183,7 +192,7 @@ def _describe(node: ir.Node, graph: ir.Graph, *, like: ir.Value, name: str, chan
 
 def _common_name(level: Sequence[ir.Node]) -> str:
     """Return a name for a level: that of its first node, without the part that tells it from the second."""
-    first, second = (re.split(r"(?=[./])", str(node.name or node.outputs[0].name)) for node in level[:2])
+    first, second = (re.split(r"(?=[./])", name_of(node)) for node in level[:2])
     if len(first) != len(second):
         return "".join(first)
     return "".join(part for part, other in zip(first, second, strict=True) if part == other) or "".join(first)

@@ -35,6 +35,7 @@ from rexport.passes._conv import pads, set_weights, weights_of, why_not_foldable
 from rexport.passes._graph import (
     int_attribute,
     is_op,
+    name_of,
     remembered_names,
     replace_initializer,
 )
@@ -133,7 +134,7 @@ def _require(reader: ir.Node, why_not: str | None) -> None:
     if why_not is not None:
         raise ModelFileError(
             "Raw images are normalised by the weights of the convolutions that read them, and "
-            f"{reader.name or reader.outputs[0].name} can't do it: {why_not}."
+            f"{name_of(reader)} can't do it: {why_not}."
         )
 
 

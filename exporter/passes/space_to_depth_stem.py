@@ -14,17 +14,14 @@ SpaceToDepth of the ONNX operators; the stem of He et al. 2015, arXiv:1512.03385
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import constant, free_name, int_attribute, is_op
+from rexport.passes._builder import Builder
+from rexport.passes._graph import constant, int_attribute, is_op, name_of
 from rexport.passes._quantized import change_weight, dequantize_of, stored, why_not_changeable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 __all__ = ["SpaceToDepthStem"]
 
@@ -100,12 +97,18 @@ class SpaceToDepthStem(RewritePass["ir.Node"]):
         assert picture is not None
         source = stored(picture)
         assert source is not None
-        blocks = _node_before(match, "SpaceToDepth", [source], {"blocksize": _BLOCK})
-        _shape_in_blocks(blocks, picture, source.dtype)
+        assert source.dtype is not None
+        graph = match.graph
+        assert isinstance(graph, ir.Graph)
+        builder, shape = Builder(graph, before=match, prefix=name_of(match)), _shape_in_blocks(picture)
+        blocks = builder.node("SpaceToDepth", [source], "blocks", shape=shape, dtype=source.dtype, blocksize=_BLOCK)
         if dequantize is not None:
+            assert picture.dtype is not None
+            attributes = {name: attribute.value for name, attribute in dequantize.attributes.items()}
             inputs = [blocks, *dequantize.inputs[1:]]
-            blocks = _node_before(match, "DequantizeLinear", inputs, dequantize.attributes)
-            _shape_in_blocks(blocks, picture, picture.dtype)
+            blocks = builder.node(
+                "DequantizeLinear", inputs, "dequantized", shape=shape, dtype=picture.dtype, **attributes
+            )
         match.replace_input_with(0, blocks)
         if dequantize is not None and not picture.uses() and not picture.is_graph_output():
             assert dequantize.graph is not None
@@ -132,23 +135,10 @@ def _in_blocks(weight: np.ndarray, zeros: np.ndarray, vertical: _Axis, horizonta
     return np.ascontiguousarray(blocks).reshape(outputs, _BLOCK * _BLOCK * inputs, rows, columns)
 
 
-def _node_before(
-    conv: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any]
-) -> ir.Value:
-    graph = conv.graph
-    assert isinstance(graph, ir.Graph)
-    name = free_name(graph, f"{conv.name or conv.outputs[0].name}.{op_type}")
-    node = ir.node(op_type, inputs, attributes, name=name)
-    node.outputs[0].name = name
-    graph.insert_before(conv, node)
-    return node.outputs[0]
-
-
-def _shape_in_blocks(blocks: ir.Value, picture: ir.Value, dtype: ir.DataType | None) -> None:
+def _shape_in_blocks(picture: ir.Value) -> list[int | ir.SymbolicDim | None]:
     assert picture.shape is not None
     batch, channels, height, width = picture.shape
     assert isinstance(channels, int)
     assert isinstance(height, int)
     assert isinstance(width, int)
-    blocks.shape = ir.Shape([batch, _BLOCK * _BLOCK * channels, height // _BLOCK, width // _BLOCK])
-    blocks.type = None if dtype is None else ir.TensorType(dtype)
+    return [batch, _BLOCK * _BLOCK * channels, height // _BLOCK, width // _BLOCK]

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
 from rexport.passes._builder import Builder
-from rexport.passes._graph import constant, is_op, is_rectifier, only_consumer, take_over
+from rexport.passes._graph import constant, is_op, is_rectifier, name_of, only_consumer, take_over
 from rexport.passes._quantized import dequantize_of, stored
 from rexport.passes.regroup import groups_of
 
@@ -89,15 +89,15 @@ class SplitGroups(RewritePass[_Split]):
         assert first is not None
         results = []
         for group in range(groups):
-            branch = _Branch(Builder(graph, before=conv, prefix=f"{_name(conv)}.{group}"), group, groups)
-            value = branch.convolve(first, first.inputs[0], _name(first))
-            value = branch.convolve(conv, branch.follow(match.between, value), _name(conv))
+            branch = _Branch(Builder(graph, before=conv, prefix=f"{name_of(conv)}.{group}"), group, groups)
+            value = branch.convolve(first, first.inputs[0], name_of(first))
+            value = branch.convolve(conv, branch.follow(match.between, value), name_of(conv))
             results.append(branch.dequantize(match.after, branch.follow(match.after, value)))
         *replaced, last = [node for node in (conv, *match.after) if not is_op(node, "QuantizeLinear")]
         old = last.outputs[0]
         assert old.shape is not None
         assert old.dtype is not None
-        builder = Builder(graph, before=conv, prefix=_name(conv))
+        builder = Builder(graph, before=conv, prefix=name_of(conv))
         joined = builder.node("Concat", results, "branches", shape=list(old.shape), dtype=old.dtype, axis=1)
         take_over(old, joined)
         graph.remove([*reversed(replaced), *reversed(match.between), first], safe=True)
@@ -134,7 +134,7 @@ class _Branch:
         """Repeat nodes that map each number by itself."""
         for node in nodes:
             attributes = {key: attribute.value for key, attribute in node.attributes.items()}
-            value = self._node(node, node.op_type, [value, *node.inputs[1:]], _name(node), attributes)
+            value = self._node(node, node.op_type, [value, *node.inputs[1:]], name_of(node), attributes)
         return value
 
     def dequantize(self, nodes: Sequence[ir.Node], value: ir.Value) -> ir.Value:
@@ -142,7 +142,7 @@ class _Branch:
         if not _is_quantized(nodes):
             return value
         (*_, quantize) = nodes
-        return self._node(nodes[0], "DequantizeLinear", [value, *quantize.inputs[1:]], f"{_name(quantize)}.back", {})
+        return self._node(nodes[0], "DequantizeLinear", [value, *quantize.inputs[1:]], f"{name_of(quantize)}.back", {})
 
     def _node(
         self,
@@ -215,7 +215,3 @@ def _below(conv: ir.Node) -> tuple[ir.Node, ...]:
 
 def _is_quantized(nodes: Sequence[ir.Node]) -> bool:
     return bool(nodes) and is_op(nodes[-1], "QuantizeLinear")
-
-
-def _name(node: ir.Node) -> str:
-    return str(node.name or node.outputs[0].name)

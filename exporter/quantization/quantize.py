@@ -20,7 +20,7 @@ from onnx_ir.passes import common
 
 from rexport._errors import DataError, ModelFileError, UsageError, VerificationError
 from rexport.model_file import Metadata, default_opset, model_hash, to_bytes
-from rexport.passes._graph import add_initializer, constant, free_name, remembered_names
+from rexport.passes._graph import add_initializer, constant, free_name, name_of, remembered_names
 from rexport.quantization.placement import Layer, Placement, place
 from rexport.quantization.schemes import Quantization, of_bias, of_range, of_weight, smallest_weight_scale
 
@@ -145,7 +145,7 @@ def _dequantized_input(node: ir.Node, index: int, role: str, integers: np.ndarra
     assert isinstance(graph, ir.Graph)
     old = node.inputs[index]
     assert old is not None
-    name = f"{node.name or node.outputs[0].name}.{role}"
+    name = f"{name_of(node)}.{role}"
     stored: list[ir.Value | None] = [
         add_initializer(graph, f"{name}{suffix}", array)
         for suffix, array in (
@@ -242,7 +242,7 @@ def _describe(model: ir.Model, table: CalibrationTable, target: Target, placemen
 
 def _report(layer: Layer) -> LayerReport:
     return LayerReport(
-        name=str(layer.node.name or layer.node.outputs[0].name),
+        name=name_of(layer.node),
         op_type=layer.node.op_type,
         precision="int8" if layer.integer else "float32",
         why=layer.why,

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from rexport.model_file import image_input, to_bytes
-from rexport.passes._graph import constant
+from rexport.passes._graph import constant, name_of
 from rexport.passes._quantized import dequantize_of, stored
 from rexport.passes.regroup import Regroup, groups_of
 from rexport.passes.split_groups import SplitGroups, why_not_split
@@ -25,7 +25,7 @@ from rexport.tuning.group_form import AS_IT_IS, GroupForm
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ENDS", "ConvLayer", "grouped_layers", "name_of"]
+__all__ = ["ENDS", "ConvLayer", "grouped_layers"]
 
 _OPSET = 17
 ENDS = 16  # channels of the model around a layer: few, so that its ends cost little
@@ -133,11 +133,6 @@ def grouped_layers(model: ir.Model, *, size: int) -> dict[ConvLayer, tuple[str, 
         if layer is not None:
             found[layer].append(name_of(node))
     return {layer: tuple(names) for layer, names in found.items()}
-
-
-def name_of(node: ir.Node) -> str:
-    """Return the name of a node, or of its result where it has none."""
-    return str(node.name or node.outputs[0].name)
 
 
 def _layer_of(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> ConvLayer | None:

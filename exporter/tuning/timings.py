@@ -8,7 +8,7 @@ can't be read of it is measured anew.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from rexport._cpu import this_cpu
@@ -83,7 +83,7 @@ class Timings:
 
 
 def _key(layer: ConvLayer, conditions: Conditions) -> str:
-    return json.dumps({**layer.to_json(), **conditions.__dict__}, sort_keys=True)
+    return json.dumps({**layer.to_json(), **asdict(conditions)}, sort_keys=True)
 
 
 def _onnxruntime() -> str:
