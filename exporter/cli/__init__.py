@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 
+class _Interrupt(KeyboardInterrupt):
+    """Not ``KeyboardInterrupt`` itself: where that very class leaves an ``exec`` of text, as dataclasses run one for
+    every class, CPython remembers it and ends the process by SIGINT, whatever the exit code was to be."""
+
+
 class _Stop:
     """Turns Ctrl-C and SIGTERM into a clean end.
 
-    The signal raises ``KeyboardInterrupt``, so that whatever is half done is cleaned up on the way out. Libraries
+    The signal raises a ``KeyboardInterrupt``, so that whatever is half done is cleaned up on the way out. Libraries
     catch it here and there and raise errors of their own; so that a signal came is remembered.
     """
 
@@ -38,7 +43,7 @@ class _Stop:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.signum = signum
-        raise KeyboardInterrupt
+        raise _Interrupt
 
 
 _stop = _Stop()

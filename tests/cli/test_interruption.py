@@ -44,6 +44,22 @@ def test_a_signal_in_the_middle(tmp_path: Path, sent: signal.Signals, exit_code:
     assert (tmp_path / "out.onnx").read_text() == "the old file"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_text_is_executed(tmp_path: Path, sent: signal.Signals, exit_code: int) -> None:
+    """Dataclasses and named tuples execute text when their classes are made, at imports then."""
+    (tmp_path / "program.py").write_text(
+        "import sys\n"
+        "from rexport.cli import _console, main\n"
+        f"_console.print_json = lambda document: exec('import os; os.kill(os.getpid(), {int(sent)})')\n"
+        "sys.argv = ['rexport', 'models', '--json']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "program"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == exit_code, done.stderr
+    assert "interrupted" in done.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are POSIX's")
 def test_no_room_for_the_file(tmp_path: Path) -> None:
     (tmp_path / "out.onnx").write_text("the old file")
