@@ -20,8 +20,11 @@ __all__ = ["app", "main"]
 
 
 class _Interrupt(KeyboardInterrupt):
-    """Not ``KeyboardInterrupt`` itself: where that very class leaves an ``exec`` of text, as dataclasses run one for
-    every class, CPython remembers it and ends the process by SIGINT, whatever the exit code was to be."""
+    """What a signal raises.
+
+    Where ``KeyboardInterrupt`` itself leaves an ``exec`` of text, and dataclasses execute one for every class, CPython
+    remembers it and at the end dies of SIGINT, whatever the exit code was to be.
+    """
 
 
 class _Stop:

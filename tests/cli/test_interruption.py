@@ -49,9 +49,11 @@ def test_a_signal_in_the_middle(tmp_path: Path, sent: signal.Signals, exit_code:
 def test_a_signal_while_text_is_executed(tmp_path: Path, sent: signal.Signals, exit_code: int) -> None:
     """Dataclasses and named tuples execute text when their classes are made, at imports then."""
     (tmp_path / "program.py").write_text(
+        "import os\n"
         "import sys\n"
+        "import rich.console, rich.text\n"  # made early: a later text that ends well would hide one that does not
         "from rexport.cli import _console, main\n"
-        f"_console.print_json = lambda document: exec('import os; os.kill(os.getpid(), {int(sent)})')\n"
+        f"_console.print_json = lambda document: exec('os.kill(os.getpid(), {int(sent)})\\nfor _ in range(9): pass')\n"
         "sys.argv = ['rexport', 'models', '--json']\n"
         "main()\n"
     )
