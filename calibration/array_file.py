@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import lzma
+import os
 import tokenize
 import zipfile
 import zlib
@@ -14,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from rexport._errors import DataError
-from rexport.calibration.dataset import Batch, spread
+from rexport.calibration.dataset import Batch, fingerprint_of, spread
 from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:
@@ -57,9 +59,9 @@ class _Array:
         item_bytes = prod(self.shape[1:]) * self.dtype.itemsize
         position = 0
         for index in indices:
-            while position < index:  # a compressed stream can't jump
-                self.stream.read(item_bytes)
-                position += 1
+            if position < index:
+                self.stream.seek((index - position) * item_bytes, os.SEEK_CUR)
+                position = index
             data = self.stream.read(item_bytes)
             if len(data) < item_bytes:
                 raise ValueError(f"it ends in the middle of item {index}")
@@ -93,8 +95,8 @@ class ArrayFile:
                 f"{path} holds {dtype} of shape {shape}; the model needs {ready}uint8 pictures of shape "
                 f"(N, {', '.join(map(str, wanted))})."
             )
-        self._length = shape[0]
-        if self._length == 0:
+        self._indices: Sequence[int] = range(shape[0])
+        if not self._indices:
             raise DataError(f"{path} holds no images.")
 
     @property
@@ -103,11 +105,21 @@ class ArrayFile:
         return self._labels is not None
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._indices)
+
+    def subset(self, indices: Sequence[int]) -> ArrayFile:
+        """See :meth:`Dataset.subset`."""
+        part = copy.copy(self)
+        part._indices = [self._indices[index] for index in indices]
+        return part
+
+    def fingerprint(self) -> str:
+        """See :meth:`Dataset.fingerprint`."""
+        return fingerprint_of([self._path], list(self._indices), self._preprocessing)
 
     def batches(self, size: int, *, samples: int | None = None, skip_bad: bool = False) -> Iterator[Batch]:  # noqa: ARG002
         """See :meth:`Dataset.batches`; there are no bad images to skip in an array."""
-        indices = spread(len(self), samples)
+        indices = [self._indices[index] for index in spread(len(self), samples)]
         try:
             with self._open(self._member) as array:
                 items = array.items(indices)

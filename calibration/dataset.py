@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from rexport._errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
 
     from rexport.calibration.views import Views
 
-__all__ = ["BadImage", "Batch", "Dataset", "ViewBatch", "spread"]
+__all__ = ["BadImage", "Batch", "Dataset", "ViewBatch", "fingerprint_of", "spread"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,14 @@ class Dataset(Protocol):
         """Return the number of images."""
         ...
 
+    def subset(self, indices: Sequence[int]) -> Dataset:
+        """Return the data set of the images at ``indices``, which rise."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 in hex that changes if the files do: of their paths, sizes and times, not their contents."""
+        ...
+
     def batches(self, size: int, *, samples: int | None = None, skip_bad: bool = False) -> Iterator[Batch]:
         """Yield batches of up to ``size`` images, in order; of only ``samples`` images if given, evenly spread.
 
@@ -104,6 +113,19 @@ class Dataset(Protocol):
             DataError: As :meth:`batches`, or these are arrays and no pictures.
         """
         ...
+
+
+def fingerprint_of(paths: Iterable[Path], *details: object) -> str:
+    """Return the SHA-256, in hex, of the paths, sizes and times of files, and of ``details``."""
+    digest = hashlib.sha256(repr(details).encode())
+    for path in paths:
+        try:
+            found = path.stat()
+            size, time = found.st_size, found.st_mtime_ns
+        except OSError:  # a bad image, to be named when it is read
+            size, time = -1, -1
+        digest.update(repr((str(path.absolute()), size, time)).encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def spread(count: int, samples: int | None) -> Sequence[int]:

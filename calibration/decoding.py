@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["in_threads", "read_picture", "unreadable"]
+__all__ = ["UnreadableError", "in_threads", "read_picture", "unreadable"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -60,9 +60,21 @@ def in_threads(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def unreadable(bad: Sequence[BadImage], total: int) -> DataError:
+class UnreadableError(DataError):
+    """Images can't be used: the message counts them among ``total`` and names the first few."""
+
+    def __init__(self, bad: Sequence[BadImage], total: int) -> None:
+        named = "\n  ".join(str(image) for image in bad[:5])
+        more = f"\n  … and {len(bad) - 5} more" if len(bad) > 5 else ""
+        hint = "Mend or remove them" + (", or pass --skip-bad to go on without them." if len(bad) < total else ".")
+        super().__init__(f"{len(bad)} of {total} images can't be used:\n  {named}{more}\n{hint}")
+        self.bad = tuple(bad)
+        self.total = total
+
+    def __reduce__(self) -> tuple[type[UnreadableError], tuple[tuple[BadImage, ...], int]]:
+        return type(self), (self.bad, self.total)
+
+
+def unreadable(bad: Sequence[BadImage], total: int) -> UnreadableError:
     """Return the error that counts the bad images among ``total`` and names the first few."""
-    named = "\n  ".join(str(image) for image in bad[:5])
-    more = f"\n  … and {len(bad) - 5} more" if len(bad) > 5 else ""
-    hint = "Mend or remove them" + (", or pass --skip-bad to go on without them." if len(bad) < total else ".")
-    return DataError(f"{len(bad)} of {total} images can't be used:\n  {named}{more}\n{hint}")
+    return UnreadableError(bad, total)

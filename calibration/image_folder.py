@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from rexport._errors import DataError
-from rexport.calibration.dataset import BadImage, Batch, ViewBatch, spread
+from rexport.calibration.dataset import BadImage, Batch, ViewBatch, fingerprint_of, spread
 from rexport.calibration.decoding import in_threads, read_picture, unreadable
 from rexport.preprocessing import Takes
 
@@ -67,6 +67,15 @@ class ImageFolder:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def subset(self, indices: Sequence[int]) -> ImageFolder:
+        """See :meth:`Dataset.subset`."""
+        labels = None if self.labels is None else tuple(self.labels[index] for index in indices)
+        return replace(self, paths=tuple(self.paths[index] for index in indices), labels=labels)
+
+    def fingerprint(self) -> str:
+        """See :meth:`Dataset.fingerprint`."""
+        return fingerprint_of(self.paths, self.labels, self.preprocessing)
 
     def batches(self, size: int, *, samples: int | None = None, skip_bad: bool = False) -> Iterator[Batch]:
         """See :meth:`Dataset.batches`."""

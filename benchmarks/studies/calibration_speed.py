@@ -1,0 +1,87 @@
+"""Time and memory of calibration, against bare inference of the same pictures and ONNX Runtime's entropy calibration.
+
+    python -m rexport.benchmarks.studies.calibration_speed --data DIR_OF_PICTURES
+
+All with the entropy calibrator: ONNX Runtime's with its default of 128 bins, among which there is no threshold to
+choose, and with 2048, as here. It keeps every activation of every picture, and so gets fewer pictures; its time for
+each is compared. The network's weights are random: no figure depends on them. Linux only.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rexport.benchmarks.studies._commands import REXPORT, run
+from rexport.benchmarks.studies._results import JsonFile, write_results
+
+__all__ = ["main"]
+
+_PEERS = ("onnxruntime", "onnxruntime-2048")
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="A folder of pictures.", exists=True, file_okay=False)],
+    network: Annotated[str, typer.Option(help="A network's name.")] = "resnet50",
+    samples: Annotated[int, typer.Option(help="Pictures to run and to calibrate with.")] = 256,
+    peer_samples: Annotated[int, typer.Option(help="Pictures for ONNX Runtime; 0 leaves it out.")] = 32,
+    few: Annotated[int, typer.Option(help="Pictures of the run whose memory is compared with the others'.")] = 64,
+    rounds: Annotated[int, typer.Option(help="How often each is measured, in turns.")] = 3,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure each in a process of its own, in turns, and print medians."""
+    images = {"bare": samples, "rexport": samples, **dict.fromkeys(_PEERS, peer_samples)}
+    taken: dict[str, list[dict[str, float]]] = {what: [] for what, count in images.items() if count}
+    with tempfile.TemporaryDirectory() as folder:
+        run([*REXPORT, "onnx", network, "-o", "m.onnx"], cwd=Path(folder))
+        for _ in range(rounds):
+            for what, runs in taken.items():
+                runs.append(_measure(what, Path(folder) / "m.onnx", data, images[what]))
+        memory_of_few = _measure("rexport", Path(folder) / "m.onnx", data, few)["peak_memory_mib"]
+    rows = []
+    for what, runs in taken.items():
+        seconds = [one["seconds"] for one in runs]
+        memory = max(one["peak_memory_mib"] for one in runs)
+        rows.append({"what": what, "images": images[what], "seconds": seconds, "peak_memory_mib": memory})
+        each = 1e3 * statistics.median(seconds) / images[what]
+        print(f"{what}: {each:.1f} ms a picture over {images[what]}, {memory:.0f} MiB at most")
+    ratio = _median_ratio(rows, "rexport", "bare")
+    print(f"calibration takes {ratio:.2f} × the bare inference; {memory_of_few:.0f} MiB at most with {few} pictures")
+    faster = {peer: _median_ratio(rows, peer, "rexport") for peer in _PEERS if taken.get(peer)}
+    for peer, ratio_to_peer in faster.items():
+        print(f"each picture takes {peer} {ratio_to_peer:.1f} × as long")
+    write_results(
+        json_file,
+        "calibration-speed",
+        network=network,
+        rows=rows,
+        few={"images": few, "peak_memory_mib": memory_of_few},
+        ratio_to_bare=ratio,
+        speedup_over=faster,
+    )
+
+
+def _measure(what: str, model: Path, data: Path, samples: int) -> dict[str, float]:
+    arguments = [what, str(model), str(data), str(samples)]
+    command = [sys.executable, "-P", "-m", "rexport.benchmarks.studies._calibrate", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    taken: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return taken
+
+
+def _median_ratio(rows: list[dict[str, Any]], first: str, second: str) -> float:
+    """Return how much longer each picture takes: the median of the rounds' ratios, which a drift hits alike."""
+    by_name = {row["what"]: [second / row["images"] for second in row["seconds"]] for row in rows}
+    ratios = [a / b for a, b in zip(by_name[first], by_name[second], strict=True)]
+    return float(statistics.median(ratios))
+
+
+if __name__ == "__main__":
+    typer.run(main)

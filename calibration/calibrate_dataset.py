@@ -1,0 +1,136 @@
+"""Calibrating with a data set in shards, on any engine, so that an interrupted run goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import onnxruntime
+
+from rexport._progress import Progress, silent
+from rexport.calibration.checkpoint import Checkpoint, Finished
+from rexport.calibration.dataset import spread
+from rexport.calibration.decoding import UnreadableError
+from rexport.calibration.engines import EngineName, choose_engine
+from rexport.calibration.observation import Observation
+from rexport.calibration.sharding import CalibrateShard, Shard, shards_of
+from rexport.model_file import image_input
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+    from rexport.calibration.dataset import BadImage, Dataset
+    from rexport.calibration.engines import Engine
+    from rexport.calibration.table import CalibrationTable
+
+__all__ = ["DatasetCalibration", "calibrate_dataset"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCalibration:
+    """The result.
+
+    Attributes:
+        table: Of all images that could be used.
+        skipped: Those that could not be.
+        resumed: How many images an interrupted run had finished before.
+    """
+
+    table: CalibrationTable
+    skipped: tuple[BadImage, ...]
+    resumed: int
+
+
+def calibrate_dataset(
+    model: ir.Model,
+    dataset: Dataset,
+    *,
+    batch: int = 8,
+    samples: int | None = None,
+    skip_bad: bool = False,
+    engine: Engine | None = None,
+    checkpoints: Path | None = None,
+    progress: Progress = silent,
+) -> DatasetCalibration:
+    """Run the images of ``dataset`` through ``model`` and return the statistics of every watched tensor.
+
+    The table is the same to the bit whatever the engine, its number of workers and interruptions, as long as the
+    workers' processors, the version of ONNX Runtime and its number of threads are: images always run in the same
+    batches, and what they give adds up exactly.
+
+    Args:
+        model: As for :func:`calibrate`.
+        dataset: The images.
+        batch: How many run at a time; a model that insists on a number gets that.
+        samples: How many to use, evenly spread; by default all.
+        skip_bad: Whether to go on without images that can't be read.
+        engine: Where the work runs; by default in this process, on all cores.
+        checkpoints: The folder for what is finished; by default in the user's cache folder.
+        progress: Told of every shard of 64 images or so.
+
+    Raises:
+        DataError: Images can't be read, or a tensor takes values that are not finite.
+        ModelFileError: The model is of an older opset than 13, or takes no images.
+        RexportError: The engine's workers are lost again and again.
+    """
+    engine = engine or choose_engine(EngineName.LOCAL)
+    batch = image_input(model).batch or batch
+    observation = Observation.of(model, threads=engine.threads)
+    shards = shards_of(dataset, batch=batch, samples=samples)
+    checkpoint = Checkpoint(_key(observation, shards, batch), checkpoints)
+    finished = checkpoint.read()
+    resumed = sum(len(shards[index].dataset) for index in finished.shards)
+    total = sum(len(shard.dataset) for shard in shards)
+    left = [index for index in range(len(shards)) if index not in finished.shards]
+    with progress("calibrating", total) as advance:
+        advance(resumed)
+        work = CalibrateShard(observation=observation, batch=batch)
+        try:
+            with closing(engine.map(work, [shards[index] for index in left])) as results:
+                for position, result in results:
+                    index = left[position]
+                    if result.bad and not skip_bad:
+                        _name_all_bad(dataset, samples, batch, result.bad)
+                    finished = finished.and_also(index, result.table, result.bad)
+                    checkpoint.write(finished, now=False)
+                    advance(len(shards[index].dataset))
+        except BaseException:
+            checkpoint.write(finished, now=True)
+            raise
+    checkpoint.remove()
+    return _result(finished, resumed, total)
+
+
+def _result(finished: Finished, resumed: int, total: int) -> DatasetCalibration:
+    bad = tuple(sorted(finished.bad, key=lambda image: image.path))
+    if finished.table is None:
+        raise UnreadableError(bad, total)
+    return DatasetCalibration(table=finished.table, skipped=bad, resumed=resumed)
+
+
+def _name_all_bad(dataset: Dataset, samples: int | None, batch: int, known: Sequence[BadImage]) -> None:
+    """Raise the error that names the bad images of all shards, which are looked for only now."""
+    chosen = spread(len(dataset), samples)
+    for _ in dataset.subset(chosen).batches(batch):
+        pass
+    raise UnreadableError(known, len(chosen))  # they have been mended in the meantime
+
+
+def _key(observation: Observation, shards: Sequence[Shard], batch: int) -> str:
+    """Return what identifies a calibration: change anything that its table depends on, and it is another."""
+    parts = (
+        observation.model_sha256,
+        observation.watched,
+        observation.threads,
+        [(shard.before, shard.dataset.fingerprint()) for shard in shards],
+        batch,
+        onnxruntime.__version__,
+        version("rexport"),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,0 +1,124 @@
+"""How to choose the range of a tensor's integers from its statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar
+
+from rexport._errors import UsageError
+from rexport.calibration.entropy import entropy_threshold
+from rexport.calibration.percentile import percentile_range
+from rexport.calibration.squared_error import least_squares_range
+from rexport.calibration.statistics import TensorRange
+
+if TYPE_CHECKING:
+    from rexport.calibration.statistics import TensorStatistics
+
+__all__ = ["Calibrator", "Method", "choose_range"]
+
+
+class Method(StrEnum):
+    """The ways to choose a range.
+
+    Attributes:
+        MINMAX: All values that were seen.
+        AVERAGE: The mean over images of each image's smallest and largest value: what a moving average estimates, and
+            independent of the images' order.
+        PERCENTILE: Leaves out a share of the values at each end.
+        ENTROPY: Loses the least information (see :mod:`rexport.calibration.entropy`).
+        MSE: Has the least squared error (see :mod:`rexport.calibration.squared_error`).
+    """
+
+    MINMAX = "minmax"
+    AVERAGE = "average"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+    MSE = "mse"
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """A way to choose a range: ``Calibrator.MSE``, or ``Calibrator(Method.PERCENTILE, 99.9)``.
+
+    Attributes:
+        method: The way.
+        percentage: Of the values, kept at each end by a percentile: over 50 and up to 100.
+
+    Raises:
+        UsageError: There is no such percentage.
+    """
+
+    method: Method
+    percentage: float = 99.99
+
+    MINMAX: ClassVar[Calibrator]
+    AVERAGE: ClassVar[Calibrator]
+    PERCENTILE: ClassVar[Calibrator]
+    ENTROPY: ClassVar[Calibrator]
+    MSE: ClassVar[Calibrator]
+
+    def __post_init__(self) -> None:
+        if not 50 < self.percentage <= 100:
+            raise UsageError(
+                f"A percentile of {self.percentage:g} leaves out too much; name one over 50 and up to 100, such as "
+                "percentile:99.9."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Calibrator:
+        """Read ``minmax``, ``average``, ``percentile``, ``percentile:99.9``, ``entropy`` or ``mse``.
+
+        Raises:
+            UsageError: It is none of them.
+        """
+        name, colon, number = text.partition(":")
+        try:
+            method = Method(name)
+            if not colon:
+                return cls(method)
+            if method is Method.PERCENTILE:
+                return cls(method, float(number))
+        except ValueError:
+            pass
+        choices = ", ".join("percentile[:99.9]" if method is Method.PERCENTILE else method for method in Method)
+        raise UsageError(f"There is no calibrator {text!r}; choose one of {choices}.")
+
+    def __str__(self) -> str:
+        return f"{self.method}:{self.percentage:g}" if self.method is Method.PERCENTILE else str(self.method)
+
+
+Calibrator.MINMAX = Calibrator(Method.MINMAX)
+Calibrator.AVERAGE = Calibrator(Method.AVERAGE)
+Calibrator.PERCENTILE = Calibrator(Method.PERCENTILE)
+Calibrator.ENTROPY = Calibrator(Method.ENTROPY)
+Calibrator.MSE = Calibrator(Method.MSE)
+
+
+def choose_range(statistics: TensorStatistics, calibrator: Calibrator, *, steps: int, symmetric: bool) -> TensorRange:
+    """Return the range of a tensor that its integers are to cover; zero lies in it, and it in what was seen and zero.
+
+    Args:
+        statistics: Of the tensor.
+        calibrator: The way to choose.
+        steps: Between the lowest and the highest integer (255 for uint8); where zero is in the middle, those on either
+            side of it (127).
+        symmetric: Whether the integers reach as far below zero as above it.
+    """
+    seen = statistics.range
+    widest = TensorRange(min(seen.low, 0.0), max(seen.high, 0.0))
+    match calibrator.method:
+        case Method.MINMAX:
+            chosen = widest
+        case Method.AVERAGE:
+            chosen = statistics.average_range
+        case Method.PERCENTILE:
+            chosen = percentile_range(statistics.histogram, calibrator.percentage, symmetric=symmetric)
+        case Method.ENTROPY:
+            threshold = entropy_threshold(statistics.histogram)
+            chosen = TensorRange(-threshold, threshold)
+        case Method.MSE:
+            chosen = least_squares_range(statistics.histogram, widest, steps=steps, symmetric=symmetric)
+    # The edge of a bin may lie beyond the last value in it.
+    low, high = max(min(chosen.low, 0.0), widest.low), min(max(chosen.high, 0.0), widest.high)
+    return TensorRange(low, high)

@@ -1,0 +1,78 @@
+"""What an interrupted calibration has finished, in a file, so that the next one goes on from there.
+
+It holds the merged table of the finished shards, since tables add up exactly; so it does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rexport._errors import DataError, OutputError
+from rexport._files import cache_folder, write_text
+from rexport.calibration.dataset import BadImage
+from rexport.calibration.table import CalibrationTable
+
+__all__ = ["Checkpoint", "Finished"]
+
+_SCHEMA = "rexport.calibration-checkpoint/1"
+_SECONDS = 5.0  # of work that may be lost to a power cut; what Ctrl-C interrupts is written at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The numbers of the finished ``shards``, the ``table`` of their images, and those images that are ``bad``."""
+
+    shards: frozenset[int] = frozenset()
+    table: CalibrationTable | None = None
+    bad: tuple[BadImage, ...] = ()
+
+    def and_also(self, shard: int, table: CalibrationTable | None, bad: tuple[BadImage, ...]) -> Finished:
+        """Return what is finished once another shard is."""
+        both = table if self.table is None else self.table if table is None else self.table.merge(table)
+        return Finished(shards=self.shards | {shard}, table=both, bad=self.bad + bad)
+
+
+class Checkpoint:
+    """The file of the calibration that ``key`` stands for, in ``folder``."""
+
+    def __init__(self, key: str, folder: Path | None = None) -> None:
+        self._path = (folder or cache_folder() / "calibration") / f"{key}.json"
+        self._written = time.monotonic()
+
+    def read(self) -> Finished:
+        """Return what was finished before: nothing, if there is no file or it can't be read."""
+        try:
+            document = json.loads(self._path.read_text(encoding="utf-8"))
+            if document["schema"] != _SCHEMA:
+                return Finished()
+            return Finished(
+                shards=frozenset(map(int, document["shards"])),
+                table=None if document["table"] is None else CalibrationTable.from_json(document["table"]),
+                bad=tuple(BadImage(Path(path), why) for path, why in document["bad"]),
+            )
+        except (OSError, ValueError, TypeError, KeyError, DataError):
+            return Finished()
+
+    def write(self, finished: Finished, *, now: bool) -> None:
+        """Write the file: ``now``, or only if some seconds have passed. Where it can't be written, there is none."""
+        if not finished.shards or not (now or time.monotonic() - self._written > _SECONDS):
+            return
+        document = {
+            "schema": _SCHEMA,
+            "shards": sorted(finished.shards),
+            "table": None if finished.table is None else finished.table.to_json(),
+            "bad": [[str(image.path), image.why] for image in finished.bad],
+        }
+        with suppress(OSError, OutputError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self._path, json.dumps(document))
+        self._written = time.monotonic()
+
+    def remove(self) -> None:
+        """Forget what was finished."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,146 @@
+"""The engine of several processes on this machine."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import Counter, deque
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, resource_tracker
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
+
+from rexport._errors import RexportError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
+
+    from rexport.calibration.engines.base import ItemT, ResultT, Work
+
+__all__ = ["ProcessEngine"]
+
+# Not forked: a runtime's threads and locks do not survive that.
+_CONTEXT = get_context("spawn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessEngine:
+    """``workers`` processes, each with a runtime of ``threads``.
+
+    A worker that is lost, killed for want of memory for one, is replaced, and its item done again up to ``retries``
+    times.
+    """
+
+    workers: int
+    threads: int
+    retries: int = 2
+
+    def map(self, work: Work[ItemT, ResultT], items: Sequence[ItemT]) -> Generator[tuple[int, ResultT], None, None]:
+        """See :meth:`Engine.map`."""
+        waiting = deque(range(len(items)))
+        lost: Counter[int] = Counter()
+        workers: list[_Worker] = []
+        try:
+            while waiting or workers:
+                while waiting and len(workers) < self.workers:
+                    workers.append(_Worker(work))
+                    workers[-1].give(waiting.popleft(), items)
+                for worker in _ready(workers):
+                    try:
+                        done = worker.take()
+                    except EOFError:
+                        self._give_again(worker, waiting, lost)
+                        workers.remove(worker)
+                        continue
+                    yield worker.index, done
+                    if waiting:
+                        worker.give(waiting.popleft(), items)
+                    else:
+                        worker.stop()
+                        workers.remove(worker)
+        finally:
+            for worker in workers:
+                worker.stop()
+
+    def _give_again(self, worker: _Worker, waiting: deque[int], lost: Counter[int]) -> None:
+        code = worker.stop()
+        lost[worker.index] += 1
+        if lost[worker.index] > self.retries:
+            raise RexportError(
+                f"Worker processes ended {lost[worker.index]} times over part {worker.index + 1} of the work (exit "
+                f"code {code}); if memory is short, try again with fewer --workers."
+            )
+        waiting.appendleft(worker.index)
+
+
+class _Worker:
+    """A process, and the item that it has under way."""
+
+    index: int
+
+    def __init__(self, work: Work[Any, Any]) -> None:
+        self.connection, theirs = _CONTEXT.Pipe()
+        self._process: SpawnProcess = _CONTEXT.Process(target=_serve, args=(theirs, work), daemon=True)
+        with _without_ctrl_c():
+            self._process.start()
+        theirs.close()
+
+    def give(self, index: int, items: Sequence[Any]) -> None:
+        """Send an item; where the process has ended, :meth:`take` tells."""
+        self.index = index
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(items[index])
+
+    def take(self) -> Any:
+        """Return the result, or raise what the work raised, or :class:`EOFError` because the process has ended."""
+        try:
+            done, result = self.connection.recv()
+        except ConnectionResetError as error:
+            raise EOFError from error
+        if not done:
+            raise result
+        return result
+
+    def stop(self) -> int | None:
+        """End the process and return its exit code."""
+        self.connection.close()
+        self._process.join(timeout=0.2 if self._process.exitcode is None else 0)
+        self._process.kill()
+        self._process.join()
+        return self._process.exitcode
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach, not even as they import: it ends their parent, and that ends them."""
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # which would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
+    # the end of a process makes its connection ready too
+    ready = wait([worker.connection for worker in workers])
+    return [worker for worker in workers if worker.connection in ready]
+
+
+def _serve(connection: Connection, work: Work[Any, Any]) -> None:
+    """Do one item after the other until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        function = work.open()
+        while True:
+            connection.send((True, function(connection.recv())))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+    except RexportError as error:
+        connection.send((False, error))

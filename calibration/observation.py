@@ -1,0 +1,142 @@
+"""A session of a model whose tensors are watched, and the table of the images that it has run.
+
+One batch is added up while the next one runs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+import onnxruntime
+
+from rexport._errors import DataError, ModelFileError
+from rexport.calibration.accumulator import Accumulator
+from rexport.calibration.probes import OUTPUTS, add_probes
+from rexport.calibration.table import CalibrationTable
+from rexport.model_file import default_opset, image_input, model_hash, to_bytes
+from rexport.passes._graph import is_op, is_rectifier, only_consumer
+from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import numpy as np
+
+__all__ = ["Observation", "Observer", "observed_tensors"]
+
+_OLDEST_OPSET = 13  # ReduceSum has had its axes as an input since
+
+
+def observed_tensors(model: ir.Model) -> tuple[str, ...]:
+    """Return the names of the tensors worth watching, in the order they are computed.
+
+    These are the model's input and every float result, but for one that only a ReLU reads: the runtimes
+    compute the two together, and only what comes out of the ReLU is ever stored as integers. What is stored as integers
+    already, as raw images are, needs no range.
+    """
+    initializers = model.graph.initializers
+    inputs = [value for value in model.graph.inputs if value.name not in initializers]
+    results = [v for node in model.graph for v in node.outputs if not is_op(node, "DequantizeLinear")]
+    return tuple(
+        str(v.name) for v in [*inputs, *results] if v.dtype == ir.DataType.FLOAT and not is_rectifier(only_consumer(v))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What is to be watched, as data that can go to another process.
+
+    Attributes:
+        model_sha256: Of the model.
+        probed: The model with probes, serialized.
+        image: The name of its input.
+        watched: The tensors.
+        threads: Of the runtime; ``None`` is one per usable core.
+    """
+
+    model_sha256: str
+    probed: bytes
+    image: str
+    watched: tuple[str, ...]
+    threads: int | None
+
+    @classmethod
+    def of(cls, model: ir.Model, *, threads: int | None = None) -> Observation:
+        """Watch every tensor of ``model`` that is worth it.
+
+        Raises:
+            ModelFileError: The model is of an older opset than 13, or takes no images.
+        """
+        if default_opset(model) < _OLDEST_OPSET:
+            raise ModelFileError(
+                f"The model is of opset {default_opset(model)}, and calibration needs {_OLDEST_OPSET} or later; "
+                "convert it with rexport.model_file.with_opset first."
+            )
+        image, watched = image_input(model).name, observed_tensors(model)
+        return cls(
+            model_sha256=model_hash(model),
+            probed=to_bytes(add_probes(model, watched)),
+            image=image,
+            watched=watched,
+            threads=threads,
+        )
+
+
+class Observer:
+    """A session of the watched model."""
+
+    def __init__(self, observation: Observation) -> None:
+        self._model_sha256, self._image = observation.model_sha256, observation.image
+        self._watched = observation.watched
+        self._session = open_session(observation.probed, threads=observation.threads, plan_memory=False)
+        outputs = [output.name for output in self._session.get_outputs()]
+        self._outputs = outputs[len(outputs) - OUTPUTS * len(self._watched) :]
+        self._batch = fixed_batch(self._session)
+
+    def observe(
+        self, batches: Iterable[np.ndarray], *, before: int = 0, advance: Callable[[int], None] = lambda _: None
+    ) -> CalibrationTable:
+        """Run ``batches`` and return the table of their images, the first of which is number ``before`` of all.
+
+        Raises:
+            DataError: There are no batches, or a tensor takes values that are not finite.
+        """
+        seen = Accumulator(self._watched)
+        largest = 0
+        adding: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1) as beside:
+            for batch in batches:
+                for part, images in self._parts(batch):
+                    outputs = self._session.run(self._outputs, {self._image: part})
+                    if adding:
+                        adding.popleft().result()
+                    adding.append(beside.submit(seen.add, part, outputs, images=images, before=before))
+                    before += images
+                    largest = max(largest, len(part))
+                    del outputs
+                advance(len(batch))
+            while adding:
+                adding.popleft().result()
+        if not seen.images:
+            raise DataError("There are no images to calibrate with.")
+        return CalibrationTable(
+            model_sha256=self._model_sha256,
+            images=seen.images,
+            tensors=seen.statistics(),
+            data_sha256=seen.data_sha256,
+            batch=largest,
+            versions=(f"onnxruntime {onnxruntime.__version__}", f"rexport {version('rexport')}"),
+        )
+
+    def _parts(self, batch: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+        """Yield what runs at a time, and how many of its images are no copies."""
+        left = len(batch)
+        if left:
+            for part in in_batches(batch, self._batch):
+                yield part, min(left, len(part))
+                left -= len(part)

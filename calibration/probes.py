@@ -1,0 +1,134 @@
+"""Watching tensors from inside the graph: only numbers that are few leave the runtime.
+
+A tensor of shape ``(N, C, ...)`` is seen as one of shape ``(N, C, P)``. Of it leave the minimum, the maximum and the
+sum over P, each of shape ``(N, C)``; the shape; and a sample of each image's values, every s-th in memory order. s has
+no factor in common with C · P, so the sample takes its share of every channel, row and column.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from rexport.model_file import default_opset
+from rexport.passes._graph import add_initializer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["OUTPUTS", "add_probes", "stride_for"]
+
+SAMPLED = 2**15  # values of an image, at most
+_END = np.iinfo(np.int64).max
+_REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
+OUTPUTS = len(_REDUCTIONS) + 2  # of each watched tensor: the three, the shape (N, C, P), the sample (N, S)
+_AXES_AS_INPUT_FROM = 18  # ReduceMin and ReduceMax; ReduceSum since 13
+
+
+def stride_for(values: int) -> int:
+    """Return the smallest stride that takes no more than 2¹⁵ of ``values`` and has no factor in common with them."""
+    stride = max(1, -(-values // SAMPLED))
+    while math.gcd(stride, values) > 1:
+        stride += 1
+    return stride
+
+
+def add_probes(model: ir.Model, watched: Sequence[str]) -> ir.Model:
+    """Return a copy whose last outputs are those of each watched tensor, in turn.
+
+    The operators stand right behind the tensor that they look at, so that no tensor has to live longer than it did.
+    """
+    copy = model.clone()
+    values = {str(v.name): v for v in [*copy.graph.inputs, *(v for node in copy.graph for v in node.outputs)]}
+    prober = _Prober(copy.graph, default_opset(copy))
+    for name in watched:
+        value = values[name]
+        nodes = prober.probe(value)
+        producer = value.producer()
+        if producer is None:
+            copy.graph.insert_before(copy.graph[0], nodes)
+        else:
+            copy.graph.insert_after(producer, nodes)
+    return copy
+
+
+class _Prober:
+    """Makes the operators, and shares the constants among them."""
+
+    def __init__(self, graph: ir.Graph, opset: int) -> None:
+        self._graph = graph
+        self._opset = opset
+        self._constants: dict[tuple[int, ...], ir.Value] = {}
+        self._nodes: list[ir.Node] = []
+        self._made = 0
+
+    def probe(self, value: ir.Value) -> list[ir.Node]:
+        """Return the nodes that look at a tensor, in order, their results being outputs of the graph."""
+        self._nodes = []
+        flat = self._node("Reshape", value, self._integers(*_as_three_axes(value)))
+        reduced = [self._reduction(op_type, flat) for op_type in _REDUCTIONS]
+        shape = self._node("Shape", flat, dtype=ir.DataType.INT64)
+        self._graph.outputs.extend([*reduced, shape, self._sample(flat, _values_of(value))])
+        return self._nodes
+
+    def _reduction(self, op_type: str, flat: ir.Value) -> ir.Value:
+        if op_type == "ReduceSum" or self._opset >= _AXES_AS_INPUT_FROM:
+            return self._node(op_type, flat, self._integers(2), attributes={"keepdims": 0})
+        return self._node(op_type, flat, attributes={"keepdims": 0, "axes": [2]})
+
+    def _sample(self, flat: ir.Value, values: int | None) -> ir.Value:
+        images = self._node("Reshape", flat, self._integers(0, -1))
+        if values is None:
+            stride = self._computed_stride(images)
+        elif (known := stride_for(values)) > 1:
+            stride = self._integers(known)
+        else:
+            return images
+        return self._node("Slice", images, self._integers(0), self._integers(_END), self._integers(1), stride)
+
+    def _computed_stride(self, images: ir.Value) -> ir.Value:
+        """Return an odd stride for images whose size is known only when they run: of large ones it takes 2¹⁵ to 2¹⁶."""
+        integer = ir.DataType.INT64
+        shape = self._node("Shape", images, dtype=integer)
+        values = self._node("Gather", shape, self._integers(1), dtype=integer)
+        doubled = self._node("Div", values, self._integers(2 * SAMPLED), dtype=integer)
+        even = self._node("Mul", doubled, self._integers(2), dtype=integer)
+        return self._node("Add", even, self._integers(1), dtype=integer)
+
+    def _node(
+        self,
+        op_type: str,
+        *inputs: ir.Value,
+        attributes: Mapping[str, int | list[int]] | None = None,
+        dtype: ir.DataType = ir.DataType.FLOAT,
+    ) -> ir.Value:
+        node = ir.node(op_type, list(inputs), attributes or {})
+        output = node.outputs[0]
+        output.name, output.type = f"rexport:{op_type}:{self._made}", ir.TensorType(dtype)
+        self._made += 1
+        self._nodes.append(node)
+        return output
+
+    def _integers(self, *numbers: int) -> ir.Value:
+        if numbers not in self._constants:
+            array = np.array(numbers, np.int64)
+            self._constants[numbers] = add_initializer(self._graph, "rexport:integers", array)
+        return self._constants[numbers]
+
+
+def _as_three_axes(value: ir.Value) -> tuple[int, int, int]:
+    """Return what makes a tensor one of shape ``(N, C, P)``; C is 1 unless it is known, so that it never changes."""
+    rank = None if value.shape is None else len(value.shape)
+    if rank is None or rank < 2 or value.shape is None:
+        return (1, 1, -1)
+    return (0, 0, -1) if isinstance(value.shape[1], int) else (0, 1, -1)
+
+
+def _values_of(value: ir.Value) -> int | None:
+    """Return how many values there are in each row along axis 0, if that is known."""
+    sizes = () if value.shape is None else value.shape[1:]
+    known = [size for size in sizes if isinstance(size, int)]
+    return math.prod(known) if known and len(known) == len(sizes) else None

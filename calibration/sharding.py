@@ -1,0 +1,79 @@
+"""Parts of a data set whose tables add up to that of the whole, whoever makes them and in whatever order.
+
+A shard is always the same images in the same batches: 64, or as many as make whole batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rexport.calibration.dataset import spread
+from rexport.calibration.decoding import UnreadableError
+from rexport.calibration.observation import Observation, Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+
+    from rexport.calibration.dataset import BadImage, Dataset
+    from rexport.calibration.table import CalibrationTable
+
+__all__ = ["CalibrateShard", "Shard", "ShardResult", "shards_of"]
+
+_IMAGES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A part of a data set, after ``before`` images of other parts."""
+
+    dataset: Dataset
+    before: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardResult:
+    """What became of a shard: the ``table`` of its images, if any could be used, and those that could not."""
+
+    table: CalibrationTable | None
+    bad: tuple[BadImage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateShard:
+    """The work of an engine: run the images of a shard, ``batch`` at a time."""
+
+    observation: Observation
+    batch: int
+
+    def open(self) -> Callable[[Shard], ShardResult]:
+        """Open a session, and return what runs a shard in it."""
+        observer = Observer(self.observation)
+        return lambda shard: self._run(observer, shard)
+
+    def _run(self, observer: Observer, shard: Shard) -> ShardResult:
+        bad: list[BadImage] = []
+
+        def images() -> Iterator[np.ndarray]:
+            for one in shard.dataset.batches(self.batch, skip_bad=True):
+                bad.extend(one.skipped)
+                if len(one.images):
+                    yield one.images
+
+        try:
+            table = observer.observe(images(), before=shard.before)
+        except UnreadableError as error:  # not one image of the shard
+            return ShardResult(table=None, bad=error.bad)
+        return ShardResult(table=table, bad=tuple(bad))
+
+
+def shards_of(dataset: Dataset, *, batch: int, samples: int | None) -> tuple[Shard, ...]:
+    """Return the shards of ``samples`` images, evenly spread over the data set (of all without that)."""
+    indices = spread(len(dataset), samples)
+    size = batch * max(1, _IMAGES // batch)
+    return tuple(
+        Shard(dataset=dataset.subset(indices[start : start + size]), before=start)
+        for start in range(0, len(indices), size)
+    )
