@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from rexport.calibration import TensorRange
 
-__all__ = ["INT8", "INT8_HALF", "UINT8", "Integers", "Quantization", "of_range", "of_weight"]
+__all__ = ["INT8", "INT8_FULL", "INT8_HALF", "UINT8", "Integers", "Quantization", "of_range", "of_weight", "rounded_up"]
 
 # A denormal scale would make 1/s overflow; a tensor this small is zero for every purpose.
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**8
@@ -37,6 +37,8 @@ class Integers:
 
 UINT8 = Integers(dtype=np.uint8, low=0, high=255)
 INT8 = Integers(dtype=np.int8, low=-127, high=127)
+# With a zero point of its own, as uint8 has: what comes out of a ReLU uses all of it.
+INT8_FULL = Integers(dtype=np.int8, low=-128, high=127)
 # Half of it: a pair of products uint8 × int8 then fits the 16 bits in which processors without VNNI add them up
 # (2 · 255 · 64 = 32,640 < 32,768).
 INT8_HALF = Integers(dtype=np.int8, low=-64, high=64)
@@ -67,24 +69,44 @@ def of_range(seen: TensorRange, integers: Integers) -> Quantization:
 
 
 def of_weight(
-    weight: np.ndarray, integers: Integers, *, smallest_scale: np.ndarray | float = 0.0
+    weight: np.ndarray,
+    integers: Integers,
+    *,
+    axis: int = 0,
+    smallest_scale: np.ndarray | float = 0.0,
+    exact_in: type[np.floating] = np.float32,
 ) -> tuple[Quantization, np.ndarray]:
-    """Quantize a weight per output channel (axis 0), symmetrically.
+    """Quantize a weight per output channel, symmetrically.
 
     Args:
-        weight: float32 of shape ``(O, ...)``.
+        weight: float32 of shape ``(O, ...)``, or with the ``O`` output channels on another axis.
         integers: A symmetric range.
+        axis: That of the output channels.
         smallest_scale: What no channel's scale may fall below, scalar or ``(O,)``.
+        exact_in: The type that scales are numbers of (see :func:`rounded_up`).
 
     Returns:
         The map, with scales of shape ``(O,)``, and the integers, of the weight's shape.
     """
-    largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1, initial=0.0)
+    others = tuple(other for other in range(weight.ndim) if other != axis)
+    largest = np.abs(weight).max(axis=others, initial=0.0)
     scale = np.maximum(largest / integers.high, smallest_scale).astype(np.float32)
     scale = np.where(scale < _SMALLEST_SCALE, np.float32(1), scale)  # a channel of zeros
-    per_channel = scale.reshape(-1, *[1] * (weight.ndim - 1))
+    scale = rounded_up(scale, exact_in)
+    per_channel = np.expand_dims(scale, others)
     quantized = np.clip(np.rint(weight / per_channel), integers.low, integers.high).astype(integers.dtype)
-    return Quantization(scale, np.zeros(len(weight), integers.dtype)), quantized
+    return Quantization(scale, np.zeros(len(scale), integers.dtype)), quantized
+
+
+def rounded_up(scale: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
+    """Return scales as float32 numbers that ``dtype`` holds too, the next larger ones, so that ranges stay covered.
+
+    One that is too large for ``dtype`` stays what it is.
+    """
+    with np.errstate(over="ignore"):
+        nearest = scale.astype(dtype)
+    larger = np.where(nearest.astype(np.float32) < scale, np.nextafter(nearest, dtype(np.inf)), nearest)
+    return np.where(np.isfinite(larger), larger.astype(np.float32), scale)
 
 
 def of_bias(bias: np.ndarray, input_scale: np.ndarray, weight_scale: np.ndarray) -> tuple[Quantization, np.ndarray]:

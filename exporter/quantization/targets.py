@@ -1,17 +1,40 @@
-"""What each target wants of an INT8 file, as data."""
+"""What each target wants of an INT8 file, as data.
+
+``x86`` and ``arm`` run in ONNX Runtime, which computes DequantizeLinear → operator → QuantizeLinear as one operator on
+integers, ``openvino`` in OpenVINO's CPU plugin, which does the same with more operators. ``tensorrt`` is TensorRT's
+explicit quantization: symmetric integers, scales without a dimension for tensors, biases in float, and a convolution,
+the addition of its result and a ReLU run as one, so that nothing may stand between them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rexport._errors import UsageError
-from rexport.quantization.schemes import INT8, INT8_HALF, UINT8, Integers
+from rexport.quantization.schemes import INT8, INT8_FULL, INT8_HALF, UINT8, Integers
 
 if TYPE_CHECKING:
     from rexport._cpu import Cpu
 
-__all__ = ["TARGETS", "X86", "Target", "target_for"]
+__all__ = ["ARM", "ONNX_RUNTIME", "OPENVINO", "TARGETS", "TENSORRT", "X86", "Stored", "Target", "target_for"]
+
+ONNX_RUNTIME = "ONNX Runtime"
+_X86, _ARM = ("x86_64", "AMD64"), ("aarch64", "arm64", "ARM64")
+
+
+class Stored(StrEnum):
+    """Which tensors around an integer operator are stored as integers.
+
+    ``RESULTS``: what it reads and what it gives, as it computes integers from integers. ``INPUTS``: what it reads
+    alone; of an addition that runs as one with the convolution before it, the other input.
+    """
+
+    RESULTS = "results"
+    INPUTS = "inputs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +46,32 @@ class Target:
         activations: The integers of tensors, one scale for each tensor.
         weights: The integers of weights, one scale for each output channel.
         because: Why these, in words.
+        kernels: The operators that it computes with integers.
+        runtime: What runs its files, in words.
+        stored: Which tensors around them are stored as integers.
+        integer_bias: Whether a bias is stored as int32, at the scale of the products that it is added to, or as float.
+        group_multiple: What the channels of each group of a grouped convolution, in and out, are to be a multiple of.
+        rest: What the layers compute with that do not become integer, and the type that scales are numbers of.
     """
 
     name: str
     activations: Integers
     weights: Integers
     because: str
+    kernels: frozenset[str]
+    runtime: str = ONNX_RUNTIME
+    stored: Stored = Stored.RESULTS
+    integer_bias: bool = True
+    group_multiple: int = 1
+    rest: type[np.float32] | type[np.float16] = np.float32
+
+    @property
+    def opset(self) -> int:
+        """The first version of the ONNX operators that says what its files do.
+
+        DequantizeLinear has had an axis since 13, and a scale in float16 since 19.
+        """
+        return 19 if self.rest is np.float16 else 13
 
     def with_reduced_range(self) -> Target:
         """Return the target for processors that add pairs of products in 16 bits."""
@@ -39,34 +82,84 @@ class Target:
             "7-bit weights do not, and give the same results on every processor",
         )
 
+    def with_float16(self) -> Target:
+        """Return the target for files whose layers that are not integer compute in float16.
+
+        Raises:
+            UsageError: It computes in float32 alone.
+        """
+        if self.name not in _HAVE_FLOAT16:
+            raise UsageError(f"The target {self.name} computes in float32 beside INT8; leave --precision int8.")
+        return replace(self, rest=np.float16)
+
+
+_COMMON = frozenset({"Conv", "Gemm", "Add", "Concat", "GlobalAveragePool", "AveragePool"})
+_ONNX_RUNTIME = _COMMON | {"Mul", "Sigmoid", "LeakyRelu"}
 
 X86 = Target(
     name="x86",
     activations=UINT8,
     weights=INT8,
     because="VNNI multiplies uint8 by int8 and adds in 32 bits",
+    kernels=_ONNX_RUNTIME,
 )
-TARGETS = {target.name: target for target in (X86,)}
+ARM = Target(
+    name="arm",
+    activations=INT8_FULL,
+    weights=INT8,
+    because="ARM's dot products multiply int8 by int8",
+    kernels=_ONNX_RUNTIME,
+)
+OPENVINO = Target(
+    name="openvino",
+    activations=UINT8,
+    weights=INT8,
+    because="OpenVINO's CPU plugin multiplies uint8 by int8",
+    kernels=_COMMON | {"ConvTranspose"},
+    runtime="OpenVINO",
+    integer_bias=False,
+)
+TENSORRT = Target(
+    name="tensorrt",
+    activations=INT8,
+    weights=INT8,
+    because="TensorRT multiplies int8 by int8, both without a zero point",
+    kernels=frozenset({"Conv", "ConvTranspose", "Gemm", "Add"}),
+    runtime="TensorRT",
+    stored=Stored.INPUTS,
+    integer_bias=False,
+    group_multiple=4,
+)
+TARGETS = {target.name: target for target in (X86, ARM, OPENVINO, TENSORRT)}
+_PRECISIONS = ("int8", "int8+fp16")
+_HAVE_FLOAT16 = (TENSORRT.name,)
+_NEEDS_VNNI = (X86.name, OPENVINO.name)
 
 
-def target_for(name: str | None, cpu: Cpu, *, reduce_range: bool | None = None) -> Target:
+def target_for(name: str | None, cpu: Cpu, *, reduce_range: bool | None = None, precision: str = "int8") -> Target:
     """Return the target called ``name``, by default the one for ``cpu``.
 
     Args:
         name: One of ``TARGETS``.
         cpu: The processor that the default is chosen for.
-        reduce_range: Whether weights get 7 bits instead of 8; by default if ``cpu`` is an x86 without VNNI.
+        reduce_range: Whether weights get 7 bits instead of 8; by default if the target computes on an x86 processor and
+            ``cpu`` is one without VNNI.
+        precision: ``int8``, or ``int8+fp16`` for float16 in the layers that are not integer.
 
     Raises:
-        UsageError: There is no such target, or none for this processor.
+        UsageError: There is no such target, or none for this processor, or it has not this precision.
     """
-    is_x86 = cpu.architecture in ("x86_64", "AMD64")
-    if name is None and not is_x86:
-        raise UsageError(f"There is no target for {cpu.architecture} yet; pass --target {' or '.join(TARGETS)}.")
-    name = name or X86.name
+    if precision not in _PRECISIONS:
+        raise UsageError(f"There is no precision {precision!r} of quantized files; choose {' or '.join(_PRECISIONS)}.")
+    if name is None:
+        defaults = dict.fromkeys(_X86, X86.name) | dict.fromkeys(_ARM, ARM.name)
+        if cpu.architecture not in defaults:
+            raise UsageError(f"There is no target for {cpu.architecture} yet; pass --target {' or '.join(TARGETS)}.")
+        name = defaults[cpu.architecture]
     if name not in TARGETS:
         raise UsageError(f"There is no target {name!r}; choose from {', '.join(TARGETS)}.")
-    if reduce_range is None:
-        reduce_range = is_x86 and not cpu.has_vnni
     target = TARGETS[name]
-    return target.with_reduced_range() if reduce_range else target
+    if reduce_range is None:
+        reduce_range = name in _NEEDS_VNNI and cpu.architecture in _X86 and not cpu.has_vnni
+    target = target.with_reduced_range() if reduce_range else target
+    return target if precision == "int8" else target.with_float16()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,18 +9,15 @@ import onnx_ir as ir
 import pytest
 
 from rexport._errors import DataError, UsageError
-from rexport.calibration import CalibrationTable, TensorRange, calibrate, observed_tensors
-from rexport.exporting import export
-from rexport.model_file import Metadata, model_hash, to_bytes
-from rexport.models import build
+from rexport.calibration import calibrate, observed_tensors
+from rexport.model_file import Metadata, to_bytes
 from rexport.passes.raw_image import with_raw_images
 from rexport.preprocessing import Preprocessing, Takes
-from rexport.quantization import X86, quantize, require_float
+from rexport.quantization import ARM, TENSORRT, X86, quantize, require_float
 from rexport.quantization.placement import place
-from rexport.quantization.schemes import INT8
 from rexport.runtimes.onnxruntime import executed_ops
 from tests._graphs import convolution, graph, run, vector
-from tests._networks import trained_like
+from tests.quantization._tables import exported, sqnr_db, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +34,7 @@ def _pixels(count: int) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=["cifar_resnet8", "cifar_preact_resnet8", "cifar_resnet8+cifar_plain8"])
 def plain(request: pytest.FixtureRequest) -> ir.Model:
-    return export(trained_like(build(request.param, seed=0)), preprocessing=_PREPROCESSING).model
+    return exported(request.param)
 
 
 def _front(model: ir.Model) -> list[str]:
@@ -55,7 +51,7 @@ def _front(model: ir.Model) -> list[str]:
 def test_the_pixels_are_the_quantized_tensor(plain: ir.Model) -> None:
     raw = with_raw_images(plain, _PREPROCESSING)
     table = calibrate(raw, [_pixels(16)])
-    assert not [name for name in table.ranges if name.startswith("images")]
+    assert not [name for name in table.tensors if name.startswith("images")]
     result = quantize(raw, table, target=X86)
     assert _front(raw) == _front(result.model) == ["Transpose", "Concat", "DequantizeLinear"]
     of_plain = quantize(plain, calibrate(plain, [_PREPROCESSING.normalise(_pixels(16))]), target=X86)
@@ -108,18 +104,13 @@ def _graph(body: str, more: Mapping[str, np.ndarray] | None = None, **options: s
     return graph(body, weights, **({"inputs": _RAW} | options))
 
 
-def _table(model: ir.Model, **ranges: tuple[float, float]) -> CalibrationTable:
-    known = {name: TensorRange(*ends) for name, ends in ranges.items()}
-    return CalibrationTable(model_sha256=model_hash(model), images=1, ranges=known)
-
-
 def test_the_bias_has_the_scale_of_pixels_times_weights() -> None:
     model = _graph(f"d = DequantizeLinear (x, s, z) a = Conv {_PAD} (d, w, b) r = Relu (a) y = Sigmoid (r)")
     assert observed_tensors(model) == ("r", "y")
     placement = place(model)
     assert (set(placement.tensors), set(placement.given)) == ({"d", "r"}, {"d"})
     assert {layer.node.op_type for layer in placement.layers} == {"Conv", "Sigmoid"}
-    result = quantize(model, _table(model, r=(0.0, 5.1)), target=X86).model
+    result = quantize(model, table_of(model, r=(0.0, 5.1)), target=X86).model
     assert sorted(node.op_type for node in result.graph) == sorted(
         [*["DequantizeLinear"] * 4, "QuantizeLinear", "Conv", "Relu", "Sigmoid"]
     )
@@ -136,7 +127,7 @@ def test_pixels_that_were_moved_are_moved_as_they_are() -> None:
         f"a = Conv {_PAD} (m, w) y = Sigmoid (a)"
     )
     model = _graph(body)
-    result = quantize(model, _table(model, a=(-3.0, 3.0)), target=X86).model
+    result = quantize(model, table_of(model, a=(-3.0, 3.0)), target=X86).model
     assert executed_ops(to_bytes(result))["QLinearConv"] == 1
     pool = next(node for node in result.graph if node.op_type == "MaxPool")
     assert pool.inputs[0] is result.graph.inputs[0]
@@ -148,12 +139,35 @@ def test_a_scale_per_channel_is_no_tensor_of_ours() -> None:
     per_channel = {"s": np.full(3, 1 / 255, np.float32), "z": np.full(3, 9, np.uint8)}
     model = _graph(f"d = DequantizeLinear <axis=1> (x, s, z) a = Conv {_PAD} (d, w) y = Sigmoid (a)", per_channel)
     assert not place(model).given
-    with pytest.raises(DataError, match="no range for the tensor 'd'"):
-        quantize(model, _table(model, a=(-3.0, 3.0)), target=X86)
+    with pytest.raises(DataError, match="no statistics of the tensor 'd'"):
+        quantize(model, table_of(model, a=(-3.0, 3.0)), target=X86)
 
 
-def test_a_target_with_other_integers_is_refused(plain: ir.Model) -> None:
+def test_the_same_numbers_as_int8(plain: ir.Model) -> None:
+    """Every pixel is one of int8 with another zero point, so nothing changes but the type."""
     raw = with_raw_images(plain, _PREPROCESSING)
-    signed = replace(X86, name="arm", activations=INT8)
-    with pytest.raises(UsageError, match=r"takes uint8 images as they are, and the target arm computes with int8; exp"):
-        quantize(raw, calibrate(raw, [_pixels(2)]), target=signed)
+    table, pixels = calibrate(raw, [_pixels(8)]), _pixels(4)
+    results = [quantize(raw, table, target=target).model for target in (X86, ARM)]
+    assert executed_ops(to_bytes(results[1]), as_on_arm=True)["Conv"] == 0
+    # the scales are equal, so what differs is the order in which float32 sums are added up
+    np.testing.assert_allclose(*(run(model, pixels)[0] for model in results), atol=1e-4)
+
+
+def test_integers_without_a_zero_point_are_computed_from_the_pixels(plain: ir.Model) -> None:
+    raw = with_raw_images(plain, _PREPROCESSING)
+    pixels = _pixels(16)
+    result = quantize(raw, calibrate(raw, [pixels]), target=TENSORRT)
+    nodes = [node.op_type for node in result.model.graph]
+    assert nodes[0] == "Cast"
+    assert {"Sub", "Mul"} <= set(nodes)
+    zeros = [node.inputs[2] for node in result.model.graph if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert {str(zero.dtype) for zero in zeros if zero is not None} == {"INT8"}
+    (exact,), (actual,) = run(raw, pixels), run(result.model, pixels)
+    assert sqnr_db(exact, actual) > 20
+
+
+def test_pixels_that_are_computed_with_can_not_be_floats() -> None:
+    body = f"c = Clip (x) d = DequantizeLinear (c, s, z) a = Conv {_PAD} (d, w) y = Sigmoid (a)"
+    model = _graph(body)
+    with pytest.raises(UsageError, match=r"computes with int8 alone, and .* \(Clip\) computes with pixels"):
+        quantize(model, table_of(model, a=(-3.0, 3.0)), target=TENSORRT)

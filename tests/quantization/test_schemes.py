@@ -8,17 +8,19 @@ from hypothesis import strategies as st
 from rexport.calibration import TensorRange
 from rexport.quantization.schemes import (
     INT8,
+    INT8_FULL,
     INT8_HALF,
     UINT8,
     Integers,
     of_bias,
     of_range,
     of_weight,
+    rounded_up,
     smallest_weight_scale,
 )
 
 _FINITE = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
-_INTEGERS = [UINT8, INT8, INT8_HALF]
+_INTEGERS = [UINT8, INT8, INT8_FULL, INT8_HALF]
 
 
 @pytest.mark.parametrize("integers", _INTEGERS)
@@ -86,3 +88,47 @@ def test_a_channel_of_tiny_weights_leaves_room_for_its_bias() -> None:
     bias_map, quantized = of_bias(bias, input_scale, chosen.scale)
     assert abs(int(quantized[0])) <= 2**30
     assert quantized[0] * bias_map.scale[0] == pytest.approx(5.0)
+
+
+@given(low=_FINITE, high=_FINITE)
+def test_int8_with_a_zero_point_is_uint8_moved(low: float, high: float) -> None:
+    ends = TensorRange(min(low, high), max(low, high))
+    signed, unsigned = of_range(ends, INT8_FULL), of_range(ends, UINT8)
+    assert signed.scale == unsigned.scale
+    if unsigned.scale != 1:  # else the tensor is nothing but zero
+        assert abs(int(signed.zero_point) - (int(unsigned.zero_point) - 128)) <= 1  # a tie is rounded to even
+
+
+def test_what_comes_out_of_a_relu_uses_all_of_int8() -> None:
+    chosen = of_range(TensorRange(0.0, 5.1), INT8_FULL)
+    assert (chosen.zero_point, float(chosen.scale)) == (-128, pytest.approx(0.02))
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_weight_has_a_scale_for_each_of_its_output_channels(seed: int) -> None:
+    weight = np.random.default_rng(seed).standard_normal((3, 5, 2, 2)).astype(np.float32)
+    chosen, integers = of_weight(weight, INT8, axis=1)
+    moved, moved_integers = of_weight(np.moveaxis(weight, 1, 0), INT8)
+    np.testing.assert_array_equal(chosen.scale, moved.scale)
+    np.testing.assert_array_equal(integers, np.moveaxis(moved_integers, 0, 1))
+
+
+@given(scale=st.floats(2.0**-40, 2.0**30, width=32))
+def test_scales_are_rounded_up_to_float16(scale: float) -> None:
+    (rounded,) = rounded_up(np.float32([scale]), np.float16)
+    if scale > float(np.finfo(np.float16).max):
+        assert rounded == np.float32(scale)
+        return
+    assert rounded >= np.float32(scale)
+    assert np.float32(np.float16(rounded)) == rounded
+    below = np.nextafter(np.float16(rounded), np.float16(0))
+    assert np.float32(below) < np.float32(scale)  # there is none in between
+    assert rounded_up(np.float32([scale]), np.float32)[0] == np.float32(scale)
+
+
+def test_integers_of_a_weight_fit_its_rounded_scale() -> None:
+    weight = (np.random.default_rng(0).standard_normal((4, 9)) * 1e-4).astype(np.float32)
+    chosen, integers = of_weight(weight, INT8, exact_in=np.float16)
+    # a scale of 1e-6 is rounded to the next of float16's numbers, 6e-8 apart; with those of float32 it would be off by
+    # more than half a step
+    assert (np.abs(integers * chosen.scale[:, None] - weight) <= 0.501 * chosen.scale[:, None]).all()

@@ -1,0 +1,206 @@
+"""Which operators of a model compute, and which of them a target computes with integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from rexport.passes._graph import (
+    constant,
+    int_attribute,
+    is_op,
+    is_rectifier,
+    name_of,
+    only_consumer,
+    why_not_constant,
+)
+from rexport.quantization.targets import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from rexport.quantization.targets import Target
+
+__all__ = ["WEIGHTED", "Layer", "identity_of", "is_given", "layers_of", "moved_from", "output_axis", "result_of"]
+
+# Each with its weight as input 1 and a bias as input 2.
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
+_JOINING = ("Add", "Mul", "Concat")
+_MOVING = ("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Pad", "Split", "Expand")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """An operator that computes: whether it becomes ``integer``, and why (not)."""
+
+    node: ir.Node
+    integer: bool
+    why: str
+
+
+def layers_of(model: ir.Model, target: Target, keep_float: Collection[str] = frozenset()) -> tuple[Layer, ...]:
+    """Return the operators of a float model that compute, in order; those called ``keep_float`` stay float."""
+    layers: dict[ir.Node, Layer] = {}
+    for node in model.graph:
+        if _is_layer(node, target):
+            asked = "it was asked to stay in float" if name_of(node) in keep_float else None
+            why_not = asked or _why_float(node, target, layers)
+            layers[node] = Layer(node=node, integer=why_not is None, why=why_not or "it has an integer kernel")
+    return tuple(layers.values())
+
+
+def output_axis(node: ir.Node) -> int:
+    """Return the axis of output channels in a weighted operator's weight, which scales are per channel of."""
+    return 1 if is_op(node, "ConvTranspose") else 0
+
+
+def is_given(node: ir.Node, target: Target | None = None) -> bool:
+    """Say whether a node says of integers (of the ``target``'s kind) which numbers they are, with one scale for all."""
+    if not is_op(node, "DequantizeLinear") or len(node.inputs) < 3 or node.inputs[2] is None:
+        return False
+    if not all(parameter is not None and parameter.size == 1 for parameter in map(constant, node.inputs[1:])):
+        return False
+    return target is None or node.inputs[2].dtype == ir.DataType.from_numpy(np.dtype(target.activations.dtype))
+
+
+def moved_from(value: ir.Value) -> ir.Value | None:
+    """Return the tensor that ``value`` holds the very numbers of (and zeros), if an operator only moved them."""
+    node = value.producer()
+    if node is None or not is_op(node, *_MOVING) or any(output.is_graph_output() for output in node.outputs):
+        return None
+    if value is not node.outputs[0] and not is_op(node, "Split"):
+        return None
+    return None if is_op(node, "Pad") and not _pads_with_zeros(node) else node.inputs[0]
+
+
+def result_of(node: ir.Node) -> ir.Value:
+    """Return what is stored of an operator: its output, or that of the ReLU that alone reads it."""
+    result = node.outputs[0]
+    while (reader := only_consumer(result)) is not None and is_rectifier(reader):
+        result = reader.outputs[0]
+    return result
+
+
+def identity_of(add: ir.Node) -> ir.Value | None:
+    """Return the input of an Add beside that of the convolution that can run as one with it; ``None`` without one.
+
+    If both are results of convolutions, it is the one with fewer convolutions before it: that of the shortcut.
+    """
+    ends = [value for value in add.inputs if value is not None and _is_sum_of_products(value, add)]
+    if len(add.inputs) != 2 or not ends or add.inputs[0] is add.inputs[1]:
+        return None
+    fused = max(ends, key=_convolutions_before)
+    return next(value for value in add.inputs if value is not fused)
+
+
+def _is_sum_of_products(value: ir.Value, reader: ir.Node) -> bool:
+    return is_op(value.producer(), "Conv", "ConvTranspose") and only_consumer(value) is reader
+
+
+def _convolutions_before(value: ir.Value) -> int:
+    """Return how many convolutions the way back from ``value`` passes, until it meets what two nodes read."""
+    count, node = 0, value.producer()
+    while node is not None:
+        count += is_op(node, "Conv", "ConvTranspose")
+        source = next((value for value in node.inputs if value is not None and constant(value) is None), None)
+        node = None if source is None or len(source.uses()) > 1 else source.producer()
+    return count
+
+
+def _pads_with_zeros(node: ir.Node) -> bool:
+    fill = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    is_constant = node.attributes.get_string("mode", "constant") == "constant"
+    given = len(node.inputs) > 2 and node.inputs[2] is not None
+    return is_constant and (not given or (fill is not None and not fill.any()))
+
+
+def _is_layer(node: ir.Node, target: Target) -> bool:
+    """Say whether an operator computes: it neither moves data nor belongs to the layer before it."""
+    if is_op(node, *_MOVING) or node.outputs[0].dtype not in (ir.DataType.FLOAT, None):  # arithmetic of shapes
+        return False
+    if is_op(node, "Concat") and target.stored is Stored.INPUTS:  # it moves what its reader takes as integers
+        return False
+    return not (is_given(node) or (is_rectifier(node) and _belongs_to_a_layer(node)))
+
+
+def _belongs_to_a_layer(rectifier: ir.Node) -> bool:
+    value = rectifier.inputs[0]
+    source = None if value is None else value.producer()
+    if value is None or source is None or only_consumer(value) is not rectifier or is_op(source, *_MOVING):
+        return False
+    return not is_rectifier(source) or _belongs_to_a_layer(source)
+
+
+def _computed_by(value: ir.Value | None) -> ir.Node | None:
+    """Return the operator that computed ``value``, before it was moved or rectified."""
+    node = None if value is None else value.producer()
+    while node is not None and node.inputs and (is_op(node, *_MOVING) or is_rectifier(node)):
+        node = None if node.inputs[0] is None else node.inputs[0].producer()
+    return node
+
+
+def _why_float(node: ir.Node, target: Target, before: Mapping[ir.Node, Layer]) -> str | None:
+    """Return why an operator stays float, or ``None`` if it does not; ``before`` it were judged these."""
+    if is_rectifier(node):
+        return "no layer that computes stands right before it"
+    if node.op_type not in target.kernels or node.domain:
+        return f"{node.op_type} has no integer kernel"
+    why_not = None
+    if is_op(node, *WEIGHTED):
+        why_not = _why_not_weighted(node, target)
+    elif is_op(node, *_JOINING):
+        why_not = _why_not_joining(node, target, before)
+    if why_not is None and target.stored is Stored.RESULTS and not is_op(node, "Gemm"):  # whose kernel gives floats too
+        return "its result is an output of the model, which stays float" if result_of(node).is_graph_output() else None
+    return why_not
+
+
+def _why_not_weighted(node: ir.Node, target: Target) -> str | None:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    why_not = why_not_constant(node.inputs[1], "weight") or (bias and why_not_constant(bias, "bias"))
+    if why_not:
+        return str(why_not)
+    if is_op(node, "Gemm"):
+        return None if _is_linear_layer(node) else "it is a matrix product other than x · Wᵀ + b"
+    weight, groups = constant(node.inputs[1]), int_attribute(node, "group", 1)
+    assert weight is not None
+    sides = (weight.shape[0], weight.shape[1] * groups)  # output and input channels, or the other way round
+    if groups > 1 and any(side // groups % target.group_multiple for side in sides):
+        each = " and ".join(str(side // groups) for side in sorted(set(sides)))
+        return f"its groups have {each} channels, and {target.name} computes multiples of {target.group_multiple}"
+    return None
+
+
+def _why_not_joining(node: ir.Node, target: Target, before: Mapping[ir.Node, Layer]) -> str | None:
+    if any(value is None or constant(value) is not None for value in node.inputs):
+        return "one of its inputs is a constant"
+    if any(is_op(_computed_by(value), "Softmax") for value in node.inputs):
+        return "one of its inputs is a Softmax's, whose small numbers integers do not tell apart"
+
+    def in_float(source: ir.Node | None) -> bool:
+        return source is not None and source in before and not before[source].integer
+
+    if target.stored is Stored.INPUTS and is_op(node, "Add"):
+        identity = identity_of(node)
+        others = [value for value in node.inputs if value is not identity]
+        if identity is None or any(value is None or in_float(value.producer()) for value in others):
+            return "no convolution of integers ends in it, which it could run as one with"
+    elif all(in_float(_computed_by(value)) for value in node.inputs):
+        return "what it joins is computed in float"
+    return None
+
+
+def _is_linear_layer(node: ir.Node) -> bool:
+    attributes = node.attributes
+    weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    assert weight is not None
+    return (
+        (bias is None or bias.shape == weight.shape[:1])
+        and attributes.get_int("transB", 0) == 1
+        and attributes.get_int("transA", 0) == 0
+        and attributes.get_float("alpha", 1.0) == 1.0
+        and attributes.get_float("beta", 1.0) == 1.0
+    )

@@ -1,0 +1,77 @@
+"""Raw images for a target that computes with symmetric integers alone: pixels become floats where they enter.
+
+    uint8 → Transpose → Concat → DequantizeLinear     →     uint8 → Cast → Transpose → Concat → Sub z → Mul s
+
+A zero point is what TensorRT refuses, and uint8 what it does nothing with but cast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from rexport._errors import UsageError
+from rexport.passes._builder import Builder
+from rexport.passes._graph import constant, is_op, name_of, replace_initializer, take_over
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["compute_pixels"]
+
+_FLOAT = ir.TensorType(ir.DataType.FLOAT)
+_UINT8 = ir.DataType.UINT8
+_KEEP_NUMBERS = ("Transpose", "Concat", "Slice", "MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
+
+
+def compute_pixels(graph: ir.Graph, given: Collection[ir.Node]) -> None:
+    """Let a graph compute what pixels stand for, in float, in the place of the DequantizeLinear nodes ``given``.
+
+    Raises:
+        UsageError: It does more to the pixels than to move them.
+    """
+    pixels = {value for value in graph.inputs if value.dtype == _UINT8}
+    for image in pixels:
+        _cast(graph, image)
+    for node in list(graph):
+        if is_op(node, "ConstantOfShape") and node.outputs[0].dtype == _UINT8:
+            fill = node.attributes["value"].as_tensor().numpy()
+            node.attributes["value"] = ir.AttrTensor("value", ir.tensor(fill.astype(np.float32)))
+            node.outputs[0].type = _FLOAT
+        elif node in given:
+            _compute(graph, node)
+        elif node.outputs[0].dtype == _UINT8:
+            if not is_op(node, *_KEEP_NUMBERS):
+                raise UsageError(
+                    f"The target computes with int8 alone, and {name_of(node)} ({node.op_type}) computes with pixels; "
+                    "export the network without --resize-in-graph for it."
+                )
+            for index, value in enumerate(node.inputs):
+                array = constant(value)
+                if array is not None and array.dtype == np.uint8:
+                    replace_initializer(node, index, array.astype(np.float32), name=f"{name_of(node)}_constant")
+            node.outputs[0].type = _FLOAT
+
+
+def _cast(graph: ir.Graph, image: ir.Value) -> None:
+    readers = [(usage.node, usage.idx) for usage in image.uses() if not is_op(usage.node, "Shape")]
+    assert image.shape is not None
+    builder = Builder(graph, before=graph[0], prefix=str(image.name))
+    floats = builder.node("Cast", [image], "float", shape=list(image.shape), dtype=ir.DataType.FLOAT, to=1)
+    for reader, index in readers:
+        reader.replace_input_with(index, floats)
+
+
+def _compute(graph: ir.Graph, dequantize: ir.Node) -> None:
+    """Put s (q − z) in the place of a DequantizeLinear."""
+    result, (numbers, scale, zero_point) = dequantize.outputs[0], dequantize.inputs
+    zero = constant(zero_point)
+    assert zero is not None
+    assert result.shape is not None
+    builder = Builder(graph, before=dequantize, prefix=str(result.name))
+    shape = list(result.shape)
+    stored = builder.constant("zero", zero.astype(np.float32))
+    centred = builder.node("Sub", [numbers, stored], "centred", shape=shape, dtype=ir.DataType.FLOAT)
+    take_over(result, builder.node("Mul", [centred, scale], "scaled", shape=shape, dtype=ir.DataType.FLOAT))
