@@ -1,0 +1,34 @@
+"""``rexport inspect``: what a file is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rexport.cli._options import Json
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An ONNX file or a calibration table.", show_default=False)
+    ],
+    as_json: Json = False,
+) -> None:
+    """Say what FILE is: its inputs and outputs, precision and cost layer by layer and why, and where it comes from."""
+    from rexport.cli._console import print_json, print_table
+    from rexport.inspection import inspect_file
+
+    report = inspect_file(file)
+    if as_json:
+        print_json({"schema": "rexport.inspect/1", "file": str(file), "kind": report.kind, **report.document})
+        return
+    width = max(len(label) for label, _ in report.facts)
+    for label, text in report.facts:
+        print(f"{label:{width}}  {text}")
+    for table in report.tables:
+        print()
+        print_table(table.columns, table.rows, title=table.title, left=table.left)

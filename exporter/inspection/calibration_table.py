@@ -1,0 +1,81 @@
+"""A calibration table: whose it is, what it was made from, and which range each calibrator would choose."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rexport._errors import DataError
+from rexport.calibration import CalibrationTable, Calibrator, choose_range
+from rexport.inspection.report import FileReport, Table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["describe", "recognises"]
+
+_CALIBRATORS = (
+    Calibrator.MINMAX,
+    Calibrator.AVERAGE,
+    Calibrator.PERCENTILE,
+    Calibrator.ENTROPY,
+    Calibrator.MSE,
+)
+_STEPS = 255  # of uint8
+_SCHEMA = re.compile(rb'"schema":\s*"rexport\.calibration/')
+
+
+def recognises(path: Path, head: bytes) -> bool:  # noqa: ARG001
+    """Say whether a file that begins with ``head`` is a calibration table."""
+    return head.lstrip().startswith(b"{") and _SCHEMA.search(head) is not None
+
+
+def describe(path: Path) -> FileReport:
+    """Describe a calibration table.
+
+    Raises:
+        DataError: It is broken.
+    """
+    try:
+        table = CalibrationTable.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} can't be read: {error}.") from error
+    ranges = {
+        name: {
+            str(calibrator): choose_range(seen, calibrator, steps=_STEPS, symmetric=False)
+            for calibrator in _CALIBRATORS
+        }
+        for name, seen in table.tensors.items()
+    }
+    rows = tuple(
+        (name, *(f"{chosen.low:.4g} … {chosen.high:.4g}" for chosen in by_calibrator.values()))
+        for name, by_calibrator in ranges.items()
+    )
+    document = {
+        "model_sha256": table.model_sha256,
+        "data_sha256": table.data_sha256,
+        "images": table.images,
+        "batch": table.batch,
+        "versions": list(table.versions),
+        "tensors": {
+            name: {key: [chosen.low, chosen.high] for key, chosen in by_calibrator.items()}
+            for name, by_calibrator in ranges.items()
+        },
+    }
+    return FileReport(
+        kind="calibration",
+        facts=(
+            ("calibration table", f"{len(table.tensors)} tensors over {table.images} images, {table.batch} at a time"),
+            ("of the model", f"sha256 {table.model_sha256}"),
+            ("of the images", f"sha256 {table.data_sha256}"),
+            ("made by", ", ".join(table.versions) or "unknown"),
+        ),
+        tables=(
+            Table(
+                title="The range of uint8 that each calibrator chooses",
+                columns=("tensor", *map(str, _CALIBRATORS)),
+                rows=rows,
+            ),
+        ),
+        document=document,
+    )

@@ -1,0 +1,193 @@
+"""The layers of an ONNX file: which precision each computes in, why, and what it costs.
+
+A layer computes with integers if it reads them through DequantizeLinear: its input and its weight, or all that it
+joins. What a file says of itself (see ``Metadata.quantization``) gives the reason for those that do not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from rexport._errors import ModelFileError
+from rexport.model_file import Metadata
+from rexport.passes._graph import constant, int_attribute, is_op, is_rectifier, name_of, only_consumer
+from rexport.quantization import TARGETS
+from rexport.quantization.layers import WEIGHTED, result_of
+from rexport.tuning.comparison import picture_size
+from rexport.tuning.conv_layer import tensor_shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import numpy as np
+
+__all__ = ["InspectedLayer", "inspected_layers"]
+
+_NAMES = {ir.DataType.FLOAT: "float32", ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
+_KERNELS = frozenset().union(*(target.kernels for target in TARGETS.values()))
+_NO_LAYERS = (
+    *("QuantizeLinear", "DequantizeLinear", "Cast", "Constant", "ConstantOfShape", "Identity", "Expand", "Split"),
+    *("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Pad", "Gather"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectedLayer:
+    """An operator that computes.
+
+    Attributes:
+        name: Of its node.
+        op_type: The operator.
+        precision: ``int8``, ``float16``, ``float32`` …
+        why: Why this and no other, where it is known; otherwise empty.
+        macs: Multiply-accumulates for one picture; ``None`` if the shapes are unknown or it does not multiply.
+        parameters: Numbers in its weight and bias.
+        input_scale: Of the integers that it reads; ``None`` in float.
+        weight_scales: The smallest and the largest scale of its weight's channels.
+        output_scale: Of the integers that it gives.
+    """
+
+    name: str
+    op_type: str
+    precision: str
+    why: str
+    macs: int | None
+    parameters: int
+    input_scale: float | None
+    weight_scales: tuple[float, float] | None
+    output_scale: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return dict(vars(self))
+
+
+def inspected_layers(model: ir.Model) -> tuple[InspectedLayer, ...]:
+    """Return the operators of a model that compute, in order."""
+    metadata = Metadata.of(model)
+    reasons = _recorded(metadata.quantization, "float_layers")
+    in_float = frozenset(reasons)
+    for name, why in _recorded(metadata.precision, "float32_layers").items():
+        reasons[name] = f"{reasons[name]}; {why}" if name in reasons else why
+    try:
+        shapes = tensor_shapes(model, picture_size(model))
+    except ModelFileError:  # of something else than pictures
+        shapes = {}
+    layers = tuple(_layer(node, reasons, in_float, shapes) for node in model.graph if _computes(node))
+    if any(is_op(node, "QuantizeLinear") or node.op_type.startswith("QLinear") for node in model.graph):
+        return layers
+    # of a float file's layers there is nothing to explain but why some are in float32 beside float16
+    return tuple(replace(layer, why=reasons.get(layer.name, "")) for layer in layers)
+
+
+def _recorded(text: str | None, key: str) -> dict[str, str]:
+    """Return the reasons under ``key`` of a JSON object in the metadata; none where it can't be read."""
+    try:
+        reasons = json.loads(text or "{}")[key]
+        return {str(name): str(why) for name, why in reasons.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _computes(node: ir.Node) -> bool:
+    if is_op(node, *_NO_LAYERS) or node.outputs[0].dtype not in (*_NAMES, None):
+        return node.op_type.startswith("QLinear")
+    if is_rectifier(node):
+        source = None if node.inputs[0] is None else node.inputs[0].producer()
+        return source is None or only_consumer(source.outputs[0]) is not node
+    return True
+
+
+def _layer(
+    node: ir.Node, reasons: Mapping[str, str], in_float: Collection[str], shapes: Mapping[str, tuple[int, ...]]
+) -> InspectedLayer:
+    """Describe a layer; ``reasons`` are those that the file gives, and ``in_float`` what it says is not quantized."""
+    name, weighted = name_of(node), is_op(node, *WEIGHTED)
+    activations = [v for v in (node.inputs[:1] if weighted else node.inputs) if v is not None and constant(v) is None]
+    weight = node.inputs[1] if weighted and len(node.inputs) > 1 else None
+    why_float = _why_float(node, activations, weight)
+    if name in in_float:
+        why_float = reasons[name]
+    why = "it reads integers" if why_float is None else reasons.get(name, why_float)
+    weight_scale = _scale_of(weight)
+    return InspectedLayer(
+        name=name,
+        op_type=node.op_type,
+        precision="int8" if why_float is None else _precision(node),
+        why=why,
+        macs=_macs(node, shapes),
+        parameters=sum(_numbers(value) for value in node.inputs[1:]) if weighted else 0,
+        input_scale=_single(_scale_of(activations[0])) if activations else None,
+        weight_scales=None if weight_scale is None else (float(weight_scale.min()), float(weight_scale.max())),
+        output_scale=_output_scale(node),
+    )
+
+
+def _why_float(node: ir.Node, activations: list[ir.Value], weight: ir.Value | None) -> str | None:
+    """Return why a layer does not compute with integers, or ``None`` if it does."""
+    if node.op_type.startswith("QLinear"):
+        return None
+    floats = [value for value in activations if _dequantize_of(value) is None]
+    if is_op(node, "Add") and len(floats) == 1 and len(activations) == 2 and _is_integer_product(floats[0]):
+        return None  # the end of a residual block, which runs as one with the convolution
+    if floats or not activations:
+        return f"its input {floats[0].name!r} is stored in float" if floats else "it reads nothing"
+    if weight is not None and _dequantize_of(weight) is None:
+        return "its weight is stored in float"
+    return None if node.op_type in _KERNELS else f"{node.op_type} has no integer kernel"
+
+
+def _is_integer_product(value: ir.Value) -> bool:
+    node = value.producer()
+    return node is not None and is_op(node, "Conv", "ConvTranspose") and _dequantize_of(node.inputs[0]) is not None
+
+
+def _precision(node: ir.Node) -> str:
+    dtype = node.outputs[0].dtype
+    return "unknown" if dtype is None else _NAMES.get(dtype, dtype.name.lower())
+
+
+def _dequantize_of(value: ir.Value | None) -> ir.Node | None:
+    node = None if value is None else value.producer()
+    return node if node is not None and is_op(node, "DequantizeLinear") else None
+
+
+def _scale_of(value: ir.Value | None) -> np.ndarray | None:
+    node = _dequantize_of(value)
+    return None if node is None else constant(node.inputs[1])
+
+
+def _single(scale: np.ndarray | None) -> float | None:
+    return float(scale.item()) if scale is not None and scale.size == 1 else None
+
+
+def _output_scale(node: ir.Node) -> float | None:
+    scales = [constant(reader.inputs[1]) for reader in result_of(node).consumers() if is_op(reader, "QuantizeLinear")]
+    return _single(scales[0]) if scales else None
+
+
+def _numbers(value: ir.Value | None) -> int:
+    dequantize = _dequantize_of(value)
+    array = constant(value if dequantize is None else dequantize.inputs[0])
+    return 0 if array is None else array.size
+
+
+def _macs(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Return the multiply-accumulates of a layer with a weight, for one picture."""
+    if not is_op(node, *WEIGHTED) or node.inputs[0] is None:
+        return None
+    dequantize = _dequantize_of(node.inputs[1])
+    weight = constant(node.inputs[1] if dequantize is None else dequantize.inputs[0])
+    read, gives = shapes.get(str(node.inputs[0].name)), shapes.get(str(node.outputs[0].name))
+    if gives is None and node.outputs[0].shape is not None:  # an output of the model
+        gives = tuple(size if isinstance(size, int) else 1 for size in node.outputs[0].shape)
+    if weight is None or not read or not gives or 0 in read or 0 in gives:
+        return None
+    if is_op(node, "Gemm"):
+        return int(weight.size) * gives[0] if int_attribute(node, "transA", 0) == 0 else None
+    return math.prod(read if is_op(node, "ConvTranspose") else gives) * math.prod(weight.shape[1:])

@@ -1,0 +1,147 @@
+"""An ONNX file: what goes in and out, what it computes with, layer by layer, and where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rexport.inspection.layers import InspectedLayer, inspected_layers
+from rexport.inspection.report import FileReport, Table
+from rexport.model_file import Metadata, default_opset, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+__all__ = ["describe", "recognises"]
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Say whether a file may be an ONNX file: it has that name, or begins with a version of the format."""
+    return path.suffix.lower() == ".onnx" or (len(head) > 1 and head[0] == 0x08 and head[1] < 0x80)
+
+
+def describe(path: Path) -> FileReport:
+    """Describe an ONNX file.
+
+    Raises:
+        ModelFileError: It is broken, or one that rexport refuses.
+    """
+    model = load(path)
+    layers, metadata = inspected_layers(model), Metadata.of(model)
+    operators = Counter(node.op_type for node in model.graph)
+    macs = [layer.macs for layer in layers if layer.macs is not None]
+    document = {
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "opset": default_opset(model),
+        "ir_version": model.ir_version,
+        "producer": " ".join(filter(None, (model.producer_name, model.producer_version))) or None,
+        "inputs": [_tensor(value) for value in _true_inputs(model)],
+        "outputs": [_tensor(value) for value in model.graph.outputs],
+        "operators": dict(operators.most_common()),
+        "parameters": sum(layer.parameters for layer in layers),
+        "macs": sum(macs) if macs else None,
+        "precisions": dict(Counter(layer.precision for layer in layers)),
+        "layers": [layer.to_json() for layer in layers],
+        "metadata": _metadata(metadata),
+    }
+    return FileReport(
+        kind="onnx",
+        facts=tuple(_facts(document, metadata)),
+        tables=(_operators(operators), _layers(layers)),
+        document=document,
+    )
+
+
+def _true_inputs(model: ir.Model) -> list[ir.Value]:
+    return [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+
+
+def _tensor(value: ir.Value) -> dict[str, Any]:
+    shape = None if value.shape is None else [size if isinstance(size, int) else str(size) for size in value.shape]
+    return {"name": value.name, "dtype": None if value.dtype is None else value.dtype.numpy().name, "shape": shape}
+
+
+def _metadata(metadata: Metadata) -> dict[str, Any]:
+    return {
+        "network": metadata.network,
+        "preprocessing": None if metadata.preprocessing is None else json.loads(metadata.preprocessing.to_json()),
+        "classes": len(metadata.classes),
+        "head": None if metadata.features else str(metadata.head),
+        "features": list(metadata.features),
+        "weights_sha256": metadata.weights_sha256,
+        "quantization": _object(metadata.quantization),
+        "precision": _object(metadata.precision),
+        "versions": _object(metadata.versions),
+    }
+
+
+def _object(text: str | None) -> Any:
+    """Return what JSON in the metadata says; as it is where it is none, as others may have written it."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text
+
+
+def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]]:
+    macs = "unknown" if document["macs"] is None else f"{document['macs']:,}"
+    by_precision = ", ".join(f"{count} {name}" for name, count in document["precisions"].items())
+    facts = [
+        ("ONNX file", f"{document['bytes'] / 2**20:.2f} MiB, opset {document['opset']}"),
+        ("sha256", document["sha256"]),
+        *(("input", _in_words(tensor)) for tensor in document["inputs"]),
+        *(("output", _in_words(tensor)) for tensor in document["outputs"]),
+        ("parameters", f"{document['parameters']:,}"),
+        ("MACs", f"{macs} for one picture"),
+        ("layers", by_precision or "none"),
+        ("producer", document["producer"] or "unknown"),
+    ]
+    if metadata.network is not None:
+        facts.append(("network", metadata.network))
+    if metadata.classes:
+        facts.append(("classes", f"{len(metadata.classes)}: {', '.join(metadata.classes[:3])} …"))
+    for label, text in (
+        ("preprocessing", None if metadata.preprocessing is None else metadata.preprocessing.to_json()),
+        ("weights", None if metadata.weights_sha256 is None else f"sha256 {metadata.weights_sha256}"),
+        ("made with", metadata.versions),
+    ):
+        if text is not None:
+            facts.append((label, text))
+    quantization = _object(metadata.quantization)
+    if isinstance(quantization, dict):
+        said = [f"{key} {value}" for key, value in quantization.items() if not isinstance(value, (dict, list))]
+        facts.append(("quantized", ", ".join(said)))
+    return facts
+
+
+def _in_words(tensor: dict[str, Any]) -> str:
+    shape = "unknown shape" if tensor["shape"] is None else f"({', '.join(map(str, tensor['shape']))})"
+    return f"{tensor['name']}: {tensor['dtype']} {shape}"
+
+
+def _operators(operators: Counter[str]) -> Table:
+    rows = tuple((op_type, str(count)) for op_type, count in operators.most_common())
+    return Table(title="Operators", columns=("operator", "nodes"), rows=rows)
+
+
+def _layers(layers: tuple[InspectedLayer, ...]) -> Table:
+    rows = tuple(
+        (
+            layer.name,
+            layer.op_type,
+            layer.precision,
+            "" if layer.macs is None else f"{layer.macs:,}",
+            f"{layer.parameters:,}" if layer.parameters else "",
+            "" if layer.input_scale is None else f"{layer.input_scale:.3g}",
+            "" if layer.weight_scales is None else " … ".join(f"{scale:.3g}" for scale in layer.weight_scales),
+            layer.why,
+        )
+        for layer in layers
+    )
+    columns = ("layer", "operator", "precision", "MACs", "parameters", "input scale", "weight scales", "why")
+    return Table(title="Layers", columns=columns, rows=rows, left=(0, 1, 2, 7))
