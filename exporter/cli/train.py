@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rexport.cli._options import Json, Mean, Output, Resize, SkipBad, Std, Threads
+from rexport.cli._qat import QAT_LEARNING_RATE, Qat, QatData, QatTarget
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +40,8 @@ def train(
     freeze_backbone: Annotated[
         bool, typer.Option("--freeze-backbone", help="Train the head only; all else stays as --weights has it.")
     ] = False,
+    qat: QatData = None,
+    target: QatTarget = None,
     recipe: Annotated[str, typer.Option(metavar="onecycle|paper", help="How the learning rate goes.")] = "onecycle",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Times that every image is seen.", show_default="the recipe's")
@@ -86,6 +90,7 @@ def train(
         raise UsageError(f"-o {output}: weights are written as safetensors; let the name end in .safetensors.")
     if freeze_backbone and weights is None:
         raise UsageError("--freeze-backbone keeps the weights that are given; pass --weights FILE too.")
+    Qat.check(qat, target, weights=weights, freeze_backbone=freeze_backbone, precision=precision)
 
     from rexport.models import registry
     from rexport.preprocessing import Preprocessing
@@ -94,7 +99,7 @@ def train(
 
     _use_threads(threads)
     found = registry.find(network)
-    execution = choose_execution(device, precision)
+    execution = choose_execution(device, "fp32" if qat else precision)
     preprocessing = with_overrides(Preprocessing.default_for(found.input_size), resize=resize, mean=mean, std=std)
     images = find_images(data, preprocessing, test=test)
     module = _build(network, weights, images, seed=seed)
@@ -108,9 +113,14 @@ def train(
         seed=seed,
         fine_tuning=weights is not None and not freeze_backbone,
     )
+    if qat is not None and learning_rate is None:
+        plan = replace(plan, learning_rate=plan.learning_rate * QAT_LEARNING_RATE)
+    integers = None if qat is None else Qat.begin(module, network, qat, target, preprocessing, images.classes)
     identity = _identity(
         network, module, plan, images, execution, preprocessing, augment=augment, freeze_backbone=freeze_backbone
     )
+    if integers is not None:
+        identity = replace(identity, qat=integers.fingerprint())
     checkpoint = _open_checkpoint(output, identity, every=checkpoint_every, restart=restart)
     pictures = open_pictures(images.train, skip_bad=skip_bad, progress=progress)
     held_out = open_pictures(images.test, skip_bad=skip_bad, progress=progress)
@@ -120,7 +130,7 @@ def train(
     )
     try:
         results = run(
-            module,
+            module if integers is None else integers.trained,
             pictures,
             recipe=plan,
             augment=augment,
@@ -135,14 +145,19 @@ def train(
         if checkpoint.path.exists():
             note(f"the same command goes on from {checkpoint.path}.")
         raise
+    int8 = None if integers is None else integers.finish(output)
     _write(output, module, images.classes)
     checkpoint.remove()
     report_skipped((*pictures.skipped, *held_out.skipped))
     seconds = perf_counter() - started
     if as_json:
-        print_json(_document(output, identity, len(pictures), len(held_out), results, seconds))
+        print_json(_document(output, identity, len(pictures), len(held_out), results, seconds, int8))
     else:
         _print(output, results, len(held_out), seconds)
+        if int8 is not None:
+            print(
+                f"{int8}: the INT8 file; this top-1 is of the training's own rounding, `rexport eval` measures the file"
+            )
 
 
 def _use_threads(threads: int | None) -> None:
@@ -241,6 +256,7 @@ def _document(
     test_images: int,
     results: tuple[EpochResult, ...],
     seconds: float,
+    int8: Path | None,
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -261,6 +277,7 @@ def _document(
         "epochs": [asdict(result) for result in results],
         "top1": results[-1].top1,
         "weights": str(output),
+        "int8": int8 and str(int8),
         "seconds": seconds,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rexport.training.checkpoint import CheckpointFile, EpochResult, RunIdentity
 from rexport.training.execution import Execution, choose_execution
+from rexport.training.fake_quantize import FakeQuantized, fake_quantize
 from rexport.training.folders import ImageSplit, find_images, fingerprint
 from rexport.training.loop import Scope, train
 from rexport.training.pictures import Pictures, PicturesInMemory, PicturesOnDisk, open_pictures
@@ -13,6 +14,7 @@ __all__ = [
     "CheckpointFile",
     "EpochResult",
     "Execution",
+    "FakeQuantized",
     "ImageSplit",
     "OneCycleRecipe",
     "PaperRecipe",
@@ -23,6 +25,7 @@ __all__ = [
     "RunIdentity",
     "Scope",
     "choose_execution",
+    "fake_quantize",
     "find_images",
     "fingerprint",
     "open_pictures",

@@ -48,6 +48,7 @@ class RunIdentity:
         classes: The names of the outputs.
         images: The fingerprint of those to train with.
         test_images: The fingerprint of those to test with.
+        qat: The fingerprint of the integers that it is trained with; ``None`` in float.
     """
 
     network: str
@@ -66,6 +67,7 @@ class RunIdentity:
     classes: tuple[str, ...]
     images: str
     test_images: str
+    qat: str | None = None
 
     def changes_from(self, earlier: Mapping[str, Any]) -> list[str]:
         """Return in words what is different from an ``earlier`` identity's fields."""
@@ -75,7 +77,7 @@ class RunIdentity:
             if was == (list(now) if isinstance(now, tuple) else now):
                 continue
             words = one.name.replace("_", " ")
-            if one.name in ("weights", "preprocessing", "classes", "images", "test_images"):
+            if one.name in ("weights", "preprocessing", "classes", "images", "test_images", "qat"):
                 found.append(f"the {words} are others" if words[-1] == "s" else f"the {words} is another")
             else:
                 found.append(f"{words} was {was} and is now {now}")

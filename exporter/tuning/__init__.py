@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from rexport.tuning.comparison import Comparison
+from rexport.tuning.comparison import Comparison, conditions_for
 from rexport.tuning.conv_layer import ConvLayer, grouped_layers
 from rexport.tuning.group_form import AS_IT_IS, GroupForm
 from rexport.tuning.groups import LayerChoice, RegroupResult, regroup
+from rexport.tuning.mixed_precision import Exam, GatePoint, GateResult, mix_precision, require_speedup
+from rexport.tuning.sensitivity import LayerSensitivity
 from rexport.tuning.stem import StemResult, block_stem
 from rexport.tuning.timings import Conditions, Timings
 
@@ -14,12 +16,19 @@ __all__ = [
     "Comparison",
     "Conditions",
     "ConvLayer",
+    "Exam",
+    "GatePoint",
+    "GateResult",
     "GroupForm",
     "LayerChoice",
+    "LayerSensitivity",
     "RegroupResult",
     "StemResult",
     "Timings",
     "block_stem",
+    "conditions_for",
     "grouped_layers",
+    "mix_precision",
     "regroup",
+    "require_speedup",
 ]

@@ -25,7 +25,7 @@ from rexport.tuning.group_form import AS_IT_IS, GroupForm
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ENDS", "ConvLayer", "grouped_layers"]
+__all__ = ["ENDS", "ConvLayer", "grouped_layers", "tensor_shapes"]
 
 _OPSET = 17
 ENDS = 16  # channels of the model around a layer: few, so that its ends cost little
@@ -126,7 +126,7 @@ def grouped_layers(model: ir.Model, *, size: int) -> dict[ConvLayer, tuple[str, 
         model: With one image input.
         size: Height and width of its pictures, where it takes any.
     """
-    shapes = _shapes(model, size)
+    shapes = tensor_shapes(model, size)
     found: dict[ConvLayer, list[str]] = defaultdict(list)
     for node in model.graph:
         layer = _layer_of(node, shapes) if groups_of(node) > 1 else None
@@ -175,7 +175,7 @@ def _pair(node: ir.Node, name: str) -> tuple[int, int]:
     return vertical, horizontal
 
 
-def _shapes(model: ir.Model, size: int) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(model: ir.Model, size: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all tensors, for one picture of the model's own size, or ``size``."""
     image = image_input(model)
     proto = ir.to_proto(model)

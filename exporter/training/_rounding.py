@@ -1,0 +1,60 @@
+"""Rounding to integers that lets gradients pass: the straight-through estimator.
+
+    q = clip(round(x / s) + z, low, high)        y = s (q − z)        ∂y/∂x = 1 where x is in range, else 0
+
+Jacob et al. 2017, arXiv:1712.05877; Bengio et al. 2013, arXiv:1308.3432. Rounding is to nearest even, as in
+QuantizeLinear, and the numbers are those of ``quantization.schemes``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rexport.quantization.schemes import Integers
+
+__all__ = ["INT32", "round_tensor", "round_weight"]
+
+INT32 = (-(2**31), 2**31 - 1)
+
+
+def round_tensor(x: Tensor, scale: Tensor, zero_point: Tensor, limits: tuple[int, int]) -> Tensor:
+    """Return ``x`` as integers would hold it, float32 of its shape.
+
+    Args:
+        x: float32.
+        scale: A scalar, or of a shape that broadcasts with ``x``.
+        zero_point: Likewise, in floats.
+        limits: The lowest and the highest integer.
+    """
+    with torch.no_grad():
+        lowest, highest = (limits[0] - zero_point) * scale, (limits[1] - zero_point) * scale
+        rounded = (torch.clamp(torch.round(x / scale) + zero_point, *limits) - zero_point) * scale
+    passing = torch.minimum(torch.maximum(x, lowest), highest)
+    return passing + (rounded - passing).detach()
+
+
+def round_weight(weight: Tensor, integers: Integers, *, axis: int, smallest_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a weight as :func:`rexport.quantization.schemes.of_weight` would store it, and its scales.
+
+    Args:
+        weight: float32 of shape ``(O, ...)``, or with the ``O`` output channels on another axis.
+        integers: A symmetric range.
+        axis: That of the output channels.
+        smallest_scale: What no channel's scale may fall below, ``(O,)``.
+    """
+    with torch.no_grad():
+        others = [other for other in range(weight.ndim) if other != axis]
+        largest = weight.abs().amax(others)
+        scale = torch.maximum(largest.double() / integers.high, smallest_scale).float()
+        scale = torch.where(scale < _SMALLEST_SCALE, torch.ones_like(scale), scale)
+        shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
+    rounded = round_tensor(weight, scale.reshape(shape), torch.zeros(()).to(weight), (integers.low, integers.high))
+    return rounded, scale
+
+
+_SMALLEST_SCALE = float(torch.finfo(torch.float32).tiny) * 2**8  # as in quantization.schemes

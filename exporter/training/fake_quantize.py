@@ -1,0 +1,247 @@
+"""A network that computes as its INT8 file does, and can be trained: quantization-aware training.
+
+The module runs the very graph that :func:`rexport.quantization.quantize` writes. Where that has QuantizeLinear and
+DequantizeLinear, tensors are rounded to the integers' numbers with a straight-through estimator; weights and biases are
+parameters in float, rounded anew at every step with scales of their own, as ``quantize`` will choose them. So what is
+trained is what the file will be, up to results that lie half-way between two integers. BatchNorm is folded beforehand
+(its statistics no longer change), and the tensors' ranges stay those of the calibration table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from rexport._errors import UsageError
+from rexport.calibration import Calibrator
+from rexport.model_file import model_hash
+from rexport.passes._graph import constant, is_op, name_of, replace_initializer
+from rexport.quantization import quantize
+from rexport.quantization.layers import WEIGHTED, output_axis
+from rexport.training._operators import compute, require_known
+from rexport.training._rounding import INT32, round_tensor, round_weight
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import onnx_ir as ir
+    from torch import Tensor
+
+    from rexport.calibration import CalibrationTable
+    from rexport.quantization import QuantizeResult, Target
+
+__all__ = ["FakeQuantized", "fake_quantize"]
+
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**8  # as in quantization.schemes
+_TRAINED = (nn.Conv2d, nn.Linear)
+_ROLES = {1: "weight", 2: "bias"}
+
+
+def fake_quantize(
+    model: ir.Model,
+    table: CalibrationTable,
+    *,
+    target: Target,
+    calibrator: Calibrator = Calibrator.MINMAX,
+    network: nn.Module | None = None,
+) -> FakeQuantized:
+    """Return the module that computes as ``quantize(model, table, target=target, calibrator=calibrator)`` will.
+
+    Args:
+        model: A fused float model with one image input.
+        table: The statistics of its tensors.
+        target: What is to run the INT8 file.
+        calibrator: How ranges follow from the statistics.
+        network: What the model was exported from. Layers that it has no module for (a shortcut made of slices) are not
+            trained then, so that :meth:`FakeQuantized.write_to` has a place for all that is; by default all are.
+
+    Raises:
+        UsageError: The table is of another model, or an operator can't be trained.
+        ModelFileError: The model is quantized already.
+    """
+    layers = {name_of(node) for node in model.graph if is_op(node, *WEIGHTED)}
+    known = layers
+    if network is not None:
+        known = {name for name, module in network.named_modules() if isinstance(module, _TRAINED)}
+    return FakeQuantized(model, table, target, calibrator, trained=layers & known)
+
+
+class FakeQuantized(nn.Module):
+    """See :func:`fake_quantize`. Takes float32 of shape ``(N, 3, S, S)`` and returns the file's first output.
+
+    The weight and the bias of layer ``layer1.0.conv1`` are the parameters ``layer1/0/conv1/weight`` and
+    ``layer1/0/conv1/bias``: PyTorch allows no dots in names.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        table: CalibrationTable,
+        target: Target,
+        calibrator: Calibrator,
+        *,
+        trained: Collection[str],
+    ) -> None:
+        super().__init__()
+        self._model, self._table, self._target, self._calibrator = model, table, target, calibrator
+        self._graph = quantize(model, table, target=target, calibrator=calibrator).model.graph
+        self._constants: dict[str, str] = {}  # the buffer of each constant
+        if len(self._graph.inputs) != 1:
+            raise UsageError("Fine-tuning with INT8 needs a model with one input, the images.")
+        for node in model.graph:
+            if name_of(node) in trained:
+                for index, role in _ROLES.items():
+                    array = constant(node.inputs[index]) if index < len(node.inputs) else None
+                    if array is not None:
+                        self.register_parameter(_key(node, role), nn.Parameter(torch.from_numpy(array.copy())))
+        for node in self._graph:
+            if not is_op(node, "QuantizeLinear", "DequantizeLinear"):
+                require_known(node)
+            for value in node.inputs:
+                array = constant(value)
+                if value is not None and array is not None and str(value.name) not in self._constants:
+                    key = f"constant{len(self._constants)}"
+                    self._constants[str(value.name)] = key
+                    self.register_buffer(key, torch.from_numpy(array.copy()), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the scores, float32 of shape ``(N, classes)``."""
+        values: dict[str, Tensor] = {str(self._graph.inputs[0].name): images}
+        for node in self._graph:
+            values[str(node.outputs[0].name)] = self._run(node, values)
+        return values[str(self._graph.outputs[0].name)]
+
+    @property
+    def target(self) -> Target:
+        """What is to run the INT8 file."""
+        return self._target
+
+    def float_model(self) -> ir.Model:
+        """Return the float model with the weights as they are now."""
+        model = self._model.clone()
+        for node in model.graph:
+            for index, role in _ROLES.items():
+                if (parameter := self._parameter(node, role)) is not None:
+                    array = parameter.detach().cpu().numpy().copy()
+                    replace_initializer(node, index, array, name=f"{name_of(node)}.{role}")
+        return model
+
+    def quantized(self) -> QuantizeResult:
+        """Return the INT8 model with the weights as they are now, and the ranges that they were trained with."""
+        model = self.float_model()
+        table = replace(self._table, model_sha256=model_hash(model))
+        return quantize(model, table, target=self._target, calibrator=self._calibrator)
+
+    def write_to(self, network: nn.Module) -> None:
+        """Give ``network``, which the float model was exported from, the weights as they are now, in place.
+
+        A BatchNorm that is folded into the convolution before it becomes the identity, but for its bias: mean 0,
+        variance 1 − ε, weight 1. Exported again, the network is the float model.
+
+        Raises:
+            UsageError: A layer of the model is none of the network's.
+        """
+        modules = dict(network.named_modules())
+        for node in self._model.graph:
+            weight, bias = self._parameter(node, "weight"), self._parameter(node, "bias")
+            if weight is None:
+                continue
+            layer, normalised = modules.get(name_of(node)), modules.get(str(node.outputs[0].name))
+            _write(
+                name_of(node), layer, normalised, weight.detach().cpu(), None if bias is None else bias.detach().cpu()
+            )
+
+    def _parameter(self, node: ir.Node, role: str) -> nn.Parameter | None:
+        return self._parameters.get(_key(node, role)) if is_op(node, *WEIGHTED) else None
+
+    def _run(self, node: ir.Node, values: dict[str, Tensor]) -> Tensor:
+        inputs = [self._value(value, values) for value in node.inputs]
+        if is_op(node, "QuantizeLinear"):
+            x, scale, zero_point = (value for value in inputs if value is not None)
+            limits = self._target.activations
+            return round_tensor(x, scale, zero_point.float(), (limits.low, limits.high))
+        if is_op(node, "DequantizeLinear"):
+            return self._dequantized(node, inputs)
+        if self._parameter(node, "weight") is not None:
+            inputs[1:] = self._weights(node)
+        return compute(node, inputs)
+
+    def _value(self, value: ir.Value | None, values: dict[str, Tensor]) -> Tensor | None:
+        if value is None:
+            return None
+        key = self._constants.get(str(value.name))
+        return values[str(value.name)] if key is None else self.get_buffer(key)
+
+    def _dequantized(self, node: ir.Node, inputs: list[Tensor | None]) -> Tensor:
+        """Return constants in float; a tensor that was rounded is in float already."""
+        x, scale, zero_point = (value for value in inputs if value is not None)
+        if constant(node.inputs[0]) is None:
+            return x
+        if scale.ndim:
+            axis = node.attributes.get_int("axis", 1)
+            shape = [-1 if index == axis else 1 for index in range(x.ndim)]
+            scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+        return (x.float() - zero_point.float()) * scale
+
+    def _weights(self, node: ir.Node) -> list[Tensor | None]:
+        """Return the weight and the bias of a layer as the file will store them."""
+        weight = self._parameter(node, "weight")
+        bias: Tensor | None = self._parameter(node, "bias")
+        assert weight is not None
+        source = None if node.inputs[1] is None else node.inputs[1].producer()
+        if not is_op(source, "DequantizeLinear"):
+            return [weight, bias]
+        rounded_bias = bias is not None and self._target.integer_bias
+        input_scale = self._input_scale(node) if rounded_bias else None
+        smallest = torch.zeros(weight.shape[output_axis(node)], dtype=torch.float64, device=weight.device)
+        if bias is not None and input_scale is not None:
+            smallest = bias.detach().double().abs().div(2**30).clamp_min(_SMALLEST_SCALE) / input_scale.double()
+        integers, scale = round_weight(weight, self._target.weights, axis=output_axis(node), smallest_scale=smallest)
+        if bias is not None and input_scale is not None:
+            products = (input_scale.double() * scale).float()
+            bias = round_tensor(bias, products, torch.zeros_like(products), INT32)
+        return [integers, bias]
+
+    def _input_scale(self, node: ir.Node) -> Tensor:
+        assert node.inputs[0] is not None
+        dequantize = node.inputs[0].producer()
+        assert dequantize is not None
+        scale = self._value(dequantize.inputs[1], {})
+        assert scale is not None
+        return scale.reshape(())
+
+
+def _key(node: ir.Node, role: str) -> str:
+    return f"{name_of(node)}.{role}".replace(".", "/")
+
+
+def _write(
+    name: str, layer: nn.Module | None, normalised: nn.Module | None, weight: Tensor, bias: Tensor | None
+) -> None:
+    folded = isinstance(normalised, nn.BatchNorm2d) and isinstance(layer, nn.Conv2d)
+    if not isinstance(layer, _TRAINED) or layer.weight.shape != weight.shape:
+        raise UsageError(
+            f"The layer {name!r} of the model is none of the network's, so its weights have no place there."
+        )
+    if not folded and bias is not None and layer.bias is None:
+        raise UsageError(f"The layer {name!r} of the network has no bias to take the one of the model.")
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if layer.bias is not None:
+            layer.bias.zero_()
+        if isinstance(normalised, nn.BatchNorm2d) and folded:
+            assert normalised.running_mean is not None
+            assert normalised.running_var is not None
+            normalised.running_mean.zero_()
+            normalised.running_var.fill_(1 - normalised.eps)
+            normalised.weight.fill_(1)
+            normalised.bias.zero_()
+            target: Tensor = normalised.bias
+        else:
+            target = layer.bias if layer.bias is not None else torch.zeros(0)
+        if bias is not None:
+            target.copy_(bias)

@@ -1,0 +1,339 @@
+"""The accuracy gate: as few layers in float as it takes for the integer model to lose no more than was allowed.
+
+If the integer model loses more, its layers are ranked by what leaving each in float is worth for its cost (see
+``sensitivity``), and the shortest beginning of that list that passes is looked for: twice as many layers until it does,
+then by bisection. Of these, every layer that turns out not to be needed goes back to integers, the dearest first. What
+counts is always the accuracy that was measured, never the estimate; on few images that has an error of its own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rexport._errors import GateError, UsageError
+from rexport._progress import Progress, silent
+from rexport.evaluation import evaluate
+from rexport.model_file import Metadata, image_input, save
+from rexport.runtimes import open_runtime
+from rexport.runtimes.source import Source
+from rexport.tuning.comparison import compare
+from rexport.tuning.layer_cost import operations_of
+from rexport.tuning.sensitivity import Probe, integer_layers, layer_sensitivities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    import onnx_ir as ir
+
+    from rexport.calibration import Dataset
+    from rexport.quantization import QuantizeResult
+    from rexport.tuning.comparison import Comparison
+    from rexport.tuning.sensitivity import LayerSensitivity
+    from rexport.tuning.timings import Conditions
+
+__all__ = ["Exam", "GatePoint", "GateResult", "mix_precision", "require_speedup"]
+
+_ROUNDING = 1e-9  # of percentage points that are differences of fractions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exam:
+    """What accuracy is measured on.
+
+    Attributes:
+        dataset: Labelled images, as the model takes them.
+        samples: Only so many of them, evenly spread; by default all.
+        batch: Images at a time.
+        probe_images: How many of them the layers' sensitivity is measured with; they are kept in memory.
+        skip_bad: Go on without images that can't be read.
+        threads: By default one per usable core.
+    """
+
+    dataset: Dataset
+    samples: int | None = None
+    batch: int = 32
+    probe_images: int = 128
+    skip_bad: bool = False
+    threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatePoint:
+    """An integer model with some layers in float, as measured.
+
+    Attributes:
+        float_layers: Those left in float, of the layers that could be on integers.
+        float_share: Their share of all operations (see ``layer_cost``).
+        top1: The fraction of images that is right.
+        sqnr_db: Of the scores on the probe's images; ``None`` where the first model passed and no probe was taken.
+        comparison: How many times as fast as the float model it is, if that was measured.
+    """
+
+    float_layers: tuple[str, ...]
+    float_share: float
+    top1: float
+    sqnr_db: float | None = None
+    comparison: Comparison | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """What became of the gate.
+
+    Attributes:
+        quantized: The model that passes; if none does, the one with all layers on integers.
+        chosen: How it was measured.
+        points: All models that were measured, by their share of float operations: the curve of accuracy and speed.
+        float_top1: The fraction of images on which the float model is right.
+        images: How many there were.
+        max_drop: The percentage points that may be lost.
+        sensitivities: Of the layers, those to leave in float first at the head; empty where the first model passed.
+        why_not: Why the gate does not hold, in a sentence; ``None`` if it does.
+    """
+
+    quantized: QuantizeResult
+    chosen: GatePoint
+    points: tuple[GatePoint, ...]
+    float_top1: float
+    images: int
+    max_drop: float
+    sensitivities: tuple[LayerSensitivity, ...] = ()
+    why_not: str | None = None
+
+    def drop_of(self, point: GatePoint) -> float:
+        """Return what a model loses against the float one, in percentage points of top-1."""
+        return 100 * (self.float_top1 - point.top1)
+
+    def require(self) -> None:
+        """Do nothing if the gate holds.
+
+        Raises:
+            GateError: It does not.
+        """
+        if self.why_not is not None:
+            raise GateError(self.why_not)
+
+
+def mix_precision(
+    model: ir.Model,
+    quantize_with: Callable[[frozenset[str]], QuantizeResult],
+    exam: Exam,
+    *,
+    max_drop: float,
+    most_float: float = 0.5,
+    conditions: Conditions | None = None,
+    progress: Progress = silent,
+) -> GateResult:
+    """Quantize ``model`` with as few layers in float as it takes to lose at most ``max_drop``.
+
+    Args:
+        model: The float model: a classifier with one image input.
+        quantize_with: Quantizes it but for the layers whose names it is given, as
+            ``lambda names: quantize(model, table, target=X86, keep_float=names)``.
+        exam: What accuracy is measured on.
+        max_drop: In percentage points of top-1; infinite to measure only.
+        most_float: The largest share of operations that may be left in float: beyond, it would be no integer model.
+        conditions: What to measure the speed of every point at; by default it is not measured.
+        progress: Told of every layer and every batch of images.
+
+    Raises:
+        UsageError: ``max_drop`` or ``most_float`` makes no sense, or the images have no labels.
+        DataError: The images can't be used.
+        ModelFileError: The model is no classifier.
+    """
+    if not max_drop >= 0 or not 0 <= most_float <= 1:
+        raise UsageError(
+            f"A drop of {max_drop:g} points makes no sense; name zero or more, such as --max-drop 0.5."
+            if not max_drop >= 0
+            else f"A share of {most_float:g} of the operations makes no sense; name one from 0 to 1."
+        )
+    if not exam.dataset.labelled:
+        raise UsageError(
+            "Accuracy needs labels, and the evaluation images have none; pass a folder with one folder per class, "
+            "such as --eval-data DIR with DIR/<class>/<image>."
+        )
+    search = _Search(model, quantize_with, exam, max_drop, progress)
+    chosen = search.measure(())
+    sensitivities: tuple[LayerSensitivity, ...] = ()
+    why_not = None
+    if not search.holds(chosen):
+        probe = search.take_probe()
+        sensitivities = layer_sensitivities(model, quantize_with, probe, progress=progress)
+        passing = search.run([layer.name for layer in sensitivities], most_float)
+        if passing is None:
+            why_not = search.why_not(most_float)
+        else:
+            chosen = passing
+    points = search.curve(conditions)
+    (chosen,) = (point for point in points if set(point.float_layers) == set(chosen.float_layers))
+    return GateResult(
+        quantized=quantize_with(frozenset(chosen.float_layers)),
+        chosen=chosen,
+        points=points,
+        float_top1=search.float_top1,
+        images=search.images,
+        max_drop=max_drop,
+        sensitivities=sensitivities,
+        why_not=why_not,
+    )
+
+
+def require_speedup(
+    model: ir.Model,
+    quantized: ir.Model,
+    *,
+    at_least: float,
+    conditions: Conditions,
+    progress: Progress = silent,
+) -> Comparison:
+    """Measure the integer model against the float one, in turns, and return the result if it is fast enough.
+
+    Args:
+        model: The float model.
+        quantized: What came of it.
+        at_least: How many times as fast it is to be; the median of the rounds counts.
+        conditions: What to measure at.
+        progress: Told of measuring.
+
+    Raises:
+        GateError: It is slower.
+        UnavailableError: One of them does not run.
+    """
+    compared = compare(model, quantized, conditions, progress=progress)
+    if compared.speedup < at_least:
+        low, high = compared.interval
+        raise GateError(
+            f"The INT8 model is {compared.speedup:.2f} times as fast as the float one (95 % interval {low:.2f} to "
+            f"{high:.2f}) at batch {conditions.batch}, and --min-speedup {at_least:g} was asked for; use the float "
+            "model here, or try --regroup measure."
+        )
+    return compared
+
+
+class _Search:
+    """Measures models with some layers in float, each once, and looks for the fewest that pass."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        quantize_with: Callable[[frozenset[str]], QuantizeResult],
+        exam: Exam,
+        max_drop: float,
+        progress: Progress,
+    ) -> None:
+        self.model = model
+        self.quantize_with = quantize_with
+        self.exam = exam
+        self.max_drop = max_drop
+        self.progress = progress
+        self.float_top1, self.images = self._top1(model)
+        self._operations = operations_of(model)
+        self._layers = tuple(integer_layers(quantize_with(frozenset())))
+        self._points: dict[frozenset[str], GatePoint] = {}
+        self._probe: Probe | None = None
+
+    def take_probe(self) -> Probe:
+        exam = self.exam
+        self._probe = Probe.of(
+            self.model,
+            exam.dataset,
+            images=exam.probe_images,
+            batch=self._batch,
+            skip_bad=exam.skip_bad,
+            threads=exam.threads,
+        )
+        return self._probe
+
+    def measure(self, names: Collection[str]) -> GatePoint:
+        key = frozenset(names)
+        if key not in self._points:
+            top1, _ = self._top1(self.quantize_with(key).model)
+            self._points[key] = GatePoint(float_layers=tuple(names), float_share=self._share(key), top1=top1)
+        return self._points[key]
+
+    def holds(self, point: GatePoint) -> bool:
+        return 100 * (self.float_top1 - point.top1) <= self.max_drop + _ROUNDING
+
+    def run(self, ranked: list[str], most_float: float) -> GatePoint | None:
+        """Return the model with the fewest layers in float that passes, ``None`` if none does."""
+        ranked = self._affordable(ranked, most_float)
+        limit = len(ranked)
+        fails, passes = 0, min(1, limit)
+        while not self.holds(self.measure(ranked[:passes])):
+            if passes == limit:
+                return None
+            fails, passes = passes, min(2 * passes, limit)
+        while passes - fails > 1:
+            middle = (fails + passes) // 2
+            fails, passes = (fails, middle) if self.holds(self.measure(ranked[:middle])) else (middle, passes)
+        return self._without_needless(ranked[:passes])
+
+    def why_not(self, most_float: float) -> str:
+        best = max(self._points.values(), key=lambda point: point.top1)
+        return (
+            f"INT8 loses {100 * (self.float_top1 - best.top1):.2f} points of top-1 on {self.images} images even with "
+            f"{len(best.float_layers)} layers ({100 * best.float_share:.0f} % of the operations) in float, and at most "
+            f"{self.max_drop:g} are allowed; more than {100 * most_float:.0f} % are not left in float. Calibrate with "
+            "more images or another --calibrator, ask for more of --recover, or fine-tune with `rexport train --qat`."
+        )
+
+    def curve(self, conditions: Conditions | None) -> tuple[GatePoint, ...]:
+        """Return all points, with what is still to be known of them."""
+        done = []
+        for key, point in sorted(self._points.items(), key=lambda item: (item[1].float_share, len(item[0]))):
+            model = self.quantize_with(key).model
+            done.append(
+                replace(
+                    point,
+                    sqnr_db=None if self._probe is None else self._probe.sqnr_db(model),
+                    comparison=None
+                    if conditions is None
+                    else compare(self.model, model, conditions, progress=self.progress),
+                )
+            )
+        return tuple(done)
+
+    def _affordable(self, ranked: list[str], most_float: float) -> list[str]:
+        """Leave out of a list what together with those before it would be too much to leave in float."""
+        chosen: list[str] = []
+        for name in ranked:
+            if self._share([*chosen, name]) <= most_float + _ROUNDING:
+                chosen.append(name)
+        return chosen
+
+    def _without_needless(self, names: list[str]) -> GatePoint:
+        for name in sorted(names, key=lambda name: -self._operations[name]) if len(names) > 1 else ():
+            fewer = [other for other in names if other != name]
+            if fewer and self.holds(self.measure(fewer)):
+                names = fewer
+        return self.measure(names)
+
+    def _share(self, names: Collection[str]) -> float:
+        total = sum(self._operations[name] for name in self._layers) or 1
+        return sum(self._operations[name] for name in names) / total
+
+    @property
+    def _batch(self) -> int:
+        return image_input(self.model).batch or self.exam.batch
+
+    def _top1(self, model: ir.Model) -> tuple[float, int]:
+        metadata = Metadata.of(self.model)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            save(model, path)
+            with open_runtime("cpu", Source(path=path), threads=self.exam.threads) as runtime:
+                result = evaluate(
+                    runtime,
+                    self.exam.dataset,
+                    classes=metadata.classes,
+                    head=metadata.head,
+                    batch=self._batch,
+                    samples=self.exam.samples,
+                    skip_bad=self.exam.skip_bad,
+                    progress=self.progress,
+                )
+        assert result.top1 is not None
+        return result.top1, result.images

@@ -1,0 +1,141 @@
+"""How much of the scores' error each integer layer is to blame for: each is quantized alone, all others in float.
+
+    SQNRᵢ = 10 log₁₀ (Σ r² / Σ (r − yᵢ)²)
+
+over the float model's scores r and those yᵢ with layer i on integers alone. Alone, a layer shows its own error (of its
+weights, and of the tensors it reads and writes), and small errors add up: Σᵢ 10^(−SQNRᵢ/10) estimates the whole. The
+other way round, leaving one layer of an integer model in float, would hide a tensor whose integers are bad for more
+than one reader: it stays stored as integers as long as one of them is, and every single gain would be zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport._errors import DataError
+from rexport._progress import Progress, silent
+from rexport.model_file import to_bytes
+from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
+from rexport.tuning.layer_cost import float_costs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import onnx_ir as ir
+
+    from rexport.calibration import Dataset
+    from rexport.quantization import QuantizeResult
+
+__all__ = ["LayerSensitivity", "Probe", "integer_layers", "layer_sensitivities"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSensitivity:
+    """What one layer on integers does to the scores.
+
+    Attributes:
+        name: Of the layer.
+        op_type: Its operator.
+        sqnr_db: Of the scores with this layer alone on integers; infinite where it changes nothing by itself, as an
+            addition whose terms are computed in float, which stays in float too.
+        cost: Of leaving it in float (see ``layer_cost``).
+    """
+
+    name: str
+    op_type: str
+    sqnr_db: float
+    cost: float
+
+    @property
+    def noise(self) -> float:
+        """The power of its error, as a share of the scores' own."""
+        return 10 ** (-self.sqnr_db / 10)
+
+    @property
+    def worth(self) -> float:
+        """The noise that leaving it in float takes away, by what that costs."""
+        return self.noise / self.cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Some images, kept in memory, and what the float model says of them.
+
+    Attributes:
+        batches: Inputs of the model.
+        scores: Its first output for each batch, ``(N, classes)``.
+        threads: That models run with; one per usable core if ``None``.
+    """
+
+    batches: tuple[np.ndarray, ...]
+    scores: tuple[np.ndarray, ...]
+    threads: int | None = None
+
+    @classmethod
+    def of(
+        cls, model: ir.Model, dataset: Dataset, *, images: int, batch: int, skip_bad: bool, threads: int | None
+    ) -> Probe:
+        """Run ``images`` of a data set, evenly spread, through the float ``model``.
+
+        Raises:
+            DataError: There are none, or they can't be read.
+        """
+        batches = tuple(
+            one.images for one in dataset.batches(batch, samples=images, skip_bad=skip_bad) if len(one.images)
+        )
+        if not batches:
+            raise DataError("There are no images to measure the layers' sensitivity with.")
+        return cls(batches=batches, scores=_scores(model, batches, threads), threads=threads)
+
+    def sqnr_db(self, model: ir.Model) -> float:
+        """Return the SQNR of another model's scores; infinite where they are the same to the last bit."""
+        signal = noise = 0.0
+        for expected, actual in zip(self.scores, _scores(model, self.batches, self.threads), strict=True):
+            signal += float(np.square(expected, dtype=np.float64).sum())
+            noise += float(np.square(expected.astype(np.float64) - actual).sum())
+        return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-300) / noise)
+
+
+def integer_layers(result: QuantizeResult) -> dict[str, str]:
+    """Return the operators of a model's layers on integers, by their names."""
+    return {layer.name: layer.op_type for layer in result.layers if layer.precision == "int8"}
+
+
+def layer_sensitivities(
+    model: ir.Model,
+    quantize_with: Callable[[frozenset[str]], QuantizeResult],
+    probe: Probe,
+    *,
+    progress: Progress = silent,
+) -> tuple[LayerSensitivity, ...]:
+    """Measure every integer layer alone, and return them with the most to be gained for its cost first.
+
+    Args:
+        model: The float model.
+        quantize_with: Quantizes it but for the layers whose names it is given.
+        probe: The images to measure with; memory does not grow with the number of layers.
+        progress: Told of every layer.
+    """
+    layers = integer_layers(quantize_with(frozenset()))
+    costs = float_costs(model, layers)
+    found = []
+    with progress("measuring the sensitivity of layers", len(layers)) as advance:
+        for name, op_type in layers.items():
+            alone = quantize_with(frozenset(layers) - {name})
+            sqnr = probe.sqnr_db(alone.model) if name in integer_layers(alone) else math.inf
+            found.append(LayerSensitivity(name=name, op_type=op_type, sqnr_db=sqnr, cost=costs[name]))
+            advance(1)
+    return tuple(sorted(found, key=lambda layer: (-layer.worth, layer.cost)))
+
+
+def _scores(model: ir.Model, batches: Sequence[np.ndarray], threads: int | None) -> tuple[np.ndarray, ...]:
+    session = open_session(to_bytes(model), threads=threads)
+    name, size = session.get_inputs()[0].name, fixed_batch(session)
+    return tuple(
+        np.concatenate([session.run(None, {name: part})[0] for part in in_batches(batch, size)])[: len(batch)]
+        for batch in batches
+    )

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from rexport._errors import GateError, UsageError
+from rexport.calibration import CalibrationTable, Dataset, calibrate, open_dataset
+from rexport.exporting import export
+from rexport.models import build
+from rexport.models.summary import summarize
+from rexport.preprocessing import Preprocessing
+from rexport.quantization import X86, QuantizeResult, quantize
+from rexport.tuning import Comparison, Conditions, Exam, mix_precision, require_speedup
+from rexport.tuning.layer_cost import float_costs, operations_of
+from rexport.tuning.sensitivity import Probe, layer_sensitivities
+from tests._networks import trained_like
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+_PREPROCESSING = Preprocessing(size=32)
+_BROKEN = {"layer1.0.conv1", "layer1.0.conv2"}  # the layers that write and read the channel made small, see _break
+_CONDITIONS = Conditions(batch=1, threads=1, runtime="", cpu="")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A trained network that INT8 breaks, its table, and images."""
+
+    model: ir.Model
+    table: CalibrationTable
+    test: Dataset
+
+    def quantize(self, keep_float: frozenset[str]) -> QuantizeResult:
+        return quantize(self.model, self.table, target=X86, keep_float=keep_float)
+
+
+def _break(module: torch.nn.Module, factor: float = 1000.0) -> None:
+    """Make one channel between two convolutions ``factor`` times smaller, and what reads it as much larger.
+
+    A ReLU lies between, and relu(x / k) · k = relu(x): the function stays. But the weights that read the channel now
+    set the scale of every filter they are part of, and the others are rounded to zero.
+    """
+    block = module.get_submodule("layer1.0")
+    channel = int(block.conv2.weight.abs().amax((0, 2, 3)).argmax())
+    with torch.no_grad():
+        block.bn1.weight[channel] /= factor
+        block.bn1.bias[channel] /= factor
+        block.conv2.weight[:, channel] *= factor
+
+
+@pytest.fixture(scope="module")
+def case(data_dir: Path) -> _Case:
+    module = build("cifar_resnet20", weights=data_dir / "weights" / "cifar_resnet20-jpeg.safetensors")
+    _break(module)
+    model = export(module, preprocessing=_PREPROCESSING).model
+    images = open_dataset(data_dir / "cifar10-jpeg" / "calibration", _PREPROCESSING).batches(64, samples=128)
+    table = calibrate(model, (batch.images for batch in images))
+    return _Case(model, table, open_dataset(data_dir / "cifar10-jpeg" / "test", _PREPROCESSING))
+
+
+def test_the_gate_finds_the_layers_that_break_and_leaves_only_them_in_float(case: _Case) -> None:
+    result = mix_precision(case.model, case.quantize, Exam(dataset=case.test, samples=400, probe_images=64), max_drop=1)
+    whole, chosen = result.points[0], result.chosen
+    assert result.drop_of(whole) > 5
+    assert result.drop_of(chosen) <= 1
+    assert set(chosen.float_layers) == _BROKEN
+    assert {layer.name for layer in result.sensitivities[:2]} == _BROKEN
+    assert whole.sqnr_db is not None
+    assert chosen.sqnr_db is not None
+    assert chosen.sqnr_db > whole.sqnr_db + 20
+    assert {la.name for la in result.quantized.layers if la.precision == "float32"} == _BROKEN
+    assert [point.float_share for point in result.points] == sorted(point.float_share for point in result.points)
+    result.require()
+
+
+def test_a_gate_that_would_need_too_much_in_float_does_not_hold(case: _Case) -> None:
+    exam = Exam(dataset=case.test, samples=100, probe_images=8)
+    result = mix_precision(case.model, case.quantize, exam, max_drop=1, most_float=0.05)  # neither of the two
+    assert result.chosen.float_layers == ()
+    with pytest.raises(GateError, match=r"INT8 loses .* points of top-1 on 100 images even with .* in float"):
+        result.require()
+
+
+def test_a_model_that_passes_is_left_alone(case: _Case) -> None:
+    result = mix_precision(case.model, case.quantize, Exam(dataset=case.test, samples=100), max_drop=math.inf)
+    assert (len(result.points), result.sensitivities, result.why_not) == (1, (), None)
+    assert result.chosen.float_layers == ()
+    assert {layer.precision for layer in result.quantized.layers} == {"int8"}
+
+
+def test_every_point_can_be_measured(case: _Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = Comparison(speedup=2.0, interval=(1.9, 2.1))
+    monkeypatch.setattr("rexport.tuning.mixed_precision.compare", lambda *_, **__: measured)
+    exam = Exam(dataset=case.test, samples=50)
+    result = mix_precision(case.model, case.quantize, exam, max_drop=100, conditions=_CONDITIONS)
+    assert [point.comparison for point in result.points] == [measured]
+
+
+def test_images_without_labels_are_refused(case: _Case, data_dir: Path) -> None:
+    flat = open_dataset(data_dir / "imagenet-pictures", _PREPROCESSING)
+    with pytest.raises(UsageError, match="--eval-data DIR with DIR/<class>/<image>"):
+        mix_precision(case.model, case.quantize, Exam(dataset=flat), max_drop=1)
+    with pytest.raises(UsageError, match="-1 points makes no sense"):
+        mix_precision(case.model, case.quantize, Exam(dataset=case.test), max_drop=-1)
+
+
+def test_noise_of_single_layers_adds_up_to_that_of_all(case: _Case) -> None:
+    """Without the two layers that break: errors of a rounding are nearly independent, so within 3 dB."""
+
+    def others(keep_float: frozenset[str]) -> QuantizeResult:
+        return case.quantize(keep_float | _BROKEN)
+
+    probe = Probe.of(case.model, case.test, images=32, batch=32, skip_bad=False, threads=None)
+    layers = layer_sensitivities(case.model, others, probe)
+    together = probe.sqnr_db(others(frozenset()).model)
+    assert together > 25
+    assert -10 * math.log10(sum(layer.noise for layer in layers)) == pytest.approx(together, abs=3)
+
+
+@pytest.mark.parametrize(("speedup", "holds"), [(1.21, True), (1.19, False)])
+def test_a_slow_file_is_refused(monkeypatch: pytest.MonkeyPatch, speedup: float, holds: bool) -> None:
+    measured = Comparison(speedup=speedup, interval=(1.1, 1.3))
+    monkeypatch.setattr("rexport.tuning.mixed_precision.compare", lambda *_, **__: measured)
+    model = export(trained_like(build("cifar_resnet8")), preprocessing=_PREPROCESSING).model
+    if holds:
+        assert require_speedup(model, model, at_least=1.2, conditions=_CONDITIONS) == measured
+    else:
+        with pytest.raises(GateError, match=r"1\.19 times as fast .* \(95 % interval 1\.10 to 1\.30\)"):
+            require_speedup(model, model, at_least=1.2, conditions=_CONDITIONS)
+
+
+def test_operations_are_the_networks_multiply_accumulates() -> None:
+    name = "resnext[depth=29,stages=3,cardinality=4,base_width=4,stem_width=16]"  # its groups and projections too
+    module = build(name)
+    model = export(module, preprocessing=_PREPROCESSING).model
+    weighted = {node.name for node in model.graph if node.op_type in ("Conv", "Gemm")}
+    operations = operations_of(model)
+    assert sum(operations[str(node)] for node in weighted) == summarize(module, 32).macs
+    costs = float_costs(model, [str(node) for node in weighted])
+    assert sum(costs.values()) == pytest.approx(2)
+    assert min(costs.values()) > 1 / len(costs)
