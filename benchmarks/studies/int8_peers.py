@@ -1,0 +1,215 @@
+"""INT8 of rexport beside that of onnxruntime.quantization and NNCF: what is left of the float model's answers.
+
+    python -m rexport.benchmarks.studies.int8_peers NETWORK:WEIGHTS:DATA ...
+
+such as ``cifar_resnet20:cifar_resnet20.th:cifar10``; DATA holds ``calibration/`` and ``test/``, a folder per class in
+each. All quantizers get the same pictures, evenly spread over the classes, and all files run on ONNX Runtime's CPU
+provider. Each peer is measured in each of its settings, and for every figure anew the best of them on the test images
+counts: that favours the peers. One that fails on the fused file is given PyTorch's own export too. NNCF is installed
+from PyPI into a virtual environment.
+
+    disagreement   share of test images whose top-1 is another than the float model's
+    SQNR           10 log₁₀ (Σ r² / Σ (r − y)²) of the logits, in dB
+    drop           the float model's top-1 less the integer one's, in percentage points
+    seconds        of the whole command, reading the pictures included for rexport, excluded for the peers
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import typer
+
+from rexport._errors import UsageError
+from rexport.benchmarks.studies._commands import rexport, run
+from rexport.benchmarks.studies._int8_settings import (
+    GROUPS,
+    RIVALS,
+    SETTINGS,
+    Setting,
+    nncf_environment,
+    versions_of,
+)
+from rexport.benchmarks.studies._results import JsonFile, write_results
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """A trained network and its pictures."""
+
+    network: str
+    weights: Path
+    data: Path
+
+    @classmethod
+    def parse(cls, text: str) -> _Case:
+        parts = text.rsplit(":", 2)
+        if len(parts) != 3:
+            raise UsageError(f"{text}: expected NETWORK:WEIGHTS:DATA, such as cifar_resnet20:resnet20.th:cifar10.")
+        return cls(network=parts[0], weights=Path(parts[1]).resolve(), data=Path(parts[2]).resolve())
+
+    @property
+    def name(self) -> str:
+        """What the network is called in the results."""
+        return f"{self.weights.stem} on {self.data.name}"
+
+
+def main(
+    cases: Annotated[list[str], typer.Argument(metavar="NETWORK:WEIGHTS:DATA...")],
+    samples: Annotated[int, typer.Option(min=1, help="Pictures to calibrate with.")] = 512,
+    only: Annotated[str | None, typer.Option(metavar="TOOL,...", help="Only these of the tools.")] = None,
+    nncf_python: Annotated[
+        Path | None, typer.Option(help="An interpreter that has NNCF; by default it is installed.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Quantize and evaluate each network with each tool."""
+    settings = [s for s in SETTINGS if only is None or s.tool.split()[0].lower() in only.lower().split(",")]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        uses_nncf = any(setting.tool == "NNCF" for setting in settings)
+        nncf = str(nncf_python.absolute()) if nncf_python else nncf_environment(folder / "nncf") if uses_nncf else ""
+        versions = versions_of(sys.executable, "rexport", "onnxruntime-gpu")
+        if uses_nncf:
+            versions |= versions_of(nncf, "nncf")
+        for case in map(_Case.parse, cases):
+            _prepare(case, samples, folder)
+            for setting in settings:
+                rows.append({"network": case.name, **_measure(setting, case, samples, folder, nncf)})
+                print(_in_words(rows[-1]), flush=True)
+    summary = [_summary(group, rows) for group in GROUPS]
+    for line in summary:
+        print(_verdict(line))
+    write_results(json_file, "int8-peers", samples=samples, versions=versions, rows=rows, summary=summary)
+
+
+def _prepare(case: _Case, samples: int, folder: Path) -> None:
+    """Write the float files and the pictures as arrays."""
+    import numpy as np
+
+    from rexport.calibration import open_dataset
+    from rexport.model_file import Metadata, load
+
+    rexport("onnx", case.network, "--weights", str(case.weights), "-o", "fp32.onnx", cwd=folder)
+    _export_plainly(case, folder / "plain.onnx")
+    preprocessing = Metadata.of(load(folder / "fp32.onnx")).preprocessing
+    assert preprocessing is not None
+    for part, count in (("calibration", samples), ("test", None)):
+        batches = list(open_dataset(case.data / part, preprocessing).batches(64, samples=count))
+        images, labels = np.concatenate([one.images for one in batches]), [one.labels for one in batches]
+        if count is not None:
+            np.save(folder / "calibration.npy", images)
+        else:
+            np.savez(folder / "test.npz", images=images, labels=np.concatenate([la for la in labels if la is not None]))
+
+
+def _export_plainly(case: _Case, path: Path) -> None:
+    """Write what PyTorch's exporter makes of the network by itself."""
+    import torch
+
+    from rexport.models import build
+
+    module = build(case.network, weights=case.weights)
+    torch.onnx.export(
+        module,
+        (torch.zeros(2, 3, 32, 32),),
+        path,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: "batch"},),
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _measure(setting: Setting, case: _Case, samples: int, folder: Path, nncf: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"tool": setting.tool, "setting": setting.name}
+    extra = () if setting.is_peer else ("--samples", str(samples))
+    for model in ("fp32.onnx", "plain.onnx") if setting.is_peer else ("fp32.onnx",):
+        command = setting.command(
+            model, "int8.onnx", pictures=str(case.data / "calibration"), arrays="calibration.npy", nncf=nncf
+        )
+        try:
+            taken = run([*command, *extra], cwd=folder)
+        except subprocess.CalledProcessError:
+            continue
+        result = rexport("eval", "int8.onnx", "--data", "test.npz", "--reference", "fp32.onnx", cwd=folder)
+        return {
+            **row,
+            "model": model.removesuffix(".onnx"),
+            "images": result["images"],
+            "top1": result["top1"],
+            "fp32_top1": result["reference_top1"],
+            "drop_points": 100 * (result["reference_top1"] - result["top1"]),
+            "disagreement": 1 - result["agreement"],
+            "sqnr_db": result["sqnr_db"],
+            "seconds": taken.seconds,
+            "peak_memory_mib": taken.peak_memory_mib,
+        }
+    return {**row, "model": None}
+
+
+def _summary(group: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Compare rexport's file for a target with the best of the peers, network by network and on average."""
+    compared = []
+    measured = [row for row in rows if row["model"] is not None]
+    for network in dict.fromkeys(row["network"] for row in measured):
+        here = [row for row in measured if row["network"] == network]
+        ours = [row for row in here if row["tool"] == "rexport" and row["setting"] == group]
+        peers = [row for row in here if row["tool"] in RIVALS[group]]
+        if ours and peers:
+            compared.append(
+                {
+                    "network": network,
+                    "disagreement": ours[0]["disagreement"],
+                    "best_peer_disagreement": min(row["disagreement"] for row in peers),
+                    "sqnr_db": ours[0]["sqnr_db"],
+                    "best_peer_sqnr_db": max(row["sqnr_db"] for row in peers),
+                    "drop_points": ours[0]["drop_points"],
+                    "best_peer_drop_points": min(row["drop_points"] for row in peers),
+                }
+            )
+    if not compared:
+        return {"target": group, "networks": []}
+    of_ours, of_peers = (fmean(one[key] for one in compared) for key in ("disagreement", "best_peer_disagreement"))
+    return {
+        "target": group,
+        "networks": compared,
+        "disagreement_of_best_peer": of_ours / of_peers if of_peers else None,
+        "least_sqnr_margin_db": min(one["sqnr_db"] - one["best_peer_sqnr_db"] for one in compared),
+        "mean_drop_points": fmean(one["drop_points"] for one in compared),
+    }
+
+
+def _in_words(row: dict[str, Any]) -> str:
+    name = f"{row['network']:42} {row['tool']:16} {row['setting']:47}"
+    if row["model"] is None:
+        return f"{name} fails"
+    return (
+        f"{name} differs on {100 * row['disagreement']:.2f} %, SQNR {row['sqnr_db']:.1f} dB, "
+        f"drop {row['drop_points']:+.2f} points, {row['seconds']:.1f} s"
+    )
+
+
+def _verdict(summary: dict[str, Any]) -> str:
+    if not summary["networks"]:
+        return f"target {summary['target']}: nothing to compare"
+    share = summary["disagreement_of_best_peer"]
+    return (
+        f"target {summary['target']}: disagreement {'?' if share is None else format(share, '.2f')} × the best peer's, "
+        f"SQNR at least {summary['least_sqnr_margin_db']:+.1f} dB from the best peer's, "
+        f"mean drop {summary['mean_drop_points']:+.2f} points"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
