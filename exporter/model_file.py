@@ -59,6 +59,7 @@ class Metadata:
         features: The modules whose results are its outputs, in order; empty in a classifier.
         weights_sha256: Of the state dict it was exported with (see ``models.weights.state_dict_hash``).
         quantization: A JSON object that says how the file was quantized; ``None`` in a float model.
+        precision: One that says which layers of a float16 model stayed in float32; ``None`` in others.
         versions: The packages that made it.
     """
 
@@ -69,6 +70,7 @@ class Metadata:
     features: tuple[str, ...] = ()
     weights_sha256: str | None = None
     quantization: str | None = None
+    precision: str | None = None
     versions: str | None = None
 
     @classmethod
@@ -83,6 +85,7 @@ class Metadata:
             features=_names("features", props.get("features", "[]")),
             weights_sha256=props.get("weights_sha256"),
             quantization=props.get("quantization"),
+            precision=props.get("precision"),
             versions=props.get("versions"),
         )
 
@@ -96,6 +99,7 @@ class Metadata:
             "features": json.dumps(self.features) if self.features else None,
             "weights_sha256": self.weights_sha256,
             "quantization": self.quantization,
+            "precision": self.precision,
             "versions": self.versions,
         }
         for key, value in values.items():

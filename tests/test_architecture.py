@@ -28,6 +28,7 @@ _LAYERS = (
     {"evaluation", "training"},
     {"benchmarks"},
     {"tuning"},
+    {"inspection"},
     {"cli"},
 )
 _LEVEL = {name: level for level, names in enumerate(_LAYERS) for name in names}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport.cli._options import Json, Mean, Output, Resize, Std, Weights
+from rexport.cli._precision import OverflowData, Precision, PrecisionChoice
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -62,6 +63,8 @@ def onnx(
         ),
     ] = None,
     opset: Annotated[int, typer.Option(help="The version of the ONNX operators.")] = 20,
+    precision: PrecisionChoice = Precision.FP32,
+    data: OverflowData = None,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
@@ -76,12 +79,16 @@ def onnx(
     The proof runs both on random pictures at several batch sizes; if any output differs by more than rounding, no
     file is written and the exit code is 3.
     """
+    from rexport._errors import UsageError
     from rexport._files import check_writable
     from rexport.cli._console import note, print_json, progress
     from rexport.cli._options import with_overrides
+    from rexport.cli._precision import half_json, in_half, print_half
     from rexport.cli._reports import print_passes, size_of
 
     check_writable(output)
+    if data is not None and precision is not Precision.FP16:
+        raise UsageError("--data is for --precision fp16, which has to know how large numbers grow.")
     fixed, chosen = _batch(batch), _head(head)
     names = _features(features, chosen, class_names)
 
@@ -105,6 +112,7 @@ def onnx(
         note(f"{network} has random weights, good for speed and nothing else; pass --weights FILE.")
 
     from rexport.exporting import export
+    from rexport.exporting.half import FLOAT16_TOLERANCE
     from rexport.model_file import default_opset, save
 
     with progress(f"exporting {network}", None):
@@ -123,9 +131,10 @@ def onnx(
             fused=fuse,
             tolerance=tolerance,
         )
-        save(result.model, output)
+    half = in_half(result.model, data) if precision is Precision.FP16 else None
+    save(result.model if half is None else half.conversion.model, output)
     if as_json:
-        print_json(_document(result, output, network))
+        print_json({**_document(result, output, network), **half_json(half)})
         return
     (image,) = (_in_words(value) for value in result.model.graph.inputs)
     print(f"{output}: {size_of(output)}, opset {default_opset(result.model)}, {image}")
@@ -137,6 +146,8 @@ def onnx(
             f"classes: {classes[0]}, {classes[1]} … {classes[-1]}" if outputs > 2 else f"classes: {', '.join(classes)}"
         )
     print(_proof(result.parity))
+    if half is not None:
+        print_half(half, FLOAT16_TOLERANCE)
     print_passes(result.reports)
 
 

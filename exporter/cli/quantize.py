@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rexport.cli._options import Data, Json, Mean, Output, Resize, SkipBad, Std, Threads
+from rexport.cli._calibration import (
+    Address,
+    CalibratorChoice,
+    EngineChoice,
+    OptionalData,
+    SaveTable,
+    Tables,
+    Where,
+    Workers,
+)
+from rexport.cli._options import Json, Mean, Output, Resize, SkipBad, Std, Threads
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
 
 __all__ = ["quantize"]
 
 
 def quantize(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A float ONNX file.", show_default=False)],
-    data: Data,
     output: Output,
-    target: Annotated[str | None, typer.Option(help="x86; by default what this machine is.")] = None,
+    data: OptionalData = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="x86|arm|openvino|tensorrt", help="What will run it; by default what this machine is."),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="int8|int8+fp16", help="With float16 for what is not INT8, or float32.")
+    ] = "int8",
     reduce_range: Annotated[
         bool | None,
         typer.Option(
@@ -31,12 +42,18 @@ def quantize(
             show_default=False,
         ),
     ] = None,
+    calibrator: CalibratorChoice = "minmax",
     samples: Annotated[int, typer.Option(min=1, help="How many images to use, evenly spread over the classes.")] = 512,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
     skip_bad: SkipBad = False,
+    table: Tables = None,
+    save_table: SaveTable = None,
+    engine: EngineChoice = Where.LOCAL,
+    workers: Workers = None,
+    address: Address = None,
     regroup: Regrouping = "off",
     stem: StemChoice = Stem.OFF,
     for_batch: ForBatch = None,
@@ -45,12 +62,13 @@ def quantize(
 ) -> None:
     """Quantize MODEL to INT8 with the ranges that its tensors take on some images.
 
-    The model is fused first. Activations are uint8 with one scale per tensor, weights int8 with one per output
-    channel. Memory does not grow with the number of images.
+    The model is fused first. Activations have one scale per tensor, weights one per output channel. Memory does not
+    grow with the number of images. A run that was interrupted goes on where it was.
     """
     from rexport._cpu import this_cpu
     from rexport._files import check_writable
-    from rexport.cli._console import note, print_json, print_table, progress
+    from rexport.cli._calibration import Calibration, calibration_json, print_calibration
+    from rexport.cli._console import note, print_json, print_table
     from rexport.cli._options import model_preprocessing, report_skipped
     from rexport.cli._reports import size_of
     from rexport.cli._tuning import Tuning, print_tuning, tune, tuning_json
@@ -58,38 +76,40 @@ def quantize(
     check_writable(output)
     asked = Tuning.parse(regroup, stem, batch=for_batch, threads=threads)
 
-    from rexport.calibration import BadImage, calibrate, open_dataset
-    from rexport.model_file import image_input, load, save, to_bytes, with_opset
+    import numpy as np
+
+    from rexport.model_file import load, save, to_bytes, with_opset
     from rexport.passes import fuse
+    from rexport.quantization import ONNX_RUNTIME, require_float, target_for
     from rexport.quantization import quantize as write_integers
-    from rexport.quantization import require_float, target_for
     from rexport.runtimes.onnxruntime import executed_ops
 
-    chosen = target_for(target, this_cpu(), reduce_range=reduce_range)
+    calibration = Calibration.parse(
+        calibrator,
+        data=data,
+        tables=table,
+        save_table=save_table,
+        samples=samples,
+        batch=batch,
+        skip_bad=skip_bad,
+        where=engine,
+        workers=workers,
+        threads=threads,
+        address=address,
+    )
+    chosen = target_for(target, this_cpu(), reduce_range=reduce_range, precision=precision)
     loaded = load(model)
     require_float(loaded, model)
-    preprocessing = model_preprocessing(loaded, model, resize=resize, mean=mean, std=std)
-    dataset = open_dataset(data, preprocessing)
-    used = min(samples, len(dataset))
-    if used < 32:
-        note(f"only {used} images to calibrate with; a few hundred give steadier ranges.")
-    skipped: list[BadImage] = []
-
-    def images() -> Iterator[np.ndarray]:
-        for one in dataset.batches(image_input(loaded).batch or batch, samples=samples, skip_bad=skip_bad):
-            skipped.extend(one.skipped)
-            if len(one.images):
-                yield one.images
-
-    fused = with_opset(fuse(loaded).model, at_least=13)  # the first with scales per channel
-    table = calibrate(fused, images(), total=used, threads=threads, progress=progress)
-    result = write_integers(fused, table, target=chosen)
+    images = calibration.open(lambda: model_preprocessing(loaded, model, resize=resize, mean=mean, std=std))
+    fused = with_opset(fuse(loaded).model, at_least=chosen.opset)
+    calibrated = calibration.run(fused, images)
+    result = write_integers(fused, calibrated.table, target=chosen, calibrator=calibrated.calibrator)
     tuned = tune(result.model, asked)
-    executed = executed_ops(to_bytes(tuned.model))
+    executed = executed_ops(to_bytes(tuned.model), as_on_arm=chosen.activations.dtype is np.int8)
     save(tuned.model, output)
-    report_skipped(skipped)
+    report_skipped(calibrated.skipped)
     float_layers = [layer for layer in result.layers if layer.precision != "int8"]
-    if executed["Conv"] or executed["FusedConv"]:
+    if chosen.runtime == ONNX_RUNTIME and (executed["Conv"] or executed["FusedConv"]):
         note(f"{executed['Conv'] + executed['FusedConv']} convolutions still run in float on ONNX Runtime.")
     if as_json:
         print_json(
@@ -99,8 +119,8 @@ def quantize(
                 "bytes": output.stat().st_size,
                 "target": chosen.name,
                 "weight_range": chosen.weights.high,
-                "images": table.images,
-                "skipped": [{"path": str(bad.path), "why": bad.why} for bad in skipped],
+                "precision": precision,
+                **calibration_json(calibrated),
                 "layers": [
                     {
                         "name": layer.name,
@@ -117,12 +137,15 @@ def quantize(
         return
     integer = len(result.layers) - len(float_layers)
     print(f"{output}: {size_of(output)} (from {size_of(model)}), {integer} of {len(result.layers)} layers in INT8")
-    print(f"target {chosen.name}: uint8 activations, int8 weights in ±{chosen.weights.high}: {chosen.because}")
-    print(f"calibrated on {table.images} images")
+    print(
+        f"target {chosen.name}: {np.dtype(chosen.activations.dtype)} activations, int8 weights in "
+        f"±{chosen.weights.high}: {chosen.because}"
+    )
+    print_calibration(calibrated, calibration)
     print_tuning(tuned)
     if float_layers:
         print_table(
-            ["float layer", "operator", "why"],
-            [[la.name, la.op_type, la.why] for la in float_layers],
-            left=(0, 1, 2),
+            ["float layer", "operator", "precision", "why"],
+            [[la.name, la.op_type, la.precision, la.why] for la in float_layers],
+            left=(0, 1, 2, 3),
         )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from rexport.quantization.quantize import LayerReport, QuantizeResult, quantize, require_float
-from rexport.quantization.targets import TARGETS, X86, Target, target_for
+from rexport.quantization.targets import ARM, ONNX_RUNTIME, OPENVINO, TARGETS, TENSORRT, X86, Target, target_for
 
 __all__ = [
+    "ARM",
+    "ONNX_RUNTIME",
+    "OPENVINO",
     "TARGETS",
+    "TENSORRT",
     "X86",
     "LayerReport",
     "QuantizeResult",

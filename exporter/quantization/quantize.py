@@ -18,27 +18,49 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from rexport._errors import DataError, ModelFileError, UsageError, VerificationError
+from rexport._errors import ModelFileError, UsageError, VerificationError
+from rexport.calibration import Calibrator
 from rexport.model_file import Metadata, default_opset, model_hash, to_bytes
-from rexport.passes._graph import add_initializer, constant, free_name, name_of, remembered_names
-from rexport.quantization.placement import Layer, Placement, place
-from rexport.quantization.schemes import Quantization, of_bias, of_range, of_weight, smallest_weight_scale
+from rexport.passes._graph import (
+    add_initializer,
+    constant,
+    free_name,
+    is_op,
+    name_of,
+    remembered_names,
+    replace_initializer,
+)
+from rexport.passes.float16 import require_float32, with_float16
+from rexport.quantization.float_layers import dequantize_per_channel
+from rexport.quantization.layers import WEIGHTED, Layer, is_given, output_axis
+from rexport.quantization.maps import maps_of
+from rexport.quantization.normalisation import write_as_convolutions
+from rexport.quantization.pixels import compute_pixels
+from rexport.quantization.placement import Placement, place
+from rexport.quantization.schemes import (
+    Quantization,
+    of_bias,
+    of_weight,
+    rounded_up,
+    smallest_weight_scale,
+)
+from rexport.quantization.targets import ONNX_RUNTIME, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from rexport.calibration import CalibrationTable
+    from rexport.quantization.recovery import Recovered
+    from rexport.quantization.rounding import RoundedWeight
     from rexport.quantization.targets import Target
 
 __all__ = ["LayerReport", "QuantizeResult", "quantize", "require_float"]
 
-_PER_CHANNEL_FROM = 13  # DequantizeLinear has had an axis since this opset
-
 
 @dataclass(frozen=True, kw_only=True)
 class LayerReport:
-    """What became of an operator that computes: ``precision`` is ``int8`` or ``float32``."""
+    """What became of an operator that computes: ``precision`` is ``int8``, ``float16`` or ``float32``."""
 
     name: str
     op_type: str
@@ -54,45 +76,73 @@ class QuantizeResult:
     layers: tuple[LayerReport, ...]
 
 
-def quantize(model: ir.Model, table: CalibrationTable, *, target: Target) -> QuantizeResult:
+def quantize(
+    model: ir.Model,
+    table: CalibrationTable,
+    *,
+    target: Target,
+    calibrator: Calibrator = Calibrator.MINMAX,
+    keep_float: Collection[str] = frozenset(),
+    recovered: Recovered | None = None,
+) -> QuantizeResult:
     """Return an INT8 copy of ``model``.
 
     Args:
         model: A fused float model (see :func:`rexport.fuse`), of opset 13 or later.
-        table: The ranges of its tensors (see :func:`rexport.calibrate`).
+        table: The statistics of its tensors (see :func:`rexport.calibrate`).
         target: What will run it.
+        calibrator: How ranges follow from the statistics.
+        keep_float: The names of layers (nodes) that stay in float.
+        recovered: What :func:`recover` made of the same model, table, target and calibrator, to lose less accuracy.
 
     Raises:
         ModelFileError: It is quantized already, or of an older opset.
-        UsageError: The table is of another model, or the target wants other integers than those of its raw images.
+        UsageError: The table is of another model, or there is no layer of a name in ``keep_float``.
         VerificationError: The result is not valid ONNX (a defect of rexport).
     """
     require_float(model)
-    if default_opset(model) < _PER_CHANNEL_FROM:
+    if default_opset(model) < target.opset:
         raise ModelFileError(
-            f"The model is of opset {default_opset(model)}, and INT8 per channel needs {_PER_CHANNEL_FROM} or later; "
-            "convert it with rexport.model_file.with_opset first."
+            f"The model is of opset {default_opset(model)}, and what the target {target.name} is given needs "
+            f"{target.opset} or later; convert it with rexport.model_file.with_opset first."
         )
     if table.model_sha256 != model_hash(model):
         raise UsageError("The calibration table is of another model; calibrate the very model that is quantized.")
-    quantized = model.clone()
-    placement = place(quantized)
-    by_source = {
-        source: _given_map(placement.given[source], target)
-        if source in placement.given
-        else _map_of(source, table, target)
-        for source in placement.tensors.values()
-    }
+    quantized = (model if recovered is None else recovered.equalized.model).clone()
+    weights = {} if recovered is None else recovered.weights
+    if target.group_multiple == 1:
+        write_as_convolutions(quantized.graph, keep_float=keep_float)
+    placement = place(quantized, target=target, keep_float=keep_float)
+    _require_layers(keep_float, placement)
+    chosen = maps_of(
+        placement,
+        table,
+        target=target,
+        calibrator=calibrator,
+        equalized=None if recovered is None else recovered.equalized,
+    )
+    by_source = {source: replace(of, scale=rounded_up(of.scale, target.rest)) for source, of in chosen.items()}
     maps = {name: by_source[source] for name, source in placement.tensors.items()}
     with remembered_names(quantized.graph):
         for layer in placement.layers:
-            if layer.integer and layer.node.op_type in ("Conv", "Gemm"):
-                _quantize_weights(layer.node, maps, target)
-        _quantize_tensors(quantized.graph, placement, by_source)
+            if layer.integer and layer.node.op_type in WEIGHTED:
+                _quantize_weights(layer.node, maps, target, weights.get(name_of(layer.node)))
+        _quantize_tensors(quantized.graph, placement, by_source, target)
+        if target.activations.symmetric:
+            compute_pixels(quantized.graph, placement.given.values())
+        if target.runtime == ONNX_RUNTIME:
+            in_float = (layer.node for layer in placement.layers if not layer.integer)
+            dequantize_per_channel(quantized.graph, in_float)
     common.RemoveUnusedNodesPass()(quantized)
-    _describe(quantized, table, target, placement)
+    _describe(quantized, table, target, placement, calibrator)
+    rest = {}
+    if target.rest is np.float16:
+        largest = {name: max(-seen.low, seen.high) for name, seen in table.tensors.items()}
+        half = with_float16(quantized, largest=largest)
+        quantized, rest = half.model, {layer.name: layer.why for layer in half.kept}
     _check(quantized)
-    return QuantizeResult(model=quantized, layers=tuple(_report(layer) for layer in placement.layers))
+    layers = tuple(_report(layer, target, rest.get(name_of(layer.node))) for layer in placement.layers)
+    return QuantizeResult(model=quantized, layers=layers)
 
 
 def require_float(model: ir.Model, path: Path | str = "The model") -> None:
@@ -103,43 +153,48 @@ def require_float(model: ir.Model, path: Path | str = "The model") -> None:
         for node in model.graph
     ):
         raise ModelFileError(f"{path} is quantized already; quantize the float model that it was made from.")
+    require_float32(model, path)
 
 
-def _map_of(tensor: str, table: CalibrationTable, target: Target) -> Quantization:
-    if tensor not in table.ranges:
-        raise DataError(f"The calibration table has no range for the tensor {tensor!r}.")
-    return of_range(table.ranges[tensor], target.activations)
-
-
-def _given_map(dequantize: ir.Node, target: Target) -> Quantization:
-    """Return the map of integers that the model has already."""
-    scale, zero_point = constant(dequantize.inputs[1]), constant(dequantize.inputs[2])
-    assert scale is not None
-    assert zero_point is not None
-    if zero_point.dtype != target.activations.dtype:
+def _require_layers(names: Collection[str], placement: Placement) -> None:
+    unknown = set(names) - {name_of(layer.node) for layer in placement.layers}
+    if unknown:
         raise UsageError(
-            f"The model takes {zero_point.dtype} images as they are, and the target {target.name} computes with "
-            f"{np.dtype(target.activations.dtype)}; export the network without --raw-image for it."
+            f"There is no layer {min(unknown)!r} to keep in float; the model's layers are called "
+            f"{', '.join(name_of(layer.node) for layer in placement.layers[:3])} …; `rexport inspect` lists them."
         )
-    return Quantization(scale.reshape(()), zero_point.reshape(()))
 
 
-def _quantize_weights(node: ir.Node, maps: Mapping[str, Quantization], target: Target) -> None:
+def _quantize_weights(
+    node: ir.Node, maps: Mapping[str, Quantization], target: Target, rounded: RoundedWeight | None
+) -> None:
+    """Store the weights of a layer as integers: as they were ``rounded``, or each to the nearest."""
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     assert node.inputs[0] is not None
-    input_scale = maps[str(node.inputs[0].name)].scale
+    input_scale, axis = maps[str(node.inputs[0].name)].scale, output_axis(node)
     weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
     assert weight is not None
-    smallest = 0.0 if bias is None else smallest_weight_scale(bias, input_scale)
-    weight_map, integers = of_weight(weight, target.weights, smallest_scale=smallest)
-    _dequantized_input(node, 1, "weight", integers, weight_map)
-    if bias is not None:
+    # with a bias in float too: ONNX Runtime makes integers of it itself
+    smallest = 0.0 if bias is None or axis else smallest_weight_scale(bias, input_scale)
+    if rounded is None:
+        of = of_weight(weight, target.weights, axis=axis, smallest_scale=smallest, exact_in=target.rest)
+        weight_map, integers = of
+    else:
+        weight_map, integers = Quantization(rounded.scale, np.zeros(len(rounded.scale), np.int8)), rounded.integers
+        if bias is not None:
+            bias = (bias + rounded.bias).astype(np.float32)
+    _dequantized_input(node, 1, "weight", integers, weight_map, axis=axis)
+    if bias is not None and target.integer_bias:
         bias_map, integers = of_bias(bias, input_scale, weight_map.scale)
         _dequantized_input(node, 2, "bias", integers, bias_map)
+    elif bias is not None and rounded is not None:
+        replace_initializer(node, 2, bias, name=f"{name_of(node)}.bias_corrected")
 
 
-def _dequantized_input(node: ir.Node, index: int, role: str, integers: np.ndarray, chosen: Quantization) -> None:
+def _dequantized_input(
+    node: ir.Node, index: int, role: str, integers: np.ndarray, chosen: Quantization, *, axis: int = 0
+) -> None:
     """Let ``node`` read ``integers`` through a DequantizeLinear as its input ``index``."""
     graph = node.graph
     assert isinstance(graph, ir.Graph)
@@ -154,12 +209,12 @@ def _dequantized_input(node: ir.Node, index: int, role: str, integers: np.ndarra
             ("_zero_point", chosen.zero_point),
         )
     ]
-    dequantize = _node(graph, "DequantizeLinear", stored, f"{name}_dequantized", like=old, axis=0)
+    dequantize = _node(graph, "DequantizeLinear", stored, f"{name}_dequantized", like=old, axis=axis)
     graph.insert_before(node, dequantize)
     node.replace_input_with(index, dequantize.outputs[0])
 
 
-def _quantize_tensors(graph: ir.Graph, placement: Placement, maps: Mapping[str, Quantization]) -> None:
+def _quantize_tensors(graph: ir.Graph, placement: Placement, maps: Mapping[str, Quantization], target: Target) -> None:
     constants = {
         source: (
             add_initializer(graph, f"{source}_scale", chosen.scale),
@@ -169,13 +224,13 @@ def _quantize_tensors(graph: ir.Graph, placement: Placement, maps: Mapping[str, 
     }
     for value in [*graph.inputs, *(value for node in list(graph) for value in node.outputs)]:
         name = str(value.name)
-        if name not in placement.tensors or name in placement.given:
+        if name not in placement.tensors or (name in placement.given and is_given(placement.given[name], target)):
             continue
         source = placement.tensors[name]
         scale, zero_point = constants[source]
         readers = [(usage.node, usage.idx) for usage in value.uses()]
         dequantize = _node(graph, "DequantizeLinear", [None, scale, zero_point], f"{name}_dequantized", like=value)
-        if name == source:
+        if name == source or target.stored is Stored.INPUTS:
             quantize_node = _node(graph, "QuantizeLinear", [value, scale, zero_point], f"{name}_quantized", like=value)
             _insert_after(graph, value.producer(), quantize_node)
             integers = quantize_node.outputs[0]
@@ -194,8 +249,9 @@ def _move_integers(graph: ir.Graph, value: ir.Value, zero_point: ir.Value) -> ir
     assert node is not None
     assert node.inputs[0] is not None
     dequantize = node.inputs[0].producer()
-    assert dequantize is not None
-    node.replace_input_with(0, dequantize.inputs[0])
+    if is_op(dequantize, "DequantizeLinear"):  # else another result of it was moved already
+        assert dequantize is not None
+        node.replace_input_with(0, dequantize.inputs[0])
     if node.op_type == "Pad":  # with the integer for zero
         node.resize_inputs(max(3, len(node.inputs)))
         node.replace_input_with(2, zero_point)
@@ -227,26 +283,27 @@ def _node(
     return node
 
 
-def _describe(model: ir.Model, table: CalibrationTable, target: Target, placement: Placement) -> None:
+def _describe(
+    model: ir.Model, table: CalibrationTable, target: Target, placement: Placement, calibrator: Calibrator
+) -> None:
     described = {
         "target": target.name,
         "activations": f"{np.dtype(target.activations.dtype).name} per tensor",
         "weights": f"{np.dtype(target.weights.dtype).name} per channel, ±{target.weights.high}",
-        "calibrator": "minmax",
+        "biases": "int32" if target.integer_bias else np.dtype(target.rest).name,
+        "calibrator": str(calibrator),
         "calibration_images": table.images,
         "float_model_sha256": table.model_sha256,
-        "float_layers": [str(layer.node.name) for layer in placement.layers if not layer.integer],
+        "float_layers": {name_of(layer.node): layer.why for layer in placement.layers if not layer.integer},
     }
     replace(Metadata.of(model), quantization=json.dumps(described)).write_to(model)
 
 
-def _report(layer: Layer) -> LayerReport:
-    return LayerReport(
-        name=name_of(layer.node),
-        op_type=layer.node.op_type,
-        precision="int8" if layer.integer else "float32",
-        why=layer.why,
-    )
+def _report(layer: Layer, target: Target, why_float32: str | None) -> LayerReport:
+    """Say what became of a layer; ``why_float32`` is why it is not float16, if the rest is."""
+    precision = "int8" if layer.integer else "float32" if why_float32 else np.dtype(target.rest).name
+    why = f"{layer.why}; {why_float32}" if why_float32 else layer.why
+    return LayerReport(name=name_of(layer.node), op_type=layer.node.op_type, precision=precision, why=why)
 
 
 def _check(model: ir.Model) -> None:

@@ -1,0 +1,163 @@
+"""What the layers of a model read: the mean and the Gram matrix of their patches, over images that pass by.
+
+A patch is what one output of a convolution sees, K = C/G · k_h · k_w numbers for each of its G groups, in the order of
+its weight; a linear layer sees its whole input. Patches are taken at a fixed pseudo-random sample of places, so many
+that the Gram matrix of a layer has several times as many as columns, and no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport._progress import Progress, silent
+from rexport.model_file import image_input, to_bytes
+from rexport.passes._graph import constant, int_attribute, is_op, name_of
+from rexport.quantization.rounding import Inputs
+from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import onnx_ir as ir
+
+__all__ = ["layers_with_patches", "observe_inputs"]
+
+_PER_COLUMN = 4  # patches for each column of a Gram matrix
+_MOST_MEMORY = 256 * 2**20  # bytes of Gram matrices at a time; the layers are observed in as many rounds as it takes
+
+
+def layers_with_patches(model: ir.Model) -> list[ir.Node]:
+    """Return the convolutions and linear layers whose inputs can be observed, in order."""
+    return [node for node in model.graph if is_op(node, "Conv", "Gemm") and _understood(node)]
+
+
+def observe_inputs(
+    model: ir.Model,
+    layers: Sequence[ir.Node],
+    images: Callable[[], Iterable[np.ndarray]],
+    *,
+    total: int,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Iterator[tuple[ir.Node, Inputs]]:
+    """Yield each of ``layers`` with what it reads.
+
+    Args:
+        model: A float model.
+        layers: Of its nodes, as :func:`layers_with_patches` returns them.
+        images: Starts the batches of images anew; called once a round.
+        total: How many images there are.
+        threads: By default one per usable core.
+        progress: Told of every batch.
+    """
+    rounds = _rounds([_Patches.of(layer, total) for layer in layers])
+    with progress("observing what layers read", total * len(rounds)) as advance:
+        for patches in rounds:
+            copy = model.clone()
+            values = {str(value.name): value for value in copy.graph.inputs}
+            values |= {str(value.name): value for node in copy.graph for value in node.outputs}
+            names = list(dict.fromkeys(one.tensor for one in patches))
+            copy.graph.outputs.clear()
+            copy.graph.outputs.extend(values[name] for name in names)
+            session = open_session(to_bytes(copy), threads=threads, plan_memory=False)
+            given = str(image_input(model).name)
+            for batch in images():
+                for part in in_batches(batch, fixed_batch(session)):
+                    results = dict(zip(names, session.run(names, {given: part}), strict=True))
+                    for one in patches:
+                        one.add(results[one.tensor])
+                advance(len(batch))
+            yield from ((one.layer, one.inputs()) for one in patches)
+
+
+@dataclass
+class _Patches:
+    """The patches of one layer, summed up."""
+
+    layer: ir.Node
+    groups: int
+    columns: int
+    per_image: int
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    count: int = 0
+    sums: np.ndarray = field(init=False)
+    products: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.sums = np.zeros((self.groups, self.columns))
+
+    @classmethod
+    def of(cls, layer: ir.Node, images: int) -> _Patches:
+        weight, groups = constant(layer.inputs[1]), int_attribute(layer, "group", 1)
+        assert weight is not None
+        columns = int(np.prod(weight.shape[1:]))
+        return cls(layer=layer, groups=groups, columns=columns, per_image=max(4, _PER_COLUMN * columns // images))
+
+    @property
+    def tensor(self) -> str:
+        assert self.layer.inputs[0] is not None
+        return str(self.layer.inputs[0].name)
+
+    @property
+    def bytes(self) -> int:
+        return 8 * self.groups * self.columns**2
+
+    def add(self, values: np.ndarray) -> None:
+        """Take the patches of a batch, of shape ``(N, C, H, W)`` or ``(N, C)``."""
+        patches = self._taken(values).reshape(-1, self.groups, self.columns)
+        by_group = patches.transpose(1, 0, 2).astype(np.float32)
+        product = by_group.transpose(0, 2, 1) @ by_group
+        self.products = product.astype(np.float64) if self.products is None else self.products + product
+        self.sums += by_group.sum(axis=1, dtype=np.float64)
+        self.count += len(patches)
+
+    def inputs(self) -> Inputs:
+        assert self.products is not None
+        result = Inputs(self.products / self.count, self.sums / self.count)
+        self.products = None  # the memory of the next round
+        return result
+
+    def _taken(self, values: np.ndarray) -> np.ndarray:
+        if is_op(self.layer, "Gemm"):
+            return values
+        attributes = self.layer.attributes
+        pads = attributes.get_ints("pads", [0, 0, 0, 0])
+        strides, dilations = attributes.get_ints("strides", [1, 1]), attributes.get_ints("dilations", [1, 1])
+        weight = constant(self.layer.inputs[1])
+        assert weight is not None
+        kernel = weight.shape[2:]
+        padded = np.pad(values, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
+        reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
+        windows = windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
+        rows, columns = windows.shape[2:4]
+        wanted = min(self.per_image, rows * columns)
+        places = np.stack([self.random.choice(rows * columns, wanted, replace=False) for _ in values])
+        image = np.arange(len(values))[:, None]
+        taken: np.ndarray = windows.transpose(0, 2, 3, 1, 4, 5)[image, places // columns, places % columns]
+        return taken.reshape(-1, *taken.shape[2:])
+
+
+def _rounds(patches: Sequence[_Patches]) -> list[list[_Patches]]:
+    """Return the layers in groups whose Gram matrices fit into memory together."""
+    rounds: list[list[_Patches]] = []
+    room = 0
+    for one in patches:
+        if not rounds or one.bytes > room:
+            rounds.append([])
+            room = _MOST_MEMORY
+        rounds[-1].append(one)
+        room -= one.bytes
+    return rounds
+
+
+def _understood(layer: ir.Node) -> bool:
+    weight = constant(layer.inputs[1])
+    if weight is None or name_of(layer) == "":
+        return False
+    if is_op(layer, "Gemm"):
+        return layer.attributes.get_int("transB", 0) == 1
+    return weight.ndim == 4 and layer.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"

@@ -1,0 +1,105 @@
+"""Losing less accuracy: tensors equalized, weights rounded for what a layer gives, biases corrected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport._progress import Progress, silent
+from rexport.calibration import Calibrator
+from rexport.passes._graph import constant, name_of
+from rexport.quantization.equalization import Equalized, equalize
+from rexport.quantization.inputs import layers_with_patches, observe_inputs
+from rexport.quantization.maps import maps_of
+from rexport.quantization.normalisation import write_as_convolutions
+from rexport.quantization.placement import place
+from rexport.quantization.rounding import RoundedWeight, best_scales, round_to_nearest_plane
+from rexport.quantization.schemes import smallest_weight_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import onnx_ir as ir
+
+    from rexport.calibration import CalibrationTable
+    from rexport.quantization.rounding import Inputs
+    from rexport.quantization.schemes import Quantization
+    from rexport.quantization.targets import Target
+
+__all__ = ["Recovered", "Recovery", "recover"]
+
+
+class Recovery(StrEnum):
+    """How much is done: nothing; what the calibration table allows; what a look at the images adds."""
+
+    NONE = "none"
+    EQUALIZE = "equalize"
+    ADAROUND = "adaround"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered:
+    """What :func:`rexport.quantize` needs to lose less.
+
+    Attributes:
+        equalized: The model with scaled tensors.
+        weights: By layer, its integers.
+    """
+
+    equalized: Equalized
+    weights: Mapping[str, RoundedWeight]
+
+
+def recover(
+    model: ir.Model,
+    table: CalibrationTable,
+    *,
+    target: Target,
+    calibrator: Calibrator = Calibrator.MINMAX,
+    images: Callable[[], Iterable[np.ndarray]] | None = None,
+    total: int = 1,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Recovered:
+    """Return what makes an INT8 file of ``model`` closer to it.
+
+    Args:
+        model: The fused float model that is to be quantized.
+        table: The statistics of its tensors.
+        target: What will run it.
+        calibrator: How ranges follow from the statistics.
+        images: Starts batches of images anew, of which the layers' inputs are observed; without them, tensors are
+            equalized, and weights are rounded to the nearest.
+        total: How many images there are.
+        threads: By default one per usable core.
+        progress: Told of every batch and of every layer.
+    """
+    equalized = equalize(model, table)
+    if images is None:
+        return Recovered(equalized=equalized, weights={})
+    planned = equalized.model.clone()
+    write_as_convolutions(planned.graph)
+    placement = place(planned, target=target)
+    maps = maps_of(placement, table, target=target, calibrator=calibrator, equalized=equalized)
+    integer = {name_of(layer.node) for layer in placement.layers if layer.integer}
+    layers = [node for node in layers_with_patches(equalized.model) if name_of(node) in integer]
+    weights: dict[str, RoundedWeight] = {}
+    observed = observe_inputs(equalized.model, layers, images, total=total, threads=threads, progress=progress)
+    for node, inputs in observed:
+        assert node.inputs[0] is not None
+        read = maps[placement.tensors[str(node.inputs[0].name)]]
+        weights[name_of(node)] = _round(node, inputs, read, target)
+    return Recovered(equalized=equalized, weights=weights)
+
+
+def _round(node: ir.Node, inputs: Inputs, read: Quantization, target: Target) -> RoundedWeight:
+    weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    assert weight is not None
+    scale = best_scales(weight, inputs, target.weights)
+    if bias is not None:
+        scale = np.maximum(scale, smallest_weight_scale(bias, read.scale)).astype(np.float32)
+    noise = float(read.scale) ** 2 / 12  # of rounding to the nearest of evenly spaced numbers
+    return round_to_nearest_plane(weight, scale, inputs, target.weights, noise=noise)

@@ -1,0 +1,132 @@
+"""Rounding a layer's weights so that its outputs stay, not so that each weight does.
+
+For the rows w of a weight, x the inputs of the layer and H = E[x xᵀ], the integers q (scale s) should make
+
+    E[((w − s q) · x)²] = eᵀ H e = ‖Lᵀ e‖²,        e = w − s q,  H = L Lᵀ
+
+small: AdaRound's objective (Nagel et al. 2020, arXiv:2004.10568, eq. 9). It is a closest vector problem, which Babai's
+nearest plane solves well: with L lower triangular, column after column from the last to the first,
+
+    q_k = round((w_k + Σ_{j>k} e_j L_jk / L_kk) / s)
+
+so that each rounding error is made up for by the columns still to come. GPTQ (Frantar et al. 2022, arXiv:2210.17323)
+does the same in another order and notation. Columns of large inputs come last, and so are rounded first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from rexport.quantization.schemes import Integers
+
+__all__ = ["Inputs", "RoundedWeight", "best_scales", "round_to_nearest_plane"]
+
+_BLOCK = 64  # columns at a time, so that most of the work is a matrix product
+_DAMPING = 1e-3  # of the mean diagonal: more than the rounding of float32, less than what tells columns apart
+_SHRUNK = [1.0 - 0.025 * step for step in range(13)]  # shares of the largest weight that a scale may cover
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a layer reads, as its weights see it: the patches x of each of G groups, vectors of K numbers.
+
+    Attributes:
+        gram: E[x xᵀ], float64 of shape ``(G, K, K)``.
+        mean: E[x], float64 of shape ``(G, K)``.
+    """
+
+    gram: np.ndarray
+    mean: np.ndarray
+
+
+@dataclass(frozen=True)
+class RoundedWeight:
+    """A weight that is rounded.
+
+    Attributes:
+        integers: Of the weight's shape.
+        scale: Per output channel, float32 of shape ``(O,)``.
+        bias: What is to be added to the bias so that the mean of the outputs stays, float64 of shape ``(O,)``.
+    """
+
+    integers: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+
+
+def round_to_nearest_plane(
+    weight: np.ndarray, scale: np.ndarray, inputs: Inputs, integers: Integers, *, noise: float = 0.0
+) -> RoundedWeight:
+    """Round a weight.
+
+    Args:
+        weight: float32 of shape ``(O, ...)``; each group has O / G rows of K numbers.
+        scale: Per output channel, float32 of shape ``(O,)``.
+        inputs: What the layer reads.
+        integers: A symmetric range.
+        noise: The variance of the rounding errors of the inputs, which the weights pass on, too.
+    """
+    groups, columns, _ = inputs.gram.shape
+    rows = weight.reshape(groups, -1, columns).astype(np.float64)
+    scales = scale.reshape(groups, -1, 1).astype(np.float64)
+    quantized = np.empty(rows.shape)
+    for group in range(groups):
+        quantized[group] = _nearest_plane(
+            rows[group] / scales[group], _damped(inputs.gram[group], noise), integers.low, integers.high
+        )
+    errors = rows - scales * quantized
+    return RoundedWeight(
+        integers=quantized.reshape(weight.shape).astype(integers.dtype),
+        scale=scale,
+        bias=np.einsum("gok,gk->go", errors, inputs.mean).reshape(-1),
+    )
+
+
+def best_scales(weight: np.ndarray, inputs: Inputs, integers: Integers) -> np.ndarray:
+    """Return the scale of each output channel, float32 of shape ``(O,)``, whose rounding errors cost least.
+
+    A scale that cuts the largest weights rounds all others more finely; the cost is Σ H_kk e_k², as if the columns
+    were independent.
+    """
+    groups, columns, _ = inputs.gram.shape
+    rows = weight.reshape(groups, -1, columns).astype(np.float64)
+    power = np.diagonal(inputs.gram, axis1=1, axis2=2)[:, None, :]
+    largest = np.abs(rows).max(axis=2, keepdims=True) / integers.high
+    largest = np.where(largest > 0, largest, 1.0)
+    best, least = largest, np.full(largest.shape, np.inf)
+    for share in _SHRUNK:
+        scale = largest * share
+        error = rows - scale * np.clip(np.rint(rows / scale), integers.low, integers.high)
+        cost = (power * error**2).sum(axis=2, keepdims=True)
+        best, least = np.where(cost < least, scale, best), np.minimum(cost, least)
+    return best.reshape(-1).astype(np.float32)
+
+
+def _damped(gram: np.ndarray, noise: float) -> np.ndarray:
+    """Return a Gram matrix that surely has a Cholesky decomposition; a column that is always zero gets a share too."""
+    least = noise + _DAMPING * max(float(np.diagonal(gram).mean()), np.finfo(np.float32).tiny)
+    damped: np.ndarray = gram + least * np.eye(len(gram))
+    return damped
+
+
+def _nearest_plane(rows: np.ndarray, gram: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Return the integers for ``rows``, weights in units of their scales, of shape ``(O, K)``."""
+    order = np.argsort(np.diagonal(gram), kind="stable")
+    lower = np.linalg.cholesky(gram[np.ix_(order, order)])
+    wanted = rows[:, order].copy()
+    quantized, errors = np.empty(wanted.shape), np.zeros(wanted.shape)
+    for end in range(wanted.shape[1], 0, -_BLOCK):
+        start = max(0, end - _BLOCK)
+        # what the columns after this block left over, in the units in which each column of it takes it up
+        left = errors[:, end:] @ lower[end:, start:end]
+        for k in range(end - 1, start - 1, -1):
+            carried = left[:, k - start] + errors[:, k + 1 : end] @ lower[k + 1 : end, k]
+            quantized[:, k] = np.clip(np.rint(wanted[:, k] + carried / lower[k, k]), low, high)
+            errors[:, k] = wanted[:, k] - quantized[:, k]
+    result = np.empty(quantized.shape)
+    result[:, order] = quantized
+    return result

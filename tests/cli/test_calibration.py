@@ -1,0 +1,159 @@
+"""Where ranges come from: images, tables, engines; and what users get wrong about them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from rexport.calibration import CalibrationTable, TensorStatistics
+from rexport.cli import app
+from rexport.model_file import save
+from tests._graphs import convolution, graph
+from tests.cli._run import run, run_json
+
+_BODY = """
+    a = Conv<pads = [1, 1, 1, 1]>(x, w1) r = Relu(a) b = Conv<pads = [1, 1, 1, 1]>(r, w2) c = Relu(b)
+    p = GlobalAveragePool(c) f = Flatten(p) y = Gemm<transB = 1>(f, wf)
+"""
+
+
+def _weights() -> dict[str, np.ndarray]:
+    return {"w1": convolution(8, 3), "w2": convolution(8, 8), "wf": convolution(5, 8, 1)[:, :, 0, 0]}
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of a network, others of its kind, and images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REXPORT_CACHE", str(tmp_path / "cache"))
+    save(graph(_BODY, _weights(), outputs="float[N, 5] y"), Path("m.onnx"))
+    save(graph(_BODY, {**_weights(), "w2": convolution(8, 8, seed=1)}, outputs="float[N, 5] y"), Path("other.onnx"))
+    broken = _weights()["w2"].copy()
+    broken[3, 2, 1, 0] = np.nan
+    save(graph(_BODY, {**_weights(), "w2": broken}, outputs="float[N, 5] y"), Path("nan.onnx"))
+    images = np.random.default_rng(0).standard_normal((100, 3, 16, 16)).astype(np.float32)
+    np.save("images.npy", images)
+    np.save("first.npy", images[:40])
+    np.save("rest.npy", images[40:])
+    np.save("one.npy", images[:1])
+    np.save("small.npy", images[:, :, :8, :8])
+    return tmp_path
+
+
+def test_a_table_gives_the_same_file_as_its_images(workshop: Path) -> None:
+    said = run("quantize m.onnx --data images.npy -o a.onnx --save-table t.json --calibrator entropy")
+    assert "calibrated on 100 images, entropy" in said
+    assert "t.json: the calibration table" in said
+    run("quantize m.onnx --table t.json -o b.onnx --calibrator entropy")
+    assert Path("a.onnx").read_bytes() == Path("b.onnx").read_bytes()
+    table = CalibrationTable.from_json(Path("t.json").read_text())
+    for calibrator in ("minmax", "average", "percentile", "percentile:99", "mse"):
+        document = run_json(f"quantize m.onnx --table t.json -o {calibrator[:6]}.onnx --calibrator {calibrator}")
+        assert document["calibrator"] == calibrator.replace(
+            "percentile", "percentile:99.99", calibrator == "percentile"
+        )
+        assert (document["images"], document["data_sha256"]) == (100, table.data_sha256)
+
+
+def test_tables_of_parts_add_up_to_that_of_the_whole(workshop: Path) -> None:
+    run("quantize m.onnx --data images.npy -o whole.onnx --save-table whole.json")
+    run("quantize m.onnx --data first.npy -o a.onnx --save-table first.json")
+    run("quantize m.onnx --data rest.npy -o b.onnx --save-table rest.json")
+    run("quantize m.onnx --table rest.json --table first.json -o c.onnx --save-table c.json")
+    run("quantize m.onnx --table rest.json --data first.npy -o d.onnx --save-table d.json")
+    whole = Path("whole.json").read_text()
+    # 40 images are five batches of 8, so that none is of other images
+    assert whole == Path("c.json").read_text() == Path("d.json").read_text()
+    assert Path("whole.onnx").read_bytes() == Path("c.onnx").read_bytes()
+
+
+def test_the_engine_makes_no_difference(workshop: Path) -> None:
+    run("quantize m.onnx --data images.npy -o a.onnx --save-table a.json --threads 1")
+    processes = "--engine processes --workers 2 --threads 1"
+    run(f"quantize m.onnx --data images.npy -o b.onnx --save-table b.json {processes}")
+    assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
+    assert Path("a.onnx").read_bytes() == Path("b.onnx").read_bytes()
+
+
+_TABLE = [
+    ("quantize m.onnx -o out.onnx", 2, "pass --data IMAGES, or --table"),
+    ("quantize m.onnx --data images.npy -o out.onnx --calibrator kl", 2, "no calibrator 'kl'; choose one of minmax"),
+    ("quantize m.onnx --data images.npy -o out.onnx --calibrator percentile:3", 2, "over 50 and up to 100"),
+    ("quantize m.onnx --data images.npy -o out.onnx --workers 2", 2, "pass --engine processes"),
+    ("quantize m.onnx --data images.npy -o out.onnx --address auto", 2, "pass --engine ray"),
+    ("quantize m.onnx --data images.npy -o out.onnx --save-table no/t.json", 1, "mkdir -p no"),
+    ("quantize m.onnx --data small.npy -o out.onnx", 1, "float32 of shape (100, 3, 8, 8); the model needs"),
+    ("quantize nan.onnx --data images.npy -o out.onnx", 1, "The tensor 'c' takes values that are not finite"),
+    ("quantize m.onnx --table missing.json -o out.onnx", 1, "missing.json can't be read: No such file"),
+    ("quantize m.onnx --table m.onnx -o out.onnx", 1, "m.onnx can't be read: it is not text"),
+    ("quantize m.onnx --table broken.json -o out.onnx", 1, "broken.json: This is not a calibration table"),
+    ("quantize m.onnx --table old.json -o out.onnx", 1, "old.json: This calibration table is of an older form"),
+    ("quantize m.onnx --table table.json --table t2.json -o out.onnx", 2, "table.json is the calibration table of ano"),
+]
+
+
+@pytest.mark.parametrize(("command", "exit_code", "message"), _TABLE, ids=[row[2] for row in _TABLE])
+def test_mistakes_are_explained(workshop: Path, command: str, exit_code: int, message: str) -> None:
+    seen = TensorStatistics.of(np.ones((1, 2, 3), np.float32))
+    other = CalibrationTable(model_sha256="ab" * 32, images=1, tensors={"x": seen})
+    Path("table.json").write_text(other.to_json())
+    Path("broken.json").write_text("{")
+    Path("old.json").write_text(json.dumps({"schema": "rexport.calibration/1"}))
+    result = CliRunner().invoke(app, command.split())
+    assert (result.exit_code, message in " ".join(result.stderr.split())) == (exit_code, True), result.stderr
+    assert "Traceback" not in result.stderr
+    assert not Path("out.onnx").exists()
+
+
+def test_a_table_of_another_model_is_refused(workshop: Path) -> None:
+    run("quantize other.onnx --data images.npy -o a.onnx --save-table other.json")
+    result = CliRunner().invoke(app, ["quantize", "m.onnx", "--table", "other.json", "-o", "out.onnx"])
+    assert result.exit_code == 2
+    assert "other.json is the calibration table of another model" in " ".join(result.stderr.split())
+
+
+def test_a_single_image_is_enough_but_remarked_on(workshop: Path) -> None:
+    for calibrator in ("minmax", "average", "percentile", "entropy", "mse"):
+        command = f"quantize m.onnx --data one.npy -o one.onnx --calibrator {calibrator}"
+        result = CliRunner().invoke(app, command.split())
+        assert result.exit_code == 0, result.stderr
+        assert "only 1 images to calibrate with" in result.stderr
+
+
+def _ends(group: int) -> bool:
+    """Say whether all processes of a group end by themselves within seconds; Python's own take a moment."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_ctrl_c_ends_all_processes(workshop: Path) -> None:
+    np.save("many.npy", np.zeros((30_000, 3, 16, 16), np.float32))
+    command = [sys.executable, "-m", "rexport", "quantize", "m.onnx", "--data", "many.npy", "--samples", "30000"]
+    command += ["-o", "out.onnx", "--engine", "processes", "--workers", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and len(children.read_text().split()) < 3:  # one is Python's resource tracker
+            time.sleep(0.1)
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors, errors
+    assert "interrupted" in errors
+    assert _ends(process.pid)
+    assert not Path("out.onnx").exists()
