@@ -12,11 +12,10 @@ import onnxruntime
 
 from rexport._progress import Progress, silent
 from rexport.calibration.checkpoint import Checkpoint, Finished
-from rexport.calibration.dataset import spread
 from rexport.calibration.decoding import UnreadableError
 from rexport.calibration.engines import EngineName, choose_engine
 from rexport.calibration.observation import Observation
-from rexport.calibration.sharding import CalibrateShard, Shard, shards_of
+from rexport.calibration.sharding import CalibrateShard, Shard, name_all_bad, shards_of
 from rexport.model_file import image_input
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def calibrate_dataset(
                 for position, result in results:
                     index = left[position]
                     if result.bad and not skip_bad:
-                        _name_all_bad(dataset, samples, batch, result.bad)
+                        name_all_bad(dataset, samples, batch, result.bad)
                     finished = finished.and_also(index, result.table, result.bad)
                     checkpoint.write(finished, now=False)
                     advance(len(shards[index].dataset))
@@ -112,14 +111,6 @@ def _result(finished: Finished, resumed: int, total: int) -> DatasetCalibration:
     if finished.table is None:
         raise UnreadableError(bad, total)
     return DatasetCalibration(table=finished.table, skipped=bad, resumed=resumed)
-
-
-def _name_all_bad(dataset: Dataset, samples: int | None, batch: int, known: Sequence[BadImage]) -> None:
-    """Raise the error that names the bad images of all shards, which are looked for only now."""
-    chosen = spread(len(dataset), samples)
-    for _ in dataset.subset(chosen).batches(batch):
-        pass
-    raise UnreadableError(known, len(chosen))  # they have been mended in the meantime
 
 
 def _key(observation: Observation, shards: Sequence[Shard], batch: int) -> str:

@@ -17,6 +17,7 @@ import onnxruntime
 from rexport._errors import DataError, ModelFileError
 from rexport.calibration.accumulator import Accumulator
 from rexport.calibration.probes import OUTPUTS, add_probes
+from rexport.calibration.rectified_sums import with_visible_terms
 from rexport.calibration.table import CalibrationTable
 from rexport.model_file import default_opset, image_input, model_hash, to_bytes
 from rexport.passes._graph import is_op, is_rectifier, only_consumer
@@ -36,7 +37,8 @@ def observed_tensors(model: ir.Model) -> tuple[str, ...]:
     """Return the names of the tensors worth watching, in the order they are computed.
 
     These are the model's input and every float result, but for one that only a ReLU reads: the runtimes
-    compute the two together, and only what comes out of the ReLU is ever stored as integers. What is stored as integers
+    compute the two together, and only what comes out of the ReLU is ever stored as integers. Of a term of a sum that
+    only a ReLU reads, what is watched is what it lets through (see ``rectified_sums``). What is stored as integers
     already, as raw images are, needs no range.
     """
     initializers = model.graph.initializers
@@ -78,9 +80,10 @@ class Observation:
                 "convert it with rexport.model_file.with_opset first."
             )
         image, watched = image_input(model).name, observed_tensors(model)
+        computed, visible = with_visible_terms(model)
         return cls(
             model_sha256=model_hash(model),
-            probed=to_bytes(add_probes(model, watched)),
+            probed=to_bytes(add_probes(computed, [visible.get(name, name) for name in watched])),
             image=image,
             watched=watched,
             threads=threads,

@@ -6,21 +6,21 @@ A shard is always the same images in the same batches: 64, or as many as make wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rexport.calibration.dataset import spread
 from rexport.calibration.decoding import UnreadableError
 from rexport.calibration.observation import Observation, Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
 
     from rexport.calibration.dataset import BadImage, Dataset
     from rexport.calibration.table import CalibrationTable
 
-__all__ = ["CalibrateShard", "Shard", "ShardResult", "shards_of"]
+__all__ = ["CalibrateShard", "Shard", "ShardResult", "name_all_bad", "shards_of"]
 
 _IMAGES = 64
 
@@ -77,3 +77,15 @@ def shards_of(dataset: Dataset, *, batch: int, samples: int | None) -> tuple[Sha
         Shard(dataset=dataset.subset(indices[start : start + size]), before=start)
         for start in range(0, len(indices), size)
     )
+
+
+def name_all_bad(dataset: Dataset, samples: int | None, batch: int, known: Sequence[BadImage]) -> NoReturn:
+    """Raise the error that names the bad images of all shards, which are looked for only now.
+
+    Raises:
+        DataError: In any case.
+    """
+    chosen = spread(len(dataset), samples)
+    for _ in dataset.subset(chosen).batches(batch):
+        pass
+    raise UnreadableError(known, len(chosen))  # they have been mended in the meantime

@@ -8,8 +8,13 @@ The steps of the ``rexport`` command from Python, each loaded when it is first u
     network = rexport.build("cifar_resnet20", weights="cifar_resnet20.th")
     model = rexport.export(network, preprocessing=preprocessing).model
     images = rexport.open_dataset(Path("calibration"), preprocessing)
-    table = rexport.calibrate(model, (batch.images for batch in images.batches(16)))
-    int8 = rexport.quantize(model, table, target=rexport.target_for("x86")).model
+    target = rexport.target_for(None, rexport.this_cpu())
+    table = rexport.calibrate_dataset(model, images).table
+    batches = lambda: (batch.images for batch in images.batches(16))
+    recovered = rexport.recover(
+        model, table, target=target, images=batches, total=len(images), preprocessing=preprocessing
+    )
+    int8 = rexport.quantize(model, table, target=target, recovered=recovered).model
     rexport.save(int8, Path("cifar_resnet20.int8.onnx"))
 """
 
@@ -32,22 +37,28 @@ from rexport._errors import (
 )
 
 if TYPE_CHECKING:
+    from rexport._cpu import this_cpu
     from rexport.benchmarks import bench
-    from rexport.calibration import CalibrationTable, calibrate, open_dataset
-    from rexport.evaluation import evaluate
+    from rexport.calibration import CalibrationTable, Calibrator, calibrate, calibrate_dataset, open_dataset
+    from rexport.evaluation import ClassifierFile, evaluate, evaluate_file
     from rexport.exporting import export
+    from rexport.inspection import inspect_file
     from rexport.model_file import Head, Metadata, load, save
     from rexport.models import build
     from rexport.passes import fuse
     from rexport.preprocessing import Preprocessing
-    from rexport.quantization import Target, quantize, target_for
+    from rexport.quantization import Recovered, Target, quantize, recover, target_for
     from rexport.runtimes import open_runtime
     from rexport.runtimes.source import Source
-    from rexport.tuning import regroup
+    from rexport.training import fake_quantize
+    from rexport.tuning import Exam, mix_precision, regroup
 
 __all__ = [
     "CalibrationTable",
+    "Calibrator",
+    "ClassifierFile",
     "DataError",
+    "Exam",
     "GateError",
     "Head",
     "InputError",
@@ -55,6 +66,7 @@ __all__ = [
     "ModelFileError",
     "OutputError",
     "Preprocessing",
+    "Recovered",
     "RexportError",
     "Source",
     "Target",
@@ -65,38 +77,56 @@ __all__ = [
     "bench",
     "build",
     "calibrate",
+    "calibrate_dataset",
     "evaluate",
+    "evaluate_file",
     "export",
+    "fake_quantize",
     "fuse",
+    "inspect_file",
     "load",
+    "mix_precision",
     "open_dataset",
     "open_runtime",
     "quantize",
+    "recover",
     "regroup",
     "save",
     "target_for",
+    "this_cpu",
 ]
 
 _HOMES = {
     "CalibrationTable": "calibration",
+    "Calibrator": "calibration",
+    "ClassifierFile": "evaluation",
+    "Exam": "tuning",
     "Head": "model_file",
     "Metadata": "model_file",
     "Preprocessing": "preprocessing",
+    "Recovered": "quantization",
     "Source": "runtimes.source",
     "Target": "quantization",
     "bench": "benchmarks",
     "build": "models",
     "calibrate": "calibration",
+    "calibrate_dataset": "calibration",
     "evaluate": "evaluation",
+    "evaluate_file": "evaluation",
     "export": "exporting",
+    "fake_quantize": "training",
     "fuse": "passes",
+    "inspect_file": "inspection",
     "load": "model_file",
+    "mix_precision": "tuning",
     "open_dataset": "calibration",
     "open_runtime": "runtimes",
     "quantize": "quantization",
+    "recover": "quantization",
     "regroup": "tuning",
     "save": "model_file",
     "target_for": "quantization",
+    "this_cpu": "_cpu",
 }
 
 

@@ -16,7 +16,10 @@ _ROOT = Path(__file__).parents[1]
 def test_public_names() -> None:
     assert sorted(rexport.__all__) == [
         "CalibrationTable",
+        "Calibrator",
+        "ClassifierFile",
         "DataError",
+        "Exam",
         "GateError",
         "Head",
         "InputError",
@@ -24,6 +27,7 @@ def test_public_names() -> None:
         "ModelFileError",
         "OutputError",
         "Preprocessing",
+        "Recovered",
         "RexportError",
         "Source",
         "Target",
@@ -34,16 +38,23 @@ def test_public_names() -> None:
         "bench",
         "build",
         "calibrate",
+        "calibrate_dataset",
         "evaluate",
+        "evaluate_file",
         "export",
+        "fake_quantize",
         "fuse",
+        "inspect_file",
         "load",
+        "mix_precision",
         "open_dataset",
         "open_runtime",
         "quantize",
+        "recover",
         "regroup",
         "save",
         "target_for",
+        "this_cpu",
     ]
 
 

@@ -13,8 +13,6 @@ import typer
 from rexport._errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import onnx_ir as ir
 
     from rexport.calibration import BadImage, CalibrationTable, Calibrator, Dataset
@@ -68,7 +66,7 @@ Tables = Annotated[
     list[Path] | None,
     typer.Option(
         "--table",
-        help="A calibration table of the same model, instead of --data or to be added to it; may be repeated.",
+        help="A calibration table of the same model, instead of running --data; several are added up.",
         show_default=False,
     ),
 ]
@@ -104,7 +102,7 @@ class Calibrated:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was asked for: the images in ``data``, or the ``tables`` of earlier runs, or both."""
+    """What was asked for: the ``tables`` of earlier runs, added up, or without them the images in ``data``."""
 
     calibrator: Calibrator
     data: Path | None
@@ -113,6 +111,7 @@ class Calibration:
     samples: int
     batch: int
     skip_bad: bool
+    threads: int | None
     engine: Engine
 
     @classmethod
@@ -147,27 +146,28 @@ class Calibration:
             check_writable(save_table)
         return cls(
             calibrator=Calibrator.parse(calibrator),
-            data=data,
+            data=data.absolute() if data is not None and where is Where.RAY else data,
             tables=tuple(tables or ()),
             save_table=save_table,
             samples=samples,
             batch=batch,
             skip_bad=skip_bad,
+            threads=threads,
             engine=choose_engine(EngineName(where), workers=workers, threads=threads, address=address),
         )
 
-    def open(self, preprocessing: Callable[[], Preprocessing]) -> Dataset | None:
-        """Open the images, if there are any; only then is their ``preprocessing`` asked for.
+    def open(self, preprocessing: Preprocessing | None) -> Dataset | None:
+        """Open the images, if there are any, beside tables too.
 
         Raises:
             DataError: They can't be read.
         """
         from rexport.calibration import open_dataset
 
-        return None if self.data is None else open_dataset(self.data, preprocessing())
+        return None if self.data is None or preprocessing is None else open_dataset(self.data, preprocessing)
 
     def run(self, model: ir.Model, images: Dataset | None) -> Calibrated:
-        """Return the table of ``model``, from files, or by running ``images`` (see :meth:`open`), or both added up.
+        """Return the table of ``model``, from files, or by running ``images`` (see :meth:`open`).
 
         Raises:
             UsageError: A table is of another model.
@@ -179,7 +179,7 @@ class Calibration:
 
         tables = [_read(path, model) for path in self.tables]
         skipped: tuple[BadImage, ...] = ()
-        if images is not None:
+        if images is not None and not tables:
             seen = calibrate_dataset(
                 model,
                 images,
@@ -233,5 +233,4 @@ def calibration_json(done: Calibrated) -> dict[str, Any]:
         "images": done.table.images,
         "calibrator": str(done.calibrator),
         "data_sha256": done.table.data_sha256,
-        "skipped": [{"path": str(bad.path), "why": bad.why} for bad in done.skipped],
     }

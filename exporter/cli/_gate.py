@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from rexport.preprocessing import Preprocessing
+    from rexport.calibration import Dataset
     from rexport.quantization import QuantizeResult
     from rexport.tuning import Comparison, GatePoint, GateResult
 
-__all__ = ["EvalData", "Gate", "MaxDrop", "MinSpeedup", "gate_json", "print_gate"]
+__all__ = ["EvalData", "Gate", "MaxDrop", "MinSpeedup", "gate_json", "print_gate", "print_speed", "speed_json"]
 
 EvalData = Annotated[
     Path | None,
@@ -49,14 +49,26 @@ _SHOWN = 10  # sensitivities in the text
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """What was asked for: ``max_drop`` is infinite where accuracy is only to be measured."""
+    """What was asked for: ``max_drop`` is infinite where accuracy is only to be measured; ``batch`` is for speeds."""
 
     eval_data: Path | None
     max_drop: float
     min_speedup: float | None
+    skip_bad: bool
+    batch: int | None
+    threads: int | None
 
     @classmethod
-    def parse(cls, eval_data: Path | None, max_drop: float | None, min_speedup: float | None) -> Gate:
+    def parse(
+        cls,
+        eval_data: Path | None,
+        max_drop: float | None,
+        min_speedup: float | None,
+        *,
+        skip_bad: bool = False,
+        batch: int | None = None,
+        threads: int | None = None,
+    ) -> Gate:
         """Check what was asked for.
 
         Raises:
@@ -68,40 +80,43 @@ class Gate:
             raise UsageError(f"--max-drop {max_drop:g}: it is percentage points from 0 to 100, such as 0.5.")
         if min_speedup is not None and not 0 < min_speedup < math.inf:
             raise UsageError(f"--min-speedup {min_speedup:g}: it is larger than zero, such as 1.0.")
-        return cls(eval_data=eval_data, max_drop=math.inf if max_drop is None else max_drop, min_speedup=min_speedup)
+        return cls(
+            eval_data=eval_data,
+            max_drop=math.inf if max_drop is None else max_drop,
+            min_speedup=min_speedup,
+            skip_bad=skip_bad,
+            batch=batch,
+            threads=threads,
+        )
 
     def mix(
         self,
         model: ir.Model,
         quantize_with: Callable[[frozenset[str]], QuantizeResult],
-        preprocessing: Preprocessing,
+        images: Dataset | None,
         *,
-        skip_bad: bool = False,
-        batch: int | None = None,
-        threads: int | None = None,
+        speeds: bool,
     ) -> GateResult | None:
-        """Quantize with as few layers in float as the gate needs; ``None`` without images to measure with.
+        """Quantize with as few layers in float as the gate needs; ``None`` without ``images`` of ``eval_data``.
 
-        The result may say that the gate does not hold: print it, then let it ``require()``.
+        Without ``speeds``, as for a file that another machine is to run, only accuracy is measured. The result may say
+        that the gate does not hold: print it, then let it ``require()``.
         """
-        if self.eval_data is None:
+        if images is None:
             return None
-        from rexport.calibration import open_dataset
         from rexport.cli._console import progress
         from rexport.tuning import Exam, conditions_for, mix_precision
 
         return mix_precision(
             model,
             quantize_with,
-            Exam(dataset=open_dataset(self.eval_data, preprocessing), skip_bad=skip_bad, threads=threads),
+            Exam(dataset=images, skip_bad=self.skip_bad, threads=self.threads),
             max_drop=self.max_drop,
-            conditions=conditions_for(model, batch=batch, threads=threads),
+            conditions=conditions_for(model, batch=self.batch, threads=self.threads) if speeds else None,
             progress=progress,
         )
 
-    def require_speed(
-        self, model: ir.Model, quantized: ir.Model, *, batch: int | None = None, threads: int | None = None
-    ) -> Comparison | None:
+    def require_speed(self, model: ir.Model, quantized: ir.Model) -> Comparison | None:
         """Measure the speed of the file to write, if a speed-up was asked for.
 
         Raises:
@@ -116,7 +131,7 @@ class Gate:
             model,
             quantized,
             at_least=self.min_speedup,
-            conditions=conditions_for(model, batch=batch, threads=threads),
+            conditions=conditions_for(model, batch=self.batch, threads=self.threads),
             progress=progress,
         )
 
@@ -178,6 +193,17 @@ def gate_json(result: GateResult | None) -> dict[str, Any]:
             ],
         }
     }
+
+
+def print_speed(speed: Comparison | None) -> None:
+    """Print the speed of the file, if it was measured."""
+    if speed is not None:
+        print(f"the file is {speed} as FP32 here")
+
+
+def speed_json(speed: Comparison | None) -> dict[str, Any]:
+    """Return the speed of the file for a JSON document: the keys ``speedup`` and ``speedup_interval``."""
+    return {"speedup": speed and speed.speedup, "speedup_interval": speed and list(speed.interval)}
 
 
 def _point_row(result: GateResult, point: GatePoint) -> list[str]:

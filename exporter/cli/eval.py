@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport.cli._calibration import Address, EngineChoice, Where, Workers
 from rexport.cli._options import Data, Json, Mean, Resize, SkipBad, Std, Threads, Weights
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.calibration import Views
+    from rexport.calibration.engines import Engine
     from rexport.evaluation import Evaluation
     from rexport.evaluation.scores import Prepare
     from rexport.model_file import Head
@@ -54,58 +56,40 @@ def eval(  # noqa: A001
     mean: Mean = None,
     std: Std = None,
     skip_bad: SkipBad = False,
+    engine: EngineChoice = Where.LOCAL,
+    workers: Workers = None,
+    address: Address = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Measure MODEL's top-1 and top-5 on labelled images, or its agreement with --reference on any.
 
     An ONNX file runs on ONNX Runtime's CPU provider, a network on PyTorch. Several crops or scales of a picture give
-    the average of their class probabilities.
+    the average of their class probabilities. Whoever runs the images of a file, the result is the same.
     """
     from rexport._errors import UsageError
-    from rexport.calibration import open_dataset
-    from rexport.cli._console import note, print_json, progress
+    from rexport.cli._console import print_json
     from rexport.cli._options import report_skipped
-    from rexport.evaluation import evaluate
-    from rexport.runtimes import open_runtime
     from rexport.runtimes.source import Source
 
     source = Source.parse(model, weights=weights)
     if source.network and weights is None:
         raise UsageError(f"{model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
+    chosen = _engine(source, engine, workers=workers, threads=threads, address=address)
     views = _views(crops, scales, resize)
     described = _describe(source, views, resize=resize, mean=mean, std=std)
     views.require(described.preprocessing)
-    ours = described.preprocessing
-    theirs, reference_head = _describe_reference(reference, views, ours)
-    classes = described.classes
-    shown = max(ours, theirs, key=lambda one: len(one.takes.in_graph))  # the other can be made of it
-    dataset = open_dataset(data, shown)
-    if classes and dataset.classes and not set(dataset.classes) <= set(classes):
-        note(
-            f"the folders in {data} are not named as the model's classes ({classes[0]} … {classes[-1]}); taking them, "
-            "sorted by name, for its outputs in order."
-        )
-    with ExitStack() as stack:
-        runtime = stack.enter_context(open_runtime("torch" if source.network else "cpu", source, threads=threads))
-        other = None
-        if reference is not None:
-            other = stack.enter_context(open_runtime("cpu", Source.parse(str(reference)), threads=threads))
-        result = evaluate(
-            runtime,
-            dataset,
-            classes=classes,
-            reference=other,
-            views=views,
-            head=described.head,
-            reference_head=reference_head,
-            prepare=_prepare(shown, ours),
-            reference_prepare=_prepare(shown, theirs),
-            batch=described.batch or batch,
-            samples=samples,
-            skip_bad=skip_bad,
-            progress=progress,
-        )
+    result = _run(
+        source,
+        data.absolute() if engine is Where.RAY else data,  # its workers have other working directories
+        None if reference is None else Source.parse(str(reference)),
+        described,
+        views=views,
+        batch=described.batch or batch,
+        samples=samples,
+        skip_bad=skip_bad,
+        engine=chosen,
+    )
     report_skipped(result.skipped)
     if as_json:
         print_json(_document(model, reference, views, result))
@@ -121,6 +105,84 @@ class _Described:
     classes: tuple[str, ...]
     batch: int | None
     head: Head
+
+
+def _engine(source: Source, where: Where, *, workers: int | None, threads: int | None, address: str | None) -> Engine:
+    from rexport._errors import UsageError
+    from rexport.calibration.engines import EngineName, choose_engine
+
+    if source.path is None and where is not Where.LOCAL:
+        raise UsageError(
+            f"--engine {where} runs ONNX files, and {source} is a network of PyTorch; export it with `rexport onnx`, "
+            "or leave --engine out."
+        )
+    return choose_engine(EngineName(where), workers=workers, threads=threads, address=address)
+
+
+def _run(
+    source: Source,
+    data: Path,
+    reference: Source | None,
+    described: _Described,
+    *,
+    views: Views,
+    batch: int,
+    samples: int | None,
+    skip_bad: bool,
+    engine: Engine,
+) -> Evaluation:
+    """Run a file with the engine, a network in this process."""
+    from rexport.calibration import open_dataset
+    from rexport.cli._console import note, progress
+    from rexport.evaluation import ClassifierFile, evaluate, evaluate_file
+    from rexport.runtimes import open_runtime
+
+    ours, classes = described.preprocessing, described.classes
+    theirs, reference_head = _describe_reference(reference, views, ours)
+    shown = max(ours, theirs, key=lambda one: len(one.takes.in_graph))  # the other can be made of it
+    dataset = open_dataset(data, shown)
+    if classes and dataset.classes and not set(dataset.classes) <= set(classes):
+        note(
+            f"the folders in {data} are not named as the model's classes ({classes[0]} … {classes[-1]}); taking them, "
+            "sorted by name, for its outputs in order."
+        )
+    prepare, reference_prepare = _prepare(shown, ours), _prepare(shown, theirs)
+    if source.path is not None:
+        other = None
+        if reference is not None and reference.path is not None:
+            other = ClassifierFile(path=reference.path.absolute(), head=reference_head, prepare=reference_prepare)
+        return evaluate_file(
+            ClassifierFile(path=source.path.absolute(), head=described.head, prepare=prepare),
+            dataset,
+            classes=classes,
+            reference=other,
+            views=views,
+            batch=batch,
+            samples=samples,
+            skip_bad=skip_bad,
+            engine=engine,
+            progress=progress,
+        )
+    with ExitStack() as stack:
+        runtime = stack.enter_context(open_runtime("torch", source, threads=engine.threads))
+        compared = None
+        if reference is not None:
+            compared = stack.enter_context(open_runtime("cpu", reference, threads=engine.threads))
+        return evaluate(
+            runtime,
+            dataset,
+            classes=classes,
+            reference=compared,
+            views=views,
+            head=described.head,
+            reference_head=reference_head,
+            prepare=prepare,
+            reference_prepare=reference_prepare,
+            batch=batch,
+            samples=samples,
+            skip_bad=skip_bad,
+            progress=progress,
+        )
 
 
 def _views(crops: int, scales: str | None, resize: int | None) -> Views:
@@ -167,14 +229,13 @@ def _describe(source: Source, views: Views, *, resize: int | None, mean: str | N
 
 
 def _describe_reference(
-    reference: Path | None, views: Views, preprocessing: Preprocessing
+    reference: Source | None, views: Views, preprocessing: Preprocessing
 ) -> tuple[Preprocessing, Head]:
     """Return the model's ``preprocessing`` with what the reference takes of it, and what the reference gives."""
     from rexport.model_file import Head, Metadata, image_input, load
     from rexport.preprocessing import Takes
-    from rexport.runtimes.source import Source
 
-    path = None if reference is None else Source.parse(str(reference)).path
+    path = None if reference is None else reference.path
     if path is None:
         return preprocessing, Head.LOGITS
     loaded = load(path)

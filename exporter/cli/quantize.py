@@ -17,7 +17,9 @@ from rexport.cli._calibration import (
     Where,
     Workers,
 )
+from rexport.cli._gate import EvalData, MaxDrop, MinSpeedup
 from rexport.cli._options import Json, Mean, Output, Resize, SkipBad, Std, Threads
+from rexport.cli._recovery import RecoverChoice
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
 __all__ = ["quantize"]
@@ -43,6 +45,7 @@ def quantize(
         ),
     ] = None,
     calibrator: CalibratorChoice = "minmax",
+    recover: RecoverChoice = None,
     samples: Annotated[int, typer.Option(min=1, help="How many images to use, evenly spread over the classes.")] = 512,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
     resize: Resize = None,
@@ -54,6 +57,9 @@ def quantize(
     engine: EngineChoice = Where.LOCAL,
     workers: Workers = None,
     address: Address = None,
+    eval_data: EvalData = None,
+    max_drop: MaxDrop = None,
+    min_speedup: MinSpeedup = None,
     regroup: Regrouping = "off",
     stem: StemChoice = Stem.OFF,
     for_batch: ForBatch = None,
@@ -63,26 +69,23 @@ def quantize(
     """Quantize MODEL to INT8 with the ranges that its tensors take on some images.
 
     The model is fused first. Activations have one scale per tensor, weights one per output channel. Memory does not
-    grow with the number of images. A run that was interrupted goes on where it was.
+    grow with the number of images. A run that was interrupted goes on where it was. If the accuracy that is asked for
+    takes it, layers are left in float; if that can't be had, no file is written, and the exit code is 4.
     """
     from rexport._cpu import this_cpu
     from rexport._files import check_writable
-    from rexport.cli._calibration import Calibration, calibration_json, print_calibration
-    from rexport.cli._console import note, print_json, print_table
-    from rexport.cli._options import model_preprocessing, report_skipped
-    from rexport.cli._reports import size_of
-    from rexport.cli._tuning import Tuning, print_tuning, tune, tuning_json
+    from rexport.cli._calibration import Calibration
+    from rexport.cli._console import print_json
+    from rexport.cli._gate import Gate
+    from rexport.cli._options import report_skipped
+    from rexport.cli._quantizing import Asked
+    from rexport.cli._recovery import Recovering
+    from rexport.cli._tuning import Tuning
 
     check_writable(output)
-    asked = Tuning.parse(regroup, stem, batch=for_batch, threads=threads)
+    tuning = Tuning.parse(regroup, stem, batch=for_batch, threads=threads)
 
-    import numpy as np
-
-    from rexport.model_file import load, save, to_bytes, with_opset
-    from rexport.passes import fuse
-    from rexport.quantization import ONNX_RUNTIME, require_float, target_for
-    from rexport.quantization import quantize as write_integers
-    from rexport.runtimes.onnxruntime import executed_ops
+    from rexport.quantization import target_for
 
     calibration = Calibration.parse(
         calibrator,
@@ -97,55 +100,24 @@ def quantize(
         threads=threads,
         address=address,
     )
-    chosen = target_for(target, this_cpu(), reduce_range=reduce_range, precision=precision)
-    loaded = load(model)
-    require_float(loaded, model)
-    images = calibration.open(lambda: model_preprocessing(loaded, model, resize=resize, mean=mean, std=std))
-    fused = with_opset(fuse(loaded).model, at_least=chosen.opset)
-    calibrated = calibration.run(fused, images)
-    result = write_integers(fused, calibrated.table, target=chosen, calibrator=calibrated.calibrator)
-    tuned = tune(result.model, asked)
-    executed = executed_ops(to_bytes(tuned.model), as_on_arm=chosen.activations.dtype is np.int8)
-    save(tuned.model, output)
-    report_skipped(calibrated.skipped)
-    float_layers = [layer for layer in result.layers if layer.precision != "int8"]
-    if chosen.runtime == ONNX_RUNTIME and (executed["Conv"] or executed["FusedConv"]):
-        note(f"{executed['Conv'] + executed['FusedConv']} convolutions still run in float on ONNX Runtime.")
-    if as_json:
-        print_json(
-            {
-                "schema": "rexport.quantize/1",
-                "file": str(output),
-                "bytes": output.stat().st_size,
-                "target": chosen.name,
-                "weight_range": chosen.weights.high,
-                "precision": precision,
-                **calibration_json(calibrated),
-                "layers": [
-                    {
-                        "name": layer.name,
-                        "op_type": layer.op_type,
-                        "precision": layer.precision,
-                        "why": layer.why,
-                    }
-                    for layer in result.layers
-                ],
-                "executed": dict(executed),
-                **tuning_json(tuned),
-            }
-        )
-        return
-    integer = len(result.layers) - len(float_layers)
-    print(f"{output}: {size_of(output)} (from {size_of(model)}), {integer} of {len(result.layers)} layers in INT8")
-    print(
-        f"target {chosen.name}: {np.dtype(chosen.activations.dtype)} activations, int8 weights in "
-        f"±{chosen.weights.high}: {chosen.because}"
+    asked = Asked(
+        model=model,
+        output=output,
+        target=target_for(target, this_cpu(), reduce_range=reduce_range, precision=precision),
+        precision=precision,
+        calibration=calibration,
+        recovery=Recovering.parse(recover, calibration),
+        gate=Gate.parse(eval_data, max_drop, min_speedup, skip_bad=skip_bad, batch=for_batch, threads=threads),
+        tuning=tuning,
+        resize=resize,
+        mean=mean,
+        std=std,
     )
-    print_calibration(calibrated, calibration)
-    print_tuning(tuned)
-    if float_layers:
-        print_table(
-            ["float layer", "operator", "precision", "why"],
-            [[la.name, la.op_type, la.precision, la.why] for la in float_layers],
-            left=(0, 1, 2, 3),
-        )
+    quantized = asked.quantize()
+    report_skipped(quantized.skipped)
+    if quantized.gate is not None and quantized.gate.why_not is not None:
+        print_json(quantized.document()) if as_json else quantized.print()
+        quantized.gate.require()
+    finished = quantized.finish()
+    finished.note_float_convolutions()
+    print_json(finished.document()) if as_json else finished.print()

@@ -12,6 +12,8 @@ import typer
 from rexport.cli._options import Json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     import torch
 
@@ -156,7 +158,7 @@ def _convert(files: _Files, module: torch.nn.Module, preprocessing: Preprocessin
     from rexport.cli._console import progress
     from rexport.exporting import export
     from rexport.model_file import save
-    from rexport.quantization import quantize, target_for
+    from rexport.quantization import quantize, recover, target_for
 
     with progress("exporting", None):
         exported = export(
@@ -168,13 +170,26 @@ def _convert(files: _Files, module: torch.nn.Module, preprocessing: Preprocessin
         f"exported, {fused['FuseConvBatchNorm']} BatchNormalizations fused, equal to PyTorch within "
         f"{exported.parity.difference:.0e}"
     )
-    images = open_dataset(files.digits / "train", preprocessing).batches(32, samples=_CALIBRATION_IMAGES)
-    table = calibrate(exported.model, (b.images for b in images), total=_CALIBRATION_IMAGES, progress=progress)
+    dataset = open_dataset(files.digits / "train", preprocessing)
+
+    def images() -> Iterator[np.ndarray]:
+        return (batch.images for batch in dataset.batches(32, samples=_CALIBRATION_IMAGES))
+
+    table = calibrate(exported.model, images(), total=_CALIBRATION_IMAGES, progress=progress)
     target = target_for("x86", this_cpu())
-    result = quantize(exported.model, table, target=target)
+    recovered = recover(
+        exported.model,
+        table,
+        target=target,
+        images=images,
+        total=_CALIBRATION_IMAGES,
+        preprocessing=preprocessing,
+        progress=progress,
+    )
+    result = quantize(exported.model, table, target=target, recovered=recovered)
     save(result.model, files.int8)
     integer = sum(layer.precision == "int8" for layer in result.layers)
-    say.done(f"quantized {integer} of {len(result.layers)} layers to INT8 on {table.images} images")
+    say.done(f"quantized {integer} of {len(result.layers)} layers to INT8 on {table.images} images, {recovered}")
 
 
 def _evaluate(files: _Files, preprocessing: Preprocessing, say: _Steps) -> dict[str, Evaluation]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from rexport.evaluation.evaluate import Comparison, Evaluation, evaluate
+from rexport.evaluation.evaluate import evaluate
+from rexport.evaluation.evaluate_file import ClassifierFile, evaluate_file
+from rexport.evaluation.result import Comparison, Evaluation
 
-__all__ = ["Comparison", "Evaluation", "evaluate"]
+__all__ = ["ClassifierFile", "Comparison", "Evaluation", "evaluate", "evaluate_file"]

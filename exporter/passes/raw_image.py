@@ -42,13 +42,16 @@ from rexport.passes._graph import (
 from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["with_raw_images"]
+__all__ = ["are_whole_pixels", "with_raw_images", "with_whole_pixels"]
 
 _OPSET = 10  # of DequantizeLinear
 _SCALE = np.float32(1 / 255)
 _CHANNELS = 3
+_NEARLY = 0.02  # of a pixel's levels: float32 rounds a normalised picture by far less
 _UINT8 = ir.DataType.UINT8
 
 
@@ -86,36 +89,94 @@ def with_raw_images(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
     Raises:
         ModelFileError: Something else than a convolution reads the images, or its weights can't be changed.
     """
-    image = image_input(model)
-    if image.raw:
+    if image_input(model).raw:
         raise ModelFileError("The model takes raw images already.")
     changed = with_opset(model, at_least=_OPSET).clone()
     graph = changed.graph
-    index, images = next((i, value) for i, value in enumerate(graph.inputs) if value.name == image.name)
+    index, images = _images(changed)
+    name = str(images.name)
+
+    def camera(builder: Builder) -> ir.Value:
+        images.name = None
+        pixels = ir.Value(name=name, shape=_channels_last(images), type=ir.TensorType(_UINT8))
+        graph.inputs[index] = pixels
+        return _channels_first(builder, pixels)
+
+    planes = _read_pixels(graph, images, preprocessing, camera)
+    ir.convenience.replace_all_uses_with(images, planes)  # what is left asks for their shape
+    stated = replace(preprocessing, takes=Takes.PIXELS)
+    replace(Metadata.of(changed), preprocessing=stated).write_to(changed)
+    return changed
+
+
+def with_whole_pixels(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
+    """Return a copy of ``model`` that takes the same normalised images and makes the pixels of them that they were.
+
+        q = round(x · 255 std) + round(255 mean)
+
+    per channel, by one QuantizeLinear: nothing is lost of a picture, where one scale for all channels would round it.
+
+    Args:
+        model: A float model with one image input, which convolutions read, of opset 13 or later.
+        preprocessing: How its images were normalised.
+
+    Raises:
+        ModelFileError: Something else than a convolution reads the images, or its weights can't be changed.
+    """
+    if image_input(model).raw:
+        raise ModelFileError("The model takes raw images already.")
+    changed = model.clone()
+    _, images = _images(changed)
+    mean, std = np.array(preprocessing.mean, np.float64), np.array(preprocessing.std, np.float64)
+
+    def rounded(builder: Builder) -> ir.Value:
+        assert images.shape is not None
+        scale = builder.constant("pixel_scale", (1 / (255 * std)).astype(np.float32))
+        zero_point = builder.constant("pixel_zero_point", np.rint(255 * mean).astype(np.uint8))
+        inputs = [images, scale, zero_point]
+        return builder.node("QuantizeLinear", inputs, "pixels", shape=list(images.shape), dtype=_UINT8, axis=1)
+
+    _read_pixels(changed.graph, images, preprocessing, rounded)
+    return changed
+
+
+def are_whole_pixels(images: np.ndarray, preprocessing: Preprocessing) -> bool:
+    """Say whether normalised ``images``, float32 of shape ``(N, 3, S, S)``, are pixels that rounding surely finds."""
+    mean, std = (np.array(numbers, np.float64).reshape(-1, 1, 1) for numbers in (preprocessing.mean, preprocessing.std))
+    levels = 255 * (images * std + mean)
+    whole = np.abs(levels - np.rint(levels)).max() < _NEARLY and levels.min() > -1 and levels.max() < 256
+    return bool(whole) and bool((np.abs(255 * mean % 1 - 0.5) > _NEARLY).all())  # else x · 255 std lies between two
+
+
+def _images(model: ir.Model) -> tuple[int, ir.Value]:
+    """Return the image input, and the place that it has among the inputs."""
+    name = image_input(model).name
+    return next((i, value) for i, value in enumerate(model.graph.inputs) if value.name == name)
+
+
+def _read_pixels(
+    graph: ir.Graph, images: ir.Value, preprocessing: Preprocessing, planes_of: Callable[[Builder], ir.Value]
+) -> ir.Value:
+    """Let the convolutions read pixels, uint8 planes that ``planes_of`` makes, in the place of ``images``."""
+    name = str(images.name)
     convolutions = _readers(images)
     normalisation = _Normalisation.of(preprocessing)
     padded = any(map(pads, convolutions)) and bool(normalisation.affine.shift.any())
     folded = {conv: _folded(conv, normalisation, padded=padded) for conv in convolutions}
     for conv, weights in folded.items():
         _require(conv, why_not_storable(conv, *weights))
-    images.name = None
     with remembered_names(graph):
-        pixels = ir.Value(name=image.name, shape=_channels_last(images), type=ir.TensorType(_UINT8))
-        graph.inputs[index] = pixels
-        builder = Builder(graph, before=graph[0], prefix=image.name)
-        planes = _channels_first(builder, pixels)
+        builder = Builder(graph, before=graph[0], prefix=name)
+        planes = planes_of(builder)
         dequantized = _dequantized(builder, planes, normalisation, padded=padded)
         for conv, (weight, bias) in folded.items():
-            name = str(conv.outputs[0].name)
+            result = str(conv.outputs[0].name)
             if padded:  # the bias, if there is one, stays
-                replace_initializer(conv, 1, weight.astype(np.float32), name=f"{name}.weight")
+                replace_initializer(conv, 1, weight.astype(np.float32), name=f"{result}.weight")
             else:
-                set_weights(conv, weight, bias, name=name)
+                set_weights(conv, weight, bias, name=result)
             conv.replace_input_with(0, dequantized)
-        ir.convenience.replace_all_uses_with(images, planes)  # what is left asks for their shape
-    stated = replace(preprocessing, takes=Takes.PIXELS)
-    replace(Metadata.of(changed), preprocessing=stated).write_to(changed)
-    return changed
+    return planes
 
 
 def _readers(images: ir.Value) -> list[ir.Node]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rexport.quantization.quantize import LayerReport, QuantizeResult, quantize, require_float
+from rexport.quantization.recovery import Recovered, Recovery, recover
 from rexport.quantization.targets import ARM, ONNX_RUNTIME, OPENVINO, TARGETS, TENSORRT, X86, Target, target_for
 
 __all__ = [
@@ -14,8 +15,11 @@ __all__ = [
     "X86",
     "LayerReport",
     "QuantizeResult",
+    "Recovered",
+    "Recovery",
     "Target",
     "quantize",
+    "recover",
     "require_float",
     "target_for",
 ]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["layers_with_patches", "observe_inputs"]
 
-_PER_COLUMN = 4  # patches for each column of a Gram matrix
+_PER_COLUMN = 2  # patches for each column of a Gram matrix
 _MOST_MEMORY = 256 * 2**20  # bytes of Gram matrices at a time; the layers are observed in as many rounds as it takes
 
 
@@ -65,10 +65,12 @@ def observe_inputs(
             session = open_session(to_bytes(copy), threads=threads, plan_memory=False)
             given = str(image_input(model).name)
             for batch in images():
+                left = len(batch)
                 for part in in_batches(batch, fixed_batch(session)):
                     results = dict(zip(names, session.run(names, {given: part}), strict=True))
                     for one in patches:
-                        one.add(results[one.tensor])
+                        one.add(results[one.tensor][:left])  # without the copies that fill up a batch
+                    left -= len(part)
                 advance(len(batch))
             yield from ((one.layer, one.inputs()) for one in patches)
 
@@ -159,5 +161,5 @@ def _understood(layer: ir.Node) -> bool:
     if weight is None or name_of(layer) == "":
         return False
     if is_op(layer, "Gemm"):
-        return layer.attributes.get_int("transB", 0) == 1
+        return layer.attributes.get_int("transB", 0) == 1 and layer.attributes.get_int("transA", 0) == 0
     return weight.ndim == 4 and layer.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"

@@ -134,7 +134,7 @@ def quantize(
             in_float = (layer.node for layer in placement.layers if not layer.integer)
             dequantize_per_channel(quantized.graph, in_float)
     common.RemoveUnusedNodesPass()(quantized)
-    _describe(quantized, table, target, placement, calibrator)
+    _describe(quantized, table, target, placement, calibrator, recovered)
     rest = {}
     if target.rest is np.float16:
         largest = {name: max(-seen.low, seen.high) for name, seen in table.tensors.items()}
@@ -284,7 +284,12 @@ def _node(
 
 
 def _describe(
-    model: ir.Model, table: CalibrationTable, target: Target, placement: Placement, calibrator: Calibrator
+    model: ir.Model,
+    table: CalibrationTable,
+    target: Target,
+    placement: Placement,
+    calibrator: Calibrator,
+    recovered: Recovered | None,
 ) -> None:
     described = {
         "target": target.name,
@@ -293,6 +298,7 @@ def _describe(
         "biases": "int32" if target.integer_bias else np.dtype(target.rest).name,
         "calibrator": str(calibrator),
         "calibration_images": table.images,
+        "recovered": "nothing" if recovered is None else str(recovered),
         "float_model_sha256": table.model_sha256,
         "float_layers": {name_of(layer.node): layer.why for layer in placement.layers if not layer.integer},
     }

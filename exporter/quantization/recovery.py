@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rexport._errors import ModelFileError
 from rexport._progress import Progress, silent
 from rexport.calibration import Calibrator
+from rexport.model_file import image_input
 from rexport.passes._graph import constant, name_of
+from rexport.passes.raw_image import are_whole_pixels, with_whole_pixels
 from rexport.quantization.equalization import Equalized, equalize
 from rexport.quantization.inputs import layers_with_patches, observe_inputs
 from rexport.quantization.maps import maps_of
 from rexport.quantization.normalisation import write_as_convolutions
 from rexport.quantization.placement import place
 from rexport.quantization.rounding import RoundedWeight, best_scales, round_to_nearest_plane
-from rexport.quantization.schemes import smallest_weight_scale
+from rexport.quantization.schemes import rounded_up, smallest_weight_scale
+from rexport.quantization.targets import ONNX_RUNTIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.calibration import CalibrationTable
+    from rexport.preprocessing import Preprocessing
     from rexport.quantization.rounding import Inputs
     from rexport.quantization.schemes import Quantization
     from rexport.quantization.targets import Target
@@ -52,6 +57,10 @@ class Recovered:
     equalized: Equalized
     weights: Mapping[str, RoundedWeight]
 
+    def __str__(self) -> str:
+        equalized = f"{len(self.equalized.factors)} tensors equalized"
+        return f"{equalized} and weights of {len(self.weights)} layers rounded" if self.weights else equalized
+
 
 def recover(
     model: ir.Model,
@@ -61,6 +70,7 @@ def recover(
     calibrator: Calibrator = Calibrator.MINMAX,
     images: Callable[[], Iterable[np.ndarray]] | None = None,
     total: int = 1,
+    preprocessing: Preprocessing | None = None,
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Recovered:
@@ -74,9 +84,12 @@ def recover(
         images: Starts batches of images anew, of which the layers' inputs are observed; without them, tensors are
             equalized, and weights are rounded to the nearest.
         total: How many images there are.
+        preprocessing: How they were normalised; if they are whole pixels, the file computes with those.
         threads: By default one per usable core.
         progress: Told of every batch and of every layer.
     """
+    if preprocessing is not None and target.runtime == ONNX_RUNTIME:
+        model = _reading_pixels(model, preprocessing, images)
     equalized = equalize(model, table)
     if images is None:
         return Recovered(equalized=equalized, weights={})
@@ -95,11 +108,25 @@ def recover(
     return Recovered(equalized=equalized, weights=weights)
 
 
+def _reading_pixels(
+    model: ir.Model, preprocessing: Preprocessing, images: Callable[[], Iterable[np.ndarray]] | None
+) -> ir.Model:
+    """Return a model that makes pixels of its images, if they are that and its first layer allows it."""
+    first = None if images is None else next(iter(images()), None)
+    if first is None or image_input(model).raw or not are_whole_pixels(first, preprocessing):
+        return model
+    try:
+        return with_whole_pixels(model, preprocessing)
+    except ModelFileError:  # something else than a convolution reads the images
+        return model
+
+
 def _round(node: ir.Node, inputs: Inputs, read: Quantization, target: Target) -> RoundedWeight:
     weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
     assert weight is not None
     scale = best_scales(weight, inputs, target.weights)
     if bias is not None:
         scale = np.maximum(scale, smallest_weight_scale(bias, read.scale)).astype(np.float32)
+    scale = rounded_up(scale, target.rest)
     noise = float(read.scale) ** 2 / 12  # of rounding to the nearest of evenly spaced numbers
     return round_to_nearest_plane(weight, scale, inputs, target.weights, noise=noise)

@@ -10,7 +10,8 @@ nearest plane solves well: with L lower triangular, column after column from the
     q_k = round((w_k + Σ_{j>k} e_j L_jk / L_kk) / s)
 
 so that each rounding error is made up for by the columns still to come. GPTQ (Frantar et al. 2022, arXiv:2210.17323)
-does the same in another order and notation. Columns of large inputs come last, and so are rounded first.
+does the same in another order and notation. Columns of large inputs come last, and so are rounded first. Of few columns
+(8 % of random rows of 9), each rounded to the nearest is better by chance, and is taken.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Inputs", "RoundedWeight", "best_scales", "round_to_nearest_plane"]
 
 _BLOCK = 64  # columns at a time, so that most of the work is a matrix product
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**8  # what is less is zero for every purpose
 _DAMPING = 1e-3  # of the mean diagonal: more than the rounding of float32, less than what tells columns apart
 _SHRUNK = [1.0 - 0.025 * step for step in range(13)]  # shares of the largest weight that a scale may cover
 
@@ -95,8 +97,8 @@ def best_scales(weight: np.ndarray, inputs: Inputs, integers: Integers) -> np.nd
     groups, columns, _ = inputs.gram.shape
     rows = weight.reshape(groups, -1, columns).astype(np.float64)
     power = np.diagonal(inputs.gram, axis1=1, axis2=2)[:, None, :]
-    largest = np.abs(rows).max(axis=2, keepdims=True) / integers.high
-    largest = np.where(largest > 0, largest, 1.0)
+    largest: np.ndarray = np.abs(rows).max(axis=2, keepdims=True) / integers.high
+    largest = np.where(largest >= _SMALLEST_SCALE, largest, 1.0)  # a channel of zeros
     best, least = largest, np.full(largest.shape, np.inf)
     for share in _SHRUNK:
         scale = largest * share
@@ -108,7 +110,7 @@ def best_scales(weight: np.ndarray, inputs: Inputs, integers: Integers) -> np.nd
 
 def _damped(gram: np.ndarray, noise: float) -> np.ndarray:
     """Return a Gram matrix that surely has a Cholesky decomposition; a column that is always zero gets a share too."""
-    least = noise + _DAMPING * max(float(np.diagonal(gram).mean()), np.finfo(np.float32).tiny)
+    least = noise + _DAMPING * max(float(np.diagonal(gram).mean()), float(np.finfo(np.float32).tiny))
     damped: np.ndarray = gram + least * np.eye(len(gram))
     return damped
 
@@ -127,6 +129,8 @@ def _nearest_plane(rows: np.ndarray, gram: np.ndarray, low: int, high: int) -> n
             carried = left[:, k - start] + errors[:, k + 1 : end] @ lower[k + 1 : end, k]
             quantized[:, k] = np.clip(np.rint(wanted[:, k] + carried / lower[k, k]), low, high)
             errors[:, k] = wanted[:, k] - quantized[:, k]
+    nearest = np.clip(np.rint(wanted), low, high)
+    costs = [np.square(left @ lower).sum(axis=1, keepdims=True) for left in (errors, wanted - nearest)]
     result = np.empty(quantized.shape)
-    result[:, order] = quantized
+    result[:, order] = np.where(costs[0] <= costs[1], quantized, nearest)
     return result

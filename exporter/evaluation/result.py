@@ -1,0 +1,107 @@
+"""Accuracy and agreement, from counts.
+
+The interval of top-1 is Wilson's at 95 % (Wilson 1927, "Probable inference"):
+
+    (p + z²/2n ± z √(p (1 − p) / n + z²/4n²)) / (1 + z²/n),    z = 1.96
+
+SQNR, the signal-to-quantization-noise ratio of the scores y against those of the reference r, in decibels:
+
+    10 log₁₀ (Σ r² / Σ (r − y)²)
+
+Scores are the models' logits; or probabilities, where a model gives those, or views of a picture are averaged (see
+``scores``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rexport.calibration import BadImage
+    from rexport.evaluation.counts import Counts
+
+__all__ = ["Comparison", "Evaluation", "Scores"]
+
+_Z = 1.959964  # of the normal distribution, for 95 %
+_FEW_CLASSES = 5
+Scores: TypeAlias = Literal["logits", "probabilities"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How closely a model follows a reference: the share of images with the same top-1, and the scores' SQNR.
+
+    ``sqnr_db`` is infinite where the scores are equal to the last bit; ``scores`` says which they are, ``logits`` or
+    ``probabilities``. ``reference_top1`` is the reference's own accuracy, ``None`` without labels.
+    """
+
+    agreement: float
+    sqnr_db: float
+    scores: Scores
+    reference_top1: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The result.
+
+    Attributes:
+        images: How many there were.
+        top1: The fraction that is right; ``None`` where there are no labels.
+        top5: Likewise; ``None`` too where there are no more than five classes.
+        top1_interval: Of top-1, at 95 %.
+        comparison: With the reference, if there is one.
+        skipped: The images that could not be used.
+    """
+
+    images: int
+    top1: float | None
+    top5: float | None
+    top1_interval: tuple[float, float] | None
+    comparison: Comparison | None
+    skipped: tuple[BadImage, ...]
+
+    @classmethod
+    def of(
+        cls, counts: Counts, *, classes: int, labelled: bool, compared: Scores | None, skipped: Sequence[BadImage]
+    ) -> Evaluation:
+        """Return what ``counts`` come to.
+
+        Args:
+            counts: Of one image at least.
+            classes: How many the model knows.
+            labelled: Whether the images have labels.
+            compared: Which scores were compared with a reference's; ``None`` without one.
+            skipped: The images that could not be used.
+        """
+        n = counts.images
+        return cls(
+            images=n,
+            top1=counts.top1 / n if labelled else None,
+            top5=counts.top5 / n if labelled and classes > _FEW_CLASSES else None,
+            top1_interval=_wilson(counts.top1, n) if labelled else None,
+            comparison=None if compared is None else _comparison(counts, compared, labelled=labelled),
+            skipped=tuple(skipped),
+        )
+
+
+def _comparison(counts: Counts, compared: Scores, *, labelled: bool) -> Comparison:
+    signal, noise = float(counts.signal), float(counts.noise)
+    return Comparison(
+        agreement=counts.agreeing / counts.images,
+        sqnr_db=math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-300) / noise),
+        scores=compared,
+        reference_top1=counts.reference_top1 / counts.images if labelled else None,
+    )
+
+
+def _wilson(successes: int, n: int) -> tuple[float, float]:
+    p, z2 = successes / n, _Z * _Z
+    middle = p + z2 / (2 * n)
+    half = _Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    # the ends are 0 and 1 where none or all succeed, but for rounding
+    return max(0.0, (middle - half) / (1 + z2 / n)), min(1.0, (middle + half) / (1 + z2 / n))

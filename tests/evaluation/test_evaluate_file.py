@@ -1,0 +1,123 @@
+"""Files are evaluated to the same numbers, whoever runs the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rexport import Preprocessing
+from rexport._errors import DataError, UsageError
+from rexport.calibration import TenCrops, open_dataset
+from rexport.calibration.engines import Engine, LocalEngine, ProcessEngine, RayEngine
+from rexport.evaluation import ClassifierFile, Evaluation, evaluate, evaluate_file
+from rexport.model_file import save
+from rexport.preprocessing import Takes
+from rexport.runtimes import open_runtime
+from rexport.runtimes.source import Source
+from tests._graphs import convolution, graph
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BODY = "a = Conv<pads = [1, 1, 1, 1]>(x, w) r = Relu(a) p = GlobalAveragePool(r) f = Flatten(p) y = Gemm(f, v)"
+_PREPROCESSING = Preprocessing(size=16, resize=20)
+
+
+@dataclass(frozen=True)
+class _Case:
+    folder: Path
+    model: ClassifierFile
+    reference: ClassifierFile
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> _Case:
+    """Two networks that differ a little, and 150 pictures in six folders."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    random = np.random.default_rng(0)
+    weight, head = convolution(8, 3), random.standard_normal((8, 6)).astype(np.float32)
+    for name, change in (("a", 0.0), ("b", 0.05)):
+        changed = weight + change * random.standard_normal(weight.shape).astype(np.float32)
+        model = graph(_BODY, {"w": changed, "v": head}, outputs="float[N, 6] y")
+        save(model, folder / f"{name}.onnx")
+    for index in range(150):
+        path = folder / "images" / f"c{index % 6}" / f"{index:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(path)
+    return _Case(folder / "images", ClassifierFile(path=folder / "b.onnx"), ClassifierFile(path=folder / "a.onnx"))
+
+
+def _evaluated(case: _Case, engine: Engine, **changes: int) -> Evaluation:
+    dataset = open_dataset(case.folder, _PREPROCESSING)
+    return evaluate_file(case.model, dataset, reference=case.reference, batch=8, engine=engine, **changes)
+
+
+def test_the_engine_makes_no_difference(case: _Case) -> None:
+    local = _evaluated(case, LocalEngine(threads=1))
+    assert local.images == 150
+    assert local.comparison is not None
+    assert 0 < local.comparison.agreement <= 1
+    assert 5 < local.comparison.sqnr_db < 60
+    for workers in (1, 3):
+        assert _evaluated(case, ProcessEngine(workers=workers, threads=1)) == local
+    dataset = open_dataset(case.folder, _PREPROCESSING)
+    with (
+        open_runtime("cpu", Source(path=case.model.path), threads=1) as runtime,
+        open_runtime("cpu", Source(path=case.reference.path), threads=1) as reference,
+    ):
+        assert evaluate(runtime, dataset, reference=reference, batch=8) == local
+        crops = evaluate(runtime, dataset, reference=reference, batch=32, views=TenCrops(), samples=70)
+    by_file = evaluate_file(
+        case.model,
+        dataset,
+        reference=case.reference,
+        batch=32,
+        views=TenCrops(),
+        samples=70,
+        engine=ProcessEngine(workers=2, threads=1),
+    )
+    assert by_file == crops  # the shards are of whole batches here, too
+
+
+def test_what_the_reference_is_given_reaches_the_workers(case: _Case) -> None:
+    pixels = Preprocessing(size=16, resize=20, takes=Takes.PIXELS)
+    dataset = open_dataset(case.folder, pixels)
+    prepare = _PREPROCESSING.to_input
+    model, reference = (ClassifierFile(path=file.path, prepare=prepare) for file in (case.model, case.reference))
+    result = evaluate_file(model, dataset, reference=reference, batch=8, engine=ProcessEngine(workers=2, threads=1))
+    assert result == _evaluated(case, LocalEngine(threads=1))
+
+
+def test_bad_images_of_all_shards_are_named(case: _Case, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    for index, path in enumerate(sorted(case.folder.rglob("*.png"))):
+        target = folder / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"" if index in (3, 140) else path.read_bytes())
+    dataset = open_dataset(folder, _PREPROCESSING)
+    engine = ProcessEngine(workers=2, threads=1)
+    with pytest.raises(DataError, match="2 of 150 images can't be used"):
+        evaluate_file(case.model, dataset, batch=8, engine=engine)
+    good = evaluate_file(case.model, dataset, batch=8, engine=engine, skip_bad=True)
+    assert (good.images, len(good.skipped)) == (148, 2)
+    assert good == evaluate_file(case.model, dataset, batch=8, engine=LocalEngine(threads=1), skip_bad=True)
+
+
+def test_what_can_not_be_measured_is_said(case: _Case, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((4, 3, 16, 16), np.float32))
+    flat = open_dataset(tmp_path / "a.npy", _PREPROCESSING)
+    with pytest.raises(UsageError, match="--reference MODEL"):
+        evaluate_file(case.model, flat)
+    missing = ClassifierFile(path=tmp_path / "missing.onnx")
+    with pytest.raises(UsageError, match=r"missing.onnx does not exist"):
+        evaluate_file(missing, open_dataset(case.folder, _PREPROCESSING), engine=ProcessEngine(workers=1, threads=1))
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_counts_the_same(case: _Case) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'rexport[ray]'")
+    assert _evaluated(case, RayEngine(threads=1, workers=2)) == _evaluated(case, LocalEngine(threads=1))
