@@ -27,6 +27,7 @@ _NETWORK = "cifar_resnet8"
 _HELD_OUT = 360
 _SEED = 0
 _CALIBRATION_IMAGES = 512
+_RECOVERY_IMAGES = 128  # as `rexport quantize` looks at
 _LEAST_TOP1 = 0.97
 _MOST_DROP = 0.005
 
@@ -172,17 +173,17 @@ def _convert(files: _Files, module: torch.nn.Module, preprocessing: Preprocessin
     )
     dataset = open_dataset(files.digits / "train", preprocessing)
 
-    def images() -> Iterator[np.ndarray]:
-        return (batch.images for batch in dataset.batches(32, samples=_CALIBRATION_IMAGES))
+    def images(samples: int = _RECOVERY_IMAGES) -> Iterator[np.ndarray]:
+        return (batch.images for batch in dataset.batches(32, samples=samples))
 
-    table = calibrate(exported.model, images(), total=_CALIBRATION_IMAGES, progress=progress)
+    table = calibrate(exported.model, images(_CALIBRATION_IMAGES), total=_CALIBRATION_IMAGES, progress=progress)
     target = target_for("x86", this_cpu())
     recovered = recover(
         exported.model,
         table,
         target=target,
         images=images,
-        total=_CALIBRATION_IMAGES,
+        total=_RECOVERY_IMAGES,
         preprocessing=preprocessing,
         progress=progress,
     )

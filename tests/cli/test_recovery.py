@@ -80,7 +80,7 @@ def test_as_many_images_as_were_asked_for_and_no_more_than_it_takes(workshop: Pa
     assert run_json("quantize m.onnx --data images.npy -o a.onnx --samples 20")["recovery"]["images"] == 20
     np.save("many.npy", np.random.default_rng(1).standard_normal((600, 3, 16, 16)).astype(np.float32))
     document = run_json("quantize m.onnx --data many.npy -o b.onnx --samples 600")
-    assert (document["images"], document["recovery"]["images"]) == (600, 512)
+    assert (document["images"], document["recovery"]["images"]) == (600, 128)
 
 
 def test_images_that_can_not_be_read_are_named_once(images: Path, workshop: Path) -> None:
