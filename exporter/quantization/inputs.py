@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["layers_with_patches", "observe_inputs"]
 
 _PER_COLUMN = 2  # patches for each column of a Gram matrix
+_MOST_VALUES = 2**20  # of the images that run together: six of 224 × 224 pixels
 _MOST_MEMORY = 256 * 2**20  # bytes of Gram matrices at a time; the layers are observed in as many rounds as it takes
 
 
@@ -66,13 +67,18 @@ def observe_inputs(
             given = str(image_input(model).name)
             for batch in images():
                 left = len(batch)
-                for part in in_batches(batch, fixed_batch(session)):
+                for part in in_batches(batch, fixed_batch(session) or _at_once(batch)):
                     results = dict(zip(names, session.run(names, {given: part}), strict=True))
                     for one in patches:
                         one.add(results[one.tensor][:left])  # without the copies that fill up a batch
                     left -= len(part)
                 advance(len(batch))
             yield from ((one.layer, one.inputs()) for one in patches)
+
+
+def _at_once(images: np.ndarray) -> int:
+    """Return how many images may run together, as what the layers read of all of them is in memory."""
+    return max(1, _MOST_VALUES // (images.size // max(1, len(images))))
 
 
 @dataclass
@@ -112,15 +118,17 @@ class _Patches:
         patches = self._taken(values).reshape(-1, self.groups, self.columns)
         by_group = patches.transpose(1, 0, 2).astype(np.float32)
         product = by_group.transpose(0, 2, 1) @ by_group
-        self.products = product.astype(np.float64) if self.products is None else self.products + product
+        if self.products is None:
+            self.products = np.zeros(product.shape)
+        self.products += product
         self.sums += by_group.sum(axis=1, dtype=np.float64)
         self.count += len(patches)
 
     def inputs(self) -> Inputs:
         assert self.products is not None
-        result = Inputs(self.products / self.count, self.sums / self.count)
-        self.products = None  # the memory of the next round
-        return result
+        gram, self.products = self.products, None  # so that its memory is free for the next round
+        gram /= self.count
+        return Inputs(gram, self.sums / self.count)
 
     def _taken(self, values: np.ndarray) -> np.ndarray:
         if is_op(self.layer, "Gemm"):
