@@ -86,9 +86,11 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         margins = [one["sqnr_db"] - one["best_peer_sqnr_db"] for one in networks]
         yield (
             f"INT8 for {line['target']}, {len(networks)} trained CIFAR-10 networks, against onnxruntime's best setting",
-            f"SQNR {min(margins):+.1f} to {max(margins):+.1f} dB, "
-            f"{line['disagreement_of_best_peer']:.2f} × as many other answers than FP32, "
-            f"top-1 {-line['mean_drop_points']:+.2f} points",
+            (
+                f"SQNR {min(margins):+.1f} to {max(margins):+.1f} dB, "
+                f"{line['disagreement_of_best_peer']:.2f} × as many other answers than FP32, "
+                f"top-1 {-line['mean_drop_points']:+.2f} points"
+            ),
             "int8_peers",
         )
     export = read("export-time")
