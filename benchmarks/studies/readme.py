@@ -81,18 +81,7 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         fp32, int8 = row["fp32"], row["int8"]
         figure = f"top-1 {100 * fp32['top1']:.2f} % → {100 * int8['top1']:.2f} %, agreement {int8['agreement']:.3f}"
         yield f"{row['network']}, FP32 → INT8, {fp32['images']} images", figure, "cifar_accuracy"
-    for line in read("int8-peers")["summary"]:
-        networks = line["networks"]
-        margins = [one["sqnr_db"] - one["best_peer_sqnr_db"] for one in networks]
-        yield (
-            f"INT8 for {line['target']}, {len(networks)} trained CIFAR-10 networks, against onnxruntime's best setting",
-            (
-                f"SQNR {min(margins):+.1f} to {max(margins):+.1f} dB, "
-                f"{line['disagreement_of_best_peer']:.2f} × as many other answers than FP32, "
-                f"top-1 {-line['mean_drop_points']:+.2f} points"
-            ),
-            "int8_peers",
-        )
+    yield from _beside_peers(read("int8-peers")["summary"])
     export = read("export-time")
     yield f"`rexport onnx {export['network']}`", f"{export['ratio']:.2f} × a bare `torch.onnx.export`", "export_time"
     zoo = read("zoo-parity")["rows"]
@@ -116,6 +105,21 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         f"{first['peak_memory_mib']:.0f} and {last['peak_memory_mib']:.0f} MiB",
         "calibration_memory",
     )
+
+
+def _beside_peers(summary: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    for line in summary:
+        networks = line["networks"]
+        margins = [one["sqnr_db"] - one["best_peer_sqnr_db"] for one in networks]
+        yield (
+            f"INT8 for {line['target']}, {len(networks)} trained CIFAR-10 networks, against onnxruntime's best setting",
+            (
+                f"SQNR {min(margins):+.1f} to {max(margins):+.1f} dB, "
+                f"{line['disagreement_of_best_peer']:.2f} × as many other answers than FP32, "
+                f"top-1 {-line['mean_drop_points']:+.2f} points"
+            ),
+            "int8_peers",
+        )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ _MOST_IMAGES = 128  # that layers are observed on: more cost time, and change ha
 
 
 class Level(StrEnum):
-    """How much is done (see :class:`rexport.quantization.Recovery`, which would load too much here)."""
+    """How much is done: nothing; what the calibration table allows; what a look at the images adds."""
 
     NONE = "none"
     EQUALIZE = "equalize"

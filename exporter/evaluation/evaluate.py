@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from rexport._progress import Progress, silent
 from rexport.calibration import CenterCrop, Views
-from rexport.evaluation.counts import Counts
 from rexport.evaluation.judge import Judge, compared_scores, require_something_to_measure
 from rexport.evaluation.result import Evaluation
 from rexport.evaluation.scores import Classifier, Prepare
@@ -15,7 +14,7 @@ from rexport.model_file import Head
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rexport.calibration import BadImage, Dataset
+    from rexport.calibration import Dataset
     from rexport.runtimes import Runtime
 
 __all__ = ["evaluate"]
@@ -78,20 +77,13 @@ def evaluate(
         views=views,
         batch=batch,
     )
-    counts, outputs = Counts(), 0
-    skipped: list[BadImage] = []
     total = len(dataset) if samples is None else min(samples, len(dataset))
     with progress("evaluating", total) as advance:
-        for images in judge.batches(dataset, samples=samples, skip_bad=skip_bad):
-            skipped += images.skipped
-            if len(images):
-                more, outputs = judge.count(images, dataset.classes)
-                counts += more
-            advance(len(images) + len(images.skipped))
+        verdict = judge.judge(dataset, samples=samples, skip_bad=skip_bad, advance=advance)
     return Evaluation.of(
-        counts,
-        classes=outputs,
+        verdict.counts,
+        classes=verdict.outputs,
         labelled=dataset.labelled,
         compared=None if reference is None else compared,
-        skipped=skipped,
+        skipped=verdict.skipped,
     )

@@ -12,7 +12,7 @@ from rexport.calibration.decoding import UnreadableError
 from rexport.calibration.engines import EngineName, choose_engine
 from rexport.calibration.sharding import name_all_bad, shards_of
 from rexport.evaluation.counts import Counts
-from rexport.evaluation.judge import Judge, compared_scores, require_something_to_measure
+from rexport.evaluation.judge import Judge, Verdict, compared_scores, require_something_to_measure
 from rexport.evaluation.result import Evaluation
 from rexport.evaluation.scores import Classifier, Prepare
 from rexport.model_file import Head
@@ -54,15 +54,6 @@ class ClassifierFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ShardCounts:
-    """What became of a shard: its ``counts``, how many ``outputs`` the model has, and the images left out."""
-
-    counts: Counts
-    outputs: int
-    bad: tuple[BadImage, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _EvaluateShard:
     """The work of an engine: judge the images of a shard."""
 
@@ -75,7 +66,7 @@ class _EvaluateShard:
     probabilities: bool
     threads: int
 
-    def open(self) -> Callable[[Shard], _ShardCounts]:
+    def open(self) -> Callable[[Shard], Verdict]:
         """Load the models, and return what runs a shard through them."""
         judge = Judge(
             model=self.model.open(probabilities=self.probabilities, threads=self.threads),
@@ -86,22 +77,15 @@ class _EvaluateShard:
             views=self.views,
             batch=self.batch,
         )
-        return lambda shard: self._count(judge, shard.dataset)
+        return lambda shard: self._judge(judge, shard.dataset)
 
-    def _count(self, judge: Judge, dataset: Dataset) -> _ShardCounts:
-        counts, outputs = Counts(), 0
-        bad: list[BadImage] = []
+    def _judge(self, judge: Judge, dataset: Dataset) -> Verdict:
         try:
-            for images in judge.batches(dataset, samples=None, skip_bad=self.skip_bad):
-                bad.extend(images.skipped)
-                if len(images):
-                    more, outputs = judge.count(images, dataset.classes)
-                    counts += more
+            return judge.judge(dataset, skip_bad=self.skip_bad)
         except UnreadableError as error:
             if not self.skip_bad:
                 raise
-            bad = list(error.bad)  # not one image of the shard can be read
-        return _ShardCounts(counts=counts, outputs=outputs, bad=tuple(bad))
+            return Verdict(counts=Counts(), outputs=0, skipped=error.bad)  # not one image of the shard can be read
 
 
 def evaluate_file(
@@ -161,7 +145,7 @@ def evaluate_file(
         with progress("evaluating", total) as advance, closing(engine.map(work, shards)) as results:
             for index, result in results:
                 counts, outputs = counts + result.counts, max(outputs, result.outputs)
-                bad += result.bad
+                bad += result.skipped
                 advance(len(shards[index].dataset))
     except UnreadableError as error:  # of one shard
         name_all_bad(dataset, samples, batch, error.bad)

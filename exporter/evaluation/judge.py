@@ -14,13 +14,22 @@ from rexport.evaluation.counts import Counts
 from rexport.model_file import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from rexport.calibration import Batch, Dataset, ViewBatch
+    from rexport.calibration import BadImage, Batch, Dataset, ViewBatch
     from rexport.evaluation.result import Scores
     from rexport.evaluation.scores import Classifier
 
-__all__ = ["Judge", "class_indices", "compared_scores", "require_something_to_measure"]
+__all__ = ["Judge", "Verdict", "class_indices", "compared_scores", "require_something_to_measure"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of some images: their ``counts``, how many ``outputs`` the model has, and which were ``skipped``."""
+
+    counts: Counts
+    outputs: int
+    skipped: tuple[BadImage, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +50,38 @@ class Judge:
     views: Views
     batch: int
 
-    def batches(self, dataset: Dataset, *, samples: int | None, skip_bad: bool) -> Iterator[Batch | ViewBatch]:
+    def judge(
+        self,
+        dataset: Dataset,
+        *,
+        samples: int | None = None,
+        skip_bad: bool = False,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> Verdict:
+        """Run a data set through the models; ``advance`` is told how many images are done.
+
+        Raises:
+            DataError: The folders do not fit the outputs, or images can't be read.
+            ModelFileError: A model is no classifier, or gives scores that are not finite.
+        """
+        counts, outputs = Counts(), 0
+        skipped: list[BadImage] = []
+        for images in self._batches(dataset, samples=samples, skip_bad=skip_bad):
+            skipped += images.skipped
+            if len(images):
+                more, outputs = self._count(images, dataset.classes)
+                counts += more
+            advance(len(images) + len(images.skipped))
+        return Verdict(counts=counts, outputs=outputs, skipped=tuple(skipped))
+
+    def _batches(self, dataset: Dataset, *, samples: int | None, skip_bad: bool) -> Iterator[Batch | ViewBatch]:
         """Yield the images of a data set as the models are shown them (see :meth:`Dataset.batches`)."""
         if isinstance(self.views, CenterCrop):
             yield from dataset.batches(self.batch, samples=samples, skip_bad=skip_bad)
         else:
             yield from dataset.view_batches(self.views, self.batch, samples=samples, skip_bad=skip_bad)
 
-    def count(self, images: Batch | ViewBatch, folders: Sequence[str] | None) -> tuple[Counts, int]:
+    def _count(self, images: Batch | ViewBatch, folders: Sequence[str] | None) -> tuple[Counts, int]:
         """Return what a batch, not an empty one, counts, and how many classes the model knows.
 
         Args:

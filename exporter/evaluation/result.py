@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rexport.calibration import BadImage
     from rexport.evaluation.counts import Counts
 
-__all__ = ["Comparison", "Evaluation", "Scores"]
+__all__ = ["Comparison", "Evaluation", "Scores", "sqnr_db"]
 
 _Z = 1.959964  # of the normal distribution, for 95 %
 _FEW_CLASSES = 5
@@ -89,11 +89,15 @@ class Evaluation:
         )
 
 
+def sqnr_db(signal: float, noise: float) -> float:
+    """Return the ratio of Σ r² to Σ (r − y)² in decibels; infinite without noise."""
+    return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-300) / noise)
+
+
 def _comparison(counts: Counts, compared: Scores, *, labelled: bool) -> Comparison:
-    signal, noise = float(counts.signal), float(counts.noise)
     return Comparison(
         agreement=counts.agreeing / counts.images,
-        sqnr_db=math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-300) / noise),
+        sqnr_db=sqnr_db(float(counts.signal), float(counts.noise)),
         scores=compared,
         reference_top1=counts.reference_top1 / counts.images if labelled else None,
     )

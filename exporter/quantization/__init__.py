@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rexport.quantization.quantize import LayerReport, QuantizeResult, quantize, require_float
-from rexport.quantization.recovery import Recovered, Recovery, recover
+from rexport.quantization.recovery import Recovered, recover
 from rexport.quantization.targets import ARM, ONNX_RUNTIME, OPENVINO, TARGETS, TENSORRT, X86, Target, target_for
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "LayerReport",
     "QuantizeResult",
     "Recovered",
-    "Recovery",
     "Target",
     "quantize",
     "recover",

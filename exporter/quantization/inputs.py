@@ -2,7 +2,7 @@
 
 A patch is what one output of a convolution sees, K = C/G · k_h · k_w numbers for each of its G groups, in the order of
 its weight; a linear layer sees its whole input. Patches are taken at a fixed pseudo-random sample of places, so many
-that the Gram matrix of a layer has several times as many as columns, and no more.
+that the Gram matrix of a layer has twice as many as columns, and no more.
 """
 
 from __future__ import annotations

@@ -33,15 +33,12 @@ from rexport.passes._graph import (
 from rexport.passes.float16 import require_float32, with_float16
 from rexport.quantization.float_layers import dequantize_per_channel
 from rexport.quantization.layers import WEIGHTED, Layer, is_given, output_axis
-from rexport.quantization.maps import maps_of
-from rexport.quantization.normalisation import write_as_convolutions
 from rexport.quantization.pixels import compute_pixels
-from rexport.quantization.placement import Placement, place
+from rexport.quantization.plan import Plan, plan
 from rexport.quantization.schemes import (
     Quantization,
     of_bias,
     of_weight,
-    rounded_up,
     smallest_weight_scale,
 )
 from rexport.quantization.targets import ONNX_RUNTIME, Stored
@@ -51,6 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rexport.calibration import CalibrationTable
+    from rexport.quantization.placement import Placement
     from rexport.quantization.recovery import Recovered
     from rexport.quantization.rounding import RoundedWeight
     from rexport.quantization.targets import Target
@@ -108,26 +106,15 @@ def quantize(
         )
     if table.model_sha256 != model_hash(model):
         raise UsageError("The calibration table is of another model; calibrate the very model that is quantized.")
-    quantized = (model if recovered is None else recovered.equalized.model).clone()
-    weights = {} if recovered is None else recovered.weights
-    if target.group_multiple == 1:
-        write_as_convolutions(quantized.graph, keep_float=keep_float)
-    placement = place(quantized, target=target, keep_float=keep_float)
+    equalized, weights = (None, {}) if recovered is None else (recovered.equalized, recovered.weights)
+    planned = plan(model, table, target=target, calibrator=calibrator, keep_float=keep_float, equalized=equalized)
+    quantized, placement = planned.model, planned.placement
     _require_layers(keep_float, placement)
-    chosen = maps_of(
-        placement,
-        table,
-        target=target,
-        calibrator=calibrator,
-        equalized=None if recovered is None else recovered.equalized,
-    )
-    by_source = {source: replace(of, scale=rounded_up(of.scale, target.rest)) for source, of in chosen.items()}
-    maps = {name: by_source[source] for name, source in placement.tensors.items()}
     with remembered_names(quantized.graph):
         for layer in placement.layers:
             if layer.integer and layer.node.op_type in WEIGHTED:
-                _quantize_weights(layer.node, maps, target, weights.get(name_of(layer.node)))
-        _quantize_tensors(quantized.graph, placement, by_source, target)
+                _quantize_weights(layer.node, planned, target, weights.get(name_of(layer.node)))
+        _quantize_tensors(quantized.graph, placement, planned.maps, target)
         if target.activations.symmetric:
             compute_pixels(quantized.graph, placement.given.values())
         if target.runtime == ONNX_RUNTIME:
@@ -165,14 +152,11 @@ def _require_layers(names: Collection[str], placement: Placement) -> None:
         )
 
 
-def _quantize_weights(
-    node: ir.Node, maps: Mapping[str, Quantization], target: Target, rounded: RoundedWeight | None
-) -> None:
+def _quantize_weights(node: ir.Node, planned: Plan, target: Target, rounded: RoundedWeight | None) -> None:
     """Store the weights of a layer as integers: as they were ``rounded``, or each to the nearest."""
     graph = node.graph
     assert isinstance(graph, ir.Graph)
-    assert node.inputs[0] is not None
-    input_scale, axis = maps[str(node.inputs[0].name)].scale, output_axis(node)
+    input_scale, axis = planned.map_of(node.inputs[0]).scale, output_axis(node)
     weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
     assert weight is not None
     # with a bias in float too: ONNX Runtime makes integers of it itself

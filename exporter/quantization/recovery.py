@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +15,7 @@ from rexport.passes._graph import constant, name_of
 from rexport.passes.raw_image import are_whole_pixels, with_whole_pixels
 from rexport.quantization.equalization import Equalized, equalize
 from rexport.quantization.inputs import layers_with_patches, observe_inputs
-from rexport.quantization.maps import maps_of
-from rexport.quantization.normalisation import write_as_convolutions
-from rexport.quantization.placement import place
+from rexport.quantization.plan import plan
 from rexport.quantization.rounding import RoundedWeight, best_scales, round_to_nearest_plane
 from rexport.quantization.schemes import rounded_up, smallest_weight_scale
 from rexport.quantization.targets import ONNX_RUNTIME
@@ -34,15 +31,7 @@ if TYPE_CHECKING:
     from rexport.quantization.schemes import Quantization
     from rexport.quantization.targets import Target
 
-__all__ = ["Recovered", "Recovery", "recover"]
-
-
-class Recovery(StrEnum):
-    """How much is done: nothing; what the calibration table allows; what a look at the images adds."""
-
-    NONE = "none"
-    EQUALIZE = "equalize"
-    ADAROUND = "adaround"
+__all__ = ["Recovered", "recover"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +82,13 @@ def recover(
     equalized = equalize(model, table)
     if images is None:
         return Recovered(equalized=equalized, weights={})
-    planned = equalized.model.clone()
-    write_as_convolutions(planned.graph)
-    placement = place(planned, target=target)
-    maps = maps_of(placement, table, target=target, calibrator=calibrator, equalized=equalized)
-    integer = {name_of(layer.node) for layer in placement.layers if layer.integer}
+    planned = plan(model, table, target=target, calibrator=calibrator, equalized=equalized)
+    integer = {name_of(layer.node) for layer in planned.placement.layers if layer.integer}
     layers = [node for node in layers_with_patches(equalized.model) if name_of(node) in integer]
     weights: dict[str, RoundedWeight] = {}
     observed = observe_inputs(equalized.model, layers, images, total=total, threads=threads, progress=progress)
     for node, inputs in observed:
-        assert node.inputs[0] is not None
-        read = maps[placement.tensors[str(node.inputs[0].name)]]
-        weights[name_of(node)] = _round(node, inputs, read, target)
+        weights[name_of(node)] = _round(node, inputs, planned.map_of(node.inputs[0]), target)
     return Recovered(equalized=equalized, weights=weights)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from rexport._errors import DataError
 from rexport._progress import Progress, silent
+from rexport.evaluation.result import sqnr_db
 from rexport.model_file import to_bytes
 from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
 from rexport.tuning.layer_cost import float_costs
@@ -97,7 +98,7 @@ class Probe:
         for expected, actual in zip(self.scores, _scores(model, self.batches, self.threads), strict=True):
             signal += float(np.square(expected, dtype=np.float64).sum())
             noise += float(np.square(expected.astype(np.float64) - actual).sum())
-        return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-300) / noise)
+        return sqnr_db(signal, noise)
 
 
 def integer_layers(result: QuantizeResult) -> dict[str, str]:

@@ -14,7 +14,9 @@ from rexport.cli import app
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["rexport", "run", "run_json"]
+    from click.testing import Result
+
+__all__ = ["invoke", "rexport", "run", "run_json"]
 
 
 def rexport(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -34,3 +36,14 @@ def run_json(command: str) -> dict[str, Any]:
     """Run a command that must succeed in this process, and return its document."""
     document: dict[str, Any] = json.loads(run(f"{command} --json"))
     return document
+
+
+def invoke(*arguments: str) -> Result:
+    """Run a command in this process, whose number of PyTorch's threads it may change."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        return CliRunner().invoke(app, list(arguments))
+    finally:
+        torch.set_num_threads(threads)

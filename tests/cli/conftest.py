@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.cli._run import rexport
+from tests.training._images import write_images
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,12 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for index in range(6):
         Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(f"images/{index}.png")
     return Path("images")
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with 40 pictures of two classes to train with, and others to test with."""
+    write_images(tmp_path / "data" / "train", count=20)
+    write_images(tmp_path / "data" / "test", count=5, seed=1)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from rexport.cli import app
 from rexport.models import build, load_weights
+from tests.cli._run import invoke
 from tests.training._images import write_images
 
 if TYPE_CHECKING:
@@ -29,21 +30,8 @@ if TYPE_CHECKING:
 _TRAIN = ["train", "cifar_resnet8", "--data", "data", "-o", "w.safetensors", "--threads", "1", "--batch", "8"]
 
 
-@pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with 40 pictures of two classes to train with, and others to test with."""
-    write_images(tmp_path / "data" / "train", count=20)
-    write_images(tmp_path / "data" / "test", count=5, seed=1)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def _train(*options: str) -> Result:
-    threads = torch.get_num_threads()
-    try:
-        return CliRunner().invoke(app, [*_TRAIN, *options])
-    finally:
-        torch.set_num_threads(threads)
+    return invoke(*_TRAIN, *options)
 
 
 def test_weights_classes_and_the_document(workshop: Path) -> None:

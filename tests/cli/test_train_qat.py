@@ -6,46 +6,28 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from rexport.cli import app
 from rexport.cli._qat import Qat
-from tests.training._images import write_images
+from tests.cli._run import invoke
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from click.testing import Result
 
 _COMMON = ["train", "cifar_resnet8", "--data", "data", "--threads", "1", "--batch", "8", "--epochs", "2"]
 
 
-@pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_images(tmp_path / "data" / "train", count=20)
-    write_images(tmp_path / "data" / "test", count=5, seed=1)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def _run(*arguments: str) -> Result:
-    threads = torch.get_num_threads()
-    try:
-        return CliRunner().invoke(app, list(arguments))
-    finally:
-        torch.set_num_threads(threads)
-
-
 def test_weights_and_the_int8_file(workshop: Path) -> None:
-    assert _run(*_COMMON, "-o", "w.safetensors").exit_code == 0
-    done = _run(*_COMMON, "--weights", "w.safetensors", "--qat", "data/train", "-o", "q.safetensors", "--json")
+    assert invoke(*_COMMON, "-o", "w.safetensors").exit_code == 0
+    done = invoke(*_COMMON, "--weights", "w.safetensors", "--qat", "data/train", "-o", "q.safetensors", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["int8"] == "q.int8.onnx"
     assert not (workshop / "q.safetensors.resume").exists()
     exported = ["onnx", "cifar_resnet8", "--weights", "q.safetensors", "--num-classes", "2", "-o", "q.onnx"]
-    assert _run(*exported).exit_code == 0
-    evaluated = _run("eval", "q.int8.onnx", "--data", "data/test", "--reference", "q.onnx", "--json")
+    assert invoke(*exported).exit_code == 0
+    evaluated = invoke("eval", "q.int8.onnx", "--data", "data/test", "--reference", "q.onnx", "--json")
     assert evaluated.exit_code == 0, evaluated.output
     document = json.loads(evaluated.stdout)
     assert document["sqnr_db"] > 20  # INT8's own error; of other weights it would be below zero

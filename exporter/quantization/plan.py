@@ -1,0 +1,66 @@
+"""What is to become of a model, before anything of it is an integer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rexport.quantization.maps import maps_of
+from rexport.quantization.normalisation import write_as_convolutions
+from rexport.quantization.placement import Placement, place
+from rexport.quantization.schemes import rounded_up
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import onnx_ir as ir
+
+    from rexport.calibration import CalibrationTable, Calibrator
+    from rexport.quantization.equalization import Equalized
+    from rexport.quantization.schemes import Quantization
+    from rexport.quantization.targets import Target
+
+__all__ = ["Plan", "plan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The plan.
+
+    Attributes:
+        model: A copy of the float model, in the operators that the target has integer kernels for.
+        placement: Which of its tensors and layers become integers.
+        maps: By the tensors whose range others use too.
+    """
+
+    model: ir.Model
+    placement: Placement
+    maps: Mapping[str, Quantization]
+
+    def map_of(self, tensor: ir.Value | None) -> Quantization:
+        """Return the map of a tensor that is stored as integers."""
+        assert tensor is not None
+        return self.maps[self.placement.tensors[str(tensor.name)]]
+
+
+def plan(
+    model: ir.Model,
+    table: CalibrationTable,
+    *,
+    target: Target,
+    calibrator: Calibrator,
+    keep_float: Collection[str] = frozenset(),
+    equalized: Equalized | None = None,
+) -> Plan:
+    """Plan the integers of ``model``, or of what it was ``equalized`` to.
+
+    Raises:
+        DataError: The table lacks a tensor.
+    """
+    planned = (model if equalized is None else equalized.model).clone()
+    if target.group_multiple == 1:
+        write_as_convolutions(planned.graph, keep_float=keep_float)
+    placement = place(planned, target=target, keep_float=keep_float)
+    chosen = maps_of(placement, table, target=target, calibrator=calibrator, equalized=equalized)
+    maps = {source: replace(of, scale=rounded_up(of.scale, target.rest)) for source, of in chosen.items()}
+    return Plan(model=planned, placement=placement, maps=maps)
