@@ -69,7 +69,8 @@ class GatePoint:
         float_share: Their share of all operations (see ``layer_cost``).
         top1: The fraction of images that is right.
         sqnr_db: Of the scores on the probe's images; ``None`` where the first model passed and no probe was taken.
-        comparison: How many times as fast as the float model it is, if that was measured.
+        comparison: How many times as fast as the float model it is, if that was measured: not of models that another
+            one beats, with no more of the operations in float and no fewer images right.
     """
 
     float_layers: tuple[str, ...]
@@ -136,7 +137,7 @@ def mix_precision(
         exam: What accuracy is measured on.
         max_drop: In percentage points of top-1; infinite to measure only.
         most_float: The largest share of operations that may be left in float: beyond, it would be no integer model.
-        conditions: What to measure the speed of every point at; by default it is not measured.
+        conditions: What to measure speed at; by default it is not measured.
         progress: Told of every layer and every batch of images.
 
     Raises:
@@ -167,7 +168,7 @@ def mix_precision(
             why_not = search.why_not(most_float)
         else:
             chosen = passing
-    points = search.curve(conditions)
+    points = search.curve(chosen, conditions)
     (chosen,) = (point for point in points if set(point.float_layers) == set(chosen.float_layers))
     return GateResult(
         quantized=quantize_with(frozenset(chosen.float_layers)),
@@ -211,6 +212,15 @@ def require_speedup(
             "model here, or try --regroup measure."
         )
     return compared
+
+
+def _front(points: Collection[GatePoint]) -> list[GatePoint]:
+    """Return the points that no other beats: the first of those that are as good as each other."""
+    front: list[GatePoint] = []
+    for point in sorted(points, key=lambda point: (point.float_share, -point.top1)):
+        if not front or point.top1 > front[-1].top1:
+            front.append(point)
+    return front
 
 
 class _Search:
@@ -280,18 +290,19 @@ class _Search:
             "more images or another --calibrator, ask for more of --recover, or fine-tune with `rexport train --qat`."
         )
 
-    def curve(self, conditions: Conditions | None) -> tuple[GatePoint, ...]:
+    def curve(self, chosen: GatePoint, conditions: Conditions | None) -> tuple[GatePoint, ...]:
         """Return all points, with what is still to be known of them."""
         done = []
+        timed = {chosen, *_front(self._points.values())}
         for key, point in sorted(self._points.items(), key=lambda item: (item[1].float_share, len(item[0]))):
             model = self.quantize_with(key).model
             done.append(
                 replace(
                     point,
                     sqnr_db=None if self._probe is None else self._probe.sqnr_db(model),
-                    comparison=None
-                    if conditions is None
-                    else compare(self.model, model, conditions, progress=self.progress),
+                    comparison=compare(self.model, model, conditions, progress=self.progress)
+                    if conditions is not None and point in timed
+                    else None,
                 )
             )
         return tuple(done)

@@ -65,8 +65,13 @@ def case(data_dir: Path) -> _Case:
     return _Case(model, table, open_dataset(data_dir / "cifar10-jpeg" / "test", _PREPROCESSING))
 
 
-def test_the_gate_finds_the_layers_that_break_and_leaves_only_them_in_float(case: _Case) -> None:
-    result = mix_precision(case.model, case.quantize, Exam(dataset=case.test, samples=400, probe_images=64), max_drop=1)
+def test_the_gate_finds_the_layers_that_break_and_leaves_only_them_in_float(
+    case: _Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Comparison(speedup=2.0, interval=(1.9, 2.1))
+    monkeypatch.setattr("rexport.tuning.mixed_precision.compare", lambda *_, **__: measured)
+    exam = Exam(dataset=case.test, samples=400, probe_images=64)
+    result = mix_precision(case.model, case.quantize, exam, max_drop=1, conditions=_CONDITIONS)
     whole, chosen = result.points[0], result.chosen
     assert result.drop_of(whole) > 5
     assert result.drop_of(chosen) <= 1
@@ -77,6 +82,15 @@ def test_the_gate_finds_the_layers_that_break_and_leaves_only_them_in_float(case
     assert chosen.sqnr_db > whole.sqnr_db + 20
     assert {la.name for la in result.quantized.layers if la.precision == "float32"} == _BROKEN
     assert [point.float_share for point in result.points] == sorted(point.float_share for point in result.points)
+    for point in result.points:  # speed is measured of those that no cheaper one beats
+        beaten = any(
+            other.float_share <= point.float_share and other.top1 >= point.top1
+            for other in result.points
+            if (other.float_share, other.top1) != (point.float_share, point.top1)
+        )
+        assert point == chosen or (point.comparison is None) >= beaten
+    assert {whole.comparison, chosen.comparison} == {measured}
+    assert None in {point.comparison for point in result.points}
     result.require()
 
 
@@ -95,7 +109,7 @@ def test_a_model_that_passes_is_left_alone(case: _Case) -> None:
     assert {layer.precision for layer in result.quantized.layers} == {"int8"}
 
 
-def test_every_point_can_be_measured(case: _Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_can_be_measured(case: _Case, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = Comparison(speedup=2.0, interval=(1.9, 2.1))
     monkeypatch.setattr("rexport.tuning.mixed_precision.compare", lambda *_, **__: measured)
     exam = Exam(dataset=case.test, samples=50)
