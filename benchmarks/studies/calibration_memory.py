@@ -22,7 +22,7 @@ __all__ = ["main"]
 def main(
     data: Annotated[Path, typer.Option(help="A folder of pictures.", exists=True, file_okay=False)],
     network: Annotated[str, typer.Option(help="A network's name.")] = "resnet50",
-    samples: Annotated[str, typer.Option(help="Numbers of pictures.")] = "16,64,256",
+    samples: Annotated[str, typer.Option(help="Numbers of pictures.")] = "64,256,1000",
     json_file: JsonFile = None,
 ) -> None:
     """Quantize with more and more pictures, and print what each run took."""

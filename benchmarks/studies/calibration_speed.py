@@ -32,7 +32,7 @@ def main(
     network: Annotated[str, typer.Option(help="A network's name.")] = "resnet50",
     samples: Annotated[int, typer.Option(help="Pictures to run and to calibrate with.")] = 256,
     peer_samples: Annotated[int, typer.Option(help="Pictures for ONNX Runtime; 0 leaves it out.")] = 32,
-    few: Annotated[int, typer.Option(help="Pictures of the run whose memory is compared with the others'.")] = 64,
+    memory_at: Annotated[str, typer.Option(help="Numbers of pictures whose memory is compared.")] = "64,1000",
     rounds: Annotated[int, typer.Option(help="How often each is measured, in turns.")] = 3,
     json_file: JsonFile = None,
 ) -> None:
@@ -40,20 +40,26 @@ def main(
     images = {"bare": samples, "rexport": samples, **dict.fromkeys(_PEERS, peer_samples)}
     taken: dict[str, list[dict[str, float]]] = {what: [] for what, count in images.items() if count}
     with tempfile.TemporaryDirectory() as folder:
-        run([*REXPORT, "onnx", network, "-o", "m.onnx"], cwd=Path(folder))
+        model = Path(folder) / "m.onnx"
+        run([*REXPORT, "onnx", network, "-o", str(model)], cwd=Path(folder))
         for _ in range(rounds):
             for what, runs in taken.items():
-                runs.append(_measure(what, Path(folder) / "m.onnx", data, images[what]))
-        memory_of_few = _measure("rexport", Path(folder) / "m.onnx", data, few)["peak_memory_mib"]
+                runs.append(_measure(what, model, data, images[what]))
+        memory = [
+            {"images": count, "peak_memory_mib": _measure("rexport", model, data, count)["peak_memory_mib"]}
+            for count in (int(text) for text in memory_at.split(","))
+        ]
     rows = []
     for what, runs in taken.items():
         seconds = [one["seconds"] for one in runs]
-        memory = max(one["peak_memory_mib"] for one in runs)
-        rows.append({"what": what, "images": images[what], "seconds": seconds, "peak_memory_mib": memory})
+        most = max(one["peak_memory_mib"] for one in runs)
+        rows.append({"what": what, "images": images[what], "seconds": seconds, "peak_memory_mib": most})
         each = 1e3 * statistics.median(seconds) / images[what]
-        print(f"{what}: {each:.1f} ms a picture over {images[what]}, {memory:.0f} MiB at most")
+        print(f"{what}: {each:.1f} ms a picture over {images[what]}, {most:.0f} MiB at most")
     ratio = _median_ratio(rows, "rexport", "bare")
-    print(f"calibration takes {ratio:.2f} × the bare inference; {memory_of_few:.0f} MiB at most with {few} pictures")
+    print(f"calibration takes {ratio:.2f} × the bare inference")
+    for one in memory:
+        print(f"calibration with {one['images']} pictures: {one['peak_memory_mib']:.0f} MiB at most")
     faster = {peer: _median_ratio(rows, peer, "rexport") for peer in _PEERS if taken.get(peer)}
     for peer, ratio_to_peer in faster.items():
         print(f"each picture takes {peer} {ratio_to_peer:.1f} × as long")
@@ -62,7 +68,7 @@ def main(
         "calibration-speed",
         network=network,
         rows=rows,
-        few={"images": few, "peak_memory_mib": memory_of_few},
+        memory=memory,
         ratio_to_bare=ratio,
         speedup_over=faster,
     )

@@ -99,10 +99,13 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         "export_depth",
     )
     speed = read("calibration-speed")
+    few, many = speed["memory"]
     yield (
         f"calibration of {speed['network']}, entropy",
         (
-            f"{speed['ratio_to_bare']:.2f} × the bare inference; onnxruntime's takes "
+            f"{speed['ratio_to_bare']:.2f} × the bare inference, "
+            f"{few['peak_memory_mib']:.0f} and {many['peak_memory_mib']:.0f} MiB with {few['images']} and "
+            f"{many['images']:,} pictures; onnxruntime's takes "
             f"{speed['speedup_over']['onnxruntime']:.1f} × as long a picture, with 2048 bins "
             f"{speed['speedup_over']['onnxruntime-2048']:.0f} ×"
         ),
@@ -122,7 +125,10 @@ def _beside_peers(summary: list[dict[str, Any]]) -> Iterator[tuple[str, str, str
         networks = line["networks"]
         margins = [one["sqnr_db"] - one["best_peer_sqnr_db"] for one in networks]
         yield (
-            f"INT8 for {line['target']}, {len(networks)} trained CIFAR-10 networks, against onnxruntime's best setting",
+            (
+                f"INT8 for {line['target']}, {len(networks)} trained CIFAR-10 networks, against the best of "
+                "onnxruntime's and NNCF's settings"
+            ),
             (
                 f"SQNR {min(margins):+.1f} to {max(margins):+.1f} dB, "
                 f"{line['disagreement_of_best_peer']:.2f} × as many other answers than FP32, "
