@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rexport.benchmarks.machine import Machine, machine_facts
     from rexport.benchmarks.results import BenchResult, Row, Status
-    from rexport.benchmarks.suite import bench
+    from rexport.benchmarks.suite import BenchInterrupted, bench
 
-__all__ = ["BenchResult", "Machine", "Row", "Status", "bench", "machine_facts"]
+__all__ = ["BenchInterrupted", "BenchResult", "Machine", "Row", "Status", "bench", "machine_facts"]
 
 _HOMES = {
+    "BenchInterrupted": "suite",
     "BenchResult": "results",
     "Machine": "machine",
     "Row": "results",

@@ -1,8 +1,11 @@
 """The measuring loop: all rows side by side, one running at a time.
 
 A machine drifts by more than the differences that matter (clock, heat, other programs), so rows are never
-measured one after the other. Each round visits every row once, in an order shuffled per round, for a block of
-calls; rows are compared round by round, where the drift is the same for all.
+measured one after the other. Each round visits every row once, in a shuffled order, for a block of calls, and the next
+round in the reverse order, so that each row comes as often before another as after it; rows are compared round by
+round, where the drift is the same for all. Where a process's memory comes to lie
+makes its model faster or slower as long as it lives, so rows can be launched several times, each with its rounds (see
+``intervals``).
 
 The habits are hyperfine's: warm up first, at least ten calls and three seconds a row, and keep every time.
 """
@@ -11,56 +14,26 @@ from __future__ import annotations
 
 import math
 import random
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rexport._progress import silent
-from rexport.benchmarks.process import WorkerError, WorkerProcess
+from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
+from rexport.benchmarks.jobs import Failure, Interrupted, Job, Timing
+from rexport.benchmarks.launch import Launch, Record
+from rexport.benchmarks.process import WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from rexport._progress import Progress
-    from rexport.preprocessing import Preprocessing
-    from rexport.runtimes.source import Source
 
-__all__ = ["Failure", "Job", "Timing", "measure"]
+__all__ = ["Failure", "Interrupted", "Job", "Timing", "measure"]
 
-_ROUNDS = 10  # that the seconds asked for are spread over: enough to bootstrap from
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What to measure: a model on a runtime, with an input batch of ``shape`` on so many ``threads``.
-
-    Images are standard-normal ``float32``, or pixels, ``uint8``. With a ``preprocessing`` they are pixels, and what
-    that makes of them belongs to every call.
-    """
-
-    source: Source
-    runtime: str
-    shape: tuple[int, int, int, int]
-    dtype: Literal["float32", "uint8"] = "float32"
-    threads: int
-    preprocessing: Preprocessing | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """The seconds of every timed call, round by round, and the most memory the process held, in MiB."""
-
-    rounds: tuple[tuple[float, ...], ...]
-    peak_memory_mib: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why a job has no times, in a sentence; ``kind`` is the name of the exception."""
-
-    reason: str
-    kind: str
+_ROUNDS = 20  # that the seconds asked for are spread over
+_FEWEST_ROUNDS = 4  # of a launch
 
 
 def measure(
@@ -68,113 +41,77 @@ def measure(
     *,
     min_seconds: float = 3.0,
     min_calls: int = 10,
+    launches: int = 1,
+    timeout: float = 120.0,
     seed: int = 0,
     progress: Progress = silent,
 ) -> list[Timing | Failure]:
-    """Measure jobs interleaved, each in a process of its own.
+    """Measure jobs interleaved, each in a process of its own, or in several, one after the other.
 
     Args:
         jobs: Rows to compare with each other; all their models are in memory at once.
         min_seconds: The least time, and
-        min_calls: the fewest calls, to time per job.
+        min_calls: the fewest calls, to time per job, over all launches.
+        launches: How often each job's process is started anew.
+        timeout: Seconds without a reply after which a process counts as hanging, beyond what it was planned to run.
         seed: Of the order within the rounds, and of the input.
-        progress: Told of loading and of blocks.
+        progress: Told of processes loaded, and of blocks.
 
     Returns:
-        For each job its times, or why there are none. A job that fails, or whose process dies, leaves the
+        For each job its times, or why there are none. A job that fails, hangs, or whose process dies, leaves the
         others alone.
+
+    Raises:
+        Interrupted: Ctrl-C was pressed; it has the outcomes so far.
     """
-    with ExitStack() as stack:
-        loop = _Loop([stack.enter_context(WorkerProcess()) for _ in jobs], min_seconds / _ROUNDS)
-        with progress("loading", len(jobs)) as advance:
-            for index, job in enumerate(jobs):  # all load at once
-                loop.workers[index].send("load", **_load_arguments(job))
-            for index, job in enumerate(jobs):
-                with loop.failures_of(index):
-                    loop.workers[index].receive()
-                    loop.workers[index].ask("prepare", **_image_arguments(job), seed=seed)
-                advance(1)
-        with progress("warming up", len(loop.alive)) as advance:
-            for index in loop.alive:
-                loop.warm_up(index)
-                advance(1)
-        shuffle = random.Random(seed).shuffle
-        with progress("measuring", loop.blocks_needed(min_seconds, min_calls)) as advance:
-            while any(not loop.has_enough(index, min_seconds, min_calls) for index in loop.alive):
-                order = loop.alive
-                shuffle(order)
-                for index in order:
-                    loop.run_block(index)
-                    advance(1)
-        return [loop.result(index) for index in range(len(jobs))]
-
-
-class _Loop:
-    def __init__(self, workers: list[WorkerProcess], block_seconds: float) -> None:
-        self.workers = workers
-        self._block_seconds = block_seconds
-        self._calls: dict[int, int] = {}  # in a job's next block
-        self._rounds: list[list[tuple[float, ...]]] = [[] for _ in workers]
-        self._failures: dict[int, Failure] = {}
-
-    @property
-    def alive(self) -> list[int]:
-        return [index for index in range(len(self.workers)) if index not in self._failures]
-
-    @contextmanager
-    def failures_of(self, index: int) -> Iterator[None]:
+    groups = sibling_groups(usable_cores())
+    cores = [choose_cores(job.threads, groups) for job in jobs]
+    records = [Record() for _ in jobs]
+    rounds = max(_FEWEST_ROUNDS, _ROUNDS // launches)
+    shuffle = random.Random(seed).shuffle
+    with tempfile.TemporaryDirectory() as folder, progress("measuring", launches * len(jobs) * (1 + rounds)) as advance:
         try:
-            yield
-        except WorkerError as error:
-            self._failures[index] = Failure(reason=str(error), kind=error.kind)
-            self.workers[index].close()
-
-    def warm_up(self, index: int) -> None:
-        with self.failures_of(index):
-            seconds = self.workers[index].ask("warm up")["seconds"]
-            self._plan(index, seconds[-3:])
-
-    def run_block(self, index: int) -> None:
-        with self.failures_of(index):
-            seconds = self.workers[index].ask("run", calls=self._calls[index])["seconds"]
-            self._rounds[index].append(tuple(seconds))
-            self._plan(index, seconds)
-
-    def blocks_needed(self, min_seconds: float, min_calls: int) -> int:
-        """Estimate the blocks of all jobs; ``min_seconds`` takes ``_ROUNDS`` of a block's length."""
-        calls = [self._calls[index] for index in self.alive]
-        by_calls = max((math.ceil(min_calls / n) for n in calls), default=0)
-        return len(calls) * max(by_calls, _ROUNDS if min_seconds > 0 else 1)
-
-    def has_enough(self, index: int, min_seconds: float, min_calls: int) -> bool:
-        seconds = [second for block in self._rounds[index] for second in block]
-        return len(seconds) >= min_calls and math.fsum(seconds) >= min_seconds
-
-    def result(self, index: int) -> Timing | Failure:
-        peak = None
-        if index not in self._failures:
-            with self.failures_of(index):
-                peak = self.workers[index].ask("peak memory")["mib"]
-        if index in self._failures:
-            return self._failures[index]
-        return Timing(rounds=tuple(self._rounds[index]), peak_memory_mib=peak)
-
-    def _plan(self, index: int, seconds: Sequence[float]) -> None:
-        self._calls[index] = max(1, round(self._block_seconds / median(seconds)))
+            for number in range(launches):
+                with ExitStack() as stack:
+                    workers = [stack.enter_context(WorkerProcess(cores=each)) for each in cores]
+                    launch = Launch(
+                        jobs=jobs,
+                        workers=workers,
+                        records=records,
+                        seconds=min_seconds / launches,
+                        calls=math.ceil(min_calls / launches),
+                        rounds=rounds,
+                        timeout=timeout,
+                    )
+                    launch.prepare(
+                        seed,
+                        backwards=number % 2 == 1,
+                        outputs_to=None if number else Path(folder),
+                        advance=advance,
+                    )
+                    _run_rounds(launch, shuffle, advance)
+        except KeyboardInterrupt as error:
+            _keep_pairs(records)
+            raise Interrupted([record.outcome() for record in records]) from error
+    return [record.outcome() for record in records]
 
 
-def _image_arguments(job: Job) -> dict[str, Any]:
-    stated = None if job.preprocessing is None else job.preprocessing.to_json()
-    return {"shape": job.shape, "dtype": job.dtype, "preprocessing": stated}
+def _run_rounds(launch: Launch, shuffle: Callable[[list[int]], None], advance: Callable[[int], None]) -> None:
+    order: list[int] = []
+    while not launch.is_done:
+        if order:
+            launch.run_round([index for index in reversed(order) if index in launch.alive], advance)
+            order = []
+        else:
+            order = launch.alive
+            shuffle(order)
+            launch.run_round(order, advance)
 
 
-def _load_arguments(job: Job) -> dict[str, Any]:
-    source = job.source
-    return {
-        "runtime": job.runtime,
-        "threads": job.threads,
-        "path": source.path and str(source.path),
-        "network": source.network,
-        "weights": source.weights and str(source.weights),
-        "num_classes": source.num_classes,
-    }
+def _keep_pairs(records: Sequence[Record]) -> None:
+    """Leave out blocks of a round that not all jobs have."""
+    complete = min((len(record.blocks) for record in records if record.failure is None), default=0)
+    for record in records:
+        while len(record.blocks) > complete:
+            record.blocks.pop()
+            record.launches[-1] -= 1

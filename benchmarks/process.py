@@ -5,16 +5,31 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
+from rexport.benchmarks.affinity import keep_on
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 __all__ = ["WorkerError", "WorkerProcess"]
+
+_DOING = {
+    "import": "starting",
+    "prepare": "preparing its input",
+    "load": "loading",
+    "warm up": "warming up",
+    "run": "running",
+    "outputs": "computing the outputs that are compared",
+}
 
 
 class WorkerError(Exception):
@@ -33,9 +48,12 @@ class WorkerProcess:
     stopped at once, 0 to 4 ms. ONNX Runtime's ``session.force_spinning_stop`` ends it as well, but made a
     small model 8 % slower (1.67 instead of 1.52 ms) and would measure a session that nobody runs. Without
     SIGSTOP (Windows) the spinning is let be.
+
+    Args:
+        cores: To stay on (see ``affinity``); by default wherever the system puts it, and where the system can't, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, cores: Sequence[int] = ()) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         self._process = subprocess.Popen(
             # -P: no module of the current folder stands in for a package's
@@ -46,6 +64,13 @@ class WorkerProcess:
             text=True,
             encoding="utf-8",
         )
+        if cores:  # while the interpreter starts: threads take over the cores of the one that starts them
+            keep_on(self._process.pid, cores)
+        self._doing, self._sent = "starting", time.monotonic()
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        # reading in a thread of its own is what can be waited for with a limit on every system
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     @property
     def pid(self) -> int:
@@ -62,32 +87,38 @@ class WorkerProcess:
         """End the process."""
         self.close()
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Send a command and wait for its reply.
+    def ask(self, do: str, *, limit: float | None = None, **arguments: Any) -> dict[str, Any]:
+        """Send a command and wait for its reply, at most ``limit`` seconds.
 
         Raises:
-            WorkerError: The worker says so, or it died.
+            WorkerError: The worker says so, it died, or it did not answer in time.
         """
         self.send(do, **arguments)
-        return self.receive()
+        return self.receive(limit)
 
     def send(self, do: str, **arguments: Any) -> None:
         """Let the process go on and send it a command."""
         assert self._process.stdin is not None
+        self._doing, self._sent = do, time.monotonic()
         self._signal("SIGCONT")
         # a dead worker is noticed, and explained, where its reply is read
         with contextlib.suppress(OSError):
             self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self._process.stdin.flush()
 
-    def receive(self) -> dict[str, Any]:
-        """Wait for the reply to the last command and stop the process.
+    def receive(self, limit: float | None = None) -> dict[str, Any]:
+        """Wait for the reply to the last command, at most ``limit`` seconds from its sending, and stop the process.
 
         Raises:
-            WorkerError: The worker says so, or it died.
+            WorkerError: The worker says so, it died, or it did not answer in time, and is ended then.
         """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        try:
+            left = None if limit is None else max(0.0, self._sent + limit - time.monotonic())
+            line = self._lines.get(timeout=left)
+        except queue.Empty:
+            self._process.kill()
+            doing = _DOING.get(self._doing, self._doing)
+            raise WorkerError(f"It did not answer for {limit:g} s while {doing}.", kind="TimeoutError") from None
         if not line.endswith("\n"):
             raise WorkerError(self._cause_of_death(), kind="Died")
         self._signal("SIGSTOP")
@@ -100,10 +131,17 @@ class WorkerProcess:
         """End the process."""
         self._process.kill()
         self._process.wait()
+        self._reader.join()
         for stream in (self._process.stdin, self._process.stdout, self._stderr):
             with contextlib.suppress(OSError):  # stdin flushes what a dead worker did not read
                 if stream is not None:
                     stream.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put("")  # the end
 
     def _signal(self, name: str) -> None:
         if hasattr(signal, name) and self._process.poll() is None:

@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexport import model_file
 from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError, UsageError
 from rexport._progress import silent
-from rexport.benchmarks.interleave import Failure, Job, Timing, measure
+from rexport.benchmarks.interleave import measure
+from rexport.benchmarks.jobs import Failure, Interrupted, Job, Timing
 from rexport.benchmarks.machine import machine_facts
+from rexport.benchmarks.noise import flags
+from rexport.benchmarks.pictures import Gallery
 from rexport.benchmarks.results import BenchResult, Row, Status, compare_with_first
-from rexport.models import registry
-from rexport.preprocessing import Preprocessing, Takes
-from rexport.runtimes import RUNTIMES
+from rexport.benchmarks.subjects import Subject, examine
+from rexport.benchmarks.verdicts import Shown, judge
+from rexport.preprocessing import Preprocessing
+from rexport.runtimes import NETWORK_RUNTIMES, RUNTIMES
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from rexport._progress import Progress
+    from rexport.benchmarks.pictures import Hung
 
-__all__ = ["bench"]
+__all__ = ["BenchInterrupted", "bench", "planned"]
 
-_DEFAULT_SIZE = 224  # of a file that takes any size and does not say which it was trained at
-_CAMERA = (480, 640)  # height and width of the pictures for a file that resizes them itself: VGA
+
+class BenchInterrupted(KeyboardInterrupt):
+    """Ctrl-C while benchmarking; ``result`` has what was measured by then, and says of the other rows why not."""
+
+    def __init__(self, result: BenchResult) -> None:
+        super().__init__()
+        self.result = result
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Model:
-    """A model to measure, as far as its file or its name tells.
+class _Slot:
+    """A row to be: what it is, what is to be measured or why it can't be, and the pictures it is shown."""
 
-    Its pictures have ``size`` × ``size`` pixels; if it takes them raw, they are of shape ``raw``, ``(H, W, 3)``.
-    ``network`` is what PyTorch can run in its place; ``no_network`` says why there is none.
-    """
-
-    source: Source
-    size: int
-    raw: tuple[int, int, int] | None = None
-    fixed_batch: int | None = None
-    network: Source | None = None
-    no_network: str = ""
+    subject: Subject
+    row: Row
+    plan: Job | Failure
+    hung: Hung | None
 
 
 def bench(
@@ -52,26 +56,37 @@ def bench(
     batches: Sequence[int] = (1, 8),
     threads: int | None = None,
     from_pixels: bool = False,
+    on_device: bool = False,
+    data: Path | None = None,
+    samples: int = 256,
     min_seconds: float = 3.0,
     min_calls: int = 10,
+    launches: int = 5,
+    timeout: float = 120.0,
     progress: Progress = silent,
 ) -> BenchResult:
-    """Measure how fast models run here, each in a process of its own, interleaved.
+    """Measure how fast models run here, each in a process of its own, interleaved, and whether they agree.
 
-    Only speed is measured: the input is random, and a file that PyTorch is to run stands for the network it
-    was exported from, with fresh weights. Rows of one batch size are measured together and can be compared;
-    each batch size gets new processes, so that a row's memory is its own.
+    Speed is measured on random input, and a file that PyTorch is to run stands for the network it was exported from,
+    with fresh weights. Rows of one batch size are measured together and can be compared; each batch size gets new
+    processes, so that a row's memory is its own. Beside its times, every model gives its outputs for the same pictures,
+    which are compared with the first one's (see ``outputs``).
 
     Args:
         sources: ONNX files and networks of the zoo. The first is what the others' speed-up refers to.
         runtimes: Names from :data:`rexport.runtimes.RUNTIMES`; by default ``cpu`` for files and ``torch`` for
             networks.
         batches: Images per call.
-        threads: Threads per model; by default all usable cores.
+        threads: Threads per model; by default all usable cores. Each process is kept on as many cores.
         from_pixels: Whether a call starts with the pixels of its images, uint8 and cut out, so that normalising them,
             in one thread of NumPy, belongs to it. Models that take them raw begin at once.
+        on_device: Whether the images lie in the device's memory before a call begins.
+        data: A labelled folder of pictures to show the models, for their accuracy; by default pictures are drawn.
+        samples: The most pictures of it, evenly spread.
         min_seconds: The least time to measure each row, in seconds.
         min_calls: The fewest calls to time per row.
+        launches: How often each row's process is started, over which both are spread (see ``intervals``).
+        timeout: Seconds without an answer after which a process counts as hanging, and its row as failed.
         progress: Opens progress bars.
 
     Returns:
@@ -81,22 +96,69 @@ def bench(
     Raises:
         UsageError: No or unknown models or runtimes, or numbers below 1.
         ModelFileError: A file is not a model of images.
+        DataError: The pictures can't be read, or do not fit a model.
+        BenchInterrupted: Ctrl-C was pressed; it has the result so far.
     """
-    _check_arguments(sources, runtimes, batches, threads, min_seconds, min_calls)
-    models = [_examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources]
+    _check_arguments(sources, runtimes, batches, threads)
+    _check_numbers(min_seconds, min_calls, launches, timeout, samples)
+    subjects = [examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources]
     cores = threads or this_cpu().cores
     machine = machine_facts()
-    rows: list[Row] = []
-    for batch in dict.fromkeys(batches):
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = Gallery(Path(folder), data=data, samples=samples)
         slots = [
-            (_row(model, runtime, batch, cores), _plan(model, runtime, batch, cores, from_pixels=from_pixels))
-            for model in models
-            for runtime in runtimes or _default_runtimes(model)
+            _slot(subject, runtime, batch, cores, gallery, from_pixels=from_pixels, on_device=on_device)
+            for batch in dict.fromkeys(batches)
+            for subject in subjects
+            for runtime in runtimes or _default_runtimes(subject)
         ]
-        jobs = [plan for _, plan in slots if isinstance(plan, Job)]
-        outcomes = iter(measure(jobs, min_seconds=min_seconds, min_calls=min_calls, progress=progress))
-        rows += [_fill(row, next(outcomes) if isinstance(plan, Job) else plan) for row, plan in slots]
-    return BenchResult(machine=machine, rows=compare_with_first(rows))
+        rows: list[Row] = []
+        for batch in dict.fromkeys(batches):
+            part = [slot for slot in slots if slot.row.batch == batch]
+            jobs = [slot.plan for slot in part if isinstance(slot.plan, Job)]
+            try:
+                outcomes = measure(
+                    jobs,
+                    min_seconds=min_seconds,
+                    min_calls=min_calls,
+                    launches=launches,
+                    timeout=timeout,
+                    progress=progress,
+                )
+            except Interrupted as error:
+                rows += _rows(part, error.outcomes)
+                rows += _rows(slots[len(rows) :], [])
+                raise BenchInterrupted(BenchResult(machine=machine, rows=tuple(rows))) from error
+            rows += _rows(part, outcomes)
+    return BenchResult(machine=machine, rows=tuple(rows))
+
+
+def planned(
+    sources: Sequence[str | Path | Source],
+    *,
+    runtimes: Sequence[str] | None = None,
+    batches: Sequence[int] = (1,),
+    threads: int | None = None,
+    from_pixels: bool = False,
+) -> tuple[tuple[Row, Job | Failure], ...]:
+    """Return the rows that :func:`bench` would measure, each with what is to be measured, or why it can't be.
+
+    Raises:
+        UsageError: No or unknown models or runtimes, or numbers below 1.
+        ModelFileError: A file is not a model of images.
+    """
+    _check_arguments(sources, runtimes, batches, threads)
+    subjects = [examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources]
+    cores = threads or this_cpu().cores
+    return tuple(
+        (
+            Row(model=str(subject.source), runtime=runtime, batch=batch, threads=cores),
+            _plan(subject, runtime, batch, cores, from_pixels=from_pixels),
+        )
+        for batch in dict.fromkeys(batches)
+        for subject in subjects
+        for runtime in runtimes or _default_runtimes(subject)
+    )
 
 
 def _check_arguments(
@@ -104,8 +166,6 @@ def _check_arguments(
     runtimes: Sequence[str] | None,
     batches: Sequence[int],
     threads: int | None,
-    min_seconds: float,
-    min_calls: int,
 ) -> None:
     if not sources:
         raise UsageError("Name at least one ONNX file or network to measure.")
@@ -116,73 +176,92 @@ def _check_arguments(
         raise UsageError("A batch has 1 image or more.")
     if threads is not None and threads < 1:
         raise UsageError(f"A model runs on 1 thread or more, not {threads}.")
+
+
+def _check_numbers(min_seconds: float, min_calls: int, launches: int, timeout: float, samples: int) -> None:
     if min_calls < 1 or not 0 <= min_seconds < float("inf"):
         raise UsageError("Time at least 1 call and at least 0 seconds per row.")
+    if launches < 1:
+        raise UsageError(f"A model is launched once or more often, not {launches} times.")
+    if not 0 < timeout < float("inf"):
+        raise UsageError(f"--timeout takes a number of seconds above 0, not {timeout:g}.")
+    if samples < 1:
+        raise UsageError(f"Show the models 1 picture or more, not {samples}.")
 
 
-def _examine(source: Source) -> _Model:
-    if source.path is None:
-        return _Model(source=source, size=registry.find(str(source.network)).input_size, network=source)
-    model = model_file.load(source.path)
-    image = model_file.image_input(model, source.path)
-    metadata = model_file.Metadata.of(model)
-    size = image.size or (metadata.preprocessing.size if metadata.preprocessing else _DEFAULT_SIZE)
-    whole = metadata.preprocessing is not None and metadata.preprocessing.takes is Takes.PICTURES
-    network, no_network = None, ""
-    if metadata.quantization is not None:
-        no_network = f"{source} is quantized, and PyTorch runs float networks; measure it with --on cpu."
-    elif metadata.features:
-        no_network = f"{source} is a backbone, and PyTorch would run the whole network; measure it with --on cpu."
-    elif metadata.network is None:
-        no_network = f"{source} does not say which network it was exported from, so PyTorch can't build it."
-    else:
-        try:
-            network = Source(network=registry.find(metadata.network).name)
-        except UsageError:
-            no_network = f"{source} was exported from {metadata.network}, which is no network of the zoo."
-    return _Model(
-        source=source,
-        size=size,
-        raw=(*(_CAMERA if whole else (size, size)), 3) if image.raw else None,
-        fixed_batch=image.batch,
-        network=network,
-        no_network=no_network,
-    )
+def _default_runtimes(subject: Subject) -> tuple[str, ...]:
+    return ("cpu",) if subject.source.path else ("torch",)
 
 
-def _default_runtimes(model: _Model) -> tuple[str, ...]:
-    return ("cpu",) if model.source.path else ("torch",)
+def _slot(
+    subject: Subject,
+    runtime: str,
+    batch: int,
+    threads: int,
+    gallery: Gallery,
+    *,
+    from_pixels: bool,
+    on_device: bool,
+) -> _Slot:
+    row = Row(model=str(subject.source), runtime=runtime, batch=batch, threads=threads)
+    plan = _plan(subject, runtime, batch, threads, from_pixels=from_pixels)
+    if isinstance(plan, Failure):
+        return _Slot(subject=subject, row=row, plan=plan, hung=None)
+    hung = gallery.hang(row.model, subject.takes_on(runtime))
+    return _Slot(subject=subject, row=row, plan=replace(plan, on_device=on_device, pictures=hung.pictures), hung=hung)
 
 
-def _plan(model: _Model, runtime: str, batch: int, threads: int, *, from_pixels: bool) -> Job | Failure:
-    source: Source | None = model.source
-    if model.fixed_batch not in (None, batch):
+def _plan(subject: Subject, runtime: str, batch: int, threads: int, *, from_pixels: bool) -> Job | Failure:
+    if subject.fixed_batch not in (None, batch):
         return _unavailable(
-            f"{model.source} takes batches of {model.fixed_batch} only; export it with `--batch dynamic`."
+            f"{subject.source} takes batches of {subject.fixed_batch} only; export it with `--batch dynamic`."
         )
-    if runtime == "torch":
-        source = model.network
+    source = subject.on(runtime)
     if source is None:
-        return _unavailable(model.no_network)
-    if model.raw is not None and runtime != "torch":
-        return Job(source=source, runtime=runtime, shape=(batch, *model.raw), dtype="uint8", threads=threads)
+        return _unavailable(subject.no_network)
+    if subject.raw is not None and runtime not in NETWORK_RUNTIMES:
+        return Job(source=source, runtime=runtime, shape=(batch, *subject.raw), dtype="uint8", threads=threads)
     if from_pixels:
-        shape = (batch, model.size, model.size, 3)
-        before = Preprocessing(size=model.size)
+        shape = (batch, subject.size, subject.size, 3)
+        before = Preprocessing(size=subject.size)
         return Job(source=source, runtime=runtime, shape=shape, dtype="uint8", threads=threads, preprocessing=before)
-    return Job(source=source, runtime=runtime, shape=(batch, 3, model.size, model.size), threads=threads)
-
-
-def _row(model: _Model, runtime: str, batch: int, threads: int) -> Row:
-    return Row(model=str(model.source), runtime=runtime, batch=batch, threads=threads)
+    return Job(source=source, runtime=runtime, shape=(batch, 3, subject.size, subject.size), threads=threads)
 
 
 def _unavailable(reason: str) -> Failure:
     return Failure(reason=reason, kind=UnavailableError.__name__)
 
 
+def _rows(slots: Sequence[_Slot], outcomes: Sequence[Timing | Failure]) -> tuple[Row, ...]:
+    """Return the rows of one batch size; outcomes that are missing were not measured for Ctrl-C."""
+    known = iter(outcomes)
+    never = Failure(reason="It was interrupted before it was measured.", kind="KeyboardInterrupt")
+    rows, shown = [], []
+    for slot in slots:
+        outcome = slot.plan if isinstance(slot.plan, Failure) else next(known, never)
+        rows.append(_fill(slot.row, outcome))
+        outputs = outcome.outputs if isinstance(outcome, Timing) else None
+        shown.append(
+            None
+            if outputs is None or slot.hung is None
+            else Shown(outputs=outputs, subject=slot.subject, runtime=slot.row.runtime, hung=slot.hung)
+        )
+    return judge(compare_with_first(rows), shown)
+
+
 def _fill(row: Row, outcome: Timing | Failure) -> Row:
-    if isinstance(outcome, Timing):
-        return replace(row, rounds=outcome.rounds, peak_memory_mib=outcome.peak_memory_mib)
-    unavailable = outcome.kind == UnavailableError.__name__
-    return replace(row, status=Status.UNAVAILABLE if unavailable else Status.FAILED, reason=outcome.reason)
+    if isinstance(outcome, Failure):
+        unavailable = outcome.kind == UnavailableError.__name__
+        return replace(row, status=Status.UNAVAILABLE if unavailable else Status.FAILED, reason=outcome.reason)
+    return replace(
+        row,
+        rounds=outcome.rounds,
+        launches=outcome.launches,
+        peak_memory_mib=outcome.peak_memory_mib,
+        load_seconds=outcome.load_seconds,
+        first_call_seconds=outcome.first_call_seconds,
+        warm_up_calls=outcome.warm_up_calls,
+        affinity=outcome.affinity,
+        phases_ms=outcome.phases_ms,
+        flags=flags(outcome.rounds, outcome.clocks),
+    )

@@ -2,88 +2,134 @@
 
 It reads one JSON object a line from stdin and answers each with one on stdout:
 
-    {"do": "load", "runtime": "cpu", "path": "m.onnx", "threads": 2}    {}
-    {"do": "prepare", "shape": [8, 3, 224, 224], "dtype": "float32", "seed": 0, "preprocessing": null}     {}
-    {"do": "warm up"}                                                   {"seconds": [...]}
-    {"do": "run", "calls": 5}                                           {"seconds": [...]}
+    {"do": "import", "runtime": "cpu"}                                  {}
+    {"do": "load", "runtime": "cpu", "path": "m.onnx", "threads": 2}    {"seconds": 0.21, "affinity": [0, 1]}
+    {"do": "prepare", "shape": [8, 3, 224, 224], "dtype": "float32", "seed": 0, "preprocessing": null,
+     "on_device": false}                                                {}
+    {"do": "warm up"}                                 {"first": 0.3, "seconds": [...], "peak_memory_mib": 180.2}
+    {"do": "run", "calls": 5}                         {"seconds": [...], "clock_mhz": 2600.0, "phases": null}
+    {"do": "outputs", "pictures": "p.npy", "preprocessing": "{...}", "batch": 8, "to": "o.npy"}         {}
     {"do": "peak memory"}                                               {"mib": 180.2}
 
 Instead of ``path``, a network of the zoo comes as ``network``, ``weights`` and ``num_classes``. With a
 ``preprocessing``, as a model's metadata states it, images are pixels and every call begins with it. Whatever goes
 wrong comes back as ``{"error": "a sentence", "kind": "UnavailableError"}``. What libraries print goes to
 stderr.
+
+Loading is timed without importing the runtime's packages. A runtime that can tell its phases apart (``run_phases``) is
+run so, and the medians of a block come back as ``{"upload": ..., "compute": ..., "download": ...}``, in seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rexport._errors import UnavailableError
+from rexport.benchmarks.affinity import usable_cores
+from rexport.benchmarks.noise import clock_mhz
+from rexport.benchmarks.warm_up import warm_up
 from rexport.preprocessing import Preprocessing
-from rexport.runtimes import open_runtime
+from rexport.runtimes import RUNTIMES, open_runtime
 from rexport.runtimes._stdout import claim_stdout
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
-    from rexport.runtimes import Runtime
+    from collections.abc import Sequence
 
 __all__ = ["Worker", "main", "peak_memory_mib"]
 
-_WARM_UP_CALLS = 3  # at least
-_WARM_UP_MAX_CALLS = 50
-_WARM_UP_MAX_SECONDS = 2.0
-_SETTLED = 1.1  # the slowest of the last three calls over the fastest
 _SHORT_BLOCK = 4  # from so many calls on, one more to warm the caches up again costs little
+_PHASES = ("upload", "compute", "download")
 
 
 class Worker:
     """One loaded model and its input batch."""
 
     def __init__(self) -> None:
-        self._runtime: Runtime | None = None
+        self._runtime: Any = None  # a Runtime, and some are more: see ``run_phases`` and ``keep``
         self._images: np.ndarray | None = None
         self._preprocessing: Preprocessing | None = None
+        self._on_device = False
+        self._phases: list[Any] = []
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do what one command says and return the reply."""
         match command:
-            case {"do": "load", "runtime": str(runtime), "threads": threads, **rest}:
-                self._runtime = open_runtime(runtime, _source(rest), threads=threads)
+            case {"do": "import", "runtime": str(runtime)}:
+                _import(runtime)
                 return {}
-            case {"do": "prepare", "shape": shape, "dtype": str(dtype), "seed": seed, "preprocessing": stated}:
+            case {"do": "load", "runtime": str(runtime), "threads": threads, **rest}:
+                _import(runtime)
+                start = time.perf_counter()
+                self._runtime = open_runtime(runtime, _source(rest), threads=threads)
+                return {"seconds": time.perf_counter() - start, "affinity": usable_cores() or None}
+            case {"do": "prepare", "shape": shape, "dtype": str(dtype), "seed": seed, "preprocessing": stated, **rest}:
                 self._images = _random_images(shape, dtype, seed)
-                self._preprocessing = None if stated is None else Preprocessing.from_json(stated)
+                self._preprocessing = _preprocessing(stated)
+                self._on_device = bool(rest.get("on_device"))
+                if self._on_device:
+                    self._keep(self._images)
                 return {}
             case {"do": "warm up"}:
-                return {"seconds": self._warm_up()}
+                first = self._call()
+                return {"first": first, "seconds": warm_up(self._call), "peak_memory_mib": peak_memory_mib()}
             case {"do": "run", "calls": int(calls)}:
-                if calls >= _SHORT_BLOCK:
-                    self._call()
-                return {"seconds": [self._call() for _ in range(calls)]}
+                return self._run(calls)
+            case {"do": "outputs", "pictures": str(pictures), "preprocessing": stated, "batch": int(batch), "to": to}:
+                outputs = self._outputs(np.load(pictures, mmap_mode="r"), _preprocessing(stated), batch)
+                np.save(to, outputs, allow_pickle=False)
+                return {}
             case {"do": "peak memory"}:
                 return {"mib": peak_memory_mib()}
         raise ValueError(f"not a command: {command}")
 
-    def _warm_up(self) -> list[float]:
-        seconds: list[float] = []
-        while len(seconds) < _WARM_UP_CALLS or not _is_settled(seconds):
-            seconds.append(self._call())
-        return seconds
+    def _run(self, calls: int) -> dict[str, Any]:
+        if calls >= _SHORT_BLOCK:
+            self._call()
+        self._phases.clear()
+        seconds = [self._call() for _ in range(calls)]
+        phases = {name: median(getattr(one, name) for one in self._phases) for name in _PHASES if self._phases}
+        return {"seconds": seconds, "clock_mhz": clock_mhz(usable_cores()), "phases": phases or None}
 
     def _call(self) -> float:
         if self._runtime is None or self._images is None:
             raise ValueError("load a model and prepare a batch before running it")
         start = time.perf_counter()
+        if self._on_device:
+            self._runtime.run_kept()
+            return time.perf_counter() - start
         ready = self._images if self._preprocessing is None else self._preprocessing.to_input(self._images)
-        self._runtime.run(ready)
+        if hasattr(self._runtime, "run_phases"):
+            self._phases.append(self._runtime.run_phases(ready))
+        else:
+            self._runtime.run(ready)
         return time.perf_counter() - start
+
+    def _keep(self, images: np.ndarray) -> None:
+        if not hasattr(self._runtime, "keep"):
+            raise UnavailableError("This runtime keeps no pictures on a device; measure it without --on-device.")
+        self._runtime.keep(images)
+
+    def _outputs(self, pictures: np.ndarray, preprocessing: Preprocessing | None, batch: int) -> np.ndarray:
+        """Run pictures, uint8 of shape ``(N, H, W, 3)``, in batches of exactly ``batch``; return the first outputs."""
+        found = []
+        for start in range(0, len(pictures), batch):
+            part = pictures[start : start + batch]
+            full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
+            ready = full if preprocessing is None else preprocessing.to_input(full)
+            found.append(np.asarray(self._runtime.run(ready))[: len(part)].copy())
+        return np.concatenate(found)
 
 
 def peak_memory_mib() -> float | None:
@@ -130,17 +176,21 @@ def _source(fields: dict[str, Any]) -> Source:
     )
 
 
-def _random_images(shape: list[int], dtype: str, seed: int) -> np.ndarray:
+def _random_images(shape: Sequence[int], dtype: str, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     if dtype == "uint8":
         return random.integers(0, 256, shape, np.uint8)
     return random.standard_normal(shape, np.float32)
 
 
-def _is_settled(seconds: list[float]) -> bool:
-    last = seconds[-3:]
-    bounded = len(seconds) >= _WARM_UP_MAX_CALLS or sum(seconds) >= _WARM_UP_MAX_SECONDS
-    return bounded or max(last) <= _SETTLED * min(last)
+def _import(runtime: str) -> None:
+    """Import what a runtime needs; where that fails, loading says so."""
+    with contextlib.suppress(Exception):
+        import_module(RUNTIMES[runtime].partition(":")[0])
+
+
+def _preprocessing(stated: str | None) -> Preprocessing | None:
+    return None if stated is None else Preprocessing.from_json(stated)
 
 
 def _sentence(error: Exception) -> str:

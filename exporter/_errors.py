@@ -5,6 +5,7 @@
     ├── InputError            1  a file or folder that was given can't be used
     │   ├── WeightsError         ... a state dict
     │   ├── ModelFileError       ... an ONNX file
+    │   ├── EngineFileError      ... an engine file, or the one beside it
     │   └── DataError            ... images
     ├── OutputError           1  the result can't be written
     ├── VerificationError     3  parity or the checker
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 __all__ = [
     "DataError",
+    "EngineFileError",
     "GateError",
     "InputError",
     "ModelFileError",
@@ -52,6 +54,10 @@ class WeightsError(InputError):
 
 class ModelFileError(InputError):
     """A model file can't be read, or is not what the step needs."""
+
+
+class EngineFileError(InputError):
+    """An engine file is none, damaged, or not the one that the file beside it describes."""
 
 
 class DataError(InputError):

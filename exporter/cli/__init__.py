@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from rexport._errors import RexportError
-from rexport.cli import bench, doctor, eval, fuse, inspect, models, onnx, quantize, quickstart, train  # noqa: A004
+from rexport.cli import bench, doctor, engine, eval, fuse, inspect, models, onnx, quantize, quickstart, train, tune  # noqa: A004
 from rexport.cli._console import fail
 
 if TYPE_CHECKING:
@@ -82,8 +82,10 @@ for command, in_short in (
     (fuse.fuse, "Fuse any ONNX file, and say what was refused and why."),
     (quantize.quantize, "An INT8 file from a float one and some images."),
     (eval.eval, "Accuracy, and agreement with another model."),
+    (engine.engine, "A TensorRT engine, checked layer by layer; for RTX without a GPU."),
     (inspect.inspect, "What a file is, layer by layer, and where it comes from."),
     (bench.bench, "Throughput and latency, model against model."),
+    (tune.tune, "What runs a model best here, written down as a profile."),
     (doctor.doctor, "What this machine can really run, and what to do."),
 ):
     app.command(command.__name__, short_help=in_short)(command)

@@ -14,7 +14,10 @@ __all__ = ["inspect"]
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="An ONNX file or a calibration table.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="FILE", help="An ONNX file, an engine, a calibration table or a profile.", show_default=False
+        ),
     ],
     as_json: Json = False,
 ) -> None:

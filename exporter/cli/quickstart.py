@@ -226,6 +226,7 @@ def _measure(files: _Files, say: _Steps) -> BenchResult:
         [Source(network=_NETWORK, weights=files.weights), files.fp32, files.int8],
         batches=(1, 32),
         min_seconds=1.0,
+        launches=1,
         progress=progress,
     )
     say.done("measured, each model in a process of its own, in turns")

@@ -7,19 +7,17 @@ joins. What a file says of itself (see ``Metadata.quantization``) gives the reas
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from rexport._errors import ModelFileError
+from rexport.cost import macs_of
 from rexport.model_file import Metadata
-from rexport.passes._graph import constant, int_attribute, is_op, is_rectifier, name_of, only_consumer
+from rexport.passes._graph import constant, is_op, is_rectifier, name_of, only_consumer
 from rexport.quantization import TARGETS
 from rexport.quantization.layers import WEIGHTED, result_of
-from rexport.tuning.comparison import picture_size
-from rexport.tuning.conv_layer import tensor_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -75,10 +73,10 @@ def inspected_layers(model: ir.Model) -> tuple[InspectedLayer, ...]:
     for name, why in _recorded(metadata.precision, "float32_layers").items():
         reasons[name] = f"{reasons[name]}; {why}" if name in reasons else why
     try:
-        shapes = tensor_shapes(model, picture_size(model))
+        macs = macs_of(model)
     except ModelFileError:  # of something else than pictures
-        shapes = {}
-    layers = tuple(_layer(node, reasons, in_float, shapes) for node in model.graph if _computes(node))
+        macs = {}
+    layers = tuple(_layer(node, reasons, in_float, macs) for node in model.graph if _computes(node))
     if any(is_op(node, "QuantizeLinear") or node.op_type.startswith("QLinear") for node in model.graph):
         return layers
     # of a float file's layers there is nothing to explain but why some are in float32 beside float16
@@ -104,7 +102,7 @@ def _computes(node: ir.Node) -> bool:
 
 
 def _layer(
-    node: ir.Node, reasons: Mapping[str, str], in_float: Collection[str], shapes: Mapping[str, tuple[int, ...]]
+    node: ir.Node, reasons: Mapping[str, str], in_float: Collection[str], macs: Mapping[str, int | None]
 ) -> InspectedLayer:
     """Describe a layer; ``reasons`` are those that the file gives, and ``in_float`` what it says is not quantized."""
     name, weighted = name_of(node), is_op(node, *WEIGHTED)
@@ -120,7 +118,7 @@ def _layer(
         op_type=node.op_type,
         precision="int8" if why_float is None else _precision(node),
         why=why,
-        macs=_macs(node, shapes),
+        macs=macs.get(name),
         parameters=sum(_numbers(value) for value in node.inputs[1:]) if weighted else 0,
         input_scale=_single(_scale_of(activations[0])) if activations else None,
         weight_scales=None if weight_scale is None else (float(weight_scale.min()), float(weight_scale.max())),
@@ -175,19 +173,3 @@ def _numbers(value: ir.Value | None) -> int:
     dequantize = _dequantize_of(value)
     array = constant(value if dequantize is None else dequantize.inputs[0])
     return 0 if array is None else array.size
-
-
-def _macs(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """Return the multiply-accumulates of a layer with a weight, for one picture."""
-    if not is_op(node, *WEIGHTED) or node.inputs[0] is None:
-        return None
-    dequantize = _dequantize_of(node.inputs[1])
-    weight = constant(node.inputs[1] if dequantize is None else dequantize.inputs[0])
-    read, gives = shapes.get(str(node.inputs[0].name)), shapes.get(str(node.outputs[0].name))
-    if gives is None and node.outputs[0].shape is not None:  # an output of the model
-        gives = tuple(size if isinstance(size, int) else 1 for size in node.outputs[0].shape)
-    if weight is None or not read or not gives or 0 in read or 0 in gives:
-        return None
-    if is_op(node, "Gemm"):
-        return int(weight.size) * gives[0] if int_attribute(node, "transA", 0) == 0 else None
-    return math.prod(read if is_op(node, "ConvTranspose") else gives) * math.prod(weight.shape[1:])

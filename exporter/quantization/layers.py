@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
     from rexport.quantization.targets import Target
 
-__all__ = ["WEIGHTED", "Layer", "identity_of", "is_given", "layers_of", "moved_from", "output_axis", "result_of"]
+__all__ = [
+    "WEIGHTED",
+    "Layer",
+    "convolutions_before",
+    "identity_of",
+    "is_given",
+    "layers_of",
+    "moved_from",
+    "output_axis",
+    "result_of",
+]
 
 # Each with its weight as input 1 and a bias as input 2.
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
@@ -92,7 +102,7 @@ def identity_of(add: ir.Node) -> ir.Value | None:
     ends = [value for value in add.inputs if value is not None and _is_sum_of_products(value, add)]
     if len(add.inputs) != 2 or not ends or add.inputs[0] is add.inputs[1]:
         return None
-    fused = max(ends, key=_convolutions_before)
+    fused = max(ends, key=convolutions_before)
     return next(value for value in add.inputs if value is not fused)
 
 
@@ -100,7 +110,7 @@ def _is_sum_of_products(value: ir.Value, reader: ir.Node) -> bool:
     return is_op(value.producer(), "Conv", "ConvTranspose") and only_consumer(value) is reader
 
 
-def _convolutions_before(value: ir.Value) -> int:
+def convolutions_before(value: ir.Value) -> int:
     """Return how many convolutions the way back from ``value`` passes, until it meets what two nodes read."""
     count, node = 0, value.producer()
     while node is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from rexport._errors import UsageError
 
@@ -14,12 +15,18 @@ if TYPE_CHECKING:
 
     from rexport.runtimes.source import Source
 
-__all__ = ["RUNTIMES", "Runtime", "open_runtime"]
+__all__ = ["NETWORK_RUNTIMES", "RUNTIMES", "DeviceRuntime", "Phases", "Runtime", "open_runtime"]
 
 RUNTIMES = {
     "cpu": "rexport.runtimes.onnxruntime:OnnxRuntimeCpu",
     "torch": "rexport.runtimes.torch:TorchEager",
+    "torch-compile": "rexport.runtimes.torch_compile:TorchCompile",
+    "openvino": "rexport.runtimes.openvino:OpenVino",
+    "cuda": "rexport.runtimes.onnxruntime_cuda:OnnxRuntimeCuda",
+    "tensorrt": "rexport.runtimes.onnxruntime_tensorrt:OnnxRuntimeTensorRt",
 }
+NETWORK_RUNTIMES = frozenset({"torch", "torch-compile"})
+"""The runtimes that run networks; the others run ONNX files."""
 
 
 class Runtime(Protocol):
@@ -39,6 +46,45 @@ class Runtime(Protocol):
         """Run a batch: float32 of shape ``(N, 3, S, S)`` in, float32 logits of shape ``(N, classes)`` out.
 
         A model that takes raw images is given uint8 of shape ``(N, S, S, 3)``.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phases:
+    """Where the time of one call on a device with memory of its own went, in seconds.
+
+    Attributes:
+        upload: From the caller's memory, through pinned memory where there is some, to the device's.
+        compute: The model, on inputs and outputs in the device's memory.
+        download: The logits, back to the caller.
+        clock: ``device`` if events in the device's own queue were timed, ``host`` if this machine's clock, with the
+            queue waited for after each phase. What it costs to start and to wait is then part of each.
+    """
+
+    upload: float
+    compute: float
+    download: float
+    clock: Literal["device", "host"]
+
+
+@runtime_checkable
+class DeviceRuntime(Runtime, Protocol):
+    """A runtime whose device has memory of its own, so that moving pictures and computing are told apart."""
+
+    def run_phases(self, images: np.ndarray) -> Phases:
+        """Run a batch as :meth:`run` does, and say where the time went."""
+        ...
+
+    def keep(self, images: np.ndarray) -> None:
+        """Put a batch into the device's memory, to be run from there as often as wanted."""
+        ...
+
+    def run_kept(self) -> np.ndarray:
+        """Run the batch that was kept and return its logits; only they are moved.
+
+        Raises:
+            UsageError: Nothing was kept.
         """
         ...
 

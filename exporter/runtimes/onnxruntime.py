@@ -8,16 +8,17 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 import onnxruntime
 
 from rexport._cpu import this_cpu
-from rexport._errors import ModelFileError, UnavailableError
+from rexport._errors import ModelFileError
+from rexport.runtimes._onnx_files import in_batches, onnx_file, run_in_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
+
+    import numpy as np
 
     from rexport.runtimes.source import Source
 
@@ -38,6 +39,7 @@ def open_session(
     optimized_to: Path | None = None,
     plan_memory: bool = True,
     as_on_arm: bool = False,
+    profile_to: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """Return a session on the CPU provider.
 
@@ -50,6 +52,8 @@ def open_session(
             1.6 GiB with it and 1.0 without, at the same speed.
         as_on_arm: Whether to take integer kernels for int8 activations too, as ONNX Runtime does on ARM. Elsewhere it
             runs half of such a model in float, which is faster there.
+        profile_to: Record what each node takes; ``end_profiling()`` writes a file whose name begins with this path, and
+            returns it.
 
     Raises:
         ModelFileError: ONNX Runtime refuses the model.
@@ -60,6 +64,8 @@ def open_session(
     options.enable_mem_pattern = plan_memory
     if optimized_to is not None:
         options.optimized_model_filepath = str(optimized_to)
+    if profile_to is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile_to)
     if as_on_arm:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     source = model if isinstance(model, bytes) else str(model)
@@ -104,11 +110,7 @@ class OnnxRuntimeCpu:
     """An ONNX file in a session of ONNX Runtime's CPU provider."""
 
     def __init__(self, source: Source, *, threads: int | None = None) -> None:
-        if source.path is None:
-            raise UnavailableError(
-                f"ONNX Runtime runs ONNX files; make one with `rexport onnx {source} -o {source}.onnx`."
-            )
-        self._session = open_session(source.path, threads=threads)
+        self._session = open_session(onnx_file(source, "ONNX Runtime"), threads=threads)
         self._input = self._session.get_inputs()[0].name
         self._batch = fixed_batch(self._session)
 
@@ -125,26 +127,13 @@ class OnnxRuntimeCpu:
 
         A model that insists on a batch is run as often as it takes.
         """
-        parts = [self._session.run(None, {self._input: part})[0] for part in in_batches(images, self._batch)]
-        logits: np.ndarray = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return logits[: len(images)]
+        return run_in_batches(lambda part: self._session.run(None, {self._input: part})[0], images, self._batch)
 
 
 def fixed_batch(session: onnxruntime.InferenceSession) -> int | None:
     """Return the batch that a model insists on, ``None`` if it takes any."""
     batch = session.get_inputs()[0].shape[0]
     return batch if isinstance(batch, int) else None
-
-
-def in_batches(images: np.ndarray, size: int | None) -> Iterator[np.ndarray]:
-    """Yield ``images`` in parts of exactly ``size``, the last filled up with copies of its last image.
-
-    Without a size, they are one part.
-    """
-    size = size or max(1, len(images))
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        yield part if len(part) == size else np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
 
 
 def executed_ops(model: bytes | Path, *, as_on_arm: bool = False) -> Counter[str]:

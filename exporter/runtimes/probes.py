@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rexport._cpu import this_cpu
-from rexport._errors import UsageError
+from rexport._errors import UnavailableError, UsageError
 from rexport.runtimes._stdout import claim_stdout
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["PROBES", "Finding", "main", "probe", "probe_all"]
+__all__ = ["PROBES", "Finding", "fell_back", "load_libraries", "main", "probe", "probe_all", "require"]
 
 _TIMEOUT = 60.0  # seconds; loading CUDA for the first time takes some
 _DRIVER = "libcuda.so.1" if sys.platform != "win32" else "nvcuda.dll"
@@ -121,7 +121,7 @@ PROBES = {
         needs_driver=True,
     ),
     "openvino": _Probe(
-        what="OpenVINO on the CPU", function="_openvino", package="openvino", advice="pip install openvino"
+        what="OpenVINO on the CPU", function="_openvino", package="openvino", advice="pip install 'rexport[openvino]'"
     ),
 }
 
@@ -169,6 +169,34 @@ def probe(name: str, *, timeout: float = _TIMEOUT) -> Finding:
     return finding
 
 
+def require(name: str) -> None:
+    """Run one probe in a process of its own.
+
+    Raises:
+        UnavailableError: It finds the runtime not usable; the message says why, and what to type.
+    """
+    finding = probe(name)
+    if not finding.usable:
+        raise UnavailableError(f"{finding.what} is not usable here: {finding.reason} To use it: {finding.advice}")
+
+
+def load_libraries(provider: str, *packages: str) -> None:
+    """Load the shared libraries that a provider of ONNX Runtime links, from the packages that bring them."""
+    import onnxruntime
+
+    for package in packages:  # it loads them when imported
+        if find_spec(package) is not None:
+            importlib.import_module(package)
+    if provider != "CPUExecutionProvider":
+        onnxruntime.preload_dlls()
+
+
+def fell_back(session: Any, provider: str) -> str | None:
+    """Say what a session of ONNX Runtime runs on in place of the provider that was asked for, if so."""
+    first = session.get_providers()[0]
+    return None if first == provider else f"ONNX Runtime fell back to {first}."
+
+
 def main() -> None:
     """Run the probe named on the command line in this process and print its finding as a line of JSON."""
     replies = claim_stdout()
@@ -210,16 +238,13 @@ def _crash(code: int, stderr: str) -> str:
 def _onnxruntime(provider: str, *libraries: str) -> str | None:
     import onnxruntime
 
-    for library in libraries:  # a package that brings shared libraries loads them when imported
-        if find_spec(library) is not None:
-            importlib.import_module(library)
-    if provider != "CPUExecutionProvider":
-        onnxruntime.preload_dlls()
+    load_libraries(provider, *libraries)
     if provider not in onnxruntime.get_available_providers():
         return f"This build of ONNX Runtime has no {provider}; it takes the package onnxruntime-gpu."
     session = onnxruntime.InferenceSession(_model(), providers=[provider])
-    if session.get_providers()[0] != provider:
-        return f"ONNX Runtime fell back to {session.get_providers()[0]}."
+    reason = fell_back(session, provider)
+    if reason is not None:
+        return reason
     return _wrong(session.run(None, {"images": _ones()})[0])
 
 

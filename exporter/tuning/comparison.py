@@ -11,16 +11,15 @@ from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError, UsageError
 from rexport._progress import Progress, silent
 from rexport.benchmarks.suite import bench
-from rexport.model_file import Metadata, image_input, save
+from rexport.model_file import image_input, save
 from rexport.tuning.timings import Conditions
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Comparison", "compare", "conditions_for", "picture_size"]
+__all__ = ["Comparison", "compare", "conditions_for"]
 
 _SECONDS = 4.0
-_DEFAULT_SIZE = 224
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +74,3 @@ def conditions_for(model: ir.Model, *, batch: int | None, threads: int | None) -
     if batch is not None and fixed not in (None, batch):
         raise UsageError(f"The model takes batches of {fixed} only, so nothing can be measured at {batch}.")
     return Conditions.here(batch=batch or fixed or 1, threads=threads or this_cpu().cores)
-
-
-def picture_size(model: ir.Model) -> int:
-    """Return the height and width that a model's pictures have, or have if not said otherwise."""
-    preprocessing = Metadata.of(model).preprocessing
-    return image_input(model).size or (preprocessing.size if preprocessing else _DEFAULT_SIZE)

@@ -15,7 +15,8 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from rexport.model_file import image_input, to_bytes
+from rexport.cost import tensor_shapes
+from rexport.model_file import to_bytes
 from rexport.passes._graph import constant, name_of
 from rexport.passes._quantized import dequantize_of, stored
 from rexport.passes.regroup import Regroup, groups_of
@@ -25,7 +26,7 @@ from rexport.tuning.group_form import AS_IT_IS, GroupForm
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ENDS", "ConvLayer", "grouped_layers", "tensor_shapes"]
+__all__ = ["ENDS", "ConvLayer", "grouped_layers"]
 
 _OPSET = 17
 ENDS = 16  # channels of the model around a layer: few, so that its ends cost little
@@ -173,24 +174,6 @@ def _dtype_of(picture: ir.Value) -> str:
 def _pair(node: ir.Node, name: str) -> tuple[int, int]:
     vertical, horizontal = node.attributes.get_ints(name, [1, 1])
     return vertical, horizontal
-
-
-def tensor_shapes(model: ir.Model, size: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors, for one picture of the model's own size, or ``size``."""
-    image = image_input(model)
-    proto = ir.to_proto(model)
-    (value,) = (value for value in proto.graph.input if value.name == image.name)
-    for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-        if not dim.HasField("dim_value"):
-            dim.dim_value = size if axis else 1
-    del proto.graph.value_info[:]  # what they say of open dimensions would win
-    for output in proto.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    return {
-        info.name: tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
-        for info in [*inferred.input, *inferred.value_info]
-    }
 
 
 class _Graph:

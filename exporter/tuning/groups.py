@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from rexport._errors import UnavailableError, UsageError
 from rexport._progress import Progress, silent
 from rexport.benchmarks.interleave import Failure, Job, Timing, measure
+from rexport.cost import picture_size
 from rexport.passes import Reference
 from rexport.passes._graph import name_of
 from rexport.passes.regroup import Regroup, groups_of
 from rexport.passes.split_groups import SplitGroups
 from rexport.runtimes.source import Source
-from rexport.tuning.comparison import compare, conditions_for, picture_size
+from rexport.tuning.comparison import compare, conditions_for
 from rexport.tuning.conv_layer import ENDS, grouped_layers
 from rexport.tuning.group_form import AS_IT_IS, GroupForm
 from rexport.tuning.timings import Conditions, Timings

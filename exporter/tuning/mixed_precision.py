@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from rexport._errors import GateError, UsageError
 from rexport._progress import Progress, silent
+from rexport.cost import operations_of
 from rexport.evaluation import evaluate
 from rexport.model_file import Metadata, image_input, save
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
 from rexport.tuning.comparison import compare
-from rexport.tuning.layer_cost import operations_of
 from rexport.tuning.sensitivity import Probe, integer_layers, layer_sensitivities
 
 if TYPE_CHECKING:

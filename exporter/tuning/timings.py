@@ -7,13 +7,12 @@ can't be read of it is measured anew.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rexport._cpu import this_cpu
-from rexport._errors import OutputError
-from rexport._files import cache_folder, write_text
+from rexport._files import cache_folder
+from rexport._json_cache import JsonCache
 from rexport.tuning.group_form import GroupForm
 
 if TYPE_CHECKING:
@@ -53,37 +52,23 @@ class Timings:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path or cache_folder() / "layer-timings.json"
+        self._cache = JsonCache(path or cache_folder() / "layer-timings.json", schema=_SCHEMA, check=_forms)
 
     def find(self, layer: ConvLayer, conditions: Conditions) -> dict[GroupForm, float]:
         """Return the seconds of a layer in its forms; empty if none are known."""
-        known = self._read().get(_key(layer, conditions), {})
-        return {GroupForm.parse(form): float(seconds) for form, seconds in known.items()}
+        return _forms(self._cache.find(_facts(layer, conditions)) or {})
 
     def keep(self, layer: ConvLayer, conditions: Conditions, seconds: Mapping[GroupForm, float]) -> None:
         """Add the seconds of a layer to the file; where there is no room for it, they are simply not kept."""
-        entries = self._read() | {_key(layer, conditions): {str(form): one for form, one in seconds.items()}}
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._path, json.dumps({"schema": _SCHEMA, "entries": entries}, indent=1) + "\n")
-        except (OSError, OutputError):
-            return
-
-    def _read(self) -> dict[str, dict[str, float]]:
-        try:
-            document = json.loads(self._path.read_text(encoding="utf-8"))
-            if document["schema"] != _SCHEMA:
-                return {}
-            entries: dict[str, dict[str, float]] = document["entries"]
-            for times in entries.values():
-                {GroupForm.parse(form): float(seconds) for form, seconds in times.items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return {}
-        return entries
+        self._cache.keep(_facts(layer, conditions), {str(form): one for form, one in seconds.items()})
 
 
-def _key(layer: ConvLayer, conditions: Conditions) -> str:
-    return json.dumps({**layer.to_json(), **asdict(conditions)}, sort_keys=True)
+def _forms(entry: Mapping[str, float]) -> dict[GroupForm, float]:
+    return {GroupForm.parse(form): float(seconds) for form, seconds in entry.items()}
+
+
+def _facts(layer: ConvLayer, conditions: Conditions) -> dict[str, Any]:
+    return {**layer.to_json(), **asdict(conditions)}
 
 
 def _onnxruntime() -> str:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
 
 import onnx
 import pytest
+
+from rexport.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,3 +40,56 @@ def make_model(tmp_path: Path) -> MakeModel:
         return tmp_path / name
 
     return make
+
+
+_FAKES = """
+import os, signal, time
+import numpy as np
+from types import SimpleNamespace
+
+class Fake:
+    def __init__(self, source, *, threads):
+        self.calls = 0
+    def run(self, images):
+        return np.zeros((len(images), 4), np.float32)
+
+class Hangs(Fake):
+    def run(self, images):
+        time.sleep(60)
+
+class Crashes(Fake):
+    signal = signal.SIGSEGV
+    def run(self, images):
+        self.calls += 1
+        if self.calls > 12:  # when it is measured
+            os.kill(os.getpid(), self.signal)
+        return super().run(images)
+
+class IsKilled(Crashes):
+    signal = signal.SIGKILL
+
+class Device(Fake):
+    kept = None
+    def run_phases(self, images):
+        return SimpleNamespace(upload=0.001, compute=0.002, download=0.0005)
+    def keep(self, images):
+        assert self.kept is None
+        self.kept = images
+    def run_kept(self):
+        return self.run(self.kept)
+"""
+
+
+@pytest.fixture
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives workers runtimes that hang, crash, are killed, or have a device: what no real one does on purpose."""
+    folder = tmp_path / "fakes"
+    folder.mkdir()
+    (folder / "fake_runtimes.py").write_text(_FAKES)
+    names = {"hangs": "Hangs", "crashes": "Crashes", "is killed": "IsKilled", "device": "Device"}
+    fakes = {name: f"fake_runtimes:{kind}" for name, kind in names.items()}
+    # what Python runs at its start, in every process
+    (folder / "sitecustomize.py").write_text(f"from rexport.runtimes import RUNTIMES\nRUNTIMES.update({fakes!r})\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    for name, factory in fakes.items():
+        monkeypatch.setitem(RUNTIMES, name, factory)

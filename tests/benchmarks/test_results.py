@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from statistics import median
 
 import pytest
@@ -43,8 +44,8 @@ def test_percentiles_of_known_times() -> None:
     [
         (0, []),
         (1, ["p50"]),
-        (9, ["p50"]),
-        (10, ["p50", "p90"]),
+        (63, ["p50"]),
+        (64, ["p50", "p90"]),
         (661, ["p50", "p90"]),
         (662, ["p50", "p90", "p99"]),
     ],
@@ -86,9 +87,15 @@ def test_noise_widens_the_interval() -> None:
     assert d - c > 5 * (b - a)
 
 
-def test_the_same_seed_gives_the_same_interval() -> None:
-    first, second = [[1.0], [2.0], [3.0]], [[1.1], [1.7], [3.5]]
-    assert speedup(first, second, seed=1) == speedup(first, second, seed=1)
+def test_launches_that_differ_widen_the_interval() -> None:
+    """Rounds of a process agree with each other to 1 %, and the processes to 5 %."""
+    first = [[1.0, 1.0]] * 20
+    second = [[(1 + 0.05 * (index // 4 - 2)) * (1 + 0.01 * (index % 4)), 1.0] for index in range(20)]
+    second = [[block[0], block[0]] for block in second]
+    ratio, (low, high) = speedup(first, second, launches=[4] * 5)
+    _, (a, b) = speedup(first, second)
+    assert low < a < ratio < b < high
+    assert high - low > 0.15  # t(4) = 2.776 times 8 % over the root of 5, to both sides
 
 
 @pytest.mark.parametrize("second", [[[1.0]], []])
@@ -100,6 +107,20 @@ def test_rounds_that_are_not_pairs_are_refused(second: list[list[float]]) -> Non
 def test_throughput_is_the_batch_over_the_median() -> None:
     assert row((0.1, 0.2, 0.9), batch=8).images_per_second == pytest.approx(40)
     assert row().images_per_second is None
+
+
+@given(rounds.filter(lambda blocks: len(blocks) > 1), st.integers(1, 64))
+def test_the_interval_of_the_speed_holds_the_speed(times: list[list[float]], batch: int) -> None:
+    half = len(times) // 2
+    one = replace(row(*map(tuple, times), batch=batch), launches=(half, len(times) - half))
+    low, high = one.images_per_second_interval or (0, 0)
+    assert 0 < low <= (one.images_per_second or 0) <= high
+
+
+def test_the_interval_of_the_speed_is_that_of_its_rounds() -> None:
+    times = [(second,) for second in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)]
+    assert row(*times).images_per_second_interval == (pytest.approx(1 / 0.9), pytest.approx(1 / 0.2))
+    assert row().images_per_second_interval is None
 
 
 def test_rows_are_compared_within_their_batch_size() -> None:
@@ -119,8 +140,10 @@ def test_the_document_has_the_keys_that_others_rely_on() -> None:
     assert set(document) == {"schema", "machine", "rows"}
     for entry in document["rows"]:
         assert list(entry) == [
-            "model", "runtime", "batch", "threads", "status", "reason", "images_per_second", "latency_ms",
-            "speedup", "speedup_interval", "peak_memory_mib", "seconds", "calls_per_round",
+            "model", "runtime", "batch", "threads", "status", "reason", "images_per_second",
+            "images_per_second_interval", "latency_ms", "speedup", "speedup_interval", "peak_memory_mib",
+            "load_seconds", "first_call_seconds", "warm_up_calls", "affinity", "phases_ms", "agreement", "sqnr_db",
+            "wrong", "top1", "flags", "seconds", "calls_per_round", "rounds_per_launch",
         ]  # fmt: skip
         assert set(entry["latency_ms"]) == {"p50", "p90", "p99"}
     good, bad = document["rows"]

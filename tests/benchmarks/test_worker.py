@@ -9,21 +9,25 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from rexport.benchmarks import interleave
-from rexport.benchmarks.interleave import Failure, Job, Timing, measure
+from rexport.benchmarks.interleave import measure
+from rexport.benchmarks.jobs import Failure, Interrupted, Job, Pictures, Timing
+from rexport.benchmarks.launch import Launch
 from rexport.benchmarks.process import WorkerError, WorkerProcess
 from rexport.benchmarks.worker import Worker
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.benchmarks.conftest import MakeModel
 
@@ -34,8 +38,8 @@ def job(path: Path, *, size: int = 8) -> Job:
     return Job(source=Source(path=path), runtime="cpu", shape=(1, 3, size, size), threads=1)
 
 
-def load(worker: WorkerProcess, path: Path) -> None:
-    worker.ask("load", runtime="cpu", path=str(path), threads=1)
+def load(worker: WorkerProcess, path: Path, *, runtime: str = "cpu") -> None:
+    worker.ask("load", runtime=runtime, path=str(path), threads=1)
     worker.ask("prepare", shape=[2, 3, 8, 8], dtype="float32", seed=0, preprocessing=None)
 
 
@@ -59,7 +63,9 @@ def becomes(pid: int, *states: str) -> bool:
 def test_a_block_has_a_time_for_every_call(make_model: MakeModel) -> None:
     with WorkerProcess() as worker:
         load(worker, make_model("m.onnx"))
-        assert len(worker.ask("warm up")["seconds"]) >= 3
+        warm = worker.ask("warm up")
+        assert len(warm["seconds"]) >= 10
+        assert warm["first"] > 0
         times = worker.ask("run", calls=7)["seconds"]
     assert len(times) == 7
     assert all(0 < second < 10 for second in times)
@@ -142,7 +148,7 @@ def test_what_a_runtime_prints_does_not_reach_the_replies(tmp_path: Path) -> Non
         check=True,
     )
     replies = [json.loads(line) for line in done.stdout.splitlines()]
-    assert replies[:2] == [{}, {}]
+    assert [sorted(reply) for reply in replies[:2]] == [["affinity", "seconds"], []]
     assert len(replies) == 3
     assert max(replies[2]["seconds"]) < 100
     assert "loading..." in done.stderr
@@ -164,8 +170,8 @@ def test_a_row_whose_process_is_killed_leaves_the_others_alone(
     started: list[WorkerProcess] = []
 
     class Recorded(WorkerProcess):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, *, cores: Sequence[int] = ()) -> None:
+            super().__init__(cores=cores)
             started.append(self)
 
     @contextmanager
@@ -221,6 +227,156 @@ def test_a_stopped_worker_does_not_outlive_a_killed_parent(make_model: MakeModel
     if not becomes(pid, "gone", "Z"):
         os.kill(pid, signal.SIGKILL)
         pytest.fail("the worker is still there")
+
+
+def test_what_is_known_beside_the_times(make_model: MakeModel) -> None:
+    (timing,) = measure([job(make_model("m.onnx"))], min_seconds=0.05, min_calls=4, launches=2)
+    assert isinstance(timing, Timing)
+    assert len(timing.launches) == 2
+    assert sum(timing.launches) == len(timing.rounds) == len(timing.clocks)
+    assert timing.load_seconds is not None
+    assert 0 < timing.load_seconds < 30  # of a model of 500 bytes, on a machine that may be busy
+    assert timing.first_call_seconds is not None
+    assert timing.first_call_seconds > 0
+    assert (timing.warm_up_calls or 0) > 10
+    assert timing.phases_ms is None
+
+
+def test_every_launch_is_a_process_of_its_own(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids: list[int] = []
+
+    class Recorded(WorkerProcess):
+        def __init__(self, *, cores: Sequence[int] = ()) -> None:
+            super().__init__(cores=cores)
+            pids.append(self.pid)
+
+    monkeypatch.setattr(interleave, "WorkerProcess", Recorded)
+    jobs = [job(make_model(f"{name}.onnx")) for name in "ab"]
+    first, second = measure(jobs, min_seconds=0.05, min_calls=4, launches=3)
+    assert len(set(pids)) == 6
+    assert isinstance(first, Timing)
+    assert isinstance(second, Timing)
+    assert first.launches == second.launches
+    assert all(rounds >= 1 for rounds in first.launches)
+
+
+def test_each_row_comes_as_often_before_another_as_after_it(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[list[int]] = []
+    run_round = Launch.run_round
+
+    def recorded(launch: Launch, order: Sequence[int], advance: Callable[[int], None]) -> None:
+        orders.append(list(order))
+        run_round(launch, order, advance)
+
+    monkeypatch.setattr(Launch, "run_round", recorded)
+    measure([job(make_model(f"{name}.onnx")) for name in "abc"], min_seconds=0.1, min_calls=1)
+    assert len(orders) > 3
+    for order, back in zip(orders[::2], orders[1::2], strict=False):
+        assert sorted(order) == [0, 1, 2]
+        assert back == order[::-1]
+    assert len({tuple(order) for order in orders}) > 2
+
+
+def test_ctrl_c_keeps_complete_rounds(make_model: MakeModel) -> None:
+    blocks = 0
+
+    @contextmanager
+    def interrupt(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        def advance(steps: int) -> None:
+            nonlocal blocks
+            blocks += steps
+            if blocks == 2 + 5:  # two were loaded; in the third round, when one of two has run
+                raise KeyboardInterrupt
+
+        yield advance
+
+    jobs = [job(make_model(f"{name}.onnx")) for name in "ab"]
+    with pytest.raises(Interrupted) as caught:
+        measure(jobs, min_seconds=0.5, min_calls=10, progress=interrupt)
+    for timing in caught.value.outcomes:
+        assert isinstance(timing, Timing)
+        assert len(timing.rounds) == sum(timing.launches) == 2
+
+
+def test_ctrl_c_before_anything_was_measured(make_model: MakeModel) -> None:
+    @contextmanager
+    def interrupt(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        def advance(steps: int) -> None:
+            raise KeyboardInterrupt
+
+        yield advance
+
+    with pytest.raises(Interrupted) as caught:
+        measure([job(make_model("m.onnx"))], progress=interrupt)
+    (outcome,) = caught.value.outcomes
+    assert isinstance(outcome, Failure)
+    assert "interrupted before" in outcome.reason
+
+
+def test_a_worker_that_hangs_is_told_in_time_and_ended(fakes: None, make_model: MakeModel) -> None:
+    start = time.monotonic()
+    with WorkerProcess() as worker:
+        load(worker, make_model("m.onnx"), runtime="hangs")
+        with pytest.raises(WorkerError, match=r"did not answer for 0\.5 s while running") as caught:
+            worker.ask("run", calls=1, limit=0.5)
+        assert becomes(worker.pid, "Z", "gone")
+    assert caught.value.kind == "TimeoutError"
+    assert time.monotonic() - start < 40  # and not the minute that it hangs
+
+
+@pytest.mark.parametrize(
+    ("runtime", "words"),
+    [("hangs", "did not answer for 8 s while warming up"), ("crashes", "SIGSEGV"), ("is killed", "memory runs out")],
+)
+def test_a_row_that_hangs_or_crashes_leaves_the_others_alone(
+    fakes: None, make_model: MakeModel, runtime: str, words: str
+) -> None:
+    path = make_model("m.onnx")
+    bad = replace(job(path), runtime=runtime)
+    first, second, third = measure([job(path), bad, job(path)], min_seconds=0.05, min_calls=4, timeout=8)
+    assert isinstance(first, Timing)
+    assert isinstance(second, Failure)
+    assert isinstance(third, Timing)
+    assert words in second.reason
+
+
+def test_a_device_s_phases_are_reported(fakes: None, make_model: MakeModel) -> None:
+    path = make_model("m.onnx")
+    (timing,) = measure([replace(job(path), runtime="device")], min_seconds=0, min_calls=5)
+    assert isinstance(timing, Timing)
+    assert timing.phases_ms == {
+        "upload": pytest.approx(1),
+        "compute": pytest.approx(2),
+        "download": pytest.approx(0.5),
+    }
+
+
+def test_pictures_on_the_device_are_kept_once(fakes: None, make_model: MakeModel) -> None:
+    path = make_model("m.onnx")
+    on_device = replace(job(path), runtime="device", on_device=True)
+    (timing, refused) = measure([on_device, replace(job(path), on_device=True)], min_seconds=0, min_calls=5)
+    assert isinstance(timing, Timing)
+    assert timing.phases_ms is None
+    assert isinstance(refused, Failure)
+    assert refused.kind == "UnavailableError"
+    assert "without --on-device" in refused.reason
+
+
+def test_outputs_are_those_of_every_picture_at_any_batch(make_model: MakeModel, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)
+    np.save(tmp_path / "pictures.npy", pixels)
+    shown = Pictures(path=tmp_path / "pictures.npy", preprocessing=Preprocessing(size=8))
+    path = make_model("m.onnx")
+    jobs = [replace(job(path), pictures=shown, shape=(batch, 3, 8, 8)) for batch in (1, 3, 8)]
+    found = measure(jobs, min_seconds=0, min_calls=1, launches=2)
+    expected = onnxruntime.InferenceSession(path).run(None, {"images": Preprocessing(size=8).normalise(pixels)})[0]
+    for timing in found:
+        assert isinstance(timing, Timing)
+        assert timing.outputs is not None
+        # the same sums of 27 products, perhaps in another order: 27 roundings of 6e-8 of numbers up to 3
+        np.testing.assert_allclose(timing.outputs, expected, atol=1e-5)
 
 
 def test_with_a_preprocessing_every_call_starts_from_pixels() -> None:

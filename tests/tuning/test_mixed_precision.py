@@ -9,13 +9,14 @@ import torch
 
 from rexport._errors import GateError, UsageError
 from rexport.calibration import CalibrationTable, Dataset, calibrate, open_dataset
+from rexport.cost import operations_of
 from rexport.exporting import export
 from rexport.models import build
 from rexport.models.summary import summarize
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import X86, QuantizeResult, quantize
 from rexport.tuning import Comparison, Conditions, Exam, mix_precision, require_speedup
-from rexport.tuning.layer_cost import float_costs, operations_of
+from rexport.tuning.layer_cost import float_costs
 from rexport.tuning.sensitivity import Probe, layer_sensitivities
 from tests._networks import trained_like
 

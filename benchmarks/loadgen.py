@@ -1,0 +1,244 @@
+"""MLPerf's own load generator on a model, and what it says of the run.
+
+LoadGen (``pip install mlcommons-loadgen``) is the program that issues the queries of every MLPerf Inference submission,
+measures the answers and says VALID or INVALID. Here it runs in performance mode on random images; that is the timing
+half of MLPerf's rules, and a check on this package's own scenarios by a program of others.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rexport._cpu import this_cpu
+from rexport._errors import UnavailableError, UsageError
+from rexport.benchmarks.scenarios.image import Image
+from rexport.benchmarks.scenarios.loadgen_sut import MISSING
+from rexport.benchmarks.scenarios.process import opened
+from rexport.benchmarks.scenarios.results import FEWEST_QUERIES
+from rexport.benchmarks.scenarios.run import check_latency_bound, check_options, warm_up
+from rexport.benchmarks.scenarios.scenario import Scenario
+
+if TYPE_CHECKING:
+    from rexport.runtimes.source import Source
+
+__all__ = ["LoadgenResult", "require_loadgen", "run_loadgen"]
+
+_OFFICIAL_SECONDS = 600
+_MARGIN = 1.2  # an offline run is of so many samples more than its duration should take
+_NAMES = {Scenario.SINGLE_STREAM: "SingleStream", Scenario.OFFLINE: "Offline", Scenario.SERVER: "Server"}
+_RATES = {
+    Scenario.SINGLE_STREAM: "result_qps_with_loadgen_overhead",
+    Scenario.OFFLINE: "result_samples_per_second",
+    Scenario.SERVER: "result_completed_samples_per_sec",
+}
+# LoadGen's yes and no, and what a no means
+_CONDITIONS = {
+    "result_perf_constraints_met": "the latency at its percentile is above the bound",
+    "result_min_duration_met": "min duration not satisfied",
+    "result_min_queries_met": "min queries not satisfied",
+    "early_stopping_met": "early stopping not satisfied",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadgenResult:
+    """What LoadGen says.
+
+    Attributes:
+        scenario: Which it ran.
+        valid: Whether it says VALID.
+        reasons: Why not, in its words as far as it has any; empty if it is.
+        samples_per_second: Its throughput: completed, with its own overhead.
+        latency_ms: ``p50``, ``p90`` and ``p99`` as it reports them; ``None`` from too few queries, and offline, where
+            all samples are one query.
+        queries: How many it issued; an offline run is one.
+        min_seconds: The least duration it was asked for.
+        target_per_second: The rate it was told to issue (server), or to expect (offline).
+        latency_bound_ms: Of the server scenario.
+        percentile: That the scenario is judged at; ``None`` offline.
+        early_stopping: What it says about whether there were enough queries.
+        version: Of LoadGen.
+    """
+
+    scenario: Scenario
+    valid: bool
+    reasons: tuple[str, ...]
+    samples_per_second: float | None
+    latency_ms: dict[str, float | None]
+    queries: int
+    min_seconds: float
+    target_per_second: float | None
+    latency_bound_ms: float | None
+    percentile: int | None
+    early_stopping: str
+    version: str
+
+    @property
+    def note(self) -> str:
+        """What the verdict is worth."""
+        short = f"it ran for {self.min_seconds:g} s, where submissions take {_OFFICIAL_SECONDS} s, and "
+        return (
+            f"this is not an MLPerf result: {short if self.min_seconds < _OFFICIAL_SECONDS else ''}MLPerf also wants "
+            "its own images, an accuracy run and a review. VALID means that LoadGen's rules held for this run."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the value of a row's key ``loadgen``."""
+        return {
+            "scenario": self.scenario.value,
+            "valid": self.valid,
+            "reasons": list(self.reasons),
+            "samples_per_second": self.samples_per_second,
+            "latency_ms": self.latency_ms,
+            "queries": self.queries,
+            "min_seconds": self.min_seconds,
+            "target_per_second": self.target_per_second,
+            "latency_bound_ms": self.latency_bound_ms,
+            "percentile": self.percentile,
+            "early_stopping": self.early_stopping,
+            "version": self.version,
+            "note": self.note,
+        }
+
+
+def run_loadgen(
+    source: Source,
+    runtime: str,
+    scenario: Scenario,
+    *,
+    threads: int | None = None,
+    batch: int = 1,
+    rate: float | None = None,
+    latency_bound_ms: float | None = None,
+    percentile: int = 99,
+    min_seconds: float = 10.0,
+    min_queries: int | None = None,
+    image: Image | None = None,
+    seed: int = 0,
+) -> LoadgenResult:
+    """Let LoadGen run a scenario on a model.
+
+    Args:
+        source: The model.
+        runtime: A name from :data:`rexport.runtimes.RUNTIMES`.
+        scenario: Which.
+        threads: Threads of the runtime; by default all usable cores.
+        batch: The most samples to answer with one call; of single-stream, 1.
+        rate: Queries per second to issue; of the server scenario, where it is needed. LoadGen does not search: take
+            what :func:`~rexport.benchmarks.scenarios.run_server` found.
+        latency_bound_ms: Likewise, in milliseconds.
+        percentile: Of the server scenario: 99 or 90 per cent have to be within the bound.
+        min_seconds: The least duration.
+        min_queries: The fewest queries; by default what the percentile takes (MLPerf: 64 for p90, 662 for p99).
+        image: What a query carries; by default what the model takes.
+        seed: Of the images. LoadGen's own seeds stay as they are.
+
+    Raises:
+        UsageError: There is no such runtime, or the arguments do not go together.
+        UnavailableError: LoadGen is not installed, or the runtime can't run this model, or not here.
+        RexportError: The model failed, or its process died or hung.
+    """
+    server, stream = scenario is Scenario.SERVER, scenario is Scenario.SINGLE_STREAM
+    batch = 1 if stream else batch
+    check_options(runtime, threads=threads, batch=batch, seconds=min_seconds)
+    if server != (rate is not None) or server != (latency_bound_ms is not None):
+        raise UsageError("LoadGen's server scenario, and no other, takes a rate and a latency bound.")
+    if latency_bound_ms is not None:
+        check_latency_bound(latency_bound_ms, seconds=min_seconds)
+    if rate is not None and not 0 < rate < math.inf:
+        raise UsageError(f"Queries arrive at a rate larger than zero per second, not {rate:g}.")
+    if percentile not in (90, 99):
+        raise UsageError(f"The percentile of a latency bound is 90 or 99, not {percentile}.")
+    require_loadgen()
+    judged = percentile if server else 90 if stream else None
+    fewest = min_queries or (FEWEST_QUERIES[judged] if judged else 1)
+    with opened(
+        source, runtime, image=image or Image.of(source), threads=threads or this_cpu().cores, batch=batch, seed=seed
+    ) as process:
+        times = warm_up(process, range(1, batch + 1) if server else [batch])
+        capacity = max(size / time for size, time in zip((1, batch) if server else (batch,), _ends(times), strict=True))
+        target = rate if server else None if stream else capacity
+        settings: dict[str, float] = {
+            "min_duration_ms": math.ceil(min_seconds * 1e3),
+            "min_query_count": fewest,
+            # queries are made beforehand, and a run whose queries run out is INVALID: calls may turn out faster
+            "single_stream_expected_latency_ns": max(1, round(times[0] / 4 * 1e9)),
+        }
+        if target is not None:
+            settings |= {"server_target_qps": target, "offline_expected_qps": _MARGIN * target}
+        if latency_bound_ms is not None:
+            settings["server_target_latency_ns"] = round(latency_bound_ms * 1e6)
+            settings["server_target_latency_percentile"] = percentile / 100
+        issued = max(fewest, (rate or capacity) * min_seconds)
+        entries = process.ask(
+            "loadgen",
+            should_take=2 * (issued / min(rate or capacity, capacity)) + min_seconds,
+            scenario=_NAMES[scenario],
+            settings=settings,
+        )
+    return _result(
+        entries,
+        scenario=scenario,
+        min_seconds=min_seconds,
+        target=target,
+        latency_bound_ms=latency_bound_ms,
+        percentile=judged,
+    )
+
+
+def require_loadgen() -> None:
+    """Raise :class:`UnavailableError` if LoadGen is not installed."""
+    if importlib.util.find_spec("mlperf_loadgen") is None:
+        raise UnavailableError(MISSING)
+
+
+def _ends(times: list[float]) -> list[float]:
+    return times if len(times) == 1 else [times[0], times[-1]]
+
+
+def _result(
+    entries: dict[str, Any],
+    *,
+    scenario: Scenario,
+    min_seconds: float,
+    target: float | None,
+    latency_bound_ms: float | None,
+    percentile: int | None,
+) -> LoadgenResult:
+    queries = int(entries["result_query_count"])
+    valid = entries["result_validity"] == "VALID"
+    return LoadgenResult(
+        scenario=scenario,
+        valid=valid,
+        reasons=() if valid else _reasons(entries),
+        samples_per_second=entries.get(_RATES[scenario]),
+        latency_ms={f"p{percent}": _latency(entries, percent, queries) for percent in FEWEST_QUERIES},
+        queries=queries,
+        min_seconds=min_seconds,
+        target_per_second=target,
+        latency_bound_ms=latency_bound_ms,
+        percentile=percentile,
+        early_stopping=_plain(entries.get("early_stopping_result", "")),
+        version=str(entries["loadgen_version"]),
+    )
+
+
+def _reasons(entries: dict[str, Any]) -> tuple[str, ...]:
+    reasons = [meaning for key, meaning in _CONDITIONS.items() if entries.get(key) is False]
+    said = [_plain(entries.get("result_invalid_reason", "")), *entries["errors"]]
+    if entries.get("early_stopping_met") is False:
+        said.append(_plain(entries.get("early_stopping_result", "")))
+    return (*reasons, *(sentence for sentence in said if sentence))
+
+
+def _latency(entries: dict[str, Any], percent: int, queries: int) -> float | None:
+    nanoseconds = entries.get(f"result_{percent}.00_percentile_latency_ns")
+    # of an offline run LoadGen reports the samples of its single query, which waited for each other
+    return None if nanoseconds is None or queries < max(2, FEWEST_QUERIES[percent]) else nanoseconds / 1e6
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace(" * ", " ").split())

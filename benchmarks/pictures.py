@@ -1,0 +1,154 @@
+"""The pictures whose outputs are compared: a labelled folder's, or drawn from a seed.
+
+Drawn pictures are smooth at every scale, as photographs are, and differ in brightness, contrast and colour: what a
+network gives for them differs far more from picture to picture than for noise, all of which looks the same to it. Every
+model is shown the same ones, each through its own preprocessing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport._errors import DataError, UsageError
+from rexport.benchmarks.jobs import Pictures
+from rexport.preprocessing import Takes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rexport.preprocessing import Preprocessing
+
+__all__ = ["DRAWN", "Gallery", "Hung", "draw_pictures"]
+
+DRAWN = 32  # pictures, where there is no folder
+_FINEST = 64  # pixels along the shorter side that a picture is drawn in
+_CAMERA = (480, 640)  # height and width of a drawn picture for a model that resizes: VGA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hung:
+    """The pictures of a model, in a file for its process.
+
+    Attributes:
+        pictures: For the job.
+        labels: The class folder of each picture, int64, or the label of an array; ``None`` without labels.
+        folders: The names of the class folders, in order; ``None`` where labels are outputs already.
+        key: Equal for models that were shown the same crops of the same pictures.
+    """
+
+    pictures: Pictures
+    labels: np.ndarray | None
+    folders: tuple[str, ...] | None
+    key: tuple[object, ...]
+
+
+class Gallery:
+    """Writes the pictures that models are shown into files, one for each way of preparing them.
+
+    Args:
+        folder: For the files.
+        data: A labelled folder, or an array file, as ``open_dataset`` takes it; ``None`` draws pictures.
+        samples: The most pictures to take from it, evenly spread.
+    """
+
+    def __init__(self, folder: Path, *, data: Path | None = None, samples: int = 256) -> None:
+        self._folder, self._data, self._samples = folder, data, samples
+        self._hung: dict[str, tuple[Path, np.ndarray | None, tuple[str, ...] | None]] = {}
+
+    def hang(self, model: str, preprocessing: Preprocessing) -> Hung:
+        """Return the pictures for a model.
+
+        Raises:
+            DataError: They can't be read, or do not fit its size.
+            UsageError: They are ready inputs, not pictures.
+        """
+        shown = _before_normalising(preprocessing)
+        stated = shown.to_json()
+        if stated not in self._hung:
+            path = self._folder / f"pictures-{len(self._hung)}.npy"
+            images, labels, folders = self._drawn(shown) if self._data is None else self._read(model, shown)
+            np.save(path, images, allow_pickle=False)
+            self._hung[stated] = path, labels, folders
+        path, labels, folders = self._hung[stated]
+        return Hung(
+            pictures=Pictures(path=path, preprocessing=preprocessing),
+            labels=labels,
+            folders=folders,
+            key=(preprocessing.size, preprocessing.resize),
+        )
+
+    def _drawn(self, shown: Preprocessing) -> tuple[np.ndarray, None, None]:
+        from PIL.Image import fromarray
+
+        sides = (shown.size, shown.size) if shown.resize is None else _CAMERA
+        pictures = draw_pictures(DRAWN, *sides)
+        return np.stack([shown.pixels(fromarray(one)) for one in pictures]), None, None
+
+    def _read(self, model: str, shown: Preprocessing) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
+        from rexport.calibration import open_dataset
+        from rexport.calibration.image_folder import ImageFolder
+
+        assert self._data is not None
+        dataset = open_dataset(self._data, shown)
+        if not isinstance(dataset, ImageFolder):
+            raise UsageError(f"--data takes a folder of pictures here, DIR/<class>/<image>, not {self._data}.")
+        if shown.resize is None and shown.takes is not Takes.PICTURES:
+            _require_size(dataset.paths[0], model, shown.size)
+        batches = list(dataset.batches(32, samples=self._samples))
+        sizes = {batch.images.shape[1:] for batch in batches}
+        if len(sizes) > 1:
+            raise DataError(
+                f"{model} takes whole pictures, and those in {self._data} are of several sizes; measure it with "
+                "pictures of one size."
+            )
+        labels = [batch.labels for batch in batches if batch.labels is not None]
+        return (
+            np.concatenate([batch.images for batch in batches]),
+            np.concatenate(labels) if labels else None,
+            dataset.classes,
+        )
+
+
+def draw_pictures(count: int, height: int, width: int, *, seed: int = 0) -> np.ndarray:
+    """Draw pictures, uint8 of shape ``(count, height, width, 3)``, whose detail falls with its frequency."""
+    from PIL.Image import Resampling, fromarray
+
+    random = np.random.default_rng(seed)
+    shrink = max(1, min(height, width) // _FINEST)  # finer detail would hardly be seen: it is the weakest
+    small = (width // shrink, height // shrink)
+    pictures = np.empty((count, height, width, 3), np.uint8)
+    for picture in pictures:
+        scene = np.zeros((*small[::-1], 3), np.float32)
+        cells = 2
+        while cells <= min(small):
+            for channel in range(3):
+                grid = fromarray(random.standard_normal((cells, cells), np.float32))
+                scene[..., channel] += np.asarray(grid.resize(small, Resampling.BICUBIC)) * (2 / cells)
+            cells *= 2
+        contrast, light = random.uniform(20, 90), random.uniform(60, 200, 3)
+        drawn = fromarray(np.clip(scene * contrast + light, 0, 255).astype(np.uint8))
+        picture[...] = np.asarray(drawn.resize((width, height), Resampling.BICUBIC))
+    return pictures
+
+
+def _require_size(path: Path, model: str, size: int) -> None:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+    except (OSError, UnidentifiedImageError):
+        return  # to be named with all that can't be read
+    if (width, height) != (size, size):
+        raise DataError(
+            f"{model} takes pictures of {size}×{size} pixels as they are, and {path} has {width}×{height}; name "
+            "pictures of that size with --data, or measure the model without --data."
+        )
+
+
+def _before_normalising(preprocessing: Preprocessing) -> Preprocessing:
+    """Return the preprocessing whose pixels are those of ``preprocessing`` before they are normalised."""
+    return preprocessing if preprocessing.takes is Takes.PICTURES else replace(preprocessing, takes=Takes.PIXELS)

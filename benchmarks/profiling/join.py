@@ -1,0 +1,148 @@
+"""Which node of the file each line of a profile computes.
+
+A line belongs to the node that it is named after if that has its operator. If not, the runtime named it after a node
+that it took up (a convolution after its ReLU), and it belongs to the nearest one before with that operator that no
+other line has. What is still not found the runtime put there itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rexport.benchmarks.profiling.onnxruntime import operator_of
+from rexport.benchmarks.profiling.profiled import Convolution, ProfiledLayer
+from rexport.cost import macs_of, multiplies, weight_of
+from rexport.passes._graph import int_attribute, is_op, is_rectifier, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    import onnx_ir as ir
+
+    from rexport.benchmarks.profiling.lines import Line
+
+__all__ = ["joined"]
+
+_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "Cast")
+
+
+def joined(model: ir.Model, lines: Sequence[Line]) -> tuple[ProfiledLayer, ...]:
+    """Return what each line is in the file, in the order of the lines.
+
+    Raises:
+        ModelFileError: The model has no image input.
+    """
+    nodes = list(model.graph)
+    owners = _owners(nodes, lines)
+    taken = {owner for owner in owners if owner is not None}
+    macs = macs_of(model)
+    total = math.fsum(line.seconds for line in lines) or 1.0
+    layers = []
+    for index, (line, owner) in enumerate(zip(lines, owners, strict=True)):
+        parts = [] if owner is None else [owner]
+        parts += [nodes[place] for place in line.nodes if nodes[place] not in taken]
+        counted = [macs.get(name_of(node)) for node in parts if multiplies(node)]
+        layers.append(
+            ProfiledLayer(
+                name=_name(line, owner, nodes, owners[index:]),
+                op_type=(line.operator or line.kernel) if owner is None else operator_of(owner.op_type),
+                kernel=line.kernel,
+                precision=line.precision,
+                nodes=tuple(name_of(node) for node in parts),
+                macs=None if None in counted or not counted else sum(count for count in counted if count is not None),
+                seconds=line.seconds,
+                share=line.seconds / total,
+                weights=0 if owner is None else _weights(owner),
+                convolution=None if owner is None else _convolution(owner),
+            )
+        )
+    return tuple(_told_apart(layers))
+
+
+def _owners(nodes: Sequence[ir.Node], lines: Sequence[Line]) -> list[ir.Node | None]:
+    """Return the node that each line computes, none twice."""
+    owners: list[ir.Node | None] = [_named(nodes, line) for line in lines]
+    for index, owner in enumerate(owners):
+        if owner is not None and owner in owners[:index]:
+            owners[index] = None
+    for index, line in enumerate(lines):
+        if owners[index] is None and line.nodes:
+            owners[index] = _taken_up(nodes, line, {owner for owner in owners if owner is not None})
+    return owners
+
+
+def _named(nodes: Sequence[ir.Node], line: Line) -> ir.Node | None:
+    """Return the node that a line is named after, if that has its operator."""
+    named = [nodes[place] for place in line.nodes]
+    if line.operator is not None:
+        return next((node for node in named if operator_of(node.op_type) == line.operator), None)
+    others = [node for node in named if not is_rectifier(node) and not is_op(node, *_CONVERSIONS)]
+    return next((node for node in (*filter(multiplies, named), *others, *named)), None)
+
+
+def _taken_up(nodes: Sequence[ir.Node], line: Line, taken: Collection[ir.Node]) -> ir.Node | None:
+    """Return the nearest node before those of a line that has its operator, or a node of the line that is free."""
+    named = [nodes[place] for place in line.nodes]
+    found = (node for node in _before(named) if operator_of(node.op_type) == line.operator and node not in taken)
+    free = None if line.operator in _CONVERSIONS else next((node for node in named if node not in taken), None)
+    return next(found, free)
+
+
+def _before(nodes: Sequence[ir.Node]) -> Iterator[ir.Node]:
+    """Yield what gives the nodes their inputs, the nearest first, up to what multiplies."""
+    waiting, seen = list(nodes), set(nodes)
+    while waiting:
+        node = waiting.pop(0)
+        yield node
+        if not multiplies(node):
+            producers = [value.producer() for value in node.inputs if value is not None]
+            fresh = [producer for producer in producers if producer is not None and producer not in seen]
+            waiting += fresh
+            seen.update(fresh)
+
+
+def _name(line: Line, owner: ir.Node | None, nodes: Sequence[ir.Node], following: Sequence[ir.Node | None]) -> str:
+    if owner is not None:
+        return name_of(owner)
+    what = line.operator or line.kernel
+    if line.nodes:
+        return f"{what} at {name_of(nodes[line.nodes[0]])}"
+    after = next((node for node in following if node is not None), None)
+    return f"{what} at the end" if after is None else f"{what} before {name_of(after)}"
+
+
+def _told_apart(layers: Sequence[ProfiledLayer]) -> Iterator[ProfiledLayer]:
+    """Yield the layers with a number behind the names that come again."""
+    seen: Counter[str] = Counter()
+    for layer in layers:
+        seen[layer.name] += 1
+        yield layer if seen[layer.name] == 1 else replace(layer, name=f"{layer.name} ({seen[layer.name]})")
+
+
+def _weight_shape(node: ir.Node) -> tuple[int, ...]:
+    weight = weight_of(node)
+    sizes = () if weight is None or weight.shape is None else tuple(weight.shape)
+    known = tuple(size for size in sizes if isinstance(size, int))
+    return known if len(known) == len(sizes) else ()
+
+
+def _weights(node: ir.Node) -> int:
+    shape = _weight_shape(node)
+    return math.prod(shape) if shape else 0
+
+
+def _convolution(node: ir.Node) -> Convolution | None:
+    shape = _weight_shape(node)
+    if operator_of(node.op_type) != "Conv" or len(shape) != 4:
+        return None
+    groups = int_attribute(node, "group", 1)
+    return Convolution(
+        inputs=shape[1] * groups,
+        outputs=shape[0],
+        groups=groups,
+        kernel=shape[2:],
+        strides=tuple(node.attributes.get_ints("strides", [1, 1])),
+    )

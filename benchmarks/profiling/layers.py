@@ -1,0 +1,166 @@
+"""A model's layers and what each costs on a runtime: ``profile_layers``.
+
+    share of a layer = its seconds / seconds of all layers
+    GMAC/s           = its multiply-accumulates per picture · pictures per call / its seconds / 10⁹
+
+A layer is what the runtime executes, under the name of the node that it computes: ReLUs, additions and conversions that
+a convolution took up are in its time. What the runtime adds itself, such as changes of a tensor's layout, has lines of
+its own. Profiling costs some microseconds a layer, so the seconds are for comparing layers, not models.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rexport._cpu import this_cpu
+from rexport._errors import ModelFileError, UnavailableError, UsageError
+from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
+from rexport.benchmarks.profiling.advice import Conditions, advise, remarks
+from rexport.benchmarks.profiling.join import joined
+from rexport.benchmarks.profiling.lines import Measured
+from rexport.benchmarks.profiling.tags import tagged
+from rexport.benchmarks.profiling.worker import PROFILERS
+from rexport.cost import picture_size
+from rexport.model_file import Metadata, image_input, load
+from rexport.preprocessing import Takes
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rexport.benchmarks.profiling.profiled import ProfiledLayer
+
+__all__ = ["LayerProfile", "profile_layers"]
+
+_WARM_UP = 5
+_TIMEOUT = 300.0
+_CAMERA = (480, 640)  # height and width of the pictures for a file that resizes them itself: VGA
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerProfile:
+    """What each layer of a model costs.
+
+    Attributes:
+        model: Its file.
+        runtime: ``cpu`` or ``openvino``.
+        batch: Pictures per call.
+        threads: That the runtime was given.
+        call_seconds: Of a whole call while profiling.
+        layers: In the order they run; their shares add up to 1.
+        remarks: What is to be said of the model as a whole, in sentences.
+    """
+
+    model: str
+    runtime: str
+    batch: int
+    threads: int
+    call_seconds: float
+    layers: tuple[ProfiledLayer, ...]
+    remarks: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return an entry of ``layers`` in a document of schema ``rexport.bench/1``."""
+        return {
+            "model": self.model,
+            "runtime": self.runtime,
+            "batch": self.batch,
+            "threads": self.threads,
+            "call_seconds": self.call_seconds,
+            "layers": [layer.to_json(self.batch) for layer in self.layers],
+            "remarks": list(self.remarks),
+        }
+
+
+def profile_layers(
+    path: Path, *, runtime: str = "cpu", batch: int = 1, threads: int | None = None, calls: int = 20
+) -> LayerProfile:
+    """Measure what each layer of a model costs, in a process of its own.
+
+    Args:
+        path: An ONNX file.
+        runtime: ``cpu``, which is ONNX Runtime, or ``openvino``.
+        batch: Pictures per call; random ones.
+        threads: By default one per usable core.
+        calls: That are measured, 10 or more, after 5 to warm up.
+
+    Raises:
+        UsageError: A number is too small, or the file takes another batch.
+        UnavailableError: The runtime has no profile, is not installed, or its process died.
+        ModelFileError: The file is not a model of images, or the runtime refuses it.
+    """
+    if runtime not in PROFILERS:
+        raise UnavailableError(f"Layers of {runtime} can't be profiled; choose from {', '.join(PROFILERS)}.")
+    if batch < 1 or (threads is not None and threads < 1) or calls < 10:
+        raise UsageError("A profile takes 1 picture and 1 thread or more, and 10 calls or more.")
+    model = load(path)
+    image = image_input(model, path)
+    if image.batch not in (None, batch):
+        raise UsageError(f"{path} takes batches of {image.batch} only; profile it with `--batch {image.batch}`.")
+    cores = threads or this_cpu().cores
+    asked = {
+        "runtime": runtime,
+        "shape": _shape(model, batch),
+        "dtype": "uint8" if image.raw else "float32",
+        "threads": cores,
+        "cores": choose_cores(cores, sibling_groups(usable_cores())),
+        "warm_up": _WARM_UP,
+        "calls": calls,
+    }
+    measured = _measured(tagged(model), path, asked)
+    layers = joined(model, measured.lines)
+    conditions = Conditions.of(layers, runtime=runtime, batch=batch)
+    return LayerProfile(
+        model=str(path),
+        runtime=runtime,
+        batch=batch,
+        threads=cores,
+        call_seconds=measured.call_seconds,
+        layers=tuple(replace(layer, advice=advise(layer, conditions)) for layer in layers),
+        remarks=remarks(layers, conditions),
+    )
+
+
+def _shape(model: ir.Model, batch: int) -> tuple[int, int, int, int]:
+    size = picture_size(model)
+    if not image_input(model).raw:
+        return (batch, 3, size, size)
+    preprocessing = Metadata.of(model).preprocessing
+    whole = preprocessing is not None and preprocessing.takes is Takes.PICTURES
+    return (batch, *(_CAMERA if whole else (size, size)), 3)
+
+
+def _measured(model: bytes, path: Path, asked: dict[str, Any]) -> Measured:
+    """Profile a serialized model in a process of its own; ``path`` is what messages call it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        file.write_bytes(model)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "rexport.benchmarks.profiling.worker"],
+                input=json.dumps({**asked, "path": str(file)}),
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise UnavailableError(f"Profiling {path} on {asked['runtime']} took more than {_TIMEOUT:g} s.") from None
+    if done.returncode or not done.stdout.strip():
+        last = done.stderr.strip().splitlines()[-1:]
+        raise UnavailableError(
+            f"Profiling {path} on {asked['runtime']} ended with exit code {done.returncode}"
+            + (f": {last[0].strip()}" if last else ".")
+        )
+    reply = json.loads(done.stdout)
+    if "error" in reply:
+        kind = ModelFileError if reply["kind"] == ModelFileError.__name__ else UnavailableError
+        raise kind(f"{path} can't be profiled on {asked['runtime']}: {reply['error'].replace(str(file), str(path))}")
+    return Measured.from_json(reply)

@@ -1,0 +1,189 @@
+"""The columns of a benchmark's table and the sentences around it, which Markdown and HTML share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from rexport.benchmarks.reports.document import short_names
+from rexport.benchmarks.reports.scales import three_digits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rexport.benchmarks.reports.document import Document, MachineFacts, ReportRow
+
+__all__ = ["Kind", "Note", "Table", "findings", "machine_line", "notes", "rows_table", "threads_line"]
+
+_DASH = "–"
+
+
+class Kind(StrEnum):
+    """How bad what a note says is."""
+
+    FAILED = "failed"
+    WRONG = "wrong"
+    UNAVAILABLE = "unavailable"
+    CAUTION = "caution"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A sentence about a row, or about the machine where ``where`` is ``None``."""
+
+    kind: Kind
+    where: str | None
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Cells in words; ``names`` is how many columns from the left hold names, the others hold numbers.
+
+    ``wrong`` holds the indices of rows whose outputs are wrong, and ``first`` those of the first row of a batch size.
+    """
+
+    columns: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    names: int
+    wrong: frozenset[int]
+    first: frozenset[int]
+
+
+def rows_table(document: Document) -> Table:
+    """Return the table of the rows that were measured, without columns that would be empty in all of them."""
+    rows = document.measured
+    files = short_names(dict.fromkeys(row.model for row in document.rows))
+    several_threads = len({row.threads for row in rows}) > 1
+    scenarios = any(row.scenario != "single-stream" for row in rows)
+    columns: list[tuple[str, bool, Callable[[ReportRow], str]]] = [
+        ("model", True, lambda row: files[row.model]),
+        ("runtime", True, lambda row: row.runtime),
+        ("scenario", scenarios, lambda row: row.scenario),
+        ("batch", True, lambda row: str(row.batch)),
+        ("threads", several_threads, lambda row: str(row.threads)),
+        ("img/s", True, lambda row: _optional(row.images_per_second)),
+        ("img/s 95 %", True, lambda row: _interval(row.images_per_second_interval)),
+        ("p50 ms", True, lambda row: _optional(row.p50_ms)),
+        ("p90 ms", True, lambda row: _optional(row.p90_ms)),
+        ("p99 ms", True, lambda row: _optional(row.p99_ms)),
+        ("speed-up (95 %)", True, _speedup),
+        ("held/s", True, lambda row: _optional(None if row.server is None else row.server.rate_per_second)),
+        ("top-1", True, lambda row: _per_cent(row.top1, 2)),
+        ("agrees", True, lambda row: _per_cent(row.agreement, 1) + (" wrong" if row.wrong else "")),
+        ("SQNR dB", True, lambda row: _optional(row.sqnr_db, 1)),
+        ("of peak", True, lambda row: _per_cent(row.share_of_peak, 0)),
+        ("MiB", True, lambda row: _optional(row.peak_memory_mib, 0)),
+        ("upload, compute, download ms", True, lambda row: _phases(row.phases_ms)),
+    ]
+    cells = [[cell(row) for row in rows] for _, _, cell in columns]
+    kept = [
+        index
+        for index, (_, wanted, _) in enumerate(columns)
+        if wanted and (index < 2 or any(cell not in ("", _DASH) for cell in cells[index]))
+    ]
+    return Table(
+        columns=tuple(columns[index][0] for index in kept),
+        cells=tuple(tuple(cells[index][row] for index in kept) for row in range(len(rows))),
+        names=2 + scenarios,
+        wrong=frozenset(index for index, row in enumerate(rows) if row.wrong),
+        first=frozenset(i for i in range(1, len(rows)) if rows[i].batch != rows[i - 1].batch),
+    )
+
+
+def findings(document: Document) -> tuple[str, ...]:
+    """Return what the table comes to: the fastest row at the smallest and at the largest batch size, in sentences.
+
+    Rows whose outputs are wrong do not count, nor do those of the server scenario, whose times depend on the rate.
+    """
+    files = short_names(dict.fromkeys(row.model for row in document.rows))
+    rows = [row for row in document.measured if row.images_per_second and not row.wrong and row.scenario != "server"]
+    batches = sorted({row.batch for row in rows})
+    sentences = []
+    for batch in dict.fromkeys([*batches[:1], *batches[-1:]]):
+        here = [row for row in rows if row.batch == batch]
+        best = max(here, key=lambda row: row.images_per_second or 0.0)
+        first = here[0]
+        speed = three_digits(best.images_per_second or 0.0)
+        sentence = f"Fastest at batch {batch}: {files[best.model]} on {best.runtime}, {speed} img/s"
+        if best is not first and best.speedup is not None and first.speedup == 1:
+            low, high = best.speedup_interval or (best.speedup, best.speedup)
+            sentence += f", {best.speedup:.2f} × ({low:.2f} to {high:.2f}) of {files[first.model]} on {first.runtime}"
+        sentences.append(sentence + ".")
+    return tuple(sentences)
+
+
+def notes(document: Document) -> tuple[Note, ...]:
+    """Return what a reader has to know about rows and machine; the same sentence about several rows is one note."""
+    files = short_names(dict.fromkeys(row.model for row in document.rows))
+    found: dict[tuple[Kind, str], list[tuple[str, int]]] = {}
+    for row in document.rows:
+        where = (f"{files[row.model]} on {row.runtime}", row.batch)
+        if not row.ok:
+            kind = Kind.UNAVAILABLE if row.status == "unavailable" else Kind.FAILED
+            found.setdefault((kind, row.reason or "no reason given"), []).append(where)
+        if row.wrong:
+            text = "its outputs are not those of the first model: its speed is worth nothing"
+            found.setdefault((Kind.WRONG, text), []).append(where)
+        for flag in row.flags:
+            found.setdefault((Kind.CAUTION, flag), []).append(where)
+    listed = [Note(kind=kind, where=_places(places), text=text) for (kind, text), places in found.items()]
+    if document.machine.is_busy:
+        text = f"the machine was busy in the minute before (load {document.machine.load_average:g})"
+        listed.append(Note(kind=Kind.CAUTION, where=None, text=text))
+    return tuple(sorted(listed, key=lambda note: list(Kind).index(note.kind)))
+
+
+def machine_line(machine: MachineFacts) -> str:
+    """Return the machine and the versions that matter, in a line."""
+    cores = None if machine.cores is None else f"{machine.cores:g} core" + "s" * (machine.cores != 1)
+    packages = [f"{name} {version}" for name, version in machine.packages.items()]
+    others = [f"{name} {value}" for name, value in machine.other.items() if name in ("gpu", "gpus", "device")]
+    python = machine.python and f"Python {machine.python}"
+    facts = [machine.cpu, cores, machine.int8, *others, machine.os, python, *packages]
+    return ", ".join(fact for fact in facts if fact)
+
+
+def threads_line(document: Document) -> str:
+    """Return the threads that the rows had, if all had the same; otherwise nothing."""
+    threads = {row.threads for row in document.rows}
+    if len(threads) != 1:
+        return ""
+    (count,) = threads
+    cores = {row.affinity for row in document.measured}
+    pinned = f" on cores {', '.join(map(str, next(iter(cores))))}" if len(cores) == 1 and all(cores) else ""
+    return f"{count} thread" + "s" * (count != 1) + pinned
+
+
+def _places(places: list[tuple[str, int]]) -> str:
+    batches: dict[str, dict[int, None]] = {}
+    for where, batch in places:
+        batches.setdefault(where, {})[batch] = None
+    words = [f"{where}, batch {', '.join(map(str, found))}" for where, found in batches.items()]
+    more = f"; and {len(words) - 3} more" if len(words) > 3 else ""
+    return "; ".join(words[:3]) + more
+
+
+def _optional(value: float | None, digits: int | None = None) -> str:
+    if value is None:
+        return _DASH
+    return three_digits(value) if digits is None else f"{value:,.{digits}f}"
+
+
+def _interval(ends: tuple[float, float] | None, digits: int | None = None) -> str:
+    return _DASH if ends is None else "–".join(_optional(end, digits) for end in ends)
+
+
+def _speedup(row: ReportRow) -> str:
+    if row.speedup_interval is None:
+        return _optional(row.speedup, 2)
+    return f"{_optional(row.speedup, 2)} ({_interval(row.speedup_interval, 2)})"
+
+
+def _per_cent(fraction: float | None, digits: int) -> str:
+    return _DASH if fraction is None else f"{100 * fraction:.{digits}f} %"
+
+
+def _phases(phases: tuple[float | None, float | None, float | None] | None) -> str:
+    return _DASH if phases is None else " + ".join(_optional(phase) for phase in phases)

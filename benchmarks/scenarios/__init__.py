@@ -1,0 +1,70 @@
+"""The ways of asking a model that MLPerf tells apart: one query at a time, all at once, or as they come.
+
+Reddi et al., *MLPerf Inference Benchmark*, ISCA 2020 (arXiv:1911.02549), section III-D. The names are loaded when
+first used: the process of the system under test, which is in this package, holds its runtime and little else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rexport.benchmarks.scenarios.image import Image
+    from rexport.benchmarks.scenarios.outcome import (
+        Asked,
+        Outcome,
+        ScenarioRow,
+        ScenariosInterrupted,
+        run_job,
+        run_rows,
+    )
+    from rexport.benchmarks.scenarios.results import OfflineResult, ServerResult, SingleStreamResult, Trial
+    from rexport.benchmarks.scenarios.run import run_offline, run_server, run_single_stream
+    from rexport.benchmarks.scenarios.scenario import Scenario
+
+__all__ = [
+    "Asked",
+    "Image",
+    "OfflineResult",
+    "Outcome",
+    "Scenario",
+    "ScenarioRow",
+    "ScenariosInterrupted",
+    "ServerResult",
+    "SingleStreamResult",
+    "Trial",
+    "run_job",
+    "run_offline",
+    "run_rows",
+    "run_server",
+    "run_single_stream",
+]
+
+_HOMES = {
+    "Asked": "outcome",
+    "Image": "image",
+    "OfflineResult": "results",
+    "Outcome": "outcome",
+    "Scenario": "scenario",
+    "ScenarioRow": "outcome",
+    "ScenariosInterrupted": "outcome",
+    "ServerResult": "results",
+    "SingleStreamResult": "results",
+    "Trial": "results",
+    "run_job": "outcome",
+    "run_offline": "run",
+    "run_rows": "outcome",
+    "run_server": "run",
+    "run_single_stream": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,157 @@
+"""Scenarios of the rows of a benchmark, one after the other, with LoadGen's word on them where that is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from rexport._errors import RexportError, UnavailableError, UsageError
+from rexport.benchmarks.jobs import Failure
+from rexport.benchmarks.loadgen import LoadgenResult, run_loadgen
+from rexport.benchmarks.results import Row, Status
+from rexport.benchmarks.scenarios.image import Image
+from rexport.benchmarks.scenarios.run import run_offline, run_server, run_single_stream
+from rexport.benchmarks.scenarios.scenario import Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rexport.benchmarks.jobs import Job
+    from rexport.benchmarks.scenarios.results import OfflineResult, ServerResult, SingleStreamResult, Trial
+
+__all__ = ["Asked", "Outcome", "ScenarioRow", "ScenariosInterrupted", "run_job", "run_rows"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which scenario, and how.
+
+    Attributes:
+        scenario: Which.
+        latency_bound_ms: Of the server scenario, and of no other.
+        percentile: Likewise; ``None`` leaves the choice to :func:`run_server`.
+        seconds: The least length of a run, or of a trial.
+        loadgen: Whether LoadGen runs it as well, at the rate that was found.
+    """
+
+    scenario: Scenario
+    latency_bound_ms: float | None = None
+    percentile: int | None = None
+    seconds: float = 10.0
+    loadgen: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a job; ``loadgen`` is ``None`` where it was not asked for, or there was no rate to run at."""
+
+    job: Job
+    result: SingleStreamResult | OfflineResult | ServerResult
+    loadgen: LoadgenResult | None
+
+    def row_fields(self) -> dict[str, Any]:
+        """Return what is the scenario's in a row of the document."""
+        return {**self.result.row_fields(), "loadgen": self.loadgen and self.loadgen.to_json()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioRow:
+    """A row, and what came of its scenario; ``outcome`` is ``None`` where ``row`` says why there is none."""
+
+    row: Row
+    outcome: Outcome | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row of the document."""
+        return {**self.row.to_json(), **(self.outcome.row_fields() if self.outcome is not None else {})}
+
+
+class ScenariosInterrupted(KeyboardInterrupt):
+    """Ctrl-C; ``rows`` has those that were finished."""
+
+    def __init__(self, rows: tuple[ScenarioRow, ...]) -> None:
+        super().__init__()
+        self.rows = rows
+
+
+def run_rows(
+    plans: Iterable[tuple[Row, Job | Failure]], asked: Asked, *, on_trial: Callable[[Trial], None] | None = None
+) -> tuple[ScenarioRow, ...]:
+    """Run the scenario of each row, one row at a time: what fails has its reason, and the others go on.
+
+    Raises:
+        UsageError: The numbers make no sense.
+        ScenariosInterrupted: Ctrl-C was pressed.
+    """
+    rows: list[ScenarioRow] = []
+    for row, plan in plans:
+        try:
+            outcome = plan if isinstance(plan, Failure) else run_job(plan, asked, on_trial=on_trial)
+        except KeyboardInterrupt:
+            raise ScenariosInterrupted(tuple(rows)) from None
+        if isinstance(outcome, Failure):
+            unavailable = outcome.kind == UnavailableError.__name__
+            status = Status.UNAVAILABLE if unavailable else Status.FAILED
+            rows.append(ScenarioRow(row=replace(row, status=status, reason=outcome.reason), outcome=None))
+        else:
+            rows.append(ScenarioRow(row=row, outcome=outcome))
+    return tuple(rows)
+
+
+def run_job(job: Job, asked: Asked, *, on_trial: Callable[[Trial], None] | None = None) -> Outcome | Failure:
+    """Run the scenario on a job's model, runtime, threads and images; its batch is the largest to form.
+
+    Raises:
+        UsageError: The numbers make no sense; what goes wrong with the model is a :class:`Failure`.
+    """
+    try:
+        return _run(job, asked, on_trial)
+    except UsageError:
+        raise
+    except RexportError as error:
+        return Failure(reason=str(error), kind=type(error).__name__)
+
+
+def _run(job: Job, asked: Asked, on_trial: Callable[[Trial], None] | None) -> Outcome:
+    image = Image(shape=job.shape[1:], dtype=job.dtype, preprocessing=job.preprocessing)
+    batch = job.shape[0]
+    result: SingleStreamResult | OfflineResult | ServerResult
+    rate, percentile = None, 99
+    if asked.scenario is Scenario.SERVER:
+        if asked.latency_bound_ms is None:
+            raise UsageError("The server scenario needs a bound for the latency; pass --latency-bound 20, say.")
+        result = run_server(
+            job.source,
+            job.runtime,
+            threads=job.threads,
+            batch=batch,
+            latency_bound_ms=asked.latency_bound_ms,
+            percentile=asked.percentile,
+            seconds=asked.seconds,
+            image=image,
+            on_trial=on_trial,
+        )
+        rate, percentile = result.rate_per_second, result.percentile
+        if rate is None:
+            return Outcome(job=job, result=result, loadgen=None)
+    elif asked.scenario is Scenario.OFFLINE:
+        result = run_offline(
+            job.source, job.runtime, threads=job.threads, batch=batch, image=image, min_seconds=asked.seconds
+        )
+    else:
+        result = run_single_stream(job.source, job.runtime, threads=job.threads, image=image, min_seconds=asked.seconds)
+    if not asked.loadgen:
+        return Outcome(job=job, result=result, loadgen=None)
+    said = run_loadgen(
+        job.source,
+        job.runtime,
+        asked.scenario,
+        threads=job.threads,
+        batch=batch,
+        rate=rate,
+        latency_bound_ms=asked.latency_bound_ms,
+        percentile=percentile,
+        min_seconds=asked.seconds,
+        image=image,
+    )
+    return Outcome(job=job, result=result, loadgen=said)

@@ -1,0 +1,126 @@
+"""The models of a benchmark, as far as their files or names tell before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from rexport import model_file
+from rexport._errors import UsageError
+from rexport.benchmarks.outputs import Identity, Precision, precision_of
+from rexport.model_file import Head
+from rexport.models import class_names, registry, stored_classes
+from rexport.preprocessing import Preprocessing, Takes
+from rexport.runtimes import NETWORK_RUNTIMES
+from rexport.runtimes.source import Source
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Subject", "examine"]
+
+_DEFAULT_SIZE = 224  # of a file that takes any size and does not say which it was trained at
+_CAMERA = (480, 640)  # height and width of the pictures for a file that resizes them itself: VGA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model to measure.
+
+    Its pictures have ``size`` × ``size`` pixels; if it takes them raw, they are of shape ``raw``, ``(H, W, 3)``.
+    ``network`` is what PyTorch can run in its place; ``no_network`` says why there is none. ``preprocessing`` makes its
+    input of pictures, and ``classes`` are the names of its outputs, where known.
+    """
+
+    source: Source
+    size: int
+    preprocessing: Preprocessing
+    identity: Identity
+    raw: tuple[int, int, int] | None = None
+    fixed_batch: int | None = None
+    network: Source | None = None
+    no_network: str = ""
+    classes: tuple[str, ...] = field(default=(), repr=False)
+
+    def on(self, runtime: str) -> Source | None:
+        """Return what this runtime runs; ``None`` if it runs networks and there is none."""
+        return self.network if runtime in NETWORK_RUNTIMES else self.source
+
+    def drawn_on(self, runtime: str) -> str | None:
+        """Return the network's name where this runtime draws its weights from a seed, which no file's need to be."""
+        source = self.on(runtime)
+        return source.network if source is not None and source.weights is None else None
+
+    def takes_on(self, runtime: str) -> Preprocessing:
+        """Return what makes this runtime's input of pictures."""
+        if runtime in NETWORK_RUNTIMES:
+            return replace(self.preprocessing, takes=Takes.NORMALISED)
+        return self.preprocessing
+
+
+def examine(source: Source) -> Subject:
+    """Look at a file or a network.
+
+    Raises:
+        UsageError: There is no such network.
+        ModelFileError: The file is not a model of images.
+    """
+    return _network(source) if source.path is None else _file(source)
+
+
+def _network(source: Source) -> Subject:
+    entry = registry.find(str(source.network))
+    return Subject(
+        source=source,
+        size=entry.input_size,
+        preprocessing=Preprocessing.default_for(entry.input_size),
+        identity=Identity(precision=Precision.FLOAT32, network=entry.name, weights=None, softmax=bool(entry.members)),
+        network=source,
+        classes=stored_classes(source.weights) or class_names(entry.dataset, entry.num_classes),
+    )
+
+
+def _file(source: Source) -> Subject:
+    assert source.path is not None
+    model = model_file.load(source.path)
+    image = model_file.image_input(model, source.path)
+    metadata = model_file.Metadata.of(model)
+    stated = metadata.preprocessing
+    size = image.size or (stated.size if stated else _DEFAULT_SIZE)
+    whole = stated is not None and stated.takes is Takes.PICTURES
+    takes = Takes.PIXELS if image.raw else Takes.NORMALISED
+    known = stated if stated is not None and stated.size == size else Preprocessing.default_for(size)
+    network, no_network = _network_of(source, metadata)
+    return Subject(
+        source=source,
+        size=size,
+        preprocessing=known if whole else replace(known, takes=takes),
+        identity=_identity(model, metadata),
+        raw=(*(_CAMERA if whole else (size, size)), 3) if image.raw else None,
+        fixed_batch=image.batch,
+        network=network,
+        no_network=no_network,
+        classes=metadata.classes,
+    )
+
+
+def _identity(model: ir.Model, metadata: model_file.Metadata) -> Identity:
+    return Identity(
+        precision=precision_of(model),
+        network=metadata.network,
+        weights=metadata.weights_sha256,
+        softmax=metadata.head is Head.SOFTMAX,
+    )
+
+
+def _network_of(source: Source, metadata: model_file.Metadata) -> tuple[Source | None, str]:
+    if metadata.quantization is not None:
+        return None, f"{source} is quantized, and PyTorch runs float networks; measure it with --on cpu."
+    if metadata.features:
+        return None, f"{source} is a backbone, and PyTorch would run the whole network; measure it with --on cpu."
+    if metadata.network is None:
+        return None, f"{source} does not say which network it was exported from, so PyTorch can't build it."
+    try:
+        return Source(network=registry.find(metadata.network).name), ""
+    except UsageError:
+        return None, f"{source} was exported from {metadata.network}, which is no network of the zoo."

@@ -1,0 +1,85 @@
+"""Putting beside the times of rows whether their models agree with the first one, and how often they are right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rexport._errors import DataError
+from rexport.benchmarks.outputs import Identity, Precision, compare_outputs, top1
+from rexport.evaluation.judge import class_indices
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from rexport.benchmarks.pictures import Hung
+    from rexport.benchmarks.results import Row
+    from rexport.benchmarks.subjects import Subject
+
+__all__ = ["Shown", "judge"]
+
+_ROUNDS_TO_TF32 = frozenset({"cuda", "tensorrt"})  # float32 products, on newer GPUs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a row's model gave for the pictures it was shown: ``outputs`` of shape ``(N, classes)``."""
+
+    outputs: np.ndarray
+    subject: Subject
+    runtime: str
+    hung: Hung
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for rows that can be compared: the same crops, and all of files or of weights from the same seed."""
+        return (*self.hung.key, self.subject.drawn_on(self.runtime))
+
+    @property
+    def identity(self) -> Identity:
+        """What the model is, on this runtime."""
+        identity = self.subject.identity
+        if identity.precision is Precision.FLOAT32 and self.runtime in _ROUNDS_TO_TF32:
+            return replace(identity, precision=Precision.FLOAT16)
+        return identity
+
+    def top1(self) -> float | None:
+        """Return the accuracy; ``None`` without labels, and for weights that were never trained.
+
+        Raises:
+            DataError: The class folders do not fit the outputs.
+        """
+        labels = self.hung.labels
+        if labels is None or self.subject.drawn_on(self.runtime) is not None:
+            return None
+        if self.outputs.ndim != 2:
+            raise DataError("The model is no classifier.")
+        outputs = self.outputs.shape[1]
+        indices = class_indices(self.hung.folders, self.subject.classes, outputs)
+        return top1(self.outputs, labels if indices.size == 0 else indices[labels])
+
+
+def judge(rows: Sequence[Row], shown: Sequence[Shown | None]) -> tuple[Row, ...]:
+    """Return rows of one batch size with agreement, SQNR, verdict and accuracy set, where there are outputs."""
+    comparable: dict[tuple[object, ...], list[Shown]] = {}
+    for one in shown:
+        if one is not None:
+            comparable.setdefault(one.key, []).append(one)
+    return tuple(
+        row if ours is None else _judged(row, ours, comparable[ours.key]) for row, ours in zip(rows, shown, strict=True)
+    )
+
+
+def _judged(row: Row, ours: Shown, comparable: Sequence[Shown]) -> Row:
+    try:
+        row = replace(row, top1=ours.top1())
+    except DataError as error:
+        row = replace(row, flags=(*row.flags, f"no top-1: {error}"))
+    first = comparable[0]
+    compared = compare_outputs(first.outputs, first.identity, ours.outputs, ours.identity)
+    if compared is None or (len(comparable) == 1 and not compared.wrong):  # with nothing to compare with
+        return row
+    flags = (*row.flags, f"WRONG: {compared.reason}") if compared.reason else row.flags
+    return replace(row, agreement=compared.agreement, sqnr_db=compared.sqnr_db, wrong=compared.wrong, flags=flags)

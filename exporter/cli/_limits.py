@@ -1,0 +1,167 @@
+"""``--peak``, ``--remeasure-peak`` and ``--layers``: how far from the limit, and which layers cost what."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rexport.benchmarks.limits import Limits
+    from rexport.benchmarks.peak import Peak
+    from rexport.benchmarks.profiling.layers import LayerProfile
+    from rexport.benchmarks.results import Row
+
+__all__ = [
+    "LIMIT_COLUMNS",
+    "Layers",
+    "PeakOption",
+    "RemeasurePeak",
+    "limit_cells",
+    "measure_limits",
+    "print_layers",
+    "print_peaks",
+    "profile_rows",
+    "with_limits",
+]
+
+PeakOption = Annotated[
+    bool,
+    typer.Option(
+        "--peak/--no-peak",
+        help="Compare with the most that the runtime reaches here: large convolutions and matrix products, measured "
+        "once and remembered.",
+    ),
+]
+RemeasurePeak = Annotated[bool, typer.Option("--remeasure-peak", help="Measure the peak anew.")]
+Layers = Annotated[bool, typer.Option("--layers", help="Profile each file's layers on ONNX Runtime and OpenVINO.")]
+
+LIMIT_COLUMNS = ("GMAC/s", "of peak")
+_SHOWN = 15  # layers in the text
+
+
+def measure_limits(rows: Sequence[Row], *, peak: bool, again: bool) -> tuple[tuple[Limits, ...], tuple[Peak, ...]]:
+    """Return the limits of measured rows, in order, and the peaks; without ``peak`` there are none to compare with.
+
+    A peak that can't be measured is a note, not the end: the rows are measured already.
+    """
+    from rexport._errors import UnavailableError
+    from rexport.benchmarks.limits import against_peaks, peaks_for, reached
+    from rexport.cli._console import note, progress
+
+    done = reached(rows)
+    peaks: tuple[Peak, ...] = ()
+    if peak or again:
+        try:
+            peaks = peaks_for(done, again=again, progress=progress)
+        except UnavailableError as error:
+            note(str(error))
+    return against_peaks(done, peaks)
+
+
+def profile_rows(rows: Sequence[Row]) -> tuple[LayerProfile, ...]:
+    """Profile each file of the measured rows, on its runtimes, batches and threads; say what can't be."""
+    from rexport._errors import RexportError
+    from rexport.benchmarks.profiling.layers import profile_layers
+    from rexport.cli._console import note, progress
+
+    wanted = dict.fromkeys((row.model, row.runtime, row.batch, row.threads) for row in rows if row.rounds)
+    profiles = []
+    with progress("profiling layers", len(wanted)) as advance:
+        for model, runtime, batch, threads in wanted:
+            if Path(model).is_file():
+                try:
+                    profiles.append(profile_layers(Path(model), runtime=runtime, batch=batch, threads=threads))
+                except RexportError as error:
+                    note(str(error))
+            else:
+                note(f"{model} is no file, so its layers can't be profiled; export it with `rexport onnx`.")
+            advance(1)
+    return tuple(profiles)
+
+
+def with_limits(
+    document: dict[str, Any], limits: Sequence[Limits], peaks: Sequence[Peak], profiles: Sequence[LayerProfile] = ()
+) -> dict[str, Any]:
+    """Return a document of schema ``rexport.bench/1`` with the limits in its rows, the peaks, and the layers."""
+    rows = [{**row, **one.to_json()} for row, one in zip(document["rows"], limits, strict=True)]
+    parts = {"peaks": [peak.to_json() for peak in peaks], "layers": [profile.to_json() for profile in profiles]}
+    return {**document, "rows": rows, **{key: part for key, part in parts.items() if part}}
+
+
+def limit_cells(limits: Limits) -> tuple[str, str]:
+    """Return the cells under ``LIMIT_COLUMNS``."""
+    speed, share = limits.gmacs_per_second, limits.share_of_peak
+    return "–" if speed is None else _speed(speed), "–" if share is None else f"{100 * share:.0f} %"
+
+
+def print_peaks(peaks: Sequence[Peak]) -> None:
+    """Say what the peaks are, to stderr; those that are none, with what to type."""
+    from rexport.cli._console import note, say
+
+    for peak in peaks:
+        subject = f"{peak.precision} {peak.kind} on {peak.runtime}, {peak.threads} threads"
+        if peak.at_least:
+            note(
+                f"the peak of {subject} is at least {peak.gmacs_per_second:.0f} GMAC/s, which {peak.load} reached, so "
+                "no share of it is given; type --remeasure-peak on a quiet machine."
+            )
+            continue
+        origin = "remembered" if peak.remembered else "measured"
+        say(f"peak, {subject}: {peak.gmacs_per_second:.0f} GMAC/s ({peak.load}; {origin})")
+        if not peak.steady:
+            note(f"the peak of {subject} was measured while other programs ran, and may be higher.")
+
+
+def print_layers(profile: LayerProfile) -> None:
+    """Print the layers that cost most, the time of each operator, and what may be done about it."""
+    from rexport.cli._console import note, print_table
+
+    title = f"{profile.model} on {profile.runtime}, batch {profile.batch}, {profile.threads} threads"
+    ranked = sorted(profile.layers, key=lambda layer: -layer.seconds)
+    rows = []
+    for layer in ranked[:_SHOWN]:
+        speed = layer.gmacs_per_second(profile.batch)
+        macs = "" if layer.macs is None else f"{layer.macs / 1e6:,.1f}"
+        rate = "" if speed is None else _speed(speed)
+        rows.append((layer.name, layer.op_type, layer.precision, macs, _ms(layer.seconds), _share(layer.share), rate))
+    columns = ("layer", "operator", "precision", "10⁶ MACs", "ms", "share", "GMAC/s")
+    print_table(columns, rows, title=title, left=(0, 1, 2))
+    print_table(("operator", "precision", "layers", "ms", "share"), _operators(profile), left=(0, 1))
+    said: dict[str, list[str]] = defaultdict(list)
+    for layer in ranked:
+        if layer.advice is not None:
+            said[layer.advice].append(layer.name)
+    for advice, names in said.items():
+        others = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        note(f"{', '.join(names[:3])}{others}: {advice}")
+    for remark in profile.remarks:
+        note(f"{profile.model}: {remark}")
+
+
+def _operators(profile: LayerProfile) -> list[tuple[str, ...]]:
+    groups = defaultdict(list)
+    for layer in profile.layers:
+        groups[layer.op_type, layer.precision].append(layer)
+    totals = {key: math.fsum(layer.seconds for layer in layers) for key, layers in groups.items()}
+    return [
+        (*key, str(len(groups[key])), _ms(seconds), _share(math.fsum(layer.share for layer in groups[key])))
+        for key, seconds in sorted(totals.items(), key=lambda item: -item[1])
+    ]
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3f}"
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _speed(gmacs_per_second: float) -> str:
+    return f"{gmacs_per_second:.0f}" if gmacs_per_second >= 10 else f"{gmacs_per_second:.2g}"

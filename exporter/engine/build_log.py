@@ -1,0 +1,97 @@
+"""What a build made of each layer, read from TensorRT's log.
+
+Without a GPU an engine can't be loaded, and so not be asked. But at the highest verbosity the build's log lists every
+layer with the types of its tensors and the ONNX nodes that went into it. The text is documented nowhere: what can't be
+read is an error and not an empty answer, and the versions whose text is known are named.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rexport._errors import VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["KNOWN_VERSIONS", "BuiltLayer", "layers_of_log", "types_of_products"]
+
+KNOWN_VERSIONS = ("1.7.",)  # of TensorRT for RTX
+_TYPE = re.compile(r"Datatype: (\w+)")
+_SOURCE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_LINE = re.compile(
+    r"Name: (?P<name>[^,]+), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: \[(?P<constants>.*?)\], "
+    r"Outputs: \[(?P<outputs>.*?)\], TacticName: [^,]*, StreamId: \d+,(?: EventId: \d+,)? Metadata:(?P<sources>.*)"
+)
+# layers that multiply: everything else is elementwise, pooling or copying
+_PRODUCTS = ("correlation", "gemm", "deconvolution", "conv", "deconv", "convolution")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltLayer:
+    """A layer of an engine: its ``kind``, its tensors' types, and the ONNX nodes (``sources``) that went into it."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    constants: tuple[str, ...]
+    outputs: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it is a convolution or a matrix product."""
+        return self.kind in _PRODUCTS
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the layer as a JSON object."""
+        return {key: list(one) if isinstance(one, tuple) else one for key, one in asdict(self).items()}
+
+
+def layers_of_log(messages: Iterable[str]) -> tuple[BuiltLayer, ...]:
+    """Return the layers that a build's log lists, in order.
+
+    Raises:
+        VerificationError: There are none, or one can't be read.
+    """
+    lines = [line.strip() for message in messages for line in message.splitlines() if "LayerType: " in line]
+    if not lines:
+        raise VerificationError("TensorRT's log lists no layers, so that their precision is not known.")
+    return tuple(map(_layer, lines))
+
+
+def types_of_products(layers: Iterable[BuiltLayer], nodes: Iterable[str]) -> Mapping[str, str]:
+    """Return for each of the ``nodes``, which multiply, the type of the tensor that its layer reads first.
+
+    Raises:
+        VerificationError: No layer names one of them.
+    """
+    wanted = set(nodes)
+    types = {
+        source: layer.inputs[0] for layer in layers if layer.multiplies for source in layer.sources if source in wanted
+    }
+    missing = sorted(wanted - set(types))
+    if missing:
+        raise VerificationError(
+            f"TensorRT's log names no layer for {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}, so that "
+            "its precision is not known."
+        )
+    return types
+
+
+def _layer(line: str) -> BuiltLayer:
+    match = _LINE.match(line)
+    if match is None:
+        raise VerificationError(
+            f"A line of TensorRT's log can't be read, so that a precision is not known: {line[:200]}"
+        )
+    return BuiltLayer(
+        name=match["name"],
+        kind=match["kind"],
+        inputs=tuple(_TYPE.findall(match["inputs"])),
+        constants=tuple(_TYPE.findall(match["constants"])),
+        outputs=tuple(_TYPE.findall(match["outputs"])),
+        sources=tuple(dict.fromkeys(_SOURCE.findall(match["sources"]))),
+    )

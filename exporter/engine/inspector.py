@@ -1,0 +1,53 @@
+"""What TensorRT's own inspector says of an engine's layers, which takes the GPU that the engine is for.
+
+Its JSON has a list ``Layers``; at detailed verbosity each is an object with ``Name``, ``Inputs`` and ``Metadata``, in
+which ONNX nodes stand as ``[ONNX Layer: conv1]``. A tensor's type is in ``Format/Datatype`` up to version 10, and in
+``Datatype`` from 11 on. Read of NVIDIA's documentation; not run by us on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from rexport._errors import VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["types_of_inspected"]
+
+_SOURCE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+
+
+def types_of_inspected(document: Mapping[str, Any], nodes: Iterable[str]) -> Mapping[str, str]:
+    """Return for each of the ``nodes`` the type of the tensor that its layer reads first.
+
+    Raises:
+        VerificationError: No layer names one of them, or its types are missing.
+    """
+    wanted = set(nodes)
+    types: dict[str, str] = {}
+    for layer in document.get("Layers", ()):
+        if not isinstance(layer, dict):  # names alone: the engine was not built with detailed verbosity
+            continue
+        sources = set(_SOURCE.findall(str(layer.get("Metadata", "")))) & wanted
+        inputs = layer.get("Inputs") or ()
+        if sources and inputs:
+            types |= dict.fromkeys(sources, _type(inputs[0]))
+    missing = sorted(wanted - set(types))
+    if missing:
+        raise VerificationError(
+            f"TensorRT's inspector names no layer for {', '.join(missing[:3])}, so that its precision is not known."
+        )
+    return types
+
+
+def _type(tensor: Mapping[str, Any]) -> str:
+    stated = str(tensor.get("Datatype") or tensor.get("Format/Datatype") or "")
+    for word, name in (("Int8", "Int8"), ("FP16", "Half"), ("Half", "Half"), ("BF16", "BFloat16")):
+        if word in stated:
+            return name
+    if "FP32" in stated or "Float" in stated:
+        return "Float"
+    raise VerificationError(f"TensorRT's inspector gives a tensor's type as {stated!r}, which is not known.")

@@ -1,0 +1,129 @@
+"""What an engine is to be built for, as typed choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from rexport._errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["BackendName", "BatchRange", "BuildOptions", "check_capabilities"]
+
+# What TensorRT for RTX 1.7 compiles for; Turing apart, since in one engine with others it turns convolutions to float.
+RTX_CAPABILITIES = (75, 80, 86, 89, 120, 121)
+TURING = 75
+_DEFAULT_RTX = (80, 86, 89, 120)
+_JETSON = {53, 62, 72, 87, 101, 110}
+_HOPPER = 90
+
+
+class BackendName(StrEnum):
+    """``tensorrt``: for the GPU that is here. ``rtx``: TensorRT for RTX, for GPUs that need not be."""
+
+    TENSORRT = "tensorrt"
+    RTX = "rtx"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRange:
+    """The batches that an engine takes, from ``least`` to ``most``, and the ``best`` that it is tuned for."""
+
+    least: int
+    best: int
+    most: int
+
+    @classmethod
+    def parse(cls, text: str) -> BatchRange:
+        """Read ``8``, or ``1:8:32`` for the least, the best and the most.
+
+        Raises:
+            UsageError: It is neither, or not in this order.
+        """
+        try:
+            numbers = [int(part) for part in text.split(":")]
+        except ValueError:
+            numbers = []
+        if len(numbers) == 1:
+            numbers *= 3
+        if len(numbers) != 3 or not 1 <= numbers[0] <= numbers[1] <= numbers[2]:
+            raise UsageError(f"--batch {text}: name a batch such as 8, or the least, best and most, such as 1:8:32.")
+        return cls(least=numbers[0], best=numbers[1], most=numbers[2])
+
+    def __str__(self) -> str:
+        """Return what :meth:`parse` reads."""
+        return str(self.least) if self.least == self.most else f"{self.least}:{self.best}:{self.most}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How to build.
+
+    Attributes:
+        backend: Whose compiler.
+        capabilities: The GPUs' compute capabilities times ten, such as 86; empty for the GPU that is here.
+        batch: Of a model with an open batch.
+        workspace_mib: The most scratch memory that a layer may take on the GPU, in MiB; by default all of it.
+        optimization_level: From 0 to 5: how long TensorRT searches for faster kernels.
+        timing_cache: A file of measured times, read and written, that makes the next build faster.
+        version_compatible: Whether later versions of TensorRT may run the engine.
+        hardware_compatible: Whether other GPUs of Ampere and later may.
+        refittable: Whether its weights can be exchanged.
+    """
+
+    backend: BackendName
+    capabilities: tuple[int, ...] = ()
+    batch: BatchRange = BatchRange(least=1, best=1, most=1)
+    workspace_mib: int | None = None
+    optimization_level: int | None = None
+    timing_cache: Path | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    refittable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workspace_mib is not None and self.workspace_mib < 1:
+            raise UsageError(f"--workspace {self.workspace_mib}: a layer takes 1 MiB or more.")
+        if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
+            raise UsageError(f"--optimization-level {self.optimization_level}: levels go from 0 to 5.")
+
+
+def check_capabilities(backend: BackendName, capabilities: Sequence[int]) -> tuple[int, ...]:
+    """Return the capabilities to build for, sorted; by default those of RTX that one engine can hold.
+
+    Raises:
+        UnavailableError: The backend does not compile for one of them; the message says what does.
+        UsageError: They can't be in one engine, or the backend builds for the GPU that is here alone.
+    """
+    if backend is BackendName.TENSORRT:
+        if capabilities:
+            raise UsageError(
+                "TensorRT builds for the GPU that it runs on; leave --sm out, and build on a machine that has the GPU."
+            )
+        return ()
+    wanted = tuple(sorted(set(capabilities or _DEFAULT_RTX)))
+    for capability in wanted:
+        if capability not in RTX_CAPABILITIES:
+            raise UnavailableError(_instead(capability))
+    if TURING in wanted and len(wanted) > 1:
+        raise UsageError(
+            "An engine for Turing (75) and other GPUs at once computes its convolutions in float; build two: one with "
+            f"--sm {TURING}, one with --sm {','.join(str(one) for one in wanted if one != TURING)}."
+        )
+    return wanted
+
+
+def _instead(capability: int) -> str:
+    compiles = f"TensorRT for RTX compiles for {', '.join(map(str, RTX_CAPABILITIES))}, not for {capability}"
+    if capability in _JETSON:
+        return (
+            f"{compiles}, a Jetson; deploy the ONNX file and let the device build its engine, with "
+            "`rexport engine --backend tensorrt` there."
+        )
+    if capability >= _HOPPER and capability // 10 in (9, 10):
+        return f"{compiles}, a data-center GPU; build there with `rexport engine --backend tensorrt`."
+    return f"{compiles}; name one of these with --sm, or build with --backend tensorrt where the GPU is."

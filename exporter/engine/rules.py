@@ -1,0 +1,214 @@
+"""What TensorRT asks of QuantizeLinear and DequantizeLinear in a file, rule by rule.
+
+A file that breaks a rule fails to parse at best; at worst its engine computes in float without a word. A rule that can
+be kept by a change that means the same is kept so; where the numbers would change, the file is refused.
+
+    bias-in-float        a bias is float: int32 through a DequantizeLinear does not parse
+    scalar-scale         the scale of a whole tensor has no dimension: with one of shape (1,) a convolution is float
+    symmetric            integers are int8 without a zero point; uint8 with 128 everywhere is the same as that
+    axis-of-outputs      weights have a scale per output channel: along axis 0, of ConvTranspose 1
+    nothing-in-between   between a convolution and the sum or the ReLU that runs as one with it nothing is quantized
+
+Source: NVIDIA's documentation of explicit quantization and ``NvInfer.h`` (IQuantizeLayer), and builds with TensorRT for
+RTX 1.7.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from rexport._errors import ModelFileError
+from rexport.passes._graph import bypass, constant, int_attribute, is_op, name_of, only_consumer, replace_initializer
+from rexport.quantization.layers import convolutions_before
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["RULES", "Repair", "follow_rules"]
+
+_MIDDLE = 128  # of uint8: as far from its ends as zero is from those of int8
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """A change that keeps a ``rule``, at a ``node``, in words: ``what``."""
+
+    rule: str
+    node: str
+    what: str
+
+    def __str__(self) -> str:
+        """Return it as a user reads it."""
+        return f"{self.rule}: {self.node}: {self.what}"
+
+
+def follow_rules(model: ir.Model) -> tuple[ir.Model, tuple[Repair, ...]]:
+    """Return a copy of ``model`` that keeps every rule, and what was changed for it.
+
+    Raises:
+        ModelFileError: A rule is broken and can't be kept by a change that means the same.
+    """
+    copy = model.clone()
+    repairs: list[Repair] = []
+    for rule, keep in RULES.items():
+        found = [Repair(rule=rule, node=name, what=what) for name, what in keep(copy.graph)]
+        if found:
+            common.RemoveUnusedNodesPass()(copy)  # what a repair left behind keeps no rule
+        repairs += found
+    return copy, tuple(repairs)
+
+
+def _keep_bias_in_float(graph: ir.Graph) -> Iterator[tuple[str, str]]:
+    for node in list(graph):
+        if not is_op(node, *_WEIGHTED) or len(node.inputs) < 3 or node.inputs[2] is None:
+            continue
+        bias = _dequantized(node.inputs[2].producer())
+        if bias is not None:
+            replace_initializer(node, 2, bias, name=f"{name_of(node)}.bias_float")
+            yield name_of(node), "its bias was int32 and is float now"
+
+
+def _keep_scalar_scale(graph: ir.Graph) -> Iterator[tuple[str, str]]:
+    for node in _quantizing(graph):
+        scale = constant(node.inputs[1])
+        if scale is not None and scale.shape == (1,) and not _is_of_weight(node):
+            for index in range(1, len(node.inputs)):
+                array = constant(node.inputs[index])
+                if array is not None and node.inputs[index] is not None:
+                    replace_initializer(node, index, array.reshape(()), name=f"{name_of(node)}.{index}_scalar")
+            node.attributes.pop("axis", None)
+            yield name_of(node), "its scale was of shape (1,) and has no dimension now"
+
+
+def _keep_symmetric(graph: ir.Graph) -> Iterator[tuple[str, str]]:
+    for node in _quantizing(graph):
+        zero_point = _zero_point(node)
+        if zero_point.dtype == np.int8 and not zero_point.any():
+            continue
+        if zero_point.dtype != np.uint8 or not (zero_point == _MIDDLE).all():
+            raise _refused(
+                "symmetric",
+                node,
+                f"its integers are {zero_point.dtype} with the zero point {', '.join(map(str, np.unique(zero_point)))},"
+                " and TensorRT's are int8 without one",
+            )
+        integers = constant(node.inputs[0])
+        if is_op(node, "DequantizeLinear") and integers is not None:
+            shifted = (integers.astype(np.int16) - _MIDDLE).astype(np.int8)
+            replace_initializer(node, 0, shifted, name=f"{name_of(node)}.int8")
+        replace_initializer(node, 2, np.zeros(zero_point.shape, np.int8), name=f"{name_of(node)}.zero")
+        if is_op(node, "QuantizeLinear"):
+            node.outputs[0].type = node.inputs[2].type if node.inputs[2] is not None else None
+        yield name_of(node), "its integers were uint8 with the zero point 128 and are int8 now"
+
+
+def _keep_axis_of_outputs(graph: ir.Graph) -> Iterator[tuple[str, str]]:
+    for node in graph:
+        weight = node.inputs[1] if is_op(node, *_WEIGHTED) and len(node.inputs) > 1 else None
+        producer = None if weight is None else weight.producer()
+        if producer is None or not is_op(producer, "DequantizeLinear"):
+            continue
+        scale, stored = constant(producer.inputs[1]), constant(producer.inputs[0])
+        if scale is None or stored is None or scale.size == 1:
+            continue
+        axis = int_attribute(producer, "axis", 1) % stored.ndim
+        wanted = _axis_of_outputs(node)
+        if axis != wanted and not (scale == scale.flat[0]).all():
+            raise _refused(
+                "axis-of-outputs",
+                node,
+                f"the scales of its weight are along axis {axis}, and TensorRT wants one per output channel, along "
+                f"axis {wanted}",
+            )
+        if axis != wanted:  # one number for all: along any axis it means the same
+            count = stored.shape[wanted]
+            replace_initializer(producer, 1, np.full(count, scale.flat[0], scale.dtype), name=f"{name_of(node)}.scales")
+            if len(producer.inputs) > 2:
+                replace_initializer(producer, 2, np.zeros(count, np.int8), name=f"{name_of(node)}.zeros")
+            producer.attributes.add(ir.AttrInt64("axis", wanted))
+            yield name_of(node), f"the scales of its weight, all the same, are along axis {wanted} now"
+
+
+def _keep_nothing_in_between(graph: ir.Graph) -> Iterator[tuple[str, str]]:
+    for node in list(graph):
+        if not is_op(node, "Conv", "ConvTranspose", "Gemm"):
+            continue
+        quantize = only_consumer(node.outputs[0])
+        dequantize = only_consumer(quantize.outputs[0]) if is_op(quantize, "QuantizeLinear") and quantize else None
+        if not is_op(dequantize, "DequantizeLinear") or dequantize is None or quantize is None:
+            continue
+        reader = only_consumer(dequantize.outputs[0])
+        if not is_op(reader, "Relu", "Add") or reader is None:
+            continue
+        if is_op(reader, "Add") and not _runs_as_one(dequantize.outputs[0], reader):
+            continue
+        bypass(dequantize)
+        bypass(quantize)
+        yield name_of(node), f"its result was quantized before {name_of(reader)}, with which it runs as one"
+
+
+RULES: dict[str, Callable[[ir.Graph], Iterator[tuple[str, str]]]] = {
+    "bias-in-float": _keep_bias_in_float,
+    "scalar-scale": _keep_scalar_scale,
+    "symmetric": _keep_symmetric,
+    "axis-of-outputs": _keep_axis_of_outputs,
+    "nothing-in-between": _keep_nothing_in_between,
+}
+
+
+def _refused(rule: str, node: ir.Node, why: str) -> ModelFileError:
+    return ModelFileError(
+        f"TensorRT's rule {rule} is broken at {name_of(node)}: {why}; quantize the float model again with "
+        "`rexport quantize --target tensorrt`."
+    )
+
+
+def _quantizing(graph: ir.Graph) -> list[ir.Node]:
+    return [node for node in graph if is_op(node, "QuantizeLinear", "DequantizeLinear")]
+
+
+def _zero_point(node: ir.Node) -> np.ndarray:
+    """Return the zero point of a node, as a tensor of the type of its integers."""
+    given = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if given is not None:
+        return given
+    scale, integers = constant(node.inputs[1]), constant(node.inputs[0])
+    kind = np.dtype(np.uint8) if integers is None or is_op(node, "QuantizeLinear") else integers.dtype  # ONNX's default
+    return np.zeros(() if scale is None else scale.shape, kind)
+
+
+def _dequantized(node: ir.Node | None) -> np.ndarray | None:
+    """Return the numbers that a DequantizeLinear makes of int32 constants, in the type of its scale."""
+    if node is None or not is_op(node, "DequantizeLinear"):
+        return None
+    integers, scale = constant(node.inputs[0]), constant(node.inputs[1])
+    if integers is None or scale is None or integers.dtype != np.int32:
+        return None
+    numbers: np.ndarray = (integers.astype(np.float64) * scale).astype(scale.dtype)
+    return numbers
+
+
+def _is_of_weight(node: ir.Node) -> bool:
+    stored = constant(node.inputs[0])
+    return stored is not None and stored.ndim > 1
+
+
+def _axis_of_outputs(node: ir.Node) -> int:
+    if is_op(node, "ConvTranspose"):
+        return 1
+    return 0 if is_op(node, "Conv") or node.attributes.get_int("transB", 0) == 1 else 1
+
+
+def _runs_as_one(value: ir.Value, total: ir.Node) -> bool:
+    """Say whether what comes to a sum by ``value`` is computed with it; the other input then is the identity.
+
+    If both are results of convolutions, it is that with more convolutions before it.
+    """
+    others = [other for other in total.inputs if other is not None and other is not value]
+    return all(convolutions_before(other) <= convolutions_before(value) for other in others)

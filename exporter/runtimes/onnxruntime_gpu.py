@@ -1,0 +1,223 @@
+"""What ONNX Runtime's providers for NVIDIA GPUs have in common.
+
+ONNX Runtime is glad to run elsewhere what a provider can't: the whole model, if its libraries or the driver are
+missing, or single operators. Neither would be the runtime that was asked for, so both are refused here. Only the
+arithmetic of sizes (``Shape`` and what follows it), a handful of integers that belong on the CPU, may stay there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import onnxruntime
+
+from rexport._cpu import this_cpu
+from rexport._errors import ModelFileError, UnavailableError, UsageError
+from rexport.runtimes._device_memory import DeviceMemory, OrtMemory, TorchMemory, cuda_stream, sum_of
+from rexport.runtimes._onnx_files import in_batches, onnx_file, run_in_batches
+from rexport.runtimes.onnxruntime import fixed_batch, said
+from rexport.runtimes.probes import PROBES, fell_back, load_libraries, require
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+
+    from rexport.runtimes import Phases
+    from rexport.runtimes.source import Source
+
+__all__ = ["MOST_SHAPES", "OnnxRuntimeGpu", "check_it_ran_there", "open_on_provider"]
+
+_ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
+_QUIET = 4  # fatal errors only: the others are raised too, or found out below
+MOST_SHAPES = 4  # a batch, the last one of a data set, and as many again
+_OF_SIZES = {"Shape", "Size", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Cast", "Reshape", "Range", "Where",
+             "Constant", "ConstantOfShape", "Expand", "Add", "Sub", "Mul", "Div", "Min", "Max", "Floor", "Ceil",
+             "Equal", "Less"}  # fmt: skip
+_TELLS_WHERE = hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")  # newer ones do
+
+
+class OnnxRuntimeGpu:
+    """An ONNX file on one provider; a subclass says on which, with which options.
+
+    Attributes:
+        NAME: Of its probe, in :data:`rexport.runtimes.probes.PROBES`.
+        PROVIDER: As ONNX Runtime calls it.
+        DEVICE: Where its inputs and outputs lie.
+        OPTIONS: Of the provider, whatever the shape of the images.
+    """
+
+    NAME: ClassVar[str]
+    PROVIDER: ClassVar[str]
+    DEVICE: ClassVar[str] = "cuda"
+    OPTIONS: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, source: Source, *, threads: int | None = None) -> None:
+        self._path = onnx_file(source, PROBES[self.NAME].what)
+        self._threads = threads or this_cpu().cores
+        require(self.NAME)
+        load_libraries(self.PROVIDER, *PROBES[self.NAME].arguments[1:])
+        self._stream = cuda_stream() if self.DEVICE == "cuda" else None
+        self._memories: OrderedDict[tuple[int, ...], DeviceMemory] = OrderedDict()
+        self._kept: DeviceMemory | None = None
+        self._batch = self._load()
+
+    def __enter__(self) -> OnnxRuntimeGpu:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._memories.clear()
+        self._kept = None
+        self._unload()
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Run a batch of what the model takes, along the first axis; return the first output.
+
+        A model that insists on a batch is run as often as it takes.
+        """
+        return run_in_batches(self._run, images, self._batch)
+
+    def run_phases(self, images: np.ndarray) -> Phases:
+        """Run a batch as :meth:`run` does, and say where the time went."""
+        return sum_of([self._memory(part).phases(part) for part in in_batches(images, self._batch)])
+
+    def keep(self, images: np.ndarray) -> None:
+        """Put a batch into the device's memory, to be run from there as often as wanted.
+
+        Raises:
+            UsageError: The model insists on another batch.
+        """
+        if self._batch not in (None, len(images)):
+            raise UsageError(f"{self._path} takes batches of {self._batch} only, not of {len(images)}.")
+        self._kept = self._new_memory(images)
+        self._kept.upload(images)
+
+    def run_kept(self) -> np.ndarray:
+        """Run the batch that was kept and return its logits; only they are moved.
+
+        Raises:
+            UsageError: Nothing was kept.
+        """
+        if self._kept is None:
+            raise UsageError("No pictures are on the device yet; call keep(images) first.")
+        self._kept.compute()
+        return self._kept.download()
+
+    def _load(self) -> int | None:
+        """Read the model, as far as its file tells how, and return the batch that it insists on."""
+        self._session = self._open(self.OPTIONS)
+        return fixed_batch(self._session)
+
+    def _unload(self) -> None:
+        del self._session
+
+    def _session_for(self, shape: tuple[int, ...]) -> onnxruntime.InferenceSession:  # noqa: ARG002 (for a subclass)
+        """Return the session that runs images of a shape."""
+        return self._session
+
+    def _open(self, options: Mapping[str, str], entries: Mapping[str, str] | None = None) -> Any:
+        stream = {} if self._stream is None else {"user_compute_stream": str(self._stream.cuda_stream)}
+        return open_on_provider(
+            self._path,
+            name=self.NAME,
+            provider=self.PROVIDER,
+            options={**options, **stream},
+            entries=entries or {},
+            threads=self._threads,
+        )
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        memory = self._memory(images)
+        memory.upload(images)
+        memory.compute()
+        return memory.download()
+
+    def _memory(self, images: np.ndarray) -> DeviceMemory:
+        if images.shape in self._memories:
+            self._memories.move_to_end(images.shape)
+        else:
+            self._memories[images.shape] = self._new_memory(images)
+            if len(self._memories) > MOST_SHAPES:
+                self._memories.popitem(last=False)
+        return self._memories[images.shape]
+
+    def _new_memory(self, images: np.ndarray) -> DeviceMemory:
+        session = self._session_for(images.shape)
+        if self._stream is None:
+            return OrtMemory(session, images, self.DEVICE)
+        return TorchMemory(session, images, self._stream)
+
+
+def open_on_provider(
+    path: Path, *, name: str, provider: str, options: Mapping[str, str], entries: Mapping[str, str], threads: int
+) -> onnxruntime.InferenceSession:
+    """Return a session that runs a file on one provider and nowhere else.
+
+    Args:
+        path: The file.
+        name: Of the provider's probe.
+        provider: As ONNX Runtime calls it.
+        options: The provider's.
+        entries: Of the session's configuration.
+        threads: For what the CPU does.
+
+    Raises:
+        ModelFileError: It is no model.
+        UnavailableError: The provider is not there, or can't run all of it.
+    """
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = _QUIET
+    where = "session.record_ep_graph_assignment_info" if _TELLS_WHERE else "session.disable_cpu_ep_fallback"
+    for key, value in {**entries, where: "1"}.items():
+        settings.add_session_config_entry(key, value)
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), settings, providers=[(provider, dict(options))], enable_fallback=0
+        )
+    except (_ERRORS.InvalidProtobuf, _ERRORS.NoSuchFile, _ERRORS.InvalidGraph, _ERRORS.InvalidArgument) as error:
+        raise ModelFileError(f"{path} does not load in ONNX Runtime: {said(error)}.") from error
+    except (_ERRORS.Fail, _ERRORS.EPFail, _ERRORS.NotImplemented, RuntimeError, ValueError) as error:
+        raise UnavailableError(f"{PROBES[name].what} can't load {path}: {said(error)}.") from error
+    check_it_ran_there(session, path, name=name, provider=provider)
+    return session
+
+
+def check_it_ran_there(
+    session: onnxruntime.InferenceSession, path: Path, *, name: str, provider: str, tells_where: bool = _TELLS_WHERE
+) -> None:
+    """Check that the session's first provider is the one that was asked for, and that all operators are there.
+
+    Raises:
+        UnavailableError: They are not.
+    """
+    reason = fell_back(session, provider)
+    if reason is not None:
+        raise UnavailableError(f"{PROBES[name].what} is not usable here: {reason} To use it: {PROBES[name].advice}")
+    if not tells_where:  # then ONNX Runtime was told to refuse by itself
+        return
+    elsewhere = Counter(
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != provider
+        for node in part.get_nodes()
+    )
+    if "Shape" in elsewhere:
+        elsewhere = Counter({op: count for op, count in elsewhere.items() if op not in _OF_SIZES})
+    if elsewhere:
+        found = ", ".join(f"{count} {op}" for op, count in elsewhere.most_common(4))
+        raise UnavailableError(
+            f"{PROBES[name].what} can't run all of {path}: {found} would run on the CPU, and what was measured would "
+            "not be this runtime." + _advice(elsewhere, name)
+        )
+
+
+def _advice(elsewhere: Counter[str], name: str) -> str:
+    if name == "tensorrt" and elsewhere.keys() & {"QuantizeLinear", "DequantizeLinear"}:
+        return " TensorRT takes int8 with zero points of 0; quantize it with `rexport quantize --target tensorrt`."
+    return ""

@@ -1,0 +1,128 @@
+"""ONNX Runtime's TensorRT provider.
+
+An engine is built for each shape of input: its optimization profile has that shape as its smallest, best and largest.
+It is kept in rexport's cache folder, under the hash of the whole model, because ONNX Runtime names engines after graphs
+and would take another model's weights for this one's. Float16 is allowed where the file is float16, INT8 where it has
+Q/DQ nodes, whose scales are then TensorRT's; there is no calibration. In float32 layers TensorRT uses TensorFloat-32,
+which the provider has no option against; ``NVIDIA_TF32_OVERRIDE=0`` in the environment turns it off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import onnx
+import onnxruntime
+
+from rexport._errors import ModelFileError
+from rexport._files import cache_folder
+from rexport.runtimes.onnxruntime_gpu import MOST_SHAPES, OnnxRuntimeGpu
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["Facts", "OnnxRuntimeTensorRt", "facts_of", "provider_options"]
+
+_ENTRIES = {"session.disable_quant_qdq": "1"}  # Q/DQ reach TensorRT where the file has them, not where they moved to
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the provider's options depend on.
+
+    Attributes:
+        name: Of the input.
+        shape: Of the input; ``None`` where the file leaves it open.
+        quantized: Whether the file has Q/DQ nodes.
+        half: Whether any weights are float16.
+        sha256: Of the file and what it keeps in others, in hex.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    quantized: bool
+    half: bool
+    sha256: str
+
+
+class OnnxRuntimeTensorRt(OnnxRuntimeGpu):
+    """An ONNX file in sessions of the TensorRT provider, one for each shape of input.
+
+    Building an engine takes from seconds to minutes, at the first call of a shape, or while loading where the file
+    leaves no shape open; from the cache it takes less than a second.
+    """
+
+    NAME: ClassVar[str] = "tensorrt"
+    PROVIDER: ClassVar[str] = "TensorrtExecutionProvider"
+
+    def _load(self) -> int | None:
+        self._facts = facts_of(self._path)
+        self._sessions: dict[tuple[int, ...], onnxruntime.InferenceSession] = {}
+        whole = tuple(size for size in self._facts.shape if size is not None)
+        if len(whole) == len(self._facts.shape):
+            self._session_for(whole)
+        return self._facts.shape[0]
+
+    def _unload(self) -> None:
+        self._sessions.clear()
+
+    def _session_for(self, shape: tuple[int, ...]) -> onnxruntime.InferenceSession:
+        if shape not in self._sessions:
+            folder = cache_folder() / "tensorrt"
+            options = provider_options(self._facts, shape, folder)
+            for key in ("trt_engine_cache_path", "trt_timing_cache_path"):
+                (folder / options[key]).mkdir(parents=True, exist_ok=True)
+            self._sessions[shape] = self._open(options, _ENTRIES)
+            if len(self._sessions) > MOST_SHAPES:
+                del self._sessions[next(iter(self._sessions))]
+        return self._sessions[shape]
+
+
+def facts_of(path: Path) -> Facts:
+    """Read what the provider's options depend on from a file.
+
+    Raises:
+        ModelFileError: It is no ONNX model, or one of several inputs.
+    """
+    try:
+        data = path.read_bytes()
+        model = onnx.load_from_string(data)
+    except Exception as error:  # protobuf's own errors share no public base class
+        raise ModelFileError(f"{path} does not load in ONNX Runtime: it is no ONNX file.") from error
+    graph = model.graph
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in stored]
+    if len(inputs) != 1:
+        raise ModelFileError(f"{path} has {len(inputs)} inputs; expected one, images.")
+    digest = hashlib.sha256(data)
+    for file in sorted(
+        {entry.value for t in graph.initializer for entry in t.external_data if entry.key == "location"}
+    ):
+        digest.update((path.parent / file).read_bytes())
+    return Facts(
+        name=inputs[0].name,
+        shape=tuple(d.dim_value if d.HasField("dim_value") else None for d in inputs[0].type.tensor_type.shape.dim),
+        quantized=any(node.op_type == "QuantizeLinear" for node in graph.node),
+        half=any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer),
+        sha256=digest.hexdigest(),
+    )
+
+
+def provider_options(facts: Facts, shape: Sequence[int], folder: Path) -> dict[str, str]:
+    """Return the provider's options for images of a shape, with engines and timings in a folder."""
+    size = "x".join(str(side) for side in shape)
+    options = {
+        "device_id": "0",
+        "trt_fp16_enable": str(int(facts.half)),
+        "trt_int8_enable": str(int(facts.quantized)),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder / f"{facts.sha256[:16]}-{size}-{onnxruntime.__version__}"),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(folder / "timings"),
+    }
+    if None in facts.shape:
+        options |= {f"trt_profile_{which}_shapes": f"{facts.name}:{size}" for which in ("min", "opt", "max")}
+    return options

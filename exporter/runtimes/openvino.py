@@ -1,0 +1,143 @@
+"""OpenVINO's CPU plugin.
+
+Left alone, the plugin computes float32 models in bfloat16 wherever the processor has instructions for it (AVX512-BF16,
+AMX): a CIFAR ResNet's logits then differ by 2e-3 of their scale instead of 2e-7, and a float16 model is rounded to
+bfloat16's 8 bits too. What is measured here is the model in the file, so the precision is float32 unless all its
+convolutions and products are float16 or bfloat16 and the processor multiplies such numbers. The integers of quantized
+models are not touched by that.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from rexport._cpu import this_cpu
+from rexport._errors import ModelFileError, UnavailableError
+from rexport.runtimes._onnx_files import onnx_file, run_in_batches
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+
+    from rexport.runtimes.source import Source
+
+__all__ = ["OpenVino"]
+
+_MULTIPLY = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
+_CAPABILITY = {"f16": "FP16", "bf16": "BF16"}  # of the processor, by the type of the model
+_MOST_SHAPES = 4  # a batch, the last one of a data set, and as many again
+
+
+class OpenVino:
+    """An ONNX file, compiled for each shape of input that comes.
+
+    Batches and sizes that the file leaves open are fixed to those of the images: the plugin plans layouts and memory
+    ahead then. So the first call of a shape takes as long as compiling. The last few shapes are kept. With
+    ``count_times``, requests know what each node takes (``get_profiling_info``).
+    """
+
+    def __init__(self, source: Source, *, threads: int | None = None, count_times: bool = False) -> None:
+        path = onnx_file(source, "OpenVINO")
+        self._core = _core()
+        self._model = _read(self._core, path)
+        shape = self._model.input(0).partial_shape
+        self._batch: int | None = None if shape[0].is_dynamic else shape[0].get_length()
+        self._threads = threads or this_cpu().cores
+        self._strict = threads is not None
+        self._count_times = count_times
+        self._precision = _precision(self._model, self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        if shape.is_static:
+            self.request(tuple(shape.to_shape()))
+
+    def __enter__(self) -> OpenVino:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._requests.clear()
+        del self._model, self._core
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Run a batch of what the model takes, along the first axis; return the first output.
+
+        A model that insists on a batch is run as often as it takes.
+        """
+        return run_in_batches(self._run, images, self._batch)
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        # the outputs are copied: the request writes the next ones to the same place
+        logits: np.ndarray = self.request(images.shape).infer([images], share_inputs=True)[0]
+        return logits
+
+    def request(self, shape: tuple[int, ...]) -> Any:
+        """Return OpenVINO's request for inputs of a shape."""
+        if shape in self._requests:
+            self._requests.move_to_end(shape)
+        else:
+            self._requests[shape] = self._compile(shape).create_infer_request()
+            if len(self._requests) > _MOST_SHAPES:
+                self._requests.popitem(last=False)
+        return self._requests[shape]
+
+    def _compile(self, shape: tuple[int, ...]) -> Any:
+        model = self._model.clone()
+        if model.is_dynamic():
+            model.reshape({model.input(0): list(shape)})
+        ran_on = 0
+        for hyper_threading in (False, True):  # the second thread of a core only where cores are not enough
+            options = {
+                "INFERENCE_NUM_THREADS": self._threads,
+                "INFERENCE_PRECISION_HINT": self._precision,
+                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": 1,
+                "ENABLE_HYPER_THREADING": hyper_threading,
+                "PERF_COUNT": self._count_times,
+            }
+            compiled = self._core.compile_model(model, "CPU", options)
+            ran_on = compiled.get_property("INFERENCE_NUM_THREADS")
+            if ran_on == self._threads or not self._strict:
+                return compiled
+        raise UnavailableError(
+            f"OpenVINO runs on {ran_on} threads here, not on {self._threads}: it takes no more than the usable cores; "
+            f"ask for {ran_on}."
+        )
+
+
+def _core() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise UnavailableError(
+            f"OpenVINO can't be imported ({error}); install it with `pip install 'rexport[openvino]'`."
+        ) from error
+    return openvino.Core()
+
+
+def _read(core: Any, path: Path) -> Any:
+    if not path.is_file():
+        raise ModelFileError(f"{path} does not exist; name an ONNX file, such as one that `rexport onnx` wrote.")
+    try:
+        model = core.read_model(path)
+    except RuntimeError as error:  # all that it raises
+        raise ModelFileError(f"{path} does not load in OpenVINO: {_said(error)}.") from error
+    if len(model.inputs) != 1:
+        raise ModelFileError(f"{path} has {len(model.inputs)} inputs; expected one, images.")
+    return model
+
+
+def _precision(model: Any, capabilities: list[str]) -> str:
+    """Return the type to compute floats in."""
+    types = {op.output(0).element_type.get_type_name() for op in model.get_ops() if op.get_type_name() in _MULTIPLY}
+    (only,) = types if len(types) == 1 else ("f32",)
+    return only if _CAPABILITY.get(only) in capabilities else "f32"
+
+
+def _said(error: Exception) -> str:
+    """Return the last thing that OpenVINO says in an error: what comes before are the places in its source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__

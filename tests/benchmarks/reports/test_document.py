@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rexport._errors import InputError
+from rexport.benchmarks import BenchResult, Row, machine_facts
+from rexport.benchmarks.reports import load_document, to_html, to_markdown
+from rexport.benchmarks.reports.document import read_document, short_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_every_part_is_read(sample: dict[str, Any]) -> None:
+    document = read_document(sample)
+    assert document.machine.cpu == "AMD EPYC"
+    assert len(document.rows) == len(sample["rows"])
+    row = document.rows[0]
+    assert row.seconds == tuple(sample["rows"][0]["seconds"])
+    assert [len(block) for block in row.rounds] == sample["rows"][0]["calls_per_round"]
+    assert row.launches == (4, 4)
+    assert len(document.layers[0].layers) == 31
+    assert [peak.gmacs_per_second for peak in document.peaks] == [860.2, 229.8]
+
+
+def test_what_bench_writes_today_is_read() -> None:
+    row = Row(model="m.onnx", runtime="cpu", batch=2, threads=1, rounds=((0.1, 0.2), (0.3,)))
+    written = json.loads(json.dumps(BenchResult(machine=machine_facts(), rows=(row,)).to_json()))
+    document = read_document(written)
+    assert document.rows[0].rounds == row.rounds
+    assert document.rows[0].images_per_second == row.images_per_second
+
+
+def test_a_document_of_the_fewest_keys_is_read() -> None:
+    row = {"model": "m.onnx", "runtime": "cpu", "batch": 1, "threads": 1, "status": "ok"}
+    bare = {"schema": "rexport.bench/1", "machine": {"cpu": "a"}, "rows": [row]}
+    assert read_document(bare).rows[0].scenario == "single-stream"
+    assert "m.onnx" in to_markdown(bare)
+    assert "m.onnx" in to_html(bare)
+    empty = {**bare, "rows": []}
+    assert to_markdown(empty) == "a.\n"
+    assert "<h1>" in to_html(empty)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": "rexport.bench/0"}, "another version, rexport.bench/0"),
+        ({"schema": "rexport.bench/2"}, "another version, rexport.bench/2"),
+        ({"schema": "rexport.eval/1"}, "is a rexport.eval/1 document"),
+        ({"schema": None}, "says no schema"),
+        ({"machine": None}, "machine is null"),
+        ({"machine": {"cpu": 3}}, "machine.cpu is 3, not a text"),
+        ({"rows": {}}, "rows is {}, not a list"),
+        ({"rows": [3]}, r"rows\[0\] is 3, not an object"),
+        ({"layers": [{"model": "m"}]}, r"layers\[0\].runtime is null"),
+        ({"peaks": [{"runtime": "cpu", "precision": "int8", "kind": 1}]}, r"peaks\[0\].kind is 1"),
+    ],
+)
+def test_other_documents_are_refused(sample: dict[str, Any], change: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        read_document({**sample, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"batch": True}, r"rows\[0\].batch is True, not a whole number"),
+        ({"batch": 0}, r"rows\[0\].batch is 0"),
+        ({"model": None}, r"rows\[0\].model is null"),
+        ({"images_per_second": float("nan")}, "not a finite number"),
+        ({"images_per_second": 10**400}, "not a finite number"),
+        ({"images_per_second": "fast"}, "is 'fast', not a number"),
+        ({"speedup_interval": [2.0, 1.0]}, "not a low and a high end"),
+        ({"seconds": [0.1, -0.1], "calls_per_round": [2], "rounds_per_launch": [1]}, "no or negative time"),
+        ({"calls_per_round": [1]}, "calls_per_round adds up to 1"),
+        ({"rounds_per_launch": [1]}, "rounds_per_launch adds up to 1"),
+        ({"flags": [1]}, "not a list of texts"),
+        ({"wrong": "no"}, "not true or false"),
+        ({"server": 3}, "rows\\[0\\].server is 3"),
+    ],
+)
+def test_a_row_of_nonsense_is_named(sample: dict[str, Any], change: dict[str, Any], says: str) -> None:
+    sample["rows"] = [{**sample["rows"][0], **change}]
+    with pytest.raises(InputError, match=says):
+        read_document(sample)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000, "\0", '{"schema": "rexport.bench/1"}'])
+def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "old.json"
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"old\.json"):
+        load_document(file)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.json can't be read: No such file"):
+        load_document(tmp_path / "none.json")
+    (tmp_path / "model.onnx").write_bytes(b"\x08\xff\xfe")
+    with pytest.raises(InputError, match=r"model\.onnx is not JSON"):
+        load_document(tmp_path / "model.onnx")
+
+
+def test_names_are_short_where_that_is_clear() -> None:
+    models = ["a/x.onnx", "b/x.onnx", "C:\\nets\\y.onnx", "resnet50"]
+    assert list(short_names(models).values()) == ["a/x.onnx", "b/x.onnx", "y.onnx", "resnet50"]

@@ -1,0 +1,210 @@
+"""The scenarios on real models in real processes; how fast they are is not for a test to say, so bounds are wide."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rexport._errors import ModelFileError, RexportError, UnavailableError, UsageError
+from rexport.benchmarks.jobs import Failure, Job
+from rexport.benchmarks.results import Row, Status
+from rexport.benchmarks.scenarios import (
+    Asked,
+    Image,
+    Outcome,
+    Scenario,
+    ScenariosInterrupted,
+    Trial,
+    process,
+    run_job,
+    run_offline,
+    run_rows,
+    run_server,
+    run_single_stream,
+)
+from rexport.preprocessing import Preprocessing
+from rexport.runtimes.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.benchmarks.conftest import MakeModel
+    from tests.benchmarks.scenarios.conftest import FakeMachine
+
+    MakeMachine = Callable[[Callable[[int], float]], FakeMachine]
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+QUICK: dict[str, Any] = {"threads": 1, "batch": 4, "latency_bound_ms": 40, "seconds": 0.4}
+
+
+def test_a_real_server(make_model: MakeModel) -> None:
+    result = run_server(Source(path=make_model("m.onnx", size=64)), "cpu", **QUICK, percentile=90, precision=0.5)
+    assert result.rate_per_second is not None, result.reason
+    last = result.confirmed
+    assert last is not None
+    assert last.p90_ms is not None
+    assert 0 < last.p90_ms <= 40
+    assert min(result.latencies) > 0
+    assert last.seconds >= 0.9 * last.queries / last.rate_per_second
+
+
+def test_every_scenario_of_a_job(make_model: MakeModel) -> None:
+    source = Source(path=make_model("m.onnx", raw=True))
+    job = Job(source=source, runtime="cpu", shape=(2, 8, 8, 3), dtype="uint8", threads=1)
+    for scenario in (Scenario.SINGLE_STREAM, Scenario.OFFLINE):
+        outcome = run_job(job, Asked(scenario=scenario, seconds=0.1))
+        assert isinstance(outcome, Outcome), outcome
+        fields = outcome.row_fields()
+        assert fields["scenario"] == scenario.value
+        assert fields["images_per_second"] > 0
+        assert fields["loadgen"] is None
+    with pytest.raises(UsageError, match="--latency-bound 20"):
+        run_job(job, Asked(scenario=Scenario.SERVER))
+
+
+def row_and_job(path: Path, *, runtime: str = "cpu", side: int = 8) -> tuple[Row, Job]:
+    job = Job(source=Source(path=path), runtime=runtime, shape=(2, 3, side, side), threads=1)
+    return Row(model=path.name, runtime=runtime, batch=2, threads=1), job
+
+
+def test_rows_that_fail_leave_the_others_alone(make_model: MakeModel) -> None:
+    path = make_model("m.onnx")
+    never = Failure(reason="Not here.", kind="UnavailableError")
+    plans = [(row_and_job(path)[0], never), row_and_job(path, side=9), row_and_job(path)]
+    rows = run_rows(plans, Asked(scenario=Scenario.OFFLINE, seconds=0.1))
+    assert [row.row.status for row in rows] == [Status.UNAVAILABLE, Status.FAILED, Status.OK]
+    documents = [json.loads(json.dumps(row.to_json(), allow_nan=False)) for row in rows]
+    assert documents[0]["reason"] == "Not here."
+    assert documents[0]["images_per_second"] is None
+    assert documents[2]["images_per_second"] > 0
+    assert documents[2]["scenario"] == "offline"
+    assert sum(documents[2]["calls_per_round"]) == len(documents[2]["seconds"])
+
+
+def test_ctrl_c_keeps_the_rows_that_are_finished(make_model: MakeModel, fake_machine: MakeMachine) -> None:
+    fake_machine(lambda images: 0.010)
+    seen: list[Trial] = []
+
+    def interrupt(trial: Trial) -> None:
+        seen.append(trial)
+        if [one.purpose for one in seen].count("confirm") == 1 and trial.purpose == "bracket":
+            raise KeyboardInterrupt
+
+    plans = [row_and_job(make_model("m.onnx"), side=1)] * 2
+    with pytest.raises(ScenariosInterrupted) as caught:
+        run_rows(plans, Asked(scenario=Scenario.SERVER, latency_bound_ms=50), on_trial=interrupt)
+    (row,) = caught.value.rows
+    assert row.to_json()["server"]["rate_per_second"] > 0
+
+
+def test_from_pixels_on_the_preprocessing_is_part_of_it(make_model: MakeModel) -> None:
+    image = Image(shape=(8, 8, 3), dtype="uint8", preprocessing=Preprocessing(size=8))
+    source = Source(path=make_model("m.onnx"))
+    assert run_single_stream(source, "cpu", threads=1, image=image, min_seconds=0.05).images_per_second > 0
+
+
+def test_a_model_that_can_not_run_says_so(make_model: MakeModel, tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="rexport onnx"):
+        run_server(Source(network="cifar_resnet8"), "cpu", **QUICK)
+    (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    with pytest.raises(ModelFileError):
+        run_offline(Source(path=tmp_path / "broken.onnx"), "cpu", batch=1, image=Image(shape=(3, 8, 8)))
+    job = Job(source=Source(path=make_model("m.onnx")), runtime="cpu", shape=(1, 3, 9, 9), threads=1)
+    outcome = run_job(job, Asked(scenario=Scenario.OFFLINE, seconds=0.1))
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "RexportError"
+    assert "failed on cpu" in outcome.reason
+
+
+class Watched(process.SutProcess):
+    """Remembers the process that was started last."""
+
+    last: process.SutProcess
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        Watched.last = self
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
+    monkeypatch.setattr(process, "SutProcess", Watched)
+    return Watched
+
+
+def is_gone(pid: int) -> bool:
+    for _ in range(200):
+        status = Path(f"/proc/{pid}/stat")
+        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_process_that_dies_is_an_error_and_not_a_hang(make_model: MakeModel, watched: type[Watched]) -> None:
+    with pytest.raises(RexportError, match=r"m\.onnx failed on cpu.*SIGKILL"):
+        run_server(
+            Source(path=make_model("m.onnx")),
+            "cpu",
+            **QUICK,
+            on_trial=lambda trial: os.kill(watched.last.pid, signal.SIGKILL),
+        )
+
+
+def test_a_process_that_hangs_is_given_up(
+    make_model: MakeModel, watched: type[Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(trial: Trial) -> None:
+        monkeypatch.setattr(process, "_PATIENCE", 0.5)
+        os.kill(watched.last.pid, signal.SIGSTOP)
+
+    with pytest.raises(RexportError, match="It hung: no answer to 'server'"):
+        run_server(Source(path=make_model("m.onnx")), "cpu", **QUICK, on_trial=stop)
+
+
+@linux
+def test_after_ctrl_c_no_process_is_left(make_model: MakeModel, watched: type[Watched]) -> None:
+    def interrupt(trial: Trial) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_server(Source(path=make_model("m.onnx")), "cpu", **QUICK, on_trial=interrupt)
+    assert is_gone(watched.last.pid)
+
+
+@linux
+def test_the_process_ends_in_the_middle_of_a_run_if_its_parent_is_killed(make_model: MakeModel) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from rexport.benchmarks.scenarios import Image, process\n"
+        "from rexport.runtimes.source import Source\n"
+        f"source = Source(path=Path({str(make_model('m.onnx'))!r}))\n"
+        "with process.opened(source, 'cpu', image=Image(shape=(3, 8, 8)), threads=1, batch=1, seed=0) as sut:\n"
+        "    print(sut.pid, flush=True)\n"
+        "    sut.ask('offline', should_take=60, min_seconds=60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    time.sleep(0.3)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    if not is_gone(pid):
+        os.kill(pid, signal.SIGKILL)
+        pytest.fail("the process is still there")
+
+
+@linux
+def test_a_process_holds_its_own_runtime_only(make_model: MakeModel) -> None:
+    source = Source(path=make_model("m.onnx"))
+    with process.opened(source, "cpu", image=Image(shape=(3, 8, 8)), threads=1, batch=1, seed=0) as sut:
+        assert "libtorch" not in Path(f"/proc/{sut.pid}/maps").read_text()

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from rexport._errors import UnavailableError, UsageError
+from rexport.benchmarks.jobs import Job
+from rexport.benchmarks.loadgen import LoadgenResult
+from rexport.benchmarks.scenarios import Asked, OfflineResult, Outcome, Scenario, ServerResult, Trial
+from rexport.cli._scenario import parse_scenario, print_outcomes, say_trial
+from rexport.runtimes.source import Source
+
+TRIAL = Trial(
+    rate_per_second=123.4,
+    queries=1234,
+    held=True,
+    purpose="confirm",
+    stopped=False,
+    mean_batch=1.75,
+    seconds=10.0,
+    p50_ms=6.0,
+    p90_ms=12.5,
+    p99_ms=19.5,
+)
+STOPPED = Trial(
+    rate_per_second=200.0,
+    queries=150,
+    held=False,
+    purpose="bracket",
+    stopped=True,
+    mean_batch=4.0,
+    seconds=0.8,
+    p50_ms=None,
+    p90_ms=None,
+    p99_ms=None,
+)
+JOB = Job(source=Source(path=Path("m.onnx")), runtime="cpu", shape=(8, 3, 224, 224), threads=2)
+
+
+def server(*, rate: float | None = 123.4, percentile: int = 99, reason: str | None = None) -> ServerResult:
+    return ServerResult(
+        batch=8,
+        latency_bound_ms=20,
+        percentile=percentile,
+        rate_per_second=rate,
+        reason=reason,
+        one_image_ms=5.0,
+        capacity_per_second=170.0,
+        trials=(STOPPED, TRIAL),
+        latencies=(0.006, 0.0195),
+    )
+
+
+def said(*, valid: bool) -> LoadgenResult:
+    return LoadgenResult(
+        scenario=Scenario.SERVER,
+        valid=valid,
+        reasons=() if valid else ("early stopping not satisfied", "Run unsuccessful."),
+        samples_per_second=121.0,
+        latency_ms={"p50": 6.1, "p90": 12.0, "p99": 20.5},
+        queries=1230,
+        min_seconds=10,
+        target_per_second=123.4,
+        latency_bound_ms=20,
+        percentile=99,
+        early_stopping="",
+        version="6.0",
+    )
+
+
+def test_without_a_scenario_models_take_turns() -> None:
+    assert parse_scenario(None, None, None, loadgen=False) is None
+
+
+def test_what_is_asked_for() -> None:
+    assert parse_scenario(Scenario.SERVER, 20, None, loadgen=False) == Asked(
+        scenario=Scenario.SERVER, latency_bound_ms=20, seconds=10
+    )
+    assert parse_scenario(Scenario.OFFLINE, None, 3, loadgen=False) == Asked(scenario=Scenario.OFFLINE, seconds=3)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "bound", "seconds", "match"),
+    [
+        (None, 20.0, None, "--latency-bound is of a scenario"),
+        (None, None, 5.0, "--seconds is of a scenario"),
+        (Scenario.OFFLINE, 20.0, None, "--latency-bound is of the server scenario"),
+        (Scenario.SERVER, None, None, "pass --latency-bound 20, say"),
+        (Scenario.SERVER, 0.0, None, "--latency-bound 0: it is milliseconds, larger than zero"),
+        (Scenario.SERVER, -5.0, None, "--latency-bound -5"),
+        (Scenario.SERVER, math.nan, None, "--latency-bound nan"),
+        (Scenario.SERVER, math.inf, None, "--latency-bound inf"),
+        (Scenario.SERVER, 9000.0, None, "Pass --seconds 45"),
+        (Scenario.SINGLE_STREAM, None, 0.0, "--seconds 0"),
+        (Scenario.SINGLE_STREAM, None, math.nan, "--seconds nan"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    scenario: Scenario | None, bound: float | None, seconds: float | None, match: str
+) -> None:
+    with pytest.raises(UsageError, match=match):
+        parse_scenario(scenario, bound, seconds, loadgen=False)
+
+
+def test_loadgen_is_of_a_scenario_and_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="--loadgen is of a scenario"):
+        parse_scenario(None, None, None, loadgen=True)
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+    with pytest.raises(UnavailableError, match="pip install"):
+        parse_scenario(Scenario.OFFLINE, None, None, loadgen=True)
+
+
+def test_the_servers_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_outcomes([Outcome(job=JOB, result=server(), loadgen=None)], title="a machine")
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0].rstrip() == "a machine; highest rate that is answered within 20 ms"
+    row = next(line for line in lines if "m.onnx" in line).split()
+    assert row == ["m.onnx", "cpu", "8", "123.4", "1.8", "p99", "6.00", "12.50", "19.50"]
+    assert printed.err == ""
+
+
+def test_no_rate_is_no_number_but_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    result = server(rate=None, percentile=90, reason="no rate kept p90 within 20 ms.")
+    print_outcomes([Outcome(job=JOB, result=result, loadgen=None)], title="a machine")
+    printed = capsys.readouterr()
+    row = next(line for line in printed.out.splitlines() if "m.onnx" in line).split()
+    assert row == ["m.onnx", "cpu", "8", "–", "–", "p90", "–", "–", "–"]
+    assert "m.onnx on cpu: no rate kept p90 within 20 ms." in printed.err
+    assert "judged at p90" in printed.err
+
+
+def test_offline_has_images_per_second(capsys: pytest.CaptureFixture[str]) -> None:
+    result = OfflineResult(batch=8, seconds=(0.05,) * 70, elapsed=4.0)
+    print_outcomes([Outcome(job=JOB, result=result, loadgen=None)], title="a machine")
+    row = next(line for line in capsys.readouterr().out.splitlines() if "m.onnx" in line).split()
+    assert row == ["m.onnx", "cpu", "8", "140.0", "50.00", "50.00", "–"]
+
+
+def test_what_loadgen_says_and_what_it_is_worth(capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = [Outcome(job=JOB, result=server(), loadgen=said(valid=valid)) for valid in (True, False)]
+    print_outcomes(outcomes, title="a machine")
+    printed = capsys.readouterr()
+    assert "  VALID" in printed.out
+    assert "INVALID" in printed.out
+    assert "m.onnx on cpu, INVALID: early stopping not satisfied; Run unsuccessful." in printed.err
+    assert printed.err.count("this is not an MLPerf result") == 1
+
+
+def test_trials_are_told_as_they_end(capsys: pytest.CaptureFixture[str]) -> None:
+    say_trial(TRIAL)
+    say_trial(STOPPED)
+    assert capsys.readouterr().err.splitlines() == [
+        "confirm: 123.4 queries/s, 1234 answered, p99 19.50 ms: holds",
+        "bracket: 200.0 queries/s, 150 answered, given up: does not hold",
+    ]
