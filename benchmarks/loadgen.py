@@ -173,7 +173,7 @@ def run_loadgen(
             settings["server_target_latency_ns"] = round(latency_bound_ms * 1e6)
             settings["server_target_latency_percentile"] = percentile / 100
         issued = max(fewest, (rate or capacity) * min_seconds)
-        entries = process.ask(
+        entries = process.request(
             "loadgen",
             should_take=2 * (issued / min(rate or capacity, capacity)) + min_seconds,
             scenario=_NAMES[scenario],

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rexport.benchmarks.affinity import keep_on
 
@@ -29,6 +29,9 @@ _DOING = {
     "warm up": "warming up",
     "run": "running",
     "outputs": "computing the outputs that are compared",
+    "server": "answering queries",
+    "offline": "running",
+    "single-stream": "running",
 }
 
 
@@ -41,7 +44,7 @@ class WorkerError(Exception):
 
 
 class WorkerProcess:
-    """A process of ``rexport.benchmarks.worker``, stopped (SIGSTOP) whenever it has nothing to do.
+    """A process of ``rexport.benchmarks.worker``, stopped (SIGSTOP) whenever it has nothing to do, if it ``rests``.
 
     After its last call a runtime's thread pool goes on spinning for work: with two threads, 40 to 60 ms of
     CPU time over the next 0.1 s for ONNX Runtime and 10 ms for PyTorch, right into the next row's calls;
@@ -51,13 +54,18 @@ class WorkerProcess:
 
     Args:
         cores: To stay on (see ``affinity``); by default wherever the system puts it, and where the system can't, too.
+        module: What runs in it.
+        rests: Whether it is stopped in between.
     """
 
-    def __init__(self, *, cores: Sequence[int] = ()) -> None:
+    def __init__(
+        self, *, cores: Sequence[int] = (), module: str = "rexport.benchmarks.worker", rests: bool = True
+    ) -> None:
+        self._rests = rests
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         self._process = subprocess.Popen(
             # -P: no module of the current folder stands in for a package's
-            [sys.executable, "-P", "-m", "rexport.benchmarks.worker"],
+            [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -77,7 +85,7 @@ class WorkerProcess:
         """The process's number."""
         return self._process.pid
 
-    def __enter__(self) -> WorkerProcess:
+    def __enter__(self) -> Self:
         """Return itself; the process is already starting."""
         return self
 
@@ -144,7 +152,7 @@ class WorkerProcess:
         self._lines.put("")  # the end
 
     def _signal(self, name: str) -> None:
-        if hasattr(signal, name) and self._process.poll() is None:
+        if self._rests and hasattr(signal, name) and self._process.poll() is None:
             os.kill(self._process.pid, getattr(signal, name))
 
     def _cause_of_death(self) -> str:

@@ -67,7 +67,7 @@ def run_single_stream(
     ) as process:
         (alone,) = warm_up(process, [1])
         fewest = FEWEST_QUERIES[90]
-        reply = process.ask(
+        reply = process.request(
             "single-stream",
             should_take=2 * max(min_seconds, fewest * alone),
             min_seconds=min_seconds,
@@ -95,7 +95,7 @@ def run_offline(
         source, runtime, image=image or Image.of(source), threads=threads or this_cpu().cores, batch=batch, seed=seed
     ) as process:
         (full,) = warm_up(process, [batch])
-        reply = process.ask("offline", should_take=2 * (min_seconds + full), min_seconds=min_seconds)
+        reply = process.request("offline", should_take=2 * (min_seconds + full), min_seconds=min_seconds)
     return OfflineResult(batch=batch, seconds=tuple(reply["seconds"]), elapsed=reply["elapsed"])
 
 
@@ -159,7 +159,7 @@ def run_server(
 
         def trial(rate: float, purpose: str) -> Trial:
             queries = max(FEWEST_QUERIES[chosen], math.ceil(rate * span))
-            reply = process.ask(
+            reply = process.request(
                 "server",
                 should_take=2 * queries / rate + queries * alone,
                 rate=rate,
@@ -199,7 +199,7 @@ def run_server(
 
 def warm_up(process: SutProcess, sizes: Sequence[int]) -> list[float]:
     """Call the model with each number of images until its times settle; return the seconds of a call of each."""
-    reply = process.ask("warm up", should_take=_COMPILING, sizes=list(sizes))
+    reply = process.request("warm up", should_take=_COMPILING, sizes=list(sizes))
     return [reply["seconds"][str(size)] for size in sizes]
 
 

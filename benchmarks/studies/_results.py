@@ -10,8 +10,9 @@ import typer
 
 from rexport._files import write_text
 from rexport.benchmarks.machine import machine_facts
+from rexport.benchmarks.results import speedup
 
-__all__ = ["JsonFile", "rounds_of", "write_results"]
+__all__ = ["JsonFile", "rounds_of", "speedup_of", "write_results"]
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
 
@@ -27,3 +28,8 @@ def rounds_of(row: dict[str, Any]) -> list[list[float]]:
     """Return the seconds of a row of ``rexport bench --json``, round by round."""
     seconds = iter(row["seconds"])
     return [[next(seconds) for _ in range(calls)] for calls in row["calls_per_round"]]
+
+
+def speedup_of(first: dict[str, Any], other: dict[str, Any]) -> tuple[float, tuple[float, float]]:
+    """Return how many times as fast as a row of ``rexport bench --json`` another one is, and the 95 % interval."""
+    return speedup(rounds_of(first), rounds_of(other), launches=other["rounds_per_launch"])

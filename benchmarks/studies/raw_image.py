@@ -16,9 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from rexport.benchmarks.machine import machine_facts
-from rexport.benchmarks.results import speedup
 from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._results import JsonFile, rounds_of, write_results
+from rexport.benchmarks.studies._results import JsonFile, speedup_of, write_results
 
 __all__ = ["main"]
 
@@ -51,7 +50,7 @@ def main(
             rows += [{"from_pixels": bool(start), **row} for row in measured]
             for index in range(0, len(measured), 2):
                 usual, raw = measured[index : index + 2]
-                ratio, interval = speedup(rounds_of(usual), rounds_of(raw))
+                ratio, interval = speedup_of(usual, raw)
                 gains.append(
                     {
                         "precision": usual["model"].removesuffix(".onnx"),

@@ -17,9 +17,8 @@ from typing import Annotated, Any
 import typer
 
 from rexport.benchmarks.machine import machine_facts
-from rexport.benchmarks.results import speedup
 from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._results import JsonFile, rounds_of, write_results
+from rexport.benchmarks.studies._results import JsonFile, speedup_of, write_results
 
 __all__ = ["main"]
 
@@ -32,7 +31,7 @@ def main(
     batch: Annotated[str, typer.Option(help="Batch sizes.")] = "1,8",
     samples: Annotated[int, typer.Option(min=1, help="Pictures to calibrate from.")] = 32,
     launches: Annotated[int, typer.Option(min=1, help="How often each file's process is started.")] = 5,
-    min_seconds: Annotated[float, typer.Option(min=0, help="The least time to measure each row, each time.")] = 4.0,
+    min_seconds: Annotated[float, typer.Option(min=0, help="The least time to measure each row.")] = 20.0,
     json_file: JsonFile = None,
 ) -> None:
     """Measure a regrouped INT8 file."""
@@ -48,11 +47,10 @@ def main(
             )
             regroup = ("--regroup", "measure", *there)
             regrouping = rexport("fuse", "int8.onnx", *regroup, "-o", "regrouped.onnx", cwd=folder)["regrouping"]
-            options = ("--on", "cpu", "--batch", images, "--min-seconds", str(min_seconds))
-            files = ("int8.onnx", "regrouped.onnx", "fp32.onnx")
-            rows = [row for _ in range(launches) for row in rexport("bench", *files, *options, cwd=folder)["rows"]]
-            int8, regrouped, fp32 = (_rounds_of(rows[index :: len(files)]) for index in range(len(files)))
-            gains = {"int8": speedup(int8, regrouped), "fp32": speedup(fp32, regrouped)}
+            options = ("--on", "cpu", "--batch", images, "--min-seconds", str(min_seconds), "--launches", str(launches))
+            rows = rexport("bench", "int8.onnx", "regrouped.onnx", "fp32.onnx", *options, cwd=folder)["rows"]
+            int8, regrouped, fp32 = rows
+            gains = {"int8": speedup_of(int8, regrouped), "fp32": speedup_of(fp32, regrouped)}
             results.append(
                 {
                     "batch": int(images),
@@ -69,11 +67,6 @@ def main(
                 )
     print(machine_facts())
     write_results(json_file, "regroup", network=network, targets=_TARGETS, batches=results)
-
-
-def _rounds_of(rows: list[dict[str, Any]]) -> list[list[float]]:
-    """Return the rounds of a file's rows, one after the other."""
-    return [one for row in rows for one in rounds_of(row)]
 
 
 if __name__ == "__main__":

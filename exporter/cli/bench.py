@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rexport.benchmarks import BenchResult
+    from rexport.benchmarks.profiling.layers import LayerProfile
     from rexport.benchmarks.reports import Changes
     from rexport.benchmarks.scenarios import Asked, ScenarioRow
 
@@ -202,7 +203,7 @@ class _Giving:
             result.rows, peak=whole and self.peak, again=whole and self.remeasure_peak
         )
         document = _limits.with_limits(result.to_json(), limits, peaks)
-        profiles = ()
+        profiles: tuple[LayerProfile, ...] = ()
         if whole and self.layers:
             self._write(document)
             profiles = _limits.profile_rows(result.rows)
@@ -224,10 +225,12 @@ class _Giving:
 
         document = {**document, "command": command_line()}
         changes = self.reports.changes(document)
+        if changes is not None:
+            document |= changes_json(changes)
         self._write(document)
         self.reports.write(document, changes)
         if self.as_json:
-            print_json({**document, **changes_json(changes)})
+            print_json(document)
         return changes
 
     def print_changes(self, changes: Changes | None) -> None:

@@ -55,7 +55,7 @@ def test_layers_stay_in_float_until_the_gate_holds(workshop: Path) -> None:
     assert gate["drop_points"] <= 5
     assert gate["float_layers"]
     assert {la["name"] for la in document["layers"] if la["precision"] == "float32"} == set(gate["float_layers"])
-    assert [point["speedup"] for point in gate["curve"]] == [1.5] * len(gate["curve"])
+    assert {point["speedup"] for point in gate["curve"]} == {1.5, None}  # not of those that a cheaper one beats
     assert run_json("eval out.onnx --data test.npz")["top1"] == gate["top1"]
 
 

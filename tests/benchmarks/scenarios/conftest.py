@@ -45,7 +45,7 @@ class FakeMachine:
         self.clock.time += self._service(len(images))
         return images
 
-    def ask(self, do: str, *, should_take: float, **arguments: Any) -> dict[str, Any]:
+    def request(self, do: str, *, should_take: float, **arguments: Any) -> dict[str, Any]:
         assert 0 <= should_take < float("inf")
         return self.worker.answer({"do": do, **arguments})
 
