@@ -14,6 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rexport._files import write_text
+from rexport.benchmarks.studies._peers_table import readme_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,7 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         figure = f"top-1 {100 * fp32['top1']:.2f} % → {100 * int8['top1']:.2f} %, agreement {int8['agreement']:.3f}"
         yield f"{row['network']}, FP32 → INT8, {fp32['images']} images", figure, "cifar_accuracy"
     yield from _beside_peers(read("int8-peers")["summary"])
+    yield from readme_rows(read("peers"))
     export = read("export-time")
     yield f"`rexport onnx {export['network']}`", f"{export['ratio']:.2f} × a bare `torch.onnx.export`", "export_time"
     zoo = read("zoo-parity")["rows"]
