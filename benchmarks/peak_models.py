@@ -16,16 +16,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from rexport._cpu import this_cpu
+from rexport.benchmarks.layer_graph import SCALE, LayerGraph
 
 __all__ = ["Kind", "Load", "PeakPrecision"]
 
-_OPSET = 17
 _ENDS = 16
-_SCALE = 0.02  # of every tensor of integers, which speed does not depend on
 
 
 class Kind(StrEnum):
@@ -105,64 +102,34 @@ class Load:
         return chain.end(result, self.shape)
 
 
-class _Chain:
+class _Chain(LayerGraph):
     """A graph under construction: layers in a row, of floats or behind Q/DQ."""
 
     def __init__(self, precision: PeakPrecision, random: np.random.Generator) -> None:
+        super().__init__()
         self._int8 = precision is PeakPrecision.INT8
         self._random = random
-        self._nodes: list[onnx.NodeProto] = []
-        self._tensors: list[onnx.TensorProto] = []
 
     def start(self, *, flat: bool) -> str:
         """Return the tensor that the first layer reads: the images, or as rows, which the integers are made of."""
-        read = self._node("Flatten", ["images"], "rows") if flat else "images"
+        read = self.node("Flatten", ["images"], "rows") if flat else "images"
         if not self._int8:
             return read
         arm = this_cpu().architecture in ("aarch64", "arm64", "ARM64")
-        self._constant("scale", np.asarray(_SCALE, np.float32))
-        self._constant("zero_point", np.asarray(-128 if arm else 0, np.int8 if arm else np.uint8))
-        return self._requantized(read)
+        self.set_activations(np.asarray(-128 if arm else 0, np.int8 if arm else np.uint8))
+        return self.requantized(read)
 
     def layer(self, op_type: str, read: str, shape: tuple[int, ...], name: str, **attributes: Any) -> str:
         """Add a layer whose weight has a shape, its result clipped at zero as by a ReLU."""
         if self._int8:
-            weight = self._integers(f"{name}.weight", self._random.integers(-60, 60, shape), "int8", _SCALE)
-            bias = self._integers(f"{name}.bias", np.zeros(shape[0]), "int32", float(np.float32(_SCALE) ** 2))
-            return self._requantized(self._node(op_type, [read, weight, bias], name, **attributes))
+            weight = self.integers(f"{name}.weight", self._random.integers(-60, 60, shape), "int8", SCALE)
+            bias = self.integers(f"{name}.bias", np.zeros(shape[0]), "int32", float(np.float32(SCALE) ** 2))
+            return self.requantized(self.node(op_type, [read, weight, bias], name, **attributes))
         spread = np.sqrt(2 / np.prod(shape[1:]))  # keeps numbers about as large as they are: no denormals
-        weight = self._constant(f"{name}.weight", (spread * self._random.standard_normal(shape)).astype(np.float32))
-        bias = self._constant(f"{name}.bias", np.zeros(shape[0], np.float32))
-        return self._node("Relu", [self._node(op_type, [read, weight, bias], name, **attributes)], f"{name}_relu")
+        weight = self.constant(f"{name}.weight", (spread * self._random.standard_normal(shape)).astype(np.float32))
+        bias = self.constant(f"{name}.bias", np.zeros(shape[0], np.float32))
+        return self.node("Relu", [self.node(op_type, [read, weight, bias], name, **attributes)], f"{name}_relu")
 
     def end(self, result: str, shape: tuple[int, ...]) -> bytes:
-        graph = helper.make_graph(
-            self._nodes,
-            "peak",
-            [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
-            self._tensors,
-        )
-        opset = helper.make_opsetid("", _OPSET)
-        model = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=[opset], ir_version=8))
-        serialized: bytes = model.SerializeToString()
+        serialized: bytes = self.model("peak", result, shape).SerializeToString()
         return serialized
-
-    def _requantized(self, tensor: str) -> str:
-        integers = self._node("QuantizeLinear", [tensor, "scale", "zero_point"], f"{tensor}_quantized")
-        return self._node("DequantizeLinear", [integers, "scale", "zero_point"], f"{tensor}_dequantized")
-
-    def _integers(self, name: str, values: np.ndarray, dtype: str, scale: float) -> str:
-        """Store integers with a scale per output channel, and return them dequantized."""
-        scales = self._constant(f"{name}_scale", np.full(len(values), scale, np.float32))
-        zero_points = self._constant(f"{name}_zero_point", np.zeros(len(values), dtype))
-        stored = self._constant(f"{name}_quantized", values.astype(dtype))
-        return self._node("DequantizeLinear", [stored, scales, zero_points], name, axis=0)
-
-    def _node(self, op_type: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self._nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
-        return output
-
-    def _constant(self, name: str, array: np.ndarray) -> str:
-        self._tensors.append(numpy_helper.from_array(np.asarray(array), name))
-        return name

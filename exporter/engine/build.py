@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -206,8 +207,6 @@ def _run(folder: Path, arguments: dict[str, Any], progress: Progress) -> dict[st
 
 def _environment() -> dict[str, str]:
     """Return what a worker needs of the environment: the same few variables, as each moves addresses."""
-    import os
-
     kept = ("PATH", "LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_VISIBLE_DEVICES", "HOME", "SYSTEMROOT", "TEMP", "PYTHONPATH")
     return {"PYTHONHASHSEED": "0"} | {name: os.environ[name] for name in kept if name in os.environ}
 

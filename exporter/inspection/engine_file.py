@@ -6,8 +6,7 @@ import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rexport._errors import EngineFileError
-from rexport.engine_file import facts_path, read_facts, read_header
+from rexport.engine_file import facts_path, read_facts, read_header, require_intact
 from rexport.inspection.report import FileReport, Table
 
 if TYPE_CHECKING:
@@ -32,13 +31,10 @@ def describe(path: Path) -> FileReport:
         EngineFileError: It is none, or damaged.
     """
     header = read_header(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     facts = read_facts(path) if facts_path(path).exists() else None
-    if facts is not None and facts.sha256 != digest:
-        raise EngineFileError(
-            f"{path} is not the file that {facts_path(path).name} describes; copy it again, or build it again from "
-            f"{facts.onnx}."
-        )
+    if facts is not None:
+        require_intact(path, facts)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if facts is None else facts.sha256
     document = {
         "bytes": header.size,
         "sha256": digest,

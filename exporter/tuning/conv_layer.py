@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-from onnx import TensorProto, helper, numpy_helper
 
+from rexport.benchmarks.layer_graph import SCALE, LayerGraph
 from rexport.cost import tensor_shapes
 from rexport.model_file import to_bytes
 from rexport.passes._graph import constant, name_of
@@ -26,11 +25,11 @@ from rexport.tuning.group_form import AS_IT_IS, GroupForm
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import onnx
+
 __all__ = ["ENDS", "ConvLayer", "grouped_layers"]
 
-_OPSET = 17
 ENDS = 16  # channels of the model around a layer: few, so that its ends cost little
-_SCALE = 0.02  # of every tensor of integers, which speed does not depend on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,63 +175,34 @@ def _pair(node: ir.Node, name: str) -> tuple[int, int]:
     return vertical, horizontal
 
 
-class _Graph:
+class _Graph(LayerGraph):
     """A model of convolutions in a row, each float or quantized as one layer is."""
 
     def __init__(self, random: np.random.Generator, like: ConvLayer) -> None:
+        super().__init__()
         self._random, self._like = random, like
-        self._nodes: list[onnx.NodeProto] = []
-        self._tensors: list[onnx.TensorProto] = []
 
     def start(self) -> str:
         """Return the tensor that the first convolution reads."""
         if not self._like.is_quantized:
             return "images"
-        self._constant("scale", np.asarray(_SCALE, np.float32))
-        self._constant("zero_point", np.zeros((), self._like.activations))
-        return self._requantized("images")
+        self.set_activations(np.zeros((), self._like.activations))
+        return self.requantized("images")
 
     def convolve(self, picture: str, layer: ConvLayer, name: str) -> str:
         """Add a convolution and return its result."""
         shape = (layer.outputs, layer.inputs // layer.groups, *layer.kernel)
         if layer.is_quantized:
-            weight = self._integers(f"{name}.weight", self._random.integers(0, 127, shape), layer.weights, _SCALE)
-            bias = self._integers(f"{name}.bias", np.zeros(layer.outputs), "int32", float(np.float32(_SCALE) ** 2))
+            weight = self.integers(f"{name}.weight", self._random.integers(0, 127, shape), layer.weights, SCALE)
+            bias = self.integers(f"{name}.bias", np.zeros(layer.outputs), "int32", float(np.float32(SCALE) ** 2))
         else:
-            weight = self._constant(f"{name}.weight", self._random.standard_normal(shape).astype(layer.weights))
-            bias = self._constant(f"{name}.bias", np.zeros(layer.outputs, layer.weights))
+            weight = self.constant(f"{name}.weight", self._random.standard_normal(shape).astype(layer.weights))
+            bias = self.constant(f"{name}.bias", np.zeros(layer.outputs, layer.weights))
         attributes = {key: getattr(layer, key) for key in ("strides", "pads", "dilations")}
-        result = self._node("Conv", [picture, weight, bias], name, group=layer.groups, **attributes)
-        return self._requantized(result) if layer.is_quantized else result
+        result = self.node("Conv", [picture, weight, bias], name, group=layer.groups, **attributes)
+        return self.requantized(result) if layer.is_quantized else result
 
     def end(self, result: str) -> onnx.ModelProto:
         """Return the model whose output is ``result``."""
         size: tuple[str | int, ...] = ("N", ENDS, self._like.height, self._like.width)
-        graph = helper.make_graph(
-            self._nodes,
-            "layer",
-            [helper.make_tensor_value_info("images", TensorProto.FLOAT, size)],
-            [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
-            self._tensors,
-        )
-        opset = helper.make_opsetid("", _OPSET)
-        return onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=[opset], ir_version=8))
-
-    def _requantized(self, tensor: str) -> str:
-        integers = self._node("QuantizeLinear", [tensor, "scale", "zero_point"], f"{tensor}_quantized")
-        return self._node("DequantizeLinear", [integers, "scale", "zero_point"], f"{tensor}_dequantized")
-
-    def _integers(self, name: str, values: np.ndarray, dtype: str, scale: float) -> str:
-        """Store integers with a scale per output channel, and return them dequantized."""
-        scales = self._constant(f"{name}_scale", np.full(len(values), scale, np.float32))
-        zero_points = self._constant(f"{name}_zero_point", np.zeros(len(values), dtype))
-        stored = self._constant(f"{name}_quantized", values.astype(dtype))
-        return self._node("DequantizeLinear", [stored, scales, zero_points], name, axis=0)
-
-    def _node(self, op_type: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self._nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
-        return output
-
-    def _constant(self, name: str, array: np.ndarray) -> str:
-        self._tensors.append(numpy_helper.from_array(np.asarray(array), name))
-        return name
+        return self.model("layer", result, size)
