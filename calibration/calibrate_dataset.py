@@ -50,7 +50,7 @@ def calibrate_dataset(
     model: ir.Model,
     dataset: Dataset,
     *,
-    batch: int = 8,
+    batch: int = 4,
     samples: int | None = None,
     skip_bad: bool = False,
     engine: Engine | None = None,

@@ -19,7 +19,7 @@ from rexport.calibration.table import CalibrationTable
 __all__ = ["Checkpoint", "Finished"]
 
 _SCHEMA = "rexport.calibration-checkpoint/1"
-_SECONDS = 5.0  # of work that may be lost to a power cut; what Ctrl-C interrupts is written at once
+_SECONDS = 15.0  # of work that may be lost to a power cut; what Ctrl-C interrupts is written at once
 
 
 @dataclass(frozen=True, kw_only=True)

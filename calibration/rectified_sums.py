@@ -1,9 +1,11 @@
 """What of a residual branch is seen behind the ReLU of the sum that it ends in.
 
     ReLU(a + b) = ReLU(max(a, −b) + b)
+    max(a, −b)  = ReLU(a + b) − b
 
 where a is read by nothing else: however far a lies below −b, zero comes out. So the range of a that integers have to
-tell apart is that of max(a, −b), which is narrower at its lower end.
+tell apart is that of max(a, −b), which is narrower at its lower end. It is computed the second way, which leaves the
+convolution, the sum and the ReLU to be one layer, as runtimes have them; it differs by a rounding of the sum.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ __all__ = ["with_visible_terms"]
 
 
 def with_visible_terms(model: ir.Model) -> tuple[ir.Model, Mapping[str, str]]:
-    """Return a copy in which max(a, −b) is computed too, and its tensors' names by those of the tensors a."""
+    """Return a copy in which ReLU(a + b) − b is computed too, and its tensors' names by those of the tensors a."""
     copy = model.clone()
     visible: dict[str, str] = {}
     for add in list(copy.graph):
@@ -29,14 +31,14 @@ def with_visible_terms(model: ir.Model) -> tuple[ir.Model, Mapping[str, str]]:
         if term is None:
             continue
         other = next(value for value in add.inputs if value is not term)
+        relu = only_consumer(add.outputs[0])
         assert other is not None
-        negative = ir.node("Neg", [other])
-        seen = ir.node("Max", [term, negative.outputs[0]])
-        for node, role in ((negative, "negative"), (seen, "visible")):
-            (output,) = node.outputs
-            output.name, output.shape, output.type = f"rexport:{role}:{term.name}", term.shape, term.type
-        copy.graph.insert_before(add, [negative, seen])
-        visible[str(term.name)] = str(seen.outputs[0].name)
+        assert relu is not None
+        difference = ir.node("Sub", [relu.outputs[0], other])
+        (seen,) = difference.outputs
+        seen.name, seen.shape, seen.type = f"rexport:visible:{term.name}", term.shape, term.type
+        copy.graph.insert_after(relu, difference)
+        visible[str(term.name)] = str(seen.name)
     return copy, visible
 
 

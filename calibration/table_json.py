@@ -18,7 +18,7 @@ from rexport.calibration.statistics import TensorStatistics
 from rexport.calibration.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["from_json", "to_json"]
 
@@ -109,9 +109,9 @@ def _decoded(name: str, fields: dict[str, Any]) -> TensorStatistics:
     )
 
 
-def _shortest(values: Iterable[float]) -> list[float]:
+def _shortest(values: Sequence[float]) -> list[float]:
     """Return the numbers of the fewest digits that round to the same float32."""
-    return [float(str(np.float32(value))) for value in values]
+    return [float(text) for text in map(str, np.array(values, np.float32))]
 
 
 def _floats(values: Iterable[float]) -> tuple[float, ...]:

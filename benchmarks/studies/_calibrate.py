@@ -23,7 +23,7 @@ from rexport.runtimes.onnxruntime import open_session
 
 __all__ = ["main"]
 
-_BATCH = 8
+_BATCH = 4
 
 
 def main(what: str, model: Path, data: Path, samples: int) -> None:

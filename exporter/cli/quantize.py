@@ -47,7 +47,7 @@ def quantize(
     calibrator: CalibratorChoice = "minmax",
     recover: RecoverChoice = None,
     samples: Annotated[int, typer.Option(min=1, help="How many images to use, evenly spread over the classes.")] = 512,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,

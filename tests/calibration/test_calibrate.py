@@ -76,7 +76,11 @@ def test_ranges_are_those_of_a_run_with_every_tensor_exposed() -> None:
     for name, arrays in zip(_WATCHED, zip(*seen, strict=True), strict=True):
         values = np.concatenate(arrays)
         if name == "branch":  # what the ReLU behind the sum lets through of it
-            values = np.maximum(values, -np.concatenate([batch[_WATCHED.index("small")] for batch in seen]))
+            small, after = (
+                np.concatenate([batch[_WATCHED.index(one)] for batch in seen]) for one in ("small", "activated")
+            )
+            np.testing.assert_allclose(after - small, np.maximum(values, -small), rtol=0, atol=1e-6)
+            values = after - small
         found, expected = table.tensors[name], TensorStatistics.of(values)
         # the runtime adds up a channel's 256 or fewer values of an image in float32
         np.testing.assert_allclose(found.channel_means, expected.channel_means, rtol=0, atol=1e-6, err_msg=name)

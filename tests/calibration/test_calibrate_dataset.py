@@ -59,7 +59,7 @@ def dataset(folder: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def whole(model: ir.Model, dataset: Dataset) -> CalibrationTable:
     """The table of one pass in this process, without shards."""
-    return calibrate(model, (batch.images for batch in dataset.batches(8)), threads=1)
+    return calibrate(model, (batch.images for batch in dataset.batches(4)), threads=1)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def test_an_interrupted_run_goes_on_where_it_was_and_gives_the_same_table(
 
     # other work does not go on from there
     calibrate_dataset(model, dataset, engine=engine, checkpoints=tmp_path, samples=140)
-    calibrate_dataset(model, dataset, engine=engine, checkpoints=tmp_path, batch=4)
+    calibrate_dataset(model, dataset, engine=engine, checkpoints=tmp_path, batch=8)
     result = calibrate_dataset(model, dataset, engine=engine, checkpoints=tmp_path, progress=progress)
     assert result.table.to_json() == whole.to_json()
     assert (engine.given, result.resumed, told) == ([3, 3, 3, 2], 64, [64, 64, 22])
