@@ -3,9 +3,9 @@
 An operator runs on integers if the target has an integer kernel for it and everything it needs is constant (see
 ``layers``). Where operators compute integers from integers, their inputs and results are stored, but for a result that
 only a ReLU reads (the two run as one), and for the model's outputs and a classifier's scores before a Softmax, which
-stay float. Where they give floats, only inputs are stored; of the sum at the end of a residual block, which runs as one
-with the convolution before it, that is the other input: the identity. Operators that only move data around move the
-integers of their input. Raw images are integers from the start (see ``passes.raw_image``).
+stay float. Where they give floats, only inputs are stored. Where the sum at the end of a residual block runs as one with
+the convolution before it, that convolution's result is not: only the other input is, the identity. Operators that only
+move data around move the integers of their input. Raw images are integers from the start (see ``passes.raw_image``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rexport.quantization.layers import WEIGHTED, Layer, identity_of, is_given, 
 from rexport.quantization.targets import X86, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import onnx_ir as ir
 
@@ -52,6 +52,9 @@ def place(model: ir.Model, *, target: Target = X86, keep_float: Collection[str] 
         if layer.integer:
             for value in _stored_around(layer.node, target):
                 stored.setdefault(str(value.name))
+    if target.fused_sums:
+        for name in _fused_terms(layers):
+            stored.pop(name, None)
     given = {str(node.outputs[0].name): node for node in model.graph if is_given(node)}
     for name, node in given.items():
         if is_given(node, target):
@@ -70,6 +73,16 @@ def _stored_around(node: ir.Node, target: Target) -> Iterator[ir.Value]:
     result = result_of(node)
     if target.stored is Stored.RESULTS and not (result.is_graph_output() or _ends_in_scores(node)):
         yield result
+
+
+def _fused_terms(layers: Sequence[Layer]) -> Iterator[str]:
+    """Yield the results of integer convolutions that an addition takes in before they are stored."""
+    integer = {layer.node for layer in layers if layer.integer}
+    for add in integer:
+        identity = identity_of(add) if is_op(add, "Add") else None
+        for value in add.inputs if identity is not None else ():
+            if value is not identity and value is not None and value.producer() in integer:
+                yield str(value.name)
 
 
 def _with_moved(model: ir.Model, stored: Collection[str], target: Target) -> Mapping[str, str]:
