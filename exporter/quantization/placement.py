@@ -3,9 +3,10 @@
 An operator runs on integers if the target has an integer kernel for it and everything it needs is constant (see
 ``layers``). Where operators compute integers from integers, their inputs and results are stored, but for a result that
 only a ReLU reads (the two run as one), and for the model's outputs and a classifier's scores before a Softmax, which
-stay float. Where they give floats, only inputs are stored. Where the sum at the end of a residual block runs as one with
-the convolution before it, that convolution's result is not: only the other input is, the identity. Operators that only
-move data around move the integers of their input. Raw images are integers from the start (see ``passes.raw_image``).
+stay float. Where they give floats, only inputs are stored. Where the sum at the end of a residual block runs as one
+with the convolution before it, that convolution's result is not stored, but only the other input: the identity.
+Operators that only move data around move the integers of their input. Raw images are integers from the start (see
+``passes.raw_image``).
 """
 
 from __future__ import annotations
