@@ -50,10 +50,12 @@ def add_probes(model: ir.Model, watched: Sequence[str]) -> ir.Model:
             value = values[name]
             nodes = prober.probe(value)
             producer = value.producer()
-            if producer is None:
-                copy.graph.insert_before(copy.graph[0], nodes)
-            else:
+            if producer is not None:
                 copy.graph.insert_after(producer, nodes)
+            elif len(copy.graph):
+                copy.graph.insert_before(copy.graph[0], nodes)
+            else:  # what was not needed is gone, and that was all
+                copy.graph.extend(nodes)
     return copy
 
 
@@ -87,9 +89,7 @@ class _Prober:
 
     def _sample(self, flat: ir.Value, sizes: Sequence[int] | None) -> ir.Value:
         if sizes is None:
-            images = self._node("Reshape", flat, self._integers(0, -1))
-            stride = self._computed_stride(images)
-            return self._node("Slice", images, self._integers(0), self._integers(_END), self._integers(1), stride)
+            return self._sample_of_any_size(flat)
         count, length = math.prod(sizes[:-1]), sizes[-1]
         stride = stride_for(count, length)
         if stride == 1:
@@ -97,6 +97,12 @@ class _Prober:
         # whole rows, and Gather rather than Slice: ONNX Runtime steps through single values at 5 ns each
         rows = self._node("Reshape", flat, self._integers(0, count, length))
         return self._node("Gather", rows, self._integers(*range(0, count, stride)), attributes={"axis": 1})
+
+    def _sample_of_any_size(self, flat: ir.Value) -> ir.Value:
+        """Take every s-th value: without knowing where rows end."""
+        images = self._node("Reshape", flat, self._integers(0, -1))
+        begin, end, axis = (self._integers(number) for number in (0, _END, 1))
+        return self._node("Slice", images, begin, end, axis, self._computed_stride(images))
 
     def _computed_stride(self, images: ir.Value) -> ir.Value:
         """Return an odd stride for images whose size is known only when they run: of large ones it takes 2¹⁴ to 2¹⁵."""
@@ -141,5 +147,6 @@ def _as_three_axes(value: ir.Value) -> tuple[int, int, int]:
 
 def _sizes_of(value: ir.Value) -> tuple[int, ...] | None:
     """Return the sizes of what there is in each row along axis 0, if they are known."""
-    sizes = () if value.shape is None else tuple(value.shape[1:])
-    return sizes if sizes and all(isinstance(size, int) for size in sizes) else None
+    sizes = () if value.shape is None else value.shape[1:]
+    known = tuple(size for size in sizes if isinstance(size, int))
+    return known if known and len(known) == len(sizes) else None

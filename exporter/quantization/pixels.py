@@ -2,7 +2,8 @@
 
     uint8 → Transpose → Concat → DequantizeLinear     →     uint8 → Cast → Transpose → Concat → Sub z → Mul s
 
-A zero point is what TensorRT refuses, and uint8 what it does nothing with but cast.
+A zero point is what TensorRT refuses, and uint8 what it does nothing with but cast. Where scales are float16, so are
+the floats: it has the integers up to 255 and their differences.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compute_pixels"]
 
-_FLOAT = ir.TensorType(ir.DataType.FLOAT)
 _UINT8 = ir.DataType.UINT8
 _KEEP_NUMBERS = ("Transpose", "Concat", "Slice", "MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
@@ -32,16 +32,18 @@ def compute_pixels(graph: ir.Graph, given: Collection[ir.Node]) -> None:
     Raises:
         UsageError: It does more to the pixels than to move them.
     """
+    halves = any(node.outputs[0].dtype == ir.DataType.FLOAT16 for node in given)
+    dtype = ir.DataType.FLOAT16 if halves else ir.DataType.FLOAT
     pixels = {value for value in graph.inputs if value.dtype == _UINT8}
     for image in pixels:
-        _cast(graph, image)
+        _cast(graph, image, dtype)
     for node in list(graph):
         if is_op(node, "ConstantOfShape") and node.outputs[0].dtype == _UINT8:
             fill = node.attributes["value"].as_tensor().numpy()
-            node.attributes["value"] = ir.AttrTensor("value", ir.tensor(fill.astype(np.float32)))
-            node.outputs[0].type = _FLOAT
+            node.attributes["value"] = ir.AttrTensor("value", ir.tensor(fill.astype(dtype.numpy())))
+            node.outputs[0].type = ir.TensorType(dtype)
         elif node in given:
-            _compute(graph, node)
+            _compute(graph, node, dtype)
         elif node.outputs[0].dtype == _UINT8:
             if not is_op(node, *_KEEP_NUMBERS):
                 raise UsageError(
@@ -51,20 +53,20 @@ def compute_pixels(graph: ir.Graph, given: Collection[ir.Node]) -> None:
             for index, value in enumerate(node.inputs):
                 array = constant(value)
                 if array is not None and array.dtype == np.uint8:
-                    replace_initializer(node, index, array.astype(np.float32), name=f"{name_of(node)}_constant")
-            node.outputs[0].type = _FLOAT
+                    replace_initializer(node, index, array.astype(dtype.numpy()), name=f"{name_of(node)}_constant")
+            node.outputs[0].type = ir.TensorType(dtype)
 
 
-def _cast(graph: ir.Graph, image: ir.Value) -> None:
+def _cast(graph: ir.Graph, image: ir.Value, dtype: ir.DataType) -> None:
     readers = [(usage.node, usage.idx) for usage in image.uses() if not is_op(usage.node, "Shape")]
     assert image.shape is not None
     builder = Builder(graph, before=graph[0], prefix=str(image.name))
-    floats = builder.node("Cast", [image], "float", shape=list(image.shape), dtype=ir.DataType.FLOAT, to=1)
+    floats = builder.node("Cast", [image], "float", shape=list(image.shape), dtype=dtype, to=int(dtype))
     for reader, index in readers:
         reader.replace_input_with(index, floats)
 
 
-def _compute(graph: ir.Graph, dequantize: ir.Node) -> None:
+def _compute(graph: ir.Graph, dequantize: ir.Node, dtype: ir.DataType) -> None:
     """Put s (q − z) in the place of a DequantizeLinear."""
     result, (numbers, scale, zero_point) = dequantize.outputs[0], dequantize.inputs
     zero = constant(zero_point)
@@ -72,6 +74,6 @@ def _compute(graph: ir.Graph, dequantize: ir.Node) -> None:
     assert result.shape is not None
     builder = Builder(graph, before=dequantize, prefix=str(result.name))
     shape = list(result.shape)
-    stored = builder.constant("zero", zero.astype(np.float32))
-    centred = builder.node("Sub", [numbers, stored], "centred", shape=shape, dtype=ir.DataType.FLOAT)
-    take_over(result, builder.node("Mul", [centred, scale], "scaled", shape=shape, dtype=ir.DataType.FLOAT))
+    stored = builder.constant("zero", zero.astype(dtype.numpy()))
+    centred = builder.node("Sub", [numbers, stored], "centred", shape=shape, dtype=dtype)
+    take_over(result, builder.node("Mul", [centred, scale], "scaled", shape=shape, dtype=dtype))

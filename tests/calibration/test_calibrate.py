@@ -6,18 +6,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 from rexport._errors import DataError, ModelFileError
 from rexport.calibration import TensorRange, TensorStatistics, calibrate, observed_tensors
 from rexport.model_file import model_hash, save
 from tests._graphs import convolution, graph, images, run_exposed, vector
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 _WEIGHTS = {"w1": convolution(8, 3), "b1": vector(8), "w2": convolution(8, 8), "wf": convolution(5, 8, 1)[:, :, 0, 0]}
 
@@ -121,6 +119,17 @@ def test_an_input_may_be_an_output_too() -> None:
     )
     x = images(2)
     assert calibrate(model, [x]).tensors["x"].range == TensorRange(float(x.min()), float(x.max()))
+
+
+def test_a_model_of_which_nothing_is_left_has_an_input_all_the_same() -> None:
+    image = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3, 16, 16])
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph([], "g", [image], [image]),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    table = calibrate(ir.from_proto(proto), [images(2)], threads=1)
+    assert list(table.tensors) == ["x"]
 
 
 def test_the_model_stays_as_it_was() -> None:
