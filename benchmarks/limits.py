@@ -17,6 +17,7 @@ from rexport.benchmarks.outputs import Precision, precision_of
 from rexport.benchmarks.peak import PEAK_RUNTIMES, measure_peaks
 from rexport.benchmarks.peak_models import PeakPrecision
 from rexport.cost import total_macs
+from rexport.engine_file import is_engine
 from rexport.model_file import load
 from rexport.models import registry
 from rexport.runtimes.source import Source
@@ -86,6 +87,8 @@ def cost_of(source: Source) -> tuple[int | None, PeakPrecision | None]:
     """
     if source.path is None:
         return registry.find(str(source.network)).summary().macs, PeakPrecision.FLOAT32
+    if is_engine(source.path):  # which does not tell
+        return None, None
     model = load(source.path)
     return total_macs(model), _PRECISIONS.get(precision_of(model))
 

@@ -6,15 +6,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rexport import model_file
-from rexport._errors import UsageError
+from rexport._errors import EngineFileError, UsageError
 from rexport.benchmarks.outputs import Identity, Precision, precision_of
+from rexport.engine_file import is_engine, read_facts
 from rexport.model_file import Head
 from rexport.models import class_names, registry, stored_classes
 from rexport.preprocessing import Preprocessing, Takes
 from rexport.runtimes import NETWORK_RUNTIMES
+from rexport.runtimes._engine_shapes import EngineShapes
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx_ir as ir
 
 __all__ = ["Subject", "examine"]
@@ -29,7 +33,8 @@ class Subject:
 
     Its pictures have ``size`` × ``size`` pixels; if it takes them raw, they are of shape ``raw``, ``(H, W, 3)``.
     ``network`` is what PyTorch can run in its place; ``no_network`` says why there is none. ``preprocessing`` makes its
-    input of pictures, and ``classes`` are the names of its outputs, where known.
+    input of pictures, and ``classes`` are the names of its outputs, where known. A file of ``fixed_batch`` takes no
+    other one, an engine of ``batches`` none but these.
     """
 
     source: Source
@@ -38,6 +43,7 @@ class Subject:
     identity: Identity
     raw: tuple[int, int, int] | None = None
     fixed_batch: int | None = None
+    batches: range | None = None
     network: Source | None = None
     no_network: str = ""
     classes: tuple[str, ...] = field(default=(), repr=False)
@@ -64,7 +70,10 @@ def examine(source: Source) -> Subject:
     Raises:
         UsageError: There is no such network.
         ModelFileError: The file is not a model of images.
+        EngineFileError: Nothing lies beside an engine file, or it is no engine of images.
     """
+    if source.path is not None and is_engine(source.path):
+        return _engine(source, source.path)
     return _network(source) if source.path is None else _file(source)
 
 
@@ -100,6 +109,38 @@ def _file(source: Source) -> Subject:
         fixed_batch=image.batch,
         network=network,
         no_network=no_network,
+        classes=metadata.classes,
+    )
+
+
+def _engine(source: Source, path: Path) -> Subject:
+    """Take the word of what lies beside the file, which is loaded nowhere but on its own runtime."""
+    facts = read_facts(path)
+    image = EngineShapes.of_facts(facts)
+    metadata = model_file.Metadata.of_properties(facts.metadata)
+    stated = metadata.preprocessing
+    raw = image.images.dtype.kind == "u"
+    shape = image.images.shape[1:] if raw else (*image.images.shape[2:], *image.images.shape[1:2])
+    if len(shape) != 3 or shape[2] != 3 or shape[0] != shape[1]:
+        raise EngineFileError(f"{path} takes no square pictures of three channels: its input is {image.images.shape}.")
+    takes = Takes.PIXELS if raw else Takes.NORMALISED
+    known = stated if stated is not None and stated.size == shape[0] else Preprocessing.default_for(shape[0])
+    quantized = any(layer.get("precision") == "int8" for layer in facts.layers)
+    return Subject(
+        source=source,
+        size=shape[0],
+        preprocessing=replace(known, takes=takes),
+        identity=Identity(
+            # TensorRT computes float32 with the 10 bits of TensorFloat-32, as many as float16 has
+            precision=Precision.INT8 if quantized else Precision.FLOAT16,
+            network=metadata.network,
+            weights=metadata.weights_sha256,
+            softmax=metadata.head is Head.SOFTMAX,
+        ),
+        raw=(shape[0], shape[1], 3) if raw else None,
+        fixed_batch=image.most if image.least == image.most else None,
+        batches=range(image.least, image.most + 1),
+        no_network=f"{source} is an engine, and PyTorch runs networks.",
         classes=metadata.classes,
     )
 

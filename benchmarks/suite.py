@@ -19,7 +19,7 @@ from rexport.benchmarks.results import BenchResult, Row, Status, compare_with_fi
 from rexport.benchmarks.subjects import Subject, examine
 from rexport.benchmarks.verdicts import Shown, judge
 from rexport.preprocessing import Preprocessing
-from rexport.runtimes import NETWORK_RUNTIMES, RUNTIMES
+from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, RUNTIMES, default_runtime
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def bench(
     which are compared with the first one's (see ``outputs``).
 
     Args:
-        sources: ONNX files and networks of the zoo. The first is what the others' speed-up refers to.
-        runtimes: Names from :data:`rexport.runtimes.RUNTIMES`; by default ``cpu`` for files and ``torch`` for
-            networks.
+        sources: ONNX files, engine files and networks of the zoo. The first is what the others' speed-up refers to.
+        runtimes: Names from :data:`rexport.runtimes.RUNTIMES`; by default ``cpu`` for ONNX files and ``torch`` for
+            networks. Engine files have one runtime, and are measured on that.
         batches: Images per call.
         threads: Threads per model; by default all usable cores. Each process is kept on as many cores.
         from_pixels: Whether a call starts with the pixels of its images, uint8 and cut out, so that normalising them,
@@ -96,6 +96,7 @@ def bench(
     Raises:
         UsageError: No or unknown models or runtimes, or numbers below 1.
         ModelFileError: A file is not a model of images.
+        EngineFileError: Nothing lies beside an engine file, or it is garbled.
         DataError: The pictures can't be read, or do not fit a model.
         BenchInterrupted: Ctrl-C was pressed; it has the result so far.
     """
@@ -110,7 +111,7 @@ def bench(
             _slot(subject, runtime, batch, cores, gallery, from_pixels=from_pixels, on_device=on_device)
             for batch in dict.fromkeys(batches)
             for subject in subjects
-            for runtime in runtimes or _default_runtimes(subject)
+            for runtime in _runtimes(subject, runtimes)
         ]
         rows: list[Row] = []
         for batch in dict.fromkeys(batches):
@@ -157,7 +158,7 @@ def planned(
         )
         for batch in dict.fromkeys(batches)
         for subject in subjects
-        for runtime in runtimes or _default_runtimes(subject)
+        for runtime in _runtimes(subject, runtimes)
     )
 
 
@@ -189,8 +190,10 @@ def _check_numbers(min_seconds: float, min_calls: int, launches: int, timeout: f
         raise UsageError(f"Show the models 1 picture or more, not {samples}.")
 
 
-def _default_runtimes(subject: Subject) -> tuple[str, ...]:
-    return ("cpu",) if subject.source.path else ("torch",)
+def _runtimes(subject: Subject, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """Return what a model is measured on: an engine, whatever was asked for, on the only runtime that can."""
+    default = default_runtime(subject.source)
+    return (default,) if default in ENGINE_RUNTIMES.values() or not asked else tuple(asked)
 
 
 def _slot(
@@ -215,6 +218,11 @@ def _plan(subject: Subject, runtime: str, batch: int, threads: int, *, from_pixe
     if subject.fixed_batch not in (None, batch):
         return _unavailable(
             f"{subject.source} takes batches of {subject.fixed_batch} only; export it with `--batch dynamic`."
+        )
+    if subject.batches is not None and batch not in subject.batches:
+        return _unavailable(
+            f"{subject.source} takes batches of {subject.batches.start} to {subject.batches.stop - 1}; build it with "
+            "another `--batch MIN:OPT:MAX`."
         )
     source = subject.on(runtime)
     if source is None:

@@ -72,7 +72,7 @@ class Worker:
             case {"do": "load", "runtime": str(runtime), "threads": threads, **rest}:
                 _import(runtime)
                 start = time.perf_counter()
-                self._runtime = open_runtime(runtime, _source(rest), threads=threads)
+                self._runtime = open_runtime(runtime, _source(rest), threads=threads, expendable=True)
                 return {"seconds": time.perf_counter() - start, "affinity": usable_cores() or None}
             case {"do": "prepare", "shape": shape, "dtype": str(dtype), "seed": seed, "preprocessing": stated, **rest}:
                 self._images = _random_images(shape, dtype, seed)

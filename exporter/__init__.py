@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from rexport._cpu import this_cpu
     from rexport.benchmarks import bench
     from rexport.calibration import CalibrationTable, Calibrator, calibrate, calibrate_dataset, open_dataset
-    from rexport.evaluation import ClassifierFile, evaluate, evaluate_file
+    from rexport.evaluation.evaluate import evaluate
+    from rexport.evaluation.evaluate_file import ClassifierFile, evaluate_file
     from rexport.exporting import export
     from rexport.inspection import inspect_file
     from rexport.model_file import Head, Metadata, load, save

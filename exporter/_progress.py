@@ -6,21 +6,33 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["Progress", "silent"]
+__all__ = ["Advance", "Progress", "silent"]
+
+
+class Advance(Protocol):
+    """Moves a progress bar on."""
+
+    def __call__(self, steps: int, *, now: str = "") -> None:
+        """Add finished steps, and say what is being done ``now``, where that is known."""
+        ...
 
 
 class Progress(Protocol):
     """Opens a progress bar: ``with progress("calibrating", 512) as advance: ... advance(32)``."""
 
-    def __call__(self, description: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    def __call__(self, description: str, total: int | None) -> AbstractContextManager[Advance]:
         """Return a context manager that yields the function to call with the number of finished steps."""
         ...
 
 
 @contextmanager
-def silent(description: str, total: int | None) -> Iterator[Callable[[int], None]]:  # noqa: ARG001
+def silent(description: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG001
     """The progress that shows nothing."""
-    yield lambda steps: None  # noqa: ARG005
+
+    def advance(steps: int, *, now: str = "") -> None:
+        pass
+
+    yield advance

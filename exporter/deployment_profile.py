@@ -210,7 +210,7 @@ def load_profile(path: Path) -> Profile:
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a profile: it is not text.") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: integers of thousands of digits, too
         raise InputError(f"{path} is not a profile: it is no TOML ({error}).") from error
     schema = document.get("schema")
     if schema != SCHEMA:

@@ -2,7 +2,8 @@
 
 An engine is executable code of one version of TensorRT for certain GPUs. Loading one that is none, or another's, may
 crash the process. So beside ``model.engine`` lies ``model.engine.json``, which says what it is, and whoever loads it
-asks :func:`require_intact` and :func:`require_loadable` first. A hash finds damage, not malice: that takes a signature.
+calls :func:`read_facts`, :func:`read_intact` and :func:`require_loadable` first, and gives TensorRT the very bytes that
+were hashed. A hash finds damage, not malice: that takes a signature.
 
 The header of TensorRT for RTX, as observed in version 1.7 (offsets in bytes, little-endian): ``vtrt`` at 0, the size
 of the file at 16 (u64), four bytes of the version at 24, the compute capabilities as bits at 32 (u32).
@@ -12,20 +13,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from rexport._errors import EngineFileError
+from rexport._errors import EngineFileError, UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["EngineFacts", "EngineHeader", "facts_path", "read_facts", "read_header", "require_intact"]
+__all__ = [
+    "SUFFIXES",
+    "EngineFacts",
+    "EngineHeader",
+    "Installed",
+    "facts_path",
+    "is_engine",
+    "read_facts",
+    "read_header",
+    "read_intact",
+    "require_intact",
+    "require_loadable",
+]
 
 SCHEMA = "rexport.engine/1"
 _MAGIC = b"vtrt"
 _HEADER_BYTES = 64
+SUFFIXES = (".engine", ".plan", ".trt")
+"""How files of engines are called."""
+_AMPERE = 80
 _BITS = {1: 75, 2: 80, 4: 86, 8: 89, 0x10: 120, 0x20: 121}
 
 
@@ -49,8 +66,8 @@ class EngineFacts:
     """What the file beside an engine says of it.
 
     Attributes:
-        backend: ``tensorrt`` or ``rtx``.
-        version: Of TensorRT, exactly.
+        backend: ``tensorrt`` or ``rtx``; ``onnxruntime`` for an ONNX file that holds an engine.
+        version: Of TensorRT, exactly; of ONNX Runtime with ``onnxruntime``.
         capabilities: The compute capabilities that it was built for; empty for those of ``device``.
         device: The GPU that it was built on; ``None`` where none was needed.
         cuda: The version of CUDA; ``None`` where none was needed.
@@ -58,7 +75,8 @@ class EngineFacts:
         inputs: Name, dtype and shape of each, ``-1`` for an open batch.
         outputs: Likewise.
         layers: Each layer that multiplies: its name, its operator, and the ``precision`` that it came out in; ``float``
-            where the file does not quantize it.
+            where that is not known of one that the file does not quantize. None with ``onnxruntime``, which tells of
+            none.
         sha256: Of the engine.
         bytes: Its size.
         onnx: The name of the ONNX file that it was built from.
@@ -68,6 +86,10 @@ class EngineFacts:
         seconds: That the build took.
         command: That built it.
         rexport: The version of rexport.
+        version_compatible: Whether later versions of TensorRT may run it, with the lean runtime of ``version``.
+        hardware_compatible: Whether other GPUs of Ampere and later may.
+        metadata: Of the ONNX file, as rexport wrote it there: how pictures become the input, the names of the classes.
+        stripped: Whether it has no weights, so that they are to be filled in before it is run.
     """
 
     backend: str
@@ -88,10 +110,40 @@ class EngineFacts:
     seconds: float
     command: str
     rexport: str
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
+    stripped: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of schema ``rexport.engine/1``."""
         return {"schema": SCHEMA, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """What there is to run an engine on.
+
+    Attributes:
+        backend: ``tensorrt`` or ``rtx``.
+        version: Of its package; ``None`` if that is not installed.
+        lean: Of the lean runtime, which runs version-compatible engines; ``None`` if that is not installed.
+        device: The GPU's name; ``None`` if there is none that can be used.
+        capability: Its compute capability times ten, such as 86.
+        why_no_device: Why there is none, in a sentence.
+    """
+
+    backend: str
+    version: str | None
+    lean: str | None = None
+    device: str | None = None
+    capability: int | None = None
+    why_no_device: str = ""
+
+
+def is_engine(path: Path) -> bool:
+    """Say whether a file is called as engines are."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def facts_path(engine: Path) -> Path:
@@ -109,18 +161,24 @@ def read_facts(engine: Path) -> EngineFacts:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
+        _require_not_text(engine)
         raise EngineFileError(
             f"There is no {path} beside the engine, so that nothing is known of it; build it with `rexport engine`."
         ) from error
     except ValueError as error:
         raise EngineFileError(f"{path} is not JSON ({error}); build the engine again.") from error
-    names = {field.name for field in fields(EngineFacts)}
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA or not names <= set(document):
+    known = {one.name for one in fields(EngineFacts)}
+    needed = {one.name for one in fields(EngineFacts) if one.default is MISSING and one.default_factory is MISSING}
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA or not needed <= set(document):
         raise EngineFileError(f"{path} does not describe an engine in schema {SCHEMA}; build the engine again.")
     stated: dict[str, Any] = {
-        key: tuple(one) if isinstance(one, list) else one for key, one in document.items() if key in names
+        key: tuple(one) if isinstance(one, list) else one for key, one in document.items() if key in known
     }
-    return EngineFacts(**stated)
+    facts = EngineFacts(**stated)
+    wrong = _garbled(facts)
+    if wrong is not None:
+        raise EngineFileError(f"{path} gives {wrong}, which is garbled; copy it again, or build the engine again.")
+    return facts
 
 
 def read_header(engine: Path) -> EngineHeader:
@@ -135,6 +193,92 @@ def read_header(engine: Path) -> EngineHeader:
         size = engine.stat().st_size
     except OSError as error:
         raise EngineFileError(f"{engine} can't be read: {error.strerror}.") from error
+    return _header_of(engine, head, size)
+
+
+def read_intact(engine: Path, facts: EngineFacts) -> bytes:
+    """Return the bytes of an engine file, which are to the byte those that ``facts`` describe.
+
+    Raises:
+        EngineFileError: It can't be read, is another, or its own header says something else than ``facts``.
+    """
+    try:
+        data = engine.read_bytes()
+    except OSError as error:
+        raise EngineFileError(f"{engine} can't be read: {error.strerror}.") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != facts.sha256:
+        raise EngineFileError(
+            f"{engine} is not the file that {facts_path(engine).name} describes (sha256 {found[:12]}…, not "
+            f"{facts.sha256[:12]}…); copy it again, or build it again from {facts.onnx}."
+        )
+    if data.startswith(_MAGIC) or facts.backend == "rtx":
+        header = _header_of(engine, data[:_HEADER_BYTES], len(data))
+        if not _same_version(header.version, facts.version):
+            raise EngineFileError(
+                f"{engine} is of version {header.version} by its header, and of {facts.version} by "
+                f"{facts_path(engine).name}; build it again from {facts.onnx}."
+            )
+    return data
+
+
+def require_intact(engine: Path, facts: EngineFacts) -> None:
+    """Do nothing if an engine file is the one that ``facts`` describe, to the byte.
+
+    Raises:
+        EngineFileError: It can't be read, or is another.
+    """
+    read_intact(engine, facts)
+
+
+def require_loadable(engine: Path, facts: EngineFacts, here: Installed) -> None:
+    """Do nothing if what is installed here can run an engine, as far as can be told before it is loaded.
+
+    Without this an engine of another version or GPU ends in a null pointer, or a crash.
+
+    Args:
+        engine: The file, for messages; :func:`read_intact` looks into it.
+        facts: What lies beside it.
+        here: What there is to run it on.
+
+    Raises:
+        UnavailableError: Its backend is not installed, or in another version; or there is no GPU, or another.
+    """
+    if facts.stripped:
+        raise UnavailableError(
+            f"{engine} was built without its weights; fill them in with `rexport engine {facts.onnx} --refit {engine} "
+            f"-o {engine.with_stem(engine.stem + '-whole')}`."
+        )
+    again = f"run `{facts.command}` again" if facts.command else f"build it again from {facts.onnx}"
+    if here.version is None:
+        raise UnavailableError(
+            f"{engine} runs on {_package(facts)} {facts.version}, which is not installed; type "
+            f"`pip install '{_requirement(facts)}'`."
+        )
+    if here.version != facts.version and not (facts.version_compatible and here.lean == facts.version):
+        lean = ""
+        if facts.version_compatible:
+            lean = f" (or install its lean runtime, `pip install 'tensorrt-lean-cu13=={facts.version}'`)"
+        raise UnavailableError(
+            f"{engine} was built by {_package(facts)} {facts.version}, and this device has {here.version}: {again} "
+            f"here{lean}."
+        )
+    if here.capability is None:
+        raise UnavailableError(
+            f"{engine} needs an NVIDIA GPU. {here.why_no_device or 'There is none.'} To use it: install the NVIDIA "
+            "driver; `nvidia-smi` must list a GPU."
+        )
+    if not _for_gpu(facts, here.capability):
+        wanted = ", ".join(map(str, facts.capabilities))
+        if facts.backend == "rtx":
+            again = f"build it again with `--sm {here.capability}`" + (f": {facts.command}" if facts.command else "")
+        raise UnavailableError(
+            f"{engine} was built for GPUs of compute capability {wanted}, and {here.device or 'the GPU here'} has "
+            f"{here.capability}: {again}."
+        )
+
+
+def _header_of(engine: Path, head: bytes, size: int) -> EngineHeader:
     if len(head) < _HEADER_BYTES or not head.startswith(_MAGIC):
         raise EngineFileError(f"{engine} is no engine of a known format: its first bytes are {head[:8]!r}.")
     stated, version = struct.unpack_from("<Q4B", head, 16)[0], struct.unpack_from("4B", head, 24)
@@ -149,18 +293,90 @@ def read_header(engine: Path) -> EngineHeader:
     )
 
 
-def require_intact(engine: Path, facts: EngineFacts) -> None:
-    """Do nothing if an engine file is the one that ``facts`` describe, to the byte.
-
-    Raises:
-        EngineFileError: It can't be read, or is another.
-    """
+def _require_not_text(engine: Path) -> None:
+    """Find what is no engine at all, whatever it is called."""
     try:
-        found = hashlib.sha256(engine.read_bytes()).hexdigest()
+        with engine.open("rb") as file:
+            head = file.read(_HEADER_BYTES)
     except OSError as error:
         raise EngineFileError(f"{engine} can't be read: {error.strerror}.") from error
-    if found != facts.sha256:
-        raise EngineFileError(
-            f"{engine} is not the file that {facts_path(engine).name} describes (sha256 {found[:12]}…, not "
-            f"{facts.sha256[:12]}…); copy it again, or build it again from {facts.onnx}."
+    if head.isascii() and "".join(head.decode().split()).isprintable():
+        raise EngineFileError(f"{engine} is no engine of a known format: its first bytes are {head[:8]!r}.")
+
+
+def _for_gpu(facts: EngineFacts, capability: int) -> bool:
+    if not facts.capabilities:  # an older file of the GPU that it was built on: loading it tells
+        return True
+    if facts.hardware_compatible and capability >= _AMPERE and min(facts.capabilities) >= _AMPERE:
+        return True
+    return capability in facts.capabilities
+
+
+def _package(facts: EngineFacts) -> str:
+    return "TensorRT for RTX" if facts.backend == "rtx" else "TensorRT"
+
+
+def _requirement(facts: EngineFacts) -> str:
+    return f"tensorrt-rtx=={facts.version}" if facts.backend == "rtx" else f"tensorrt-cu13=={facts.version}"
+
+
+def _same_version(one: str, other: str) -> bool:
+    """Compare versions of which one may have fewer numbers, or leave the last ones 0."""
+    first, second = (text.split(".") for text in (one, other))
+    return all(a == b for a, b in zip(first[:3], second[:3], strict=False))
+
+
+def _garbled(facts: EngineFacts) -> str | None:
+    """Say which field is not of its kind."""
+    kinds: dict[str, Any] = {
+        "backend": lambda one: one in ("tensorrt", "rtx", "onnxruntime"),
+        "version": lambda one: isinstance(one, str) and all(part.isdigit() for part in one.split(".")[:2]),
+        "capabilities": _integers,
+        "batch": lambda one: _integers(one) and len(one) == 3 and 1 <= one[0] <= one[1] <= one[2],
+        "inputs": _tensors,
+        "outputs": _tensors,
+        "layers": _layers,
+        "repairs": _texts,
+        "warnings": _texts,
+        "onnx_sha256": lambda one: isinstance(one, str),
+        "seconds": lambda one: isinstance(one, int | float) and math.isfinite(one),
+        "sha256": lambda one: isinstance(one, str) and len(one) == 64,
+        "onnx": lambda one: isinstance(one, str),
+        "command": lambda one: isinstance(one, str),
+        "metadata": lambda one: isinstance(one, dict) and all(isinstance(text, str) for text in one.values()),
+    }
+    for name, is_one in kinds.items():
+        value = getattr(facts, name)
+        if not is_one(value):
+            return f"{name} as {str(value)[:80]}"
+    return None
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+
+
+def _layers(value: object) -> bool:
+    keys = ("name", "op_type", "precision")
+    return isinstance(value, tuple) and all(
+        isinstance(one, dict) and all(isinstance(one.get(key), str) for key in keys) for one in value
+    )
+
+
+def _integers(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, int) for one in value)
+
+
+def _tensors(value: object) -> bool:
+    return (
+        isinstance(value, tuple)
+        and bool(value)
+        and all(
+            isinstance(one, dict)
+            and isinstance(one.get("name"), str)
+            and isinstance(one.get("dtype"), str)
+            and isinstance(one.get("shape"), list)
+            and all(isinstance(size, int) for size in one["shape"])
+            for one in value
         )
+    )

@@ -22,6 +22,7 @@ from rexport._onnx_proto import LARGEST, TOO_LARGE, cause_of, complete_shapes, r
 from rexport.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = [
@@ -76,7 +77,12 @@ class Metadata:
     @classmethod
     def of(cls, model: ir.Model) -> Metadata:
         """Read the metadata of a model; what it lacks is ``None``."""
-        props = {k.removeprefix(_PREFIX): v for k, v in model.metadata_props.items() if k.startswith(_PREFIX)}
+        return cls.of_properties(model.metadata_props)
+
+    @classmethod
+    def of_properties(cls, properties: Mapping[str, str]) -> Metadata:
+        """Read a model's ``metadata_props``, wherever they were kept."""
+        props = {k.removeprefix(_PREFIX): v for k, v in properties.items() if k.startswith(_PREFIX)}
         return cls(
             network=props.get("network"),
             preprocessing=Preprocessing.from_json(props["preprocessing"]) if "preprocessing" in props else None,

@@ -128,6 +128,7 @@ def test_keys_of_later_versions_are_left_alone(tmp_path: Path) -> None:
         ("[90.0, 110.0]", "90.0", "has to be two numbers"),
         ('rexport = "0.1.0"', "rexport = 0.1", "versions.rexport is 0.1 and has to be text"),
         ("[run]", "[run", "it is no TOML"),
+        ("threads = 2", f"threads = {'9' * 5000}", "it is no TOML"),
     ],
 )
 def test_what_is_broken_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rexport._errors import EngineFileError
-from rexport.engine_file import EngineFacts, facts_path, read_facts, read_header, require_intact
+from rexport._errors import EngineFileError, UnavailableError
+from rexport.engine_file import (
+    EngineFacts,
+    Installed,
+    facts_path,
+    read_facts,
+    read_header,
+    read_intact,
+    require_intact,
+    require_loadable,
+)
 from rexport.inspection import inspect_file
 
 if TYPE_CHECKING:
@@ -108,3 +118,105 @@ def test_inspecting_compares_both(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(EngineFileError, match=r"is not the file that m\.engine\.json describes"):
         inspect_file(path)
+
+
+def test_fields_that_came_later_may_be_missing(tmp_path: Path) -> None:
+    path = _engine(tmp_path)
+    facts = _facts(path)
+    later = ("version_compatible", "hardware_compatible", "metadata", "stripped")
+    facts_path(path).write_text(json.dumps({k: v for k, v in facts.to_json().items() if k not in later}))
+    assert read_facts(path) == facts
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("backend", "abacus"),
+        ("version", 1.7),
+        ("version", "newest"),
+        ("capabilities", "86"),
+        ("batch", [1, 2]),
+        ("batch", [4, 2, 1]),
+        ("inputs", []),
+        ("inputs", [{"name": "images"}]),
+        ("outputs", [{"name": "logits", "dtype": "float", "shape": "1x10"}]),
+        ("layers", [1]),
+        ("layers", [{"name": "conv1"}]),
+        ("seconds", {"a": 1.5}),
+        ("seconds", float("nan")),
+        ("sha256", "abc"),
+        ("metadata", {"rexport.classes": 3}),
+    ],
+)
+def test_a_garbled_field_is_named(tmp_path: Path, name: str, value: object) -> None:
+    path = _engine(tmp_path)
+    facts_path(path).write_text(json.dumps({**_facts(path).to_json(), name: value}))
+    with pytest.raises(EngineFileError, match=f"gives {name} as"):
+        read_facts(path)
+
+
+def test_the_bytes_that_were_hashed_are_returned(tmp_path: Path) -> None:
+    path = _engine(tmp_path)
+    assert read_intact(path, _facts(path)) == path.read_bytes()
+    with pytest.raises(EngineFileError, match=r"of version 1\.7\.1\.116 by its header, and of 1\.6\.0\.1 by m\.engine"):
+        read_intact(path, replace(_facts(path), version="1.6.0.1"))
+
+
+def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(EngineFileError, match=r"gone\.engine can't be read: No such file"):
+        read_facts(tmp_path / "gone.engine")
+
+
+_HERE = Installed(backend="rtx", version="1.7.1.116", device="a GPU", capability=86)
+
+
+def test_what_fits_is_loadable(tmp_path: Path) -> None:
+    path = _engine(tmp_path)
+    facts = _facts(path)
+    for loadable, here in (
+        (facts, _HERE),
+        (facts, replace(_HERE, capability=89)),
+        (replace(facts, capabilities=()), replace(_HERE, capability=61)),  # an older file, which does not say
+        (replace(facts, hardware_compatible=True), replace(_HERE, capability=120)),
+        (replace(facts, version_compatible=True), replace(_HERE, version="1.8.0.1", lean=facts.version)),
+    ):
+        require_loadable(path, loadable, here)
+
+
+@pytest.mark.parametrize(
+    ("facts", "here", "words"),
+    [
+        ({}, {"version": None}, r"which is not installed; type `pip install 'tensorrt-rtx==1\.7\.1\.116'`"),
+        (
+            {},
+            {"version": "1.8.0.1"},
+            r"by TensorRT for RTX 1\.7\.1\.116, and this device has 1\.8\.0\.1: run `rexport .*` again here\.$",
+        ),
+        ({"command": ""}, {"version": "1.8.0.1"}, r"build it again from m\.onnx here\.$"),
+        ({"version_compatible": True}, {"version": "1.8.0.1"}, r"or install its lean runtime, `pip install"),
+        ({"version_compatible": True}, {"version": "1.8.0.1", "lean": "1.8.0.1"}, r"this device has 1\.8\.0\.1"),
+        (
+            {},
+            {"capability": None, "why_no_device": "The NVIDIA driver sees no GPU."},
+            r"needs an NVIDIA GPU\. The NVIDIA driver sees no GPU\. To use it: install the NVIDIA driver",
+        ),
+        (
+            {},
+            {"capability": 75},
+            r"for GPUs of compute capability 86, 89, and a GPU has 75: build it again with `--sm 75`",
+        ),
+        (
+            {"backend": "tensorrt"},
+            {"capability": 75},
+            r"and a GPU has 75: run `rexport engine m\.onnx -o m\.engine` again",
+        ),
+        ({"hardware_compatible": True}, {"capability": 75}, "and a GPU has 75"),
+        ({"stripped": True}, {}, r"without its weights; fill them in with `rexport engine m\.onnx --refit"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_to_type(
+    tmp_path: Path, facts: dict[str, Any], here: dict[str, Any], words: str
+) -> None:
+    path = _engine(tmp_path)
+    with pytest.raises(UnavailableError, match=words):
+        require_loadable(path, replace(_facts(path), **facts), replace(_HERE, **here))

@@ -96,7 +96,7 @@ class Worker:
         """Do what one command says and return the reply."""
         match command:
             case {"do": "load", "runtime": str(runtime), "threads": threads, **rest}:
-                self._runtime = open_runtime(runtime, _source(rest), threads=threads)
+                self._runtime = open_runtime(runtime, _source(rest), threads=threads, expendable=True)
                 return {}
             case {"do": "prepare", "preprocessing": stated, "batch": int(batch), **rest}:
                 if self._runtime is None:

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
+
+    from rexport._progress import Advance
 
 __all__ = ["fail", "note", "print_json", "print_table", "progress", "say"]
 
@@ -59,7 +61,7 @@ def print_table(
 
 
 @contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int | None) -> Iterator[Advance]:
     """Show a progress bar with an ETA on a terminal, and nothing elsewhere (see ``rexport._progress``)."""
     from rich.console import Console
     from rich.progress import (
@@ -82,7 +84,11 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda steps: bar.advance(task, steps)
+
+        def advance(steps: int, *, now: str = "") -> None:
+            bar.update(task, advance=steps, description=f"{description}: {now}" if now else None)
+
+        yield advance
 
 
 def _line(label: str, style: str, message: str) -> None:

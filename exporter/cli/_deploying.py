@@ -181,9 +181,10 @@ def _check_accuracy(asked: Deploying) -> None:
 def _runtimes(text: str | None) -> tuple[str, ...]:
     from importlib.util import find_spec
 
-    from rexport.runtimes import NETWORK_RUNTIMES, RUNTIMES
+    from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, RUNTIMES
 
-    possible = tuple(name for name in RUNTIMES if name not in NETWORK_RUNTIMES)  # a profile names a file
+    others = {*NETWORK_RUNTIMES, *ENGINE_RUNTIMES.values()}  # a profile names an ONNX file
+    possible = tuple(name for name in RUNTIMES if name not in others)
     if text is not None:
         return _words("--on", text, possible)
     return tuple(

@@ -31,14 +31,16 @@ def bench(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MODEL...", help="ONNX files and names of networks; the first is the baseline.", show_default=False
+            metavar="MODEL...",
+            help="ONNX files, engines and names of networks; the first is the baseline.",
+            show_default=False,
         ),
     ] = None,
     on: Annotated[
         str | None,
         typer.Option(
             metavar="RUNTIME,...",
-            help="cpu, openvino, torch, torch-compile, cuda, tensorrt.",
+            help="cpu, openvino, torch, torch-compile, cuda, tensorrt. An engine runs on its own TensorRT.",
             show_default="cpu for files, torch for names",
         ),
     ] = None,

@@ -21,7 +21,11 @@ def engine(
     output: Annotated[Path, typer.Option("--output", "-o", help="The engine file to write.")],
     backend: Annotated[
         str,
-        typer.Option(metavar="NAME", help="tensorrt, for the GPU that is here; rtx, for GPUs that need not be."),
+        typer.Option(
+            metavar="NAME",
+            help="rtx, for GPUs that need not be here; for the one that is, tensorrt, or onnxruntime, which writes an "
+            "ONNX file that holds the engine.",
+        ),
     ] = "rtx",
     sm: Annotated[
         str | None,
@@ -50,24 +54,38 @@ def engine(
         bool, typer.Option("--hardware-compatible", help="Other GPUs of Ampere and later may run it.")
     ] = False,
     refittable: Annotated[bool, typer.Option("--refittable", help="Its weights can be exchanged.")] = False,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Leave its weights out, to be filled in on the device with --refit.")
+    ] = False,
+    refit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ENGINE",
+            help="Build nothing: fill the weights of MODEL.onnx into this engine, built of it with --strip.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Build a TensorRT engine, and check that what the file quantizes came out in integers.
 
     TensorRT for RTX (--backend rtx) builds for other machines' GPUs without having one. If a layer that the
     file quantizes came out in float, the exit code is 4 and nothing is written. Beside the engine lies
-    OUTPUT.json, which says what it is; whoever loads the engine compares it first.
+    OUTPUT.json, which says what it is; whoever loads the engine compares it first. Of what ONNX Runtime
+    compiles, only that all of it is in the engine is checked.
     """
     import shlex
     import sys
 
     from rexport import _files
     from rexport.cli import _console
-    from rexport.engine import BatchRange, BuildOptions, build_engine
+    from rexport.engine import BatchRange, BuildOptions, build_engine, refit_engine
 
     _files.check_writable(output)
+    name = _backend(backend)
+    _check_suffix(name, output, refit)
     options = BuildOptions(
-        backend=_backend(backend),
+        backend=name,
         capabilities=_capabilities(sm),
         batch=BatchRange.parse(batch),
         workspace_mib=workspace,
@@ -76,9 +94,13 @@ def engine(
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
         refittable=refittable,
+        strip=strip,
     )
     command = shlex.join(["rexport", *sys.argv[1:]])
-    built = build_engine(model, options, command=command, progress=_console.progress)
+    if refit is None:
+        built = build_engine(model, options, command=command, progress=_console.progress)
+    else:
+        built = refit_engine(refit, model, command=command, progress=_console.progress)
     built.save(output)
     for text in (*built.facts.repairs, *built.facts.warnings):
         _console.note(text)
@@ -88,12 +110,25 @@ def engine(
         _print(built.facts, output)
 
 
+def _check_suffix(backend: BackendName, output: Path, refit: Path | None) -> None:
+    """Refuse a name under which nobody would look for what is written."""
+    from rexport._errors import UsageError
+    from rexport.engine import BackendName
+
+    is_onnx = output.suffix.lower() == ".onnx"
+    if backend is BackendName.ONNXRUNTIME and refit is None and not is_onnx:
+        raise UsageError(f"ONNX Runtime writes an ONNX file; call it {output.with_suffix('.onnx')}, not {output}.")
+    if is_onnx and (backend is not BackendName.ONNXRUNTIME or refit is not None):
+        raise UsageError(f"An engine is no ONNX file; call it {output.with_suffix('.engine')}, not {output}.")
+
+
 def _backend(name: str) -> BackendName:
     from rexport._errors import UsageError
     from rexport.engine import BackendName
 
     if name not in list(BackendName):
-        raise UsageError(f"There is no backend {name!r}; choose {' or '.join(BackendName)}.")
+        *others, last = BackendName
+        raise UsageError(f"There is no backend {name!r}; choose {', '.join(others)} or {last}.")
     return BackendName(name)
 
 
@@ -113,4 +148,7 @@ def _print(facts: EngineFacts, output: Path) -> None:
     found = ", ".join(f"{count} {op_type} in {precision}" for (op_type, precision), count in counts.items())
     gpus = ", ".join(map(str, facts.capabilities)) or facts.device or "this machine's"
     print(f"{output}: {facts.bytes / 2**20:.1f} MiB, {facts.backend} {facts.version}, for GPUs {gpus}")
-    print(f"{found}; built in {facts.seconds:.1f} s")
+    unknown = "all layers in one engine" if facts.backend == "onnxruntime" else "no layers that multiply"
+    print(f"{found or unknown}; built in {facts.seconds:.1f} s")
+    if facts.stripped:
+        print(f"without its weights: rexport engine {facts.onnx} --refit {output} -o FILE fills them in")

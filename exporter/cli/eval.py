@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport.cli._calibration import Address, EngineChoice, Where, Workers
+from rexport.cli._divergence import Divergences
 from rexport.cli._options import Data, Json, Mean, Resize, SkipBad, Std, Threads, Weights
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir as ir
 
-    from rexport.calibration import Views
+    from rexport.calibration import Dataset, Views
     from rexport.calibration.engines import Engine
     from rexport.evaluation import Evaluation
     from rexport.evaluation.scores import Prepare
@@ -26,17 +27,32 @@ if TYPE_CHECKING:
 
 __all__ = ["eval"]
 
+_AGREEING = 0.9  # a share of images below which a model is hardly the reference's, quantized
+
 
 def eval(  # noqa: A001
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="An ONNX file, or a network's name with --weights.", show_default=False),
+        typer.Argument(
+            metavar="MODEL",
+            help="An ONNX file, an engine, or a network's name with --weights.",
+            show_default=False,
+        ),
     ],
     data: Data,
     weights: Weights = None,
     reference: Annotated[
         Path | None, typer.Option(help="An ONNX file to compare with, such as the float model.")
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUNTIME",
+            help="What runs MODEL, such as openvino, cuda or tensorrt.",
+            show_default="cpu; torch for a network, TensorRT for an engine",
+        ),
+    ] = None,
+    find_divergence: Divergences = False,
     crops: Annotated[
         int,
         typer.Option(metavar="1|10", help="10 averages over the corners, the middle, and their mirror images."),
@@ -64,26 +80,37 @@ def eval(  # noqa: A001
 ) -> None:
     """Measure MODEL's top-1 and top-5 on labelled images, or its agreement with --reference on any.
 
-    An ONNX file runs on ONNX Runtime's CPU provider, a network on PyTorch. Several crops or scales of a picture give
-    the average of their class probabilities. Whoever runs the images of a file, the result is the same.
+    An ONNX file runs on ONNX Runtime's CPU provider, or --on another runtime, a network on PyTorch, an engine on
+    TensorRT. Several crops or scales of a picture give the average of their class probabilities. Whoever runs the
+    images of a file, the result is the same. --find-divergence names the first layer that differs from --reference, or
+    from MODEL itself, computed node by node.
     """
     from rexport._errors import UsageError
-    from rexport.cli._console import print_json
+    from rexport.cli._console import note, print_json
+    from rexport.cli._divergence import divergence_json, print_divergence, search
+    from rexport.cli._eval_report import evaluation_json, print_evaluation
     from rexport.cli._options import report_skipped
+    from rexport.runtimes import default_runtime
     from rexport.runtimes.source import Source
 
     source = Source.parse(model, weights=weights)
     if source.network and weights is None:
         raise UsageError(f"{model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
-    chosen = _engine(source, engine, workers=workers, threads=threads, address=address)
+    runtime = on or default_runtime(source)
+    chosen = _engine(source, runtime, engine, workers=workers, threads=threads, address=address)
     views = _views(crops, scales, resize)
     described = _describe(source, views, resize=resize, mean=mean, std=std)
     views.require(described.preprocessing)
+    if find_divergence and reference is None:
+        reference = _itself(source)
+    other = None if reference is None else Source.parse(str(reference))
+    opened = _open(data.absolute() if engine is Where.RAY else data, described, other, views)  # Ray works elsewhere
     result = _run(
         source,
-        data.absolute() if engine is Where.RAY else data,  # its workers have other working directories
-        None if reference is None else Source.parse(str(reference)),
+        runtime,
+        other,
         described,
+        opened,
         views=views,
         batch=described.batch or batch,
         samples=samples,
@@ -91,10 +118,25 @@ def eval(  # noqa: A001
         engine=chosen,
     )
     report_skipped(result.skipped)
+    divergence = None
+    if find_divergence and other is not None:
+        divergence = search(
+            source,
+            runtime,
+            other,
+            opened.few(described.batch, skip_bad=skip_bad),
+            takes=described.preprocessing.takes,
+            threads=threads,
+        )
     if as_json:
-        print_json(_document(model, reference, views, result))
-    else:
-        _print(model, reference, views, result)
+        document = evaluation_json(model, reference, views, result)
+        print_json(document if divergence is None else document | {"divergence": divergence_json(divergence)})
+        return
+    print_evaluation(model, reference, views, result)
+    if divergence is not None:
+        print_divergence(divergence, model=model, runtime=runtime, reference=str(reference))
+    elif result.comparison is not None and result.comparison.agreement < _AGREEING:
+        note("the two agree on few images; --find-divergence names the first layer that differs.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +149,41 @@ class _Described:
     head: Head
 
 
-def _engine(source: Source, where: Where, *, workers: int | None, threads: int | None, address: str | None) -> Engine:
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """Images, and what makes of them the input of the model and of the reference, which gives ``reference_head``."""
+
+    dataset: Dataset
+    prepare: Prepare | None
+    reference_prepare: Prepare | None
+    reference_head: Head
+
+    def few(self, batch: int | None, *, skip_bad: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return some images as the model and as the reference take them; as many as it insists on, or up to four."""
+        count = min(batch or 4, len(self.dataset))
+        images = next(iter(self.dataset.batches(count, samples=count, skip_bad=skip_bad))).images
+        ours, theirs = (
+            images if prepare is None else prepare(images) for prepare in (self.prepare, self.reference_prepare)
+        )
+        return ours, theirs
+
+
+def _itself(source: Source) -> Path:
+    """Return the file that a model without a reference is compared with: itself, node by node on the CPU."""
+    from rexport._errors import UsageError
+    from rexport.engine_file import is_engine, read_facts
+
+    if source.path is None:
+        raise UsageError(f"--find-divergence compares files, and {source} is a network; export it with `rexport onnx`.")
+    if is_engine(source.path):
+        origin = read_facts(source.path).onnx
+        raise UsageError(f"--find-divergence takes the file that {source} was built from: --reference {origin}.")
+    return source.path
+
+
+def _engine(
+    source: Source, runtime: str, where: Where, *, workers: int | None, threads: int | None, address: str | None
+) -> Engine:
     from rexport._errors import UsageError
     from rexport.calibration.engines import EngineName, choose_engine
 
@@ -116,26 +192,14 @@ def _engine(source: Source, where: Where, *, workers: int | None, threads: int |
             f"--engine {where} runs ONNX files, and {source} is a network of PyTorch; export it with `rexport onnx`, "
             "or leave --engine out."
         )
+    if runtime != "cpu" and where is not Where.LOCAL:
+        raise UsageError(f"--engine {where} runs files on ONNX Runtime's CPU provider; leave it or --on {runtime} out.")
     return choose_engine(EngineName(where), workers=workers, threads=threads, address=address)
 
 
-def _run(
-    source: Source,
-    data: Path,
-    reference: Source | None,
-    described: _Described,
-    *,
-    views: Views,
-    batch: int,
-    samples: int | None,
-    skip_bad: bool,
-    engine: Engine,
-) -> Evaluation:
-    """Run a file with the engine, a network in this process."""
+def _open(data: Path, described: _Described, reference: Source | None, views: Views) -> _Opened:
     from rexport.calibration import open_dataset
-    from rexport.cli._console import note, progress
-    from rexport.evaluation import ClassifierFile, evaluate, evaluate_file
-    from rexport.runtimes import open_runtime
+    from rexport.cli._console import note
 
     ours, classes = described.preprocessing, described.classes
     theirs, reference_head = _describe_reference(reference, views, ours)
@@ -146,15 +210,41 @@ def _run(
             f"the folders in {data} are not named as the model's classes ({classes[0]} … {classes[-1]}); taking them, "
             "sorted by name, for its outputs in order."
         )
-    prepare, reference_prepare = _prepare(shown, ours), _prepare(shown, theirs)
-    if source.path is not None:
+    return _Opened(
+        dataset=dataset,
+        prepare=_prepare(shown, ours),
+        reference_prepare=_prepare(shown, theirs),
+        reference_head=reference_head,
+    )
+
+
+def _run(
+    source: Source,
+    runtime: str,
+    reference: Source | None,
+    described: _Described,
+    opened: _Opened,
+    *,
+    views: Views,
+    batch: int,
+    samples: int | None,
+    skip_bad: bool,
+    engine: Engine,
+) -> Evaluation:
+    """Run a file on the CPU with the engine, anything else in this process."""
+    from rexport.cli._console import progress
+    from rexport.evaluation import ClassifierFile, evaluate, evaluate_file
+    from rexport.runtimes import open_runtime
+
+    if source.path is not None and runtime == "cpu":
         other = None
         if reference is not None and reference.path is not None:
-            other = ClassifierFile(path=reference.path.absolute(), head=reference_head, prepare=reference_prepare)
+            path = reference.path.absolute()
+            other = ClassifierFile(path=path, head=opened.reference_head, prepare=opened.reference_prepare)
         return evaluate_file(
-            ClassifierFile(path=source.path.absolute(), head=described.head, prepare=prepare),
-            dataset,
-            classes=classes,
+            ClassifierFile(path=source.path.absolute(), head=described.head, prepare=opened.prepare),
+            opened.dataset,
+            classes=described.classes,
             reference=other,
             views=views,
             batch=batch,
@@ -164,20 +254,20 @@ def _run(
             progress=progress,
         )
     with ExitStack() as stack:
-        runtime = stack.enter_context(open_runtime("torch", source, threads=engine.threads))
+        loaded = stack.enter_context(open_runtime(runtime, source, threads=engine.threads))
         compared = None
         if reference is not None:
             compared = stack.enter_context(open_runtime("cpu", reference, threads=engine.threads))
         return evaluate(
-            runtime,
-            dataset,
-            classes=classes,
+            loaded,
+            opened.dataset,
+            classes=described.classes,
             reference=compared,
             views=views,
             head=described.head,
-            reference_head=reference_head,
-            prepare=prepare,
-            reference_prepare=reference_prepare,
+            reference_head=opened.reference_head,
+            prepare=opened.prepare,
+            reference_prepare=opened.reference_prepare,
             batch=batch,
             samples=samples,
             skip_bad=skip_bad,
@@ -204,7 +294,8 @@ def _views(crops: int, scales: str | None, resize: int | None) -> Views:
 
 def _describe(source: Source, views: Views, *, resize: int | None, mean: str | None, std: str | None) -> _Described:
     from rexport.cli._options import model_preprocessing, with_overrides
-    from rexport.model_file import Head, Metadata, image_input, load
+    from rexport.evaluation.described import described
+    from rexport.model_file import Head, Metadata, image_input
     from rexport.models import class_names, registry, stored_classes
     from rexport.preprocessing import Preprocessing
 
@@ -217,7 +308,7 @@ def _describe(source: Source, views: Views, *, resize: int | None, mean: str | N
             batch=None,
             head=Head.SOFTMAX if network.members else Head.LOGITS,
         )
-    loaded = load(source.path)
+    loaded = described(source.path)
     _require_classifier(loaded, source.path, views)
     metadata = Metadata.of(loaded)
     return _Described(
@@ -270,57 +361,3 @@ def _require_classifier(model: ir.Model, path: Path, views: Views) -> None:
             f"{path} takes pictures of {size}×{size} only, and --scales needs a file for any size; export the network "
             "with --any-size."
         )
-
-
-def _document(model: str, reference: Path | None, views: Views, result: Evaluation) -> dict[str, object]:
-    from rexport.calibration import WholePictures
-
-    scales = views.scales if isinstance(views, WholePictures) else None
-    document: dict[str, object] = {
-        "schema": "rexport.eval/1",
-        "model": model,
-        "images": result.images,
-        "crops": None if scales else views.count,
-        "scales": scales,
-        "skipped": len(result.skipped),
-        "top1": result.top1,
-        "top1_interval": result.top1_interval,
-        "top5": result.top5,
-    }
-    if result.comparison is not None:
-        sqnr = result.comparison.sqnr_db
-        document |= {
-            "reference": str(reference),
-            "reference_top1": result.comparison.reference_top1,
-            "agreement": result.comparison.agreement,
-            "scores": result.comparison.scores,
-            "sqnr_db": sqnr if math.isfinite(sqnr) else None,
-        }
-    return document
-
-
-def _print(model: str, reference: Path | None, views: Views, result: Evaluation) -> None:
-    from rexport.cli._reports import percent
-
-    print(f"{model} on {result.images} images{_in_words(views)}")
-    if result.top1 is not None and result.top1_interval is not None:
-        low, high = result.top1_interval
-        right = round(result.top1 * result.images)
-        print(f"top-1      {percent(result.top1)}  ({right} right; 95 % interval {percent(low)} to {percent(high)})")
-    if result.top5 is not None:
-        print(f"top-5      {percent(result.top5)}")
-    if result.comparison is not None:
-        comparison = result.comparison
-        print(f"agreement  {percent(comparison.agreement)} of top-1 as {reference}")
-        print(f"SQNR       {comparison.sqnr_db:.1f} dB of the {comparison.scores}")
-        if result.top1 is not None and comparison.reference_top1 is not None:
-            change = 100 * (result.top1 - comparison.reference_top1)
-            print(f"change     {change:+.2f} points of top-1 (the reference has {percent(comparison.reference_top1)})")
-
-
-def _in_words(views: Views) -> str:
-    from rexport.calibration import TenCrops, WholePictures
-
-    if isinstance(views, WholePictures):
-        return f", whole, their shorter sides of {', '.join(map(str, views.scales))} pixels"
-    return ", ten crops of each" if isinstance(views, TenCrops) else ""

@@ -23,10 +23,15 @@ _HOPPER = 90
 
 
 class BackendName(StrEnum):
-    """``tensorrt``: for the GPU that is here. ``rtx``: TensorRT for RTX, for GPUs that need not be."""
+    """Whose compiler.
+
+    ``tensorrt``: for the GPU that is here. ``rtx``: TensorRT for RTX, for GPUs that need not be. ``onnxruntime``: ONNX
+    Runtime's TensorRT provider, which writes an ONNX file that holds the engine; for the GPU that is here.
+    """
 
     TENSORRT = "tensorrt"
     RTX = "rtx"
+    ONNXRUNTIME = "onnxruntime"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,7 @@ class BuildOptions:
         version_compatible: Whether later versions of TensorRT may run the engine.
         hardware_compatible: Whether other GPUs of Ampere and later may.
         refittable: Whether its weights can be exchanged.
+        strip: Whether its weights are left out, to be filled in from the ONNX file where it is loaded.
     """
 
     backend: BackendName
@@ -84,12 +90,29 @@ class BuildOptions:
     version_compatible: bool = False
     hardware_compatible: bool = False
     refittable: bool = False
+    strip: bool = False
 
     def __post_init__(self) -> None:
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise UsageError(f"--workspace {self.workspace_mib}: a layer takes 1 MiB or more.")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise UsageError(f"--optimization-level {self.optimization_level}: levels go from 0 to 5.")
+        if self.backend is BackendName.ONNXRUNTIME:
+            self._check_onnxruntime()
+
+    def _check_onnxruntime(self) -> None:
+        """Refuse what ONNX Runtime's provider can't be told, or can't keep in one ONNX file."""
+        given = {
+            "--timing-cache": self.timing_cache is not None,
+            "--version-compatible": self.version_compatible,
+            "--refittable": self.refittable,
+            "--strip": self.strip,
+        }
+        wrong = [name for name, asked in given.items() if asked]
+        if wrong:
+            raise UsageError(
+                f"{' and '.join(wrong)} can't be had of ONNX Runtime; leave it out, or build with --backend tensorrt."
+            )
 
 
 def check_capabilities(backend: BackendName, capabilities: Sequence[int]) -> tuple[int, ...]:
@@ -99,7 +122,7 @@ def check_capabilities(backend: BackendName, capabilities: Sequence[int]) -> tup
         UnavailableError: The backend does not compile for one of them; the message says what does.
         UsageError: They can't be in one engine, or the backend builds for the GPU that is here alone.
     """
-    if backend is BackendName.TENSORRT:
+    if backend is not BackendName.RTX:
         if capabilities:
             raise UsageError(
                 "TensorRT builds for the GPU that it runs on; leave --sm out, and build on a machine that has the GPU."

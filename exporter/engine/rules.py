@@ -3,6 +3,7 @@
 A file that breaks a rule fails to parse at best; at worst its engine computes in float without a word. A rule that can
 be kept by a change that means the same is kept so; where the numbers would change, the file is refused.
 
+    pixels-in-float      an input of uint8 is read by a Cast: raw images are cast where they enter
     bias-in-float        a bias is float: int32 through a DequantizeLinear does not parse
     scalar-scale         the scale of a whole tensor has no dimension: with one of shape (1,) a convolution is float
     symmetric            integers are int8 without a zero point; uint8 with 128 everywhere is the same as that
@@ -24,7 +25,8 @@ from onnx_ir.passes import common
 
 from rexport._errors import ModelFileError
 from rexport.passes._graph import bypass, constant, int_attribute, is_op, name_of, only_consumer, replace_initializer
-from rexport.quantization.layers import convolutions_before
+from rexport.quantization.layers import convolutions_before, is_given
+from rexport.quantization.pixels import compute_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +64,15 @@ def follow_rules(model: ir.Model) -> tuple[ir.Model, tuple[Repair, ...]]:
             common.RemoveUnusedNodesPass()(copy)  # what a repair left behind keeps no rule
         repairs += found
     return copy, tuple(repairs)
+
+
+def _keep_pixels_in_float(graph: ir.Graph) -> Iterator[tuple[str, str]]:
+    given = [node for node in graph if is_given(node) and _is_of_pixels(node)]
+    if given:
+        names = [name_of(node) for node in given]
+        compute_pixels(graph, given)
+        for name in names:
+            yield name, "its pixels were uint8 up to here and are cast where they enter now"
 
 
 def _keep_bias_in_float(graph: ir.Graph) -> Iterator[tuple[str, str]]:
@@ -154,6 +165,7 @@ def _keep_nothing_in_between(graph: ir.Graph) -> Iterator[tuple[str, str]]:
 
 
 RULES: dict[str, Callable[[ir.Graph], Iterator[tuple[str, str]]]] = {
+    "pixels-in-float": _keep_pixels_in_float,
     "bias-in-float": _keep_bias_in_float,
     "scalar-scale": _keep_scalar_scale,
     "symmetric": _keep_symmetric,
@@ -171,6 +183,17 @@ def _refused(rule: str, node: ir.Node, why: str) -> ModelFileError:
 
 def _quantizing(graph: ir.Graph) -> list[ir.Node]:
     return [node for node in graph if is_op(node, "QuantizeLinear", "DequantizeLinear")]
+
+
+def _is_of_pixels(node: ir.Node) -> bool:
+    """Say whether a DequantizeLinear reads an input of uint8, as it is, moved, or with constants beside it."""
+    value = node.inputs[0]
+    while value is not None and not value.is_graph_input():
+        source = value.producer()
+        if source is None or is_op(source, "QuantizeLinear"):
+            return False
+        value = next((one for one in source.inputs if one is not None and constant(one) is None), None)
+    return value is not None and value.dtype == ir.DataType.UINT8
 
 
 def _zero_point(node: ir.Node) -> np.ndarray:

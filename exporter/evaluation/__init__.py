@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from rexport.evaluation.candidate import Candidate
+from rexport.evaluation.divergence import Divergence, DivergenceReport, find_divergence
 from rexport.evaluation.evaluate import evaluate
 from rexport.evaluation.evaluate_file import ClassifierFile, evaluate_file
+from rexport.evaluation.likeness import Arithmetic
+from rexport.evaluation.reference import Reference
 from rexport.evaluation.result import Comparison, Evaluation
 
-__all__ = ["ClassifierFile", "Comparison", "Evaluation", "evaluate", "evaluate_file"]
+__all__ = [
+    "Arithmetic",
+    "Candidate",
+    "ClassifierFile",
+    "Comparison",
+    "Divergence",
+    "DivergenceReport",
+    "Evaluation",
+    "Reference",
+    "evaluate",
+    "evaluate_file",
+    "find_divergence",
+]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from rexport._errors import InputError
+from rexport._errors import InputError, UsageError
+from rexport.inspection import bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,19 +21,30 @@ KINDS = {
     "a profile": "rexport.inspection.deployment_profile",
     "a calibration table": "rexport.inspection.calibration_table",
     "an engine": "rexport.inspection.engine_file",
+    "an ONNX file that holds an engine": "rexport.inspection.context_file",
     "an ONNX file": "rexport.inspection.onnx_file",
 }
 _HEAD = 4096
 
 
-def inspect_file(path: Path) -> FileReport:
-    """Describe a file.
+def inspect_file(path: Path, *, public_key: Path | None = None) -> FileReport:
+    """Describe a file, or the folder of a bundle.
+
+    Args:
+        path: The file.
+        public_key: What a bundle's signature is verified with; the other kinds have none.
 
     Raises:
         InputError: It can't be read, is of no known kind, or is broken.
+        VerificationError: It is a bundle that is not signed with the key, or whose files are not those signed.
+        UsageError: There is a key and no bundle.
     """
+    if bundle.is_bundle(path):
+        return bundle.describe(path, public_key)
+    if public_key is not None:
+        raise UsageError(f"{path} is no bundle, and only bundles are signed; leave out the public key.")
     if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file.")
+        raise InputError(f"{path} is a folder, and not that of a bundle; name a file.")
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -42,4 +54,4 @@ def inspect_file(path: Path) -> FileReport:
         if module.recognises(path, head):
             report: FileReport = module.describe(path)
             return report
-    raise InputError(f"{path} is none of what can be inspected: {', '.join(KINDS)}.")
+    raise InputError(f"{path} is none of what can be inspected: {', '.join((*KINDS, 'a bundle'))}.")

@@ -7,15 +7,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from rexport._errors import UsageError
+from rexport.engine_file import is_engine, read_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     import numpy as np
 
     from rexport.runtimes.source import Source
 
-__all__ = ["NETWORK_RUNTIMES", "RUNTIMES", "DeviceRuntime", "Phases", "Runtime", "open_runtime"]
+__all__ = [
+    "ENGINE_RUNTIMES",
+    "NETWORK_RUNTIMES",
+    "RUNTIMES",
+    "DeviceRuntime",
+    "Phases",
+    "Runtime",
+    "default_runtime",
+    "open_runtime",
+]
 
 RUNTIMES = {
     "cpu": "rexport.runtimes.onnxruntime:OnnxRuntimeCpu",
@@ -24,9 +35,15 @@ RUNTIMES = {
     "openvino": "rexport.runtimes.openvino:OpenVino",
     "cuda": "rexport.runtimes.onnxruntime_cuda:OnnxRuntimeCuda",
     "tensorrt": "rexport.runtimes.onnxruntime_tensorrt:OnnxRuntimeTensorRt",
+    "tensorrt-engine": "rexport.runtimes.tensorrt_engine:TensorRtEngine",
+    "tensorrt-rtx-engine": "rexport.runtimes.rtx_engine:RtxEngine",
+    "torch-cuda": "rexport.runtimes.torch_cuda:TorchCuda",
+    "torch-compile-cuda": "rexport.runtimes.torch_cuda:TorchCompileCuda",
 }
-NETWORK_RUNTIMES = frozenset({"torch", "torch-compile"})
-"""The runtimes that run networks; the others run ONNX files."""
+NETWORK_RUNTIMES = frozenset({"torch", "torch-compile", "torch-cuda", "torch-compile-cuda"})
+"""The runtimes that run networks; the others run files."""
+ENGINE_RUNTIMES = {"tensorrt": "tensorrt-engine", "rtx": "tensorrt-rtx-engine"}
+"""The runtimes that run engine files, by the backend that built them; the others run ONNX files."""
 
 
 class Runtime(Protocol):
@@ -67,6 +84,16 @@ class Phases:
     download: float
     clock: Literal["device", "host"]
 
+    @classmethod
+    def sum_of(cls, parts: Sequence[Phases]) -> Phases:
+        """Return the phases of several calls, at least one, as those of one."""
+        return cls(
+            upload=sum(part.upload for part in parts),
+            compute=sum(part.compute for part in parts),
+            download=sum(part.download for part in parts),
+            clock=parts[0].clock,
+        )
+
 
 @runtime_checkable
 class DeviceRuntime(Runtime, Protocol):
@@ -89,15 +116,38 @@ class DeviceRuntime(Runtime, Protocol):
         ...
 
 
-def open_runtime(name: str, source: Source, *, threads: int | None = None) -> Runtime:
-    """Load ``source`` on the runtime called ``name``; ``threads`` defaults to the usable cores.
+def default_runtime(source: Source) -> str:
+    """Return the runtime that runs ``source`` if nobody names one; of an engine file, the only one that can.
+
+    Raises:
+        EngineFileError: Nothing lies beside an engine file that says who built it.
+    """
+    if source.path is None:
+        return "torch"
+    if not is_engine(source.path):
+        return "cpu"
+    backend = read_facts(source.path).backend
+    return ENGINE_RUNTIMES.get(backend, "tensorrt")  # ONNX Runtime's own engines are its TensorRT provider's
+
+
+def open_runtime(name: str, source: Source, *, threads: int | None = None, expendable: bool = False) -> Runtime:
+    """Load ``source`` on a runtime.
+
+    Args:
+        name: Of the runtime, in :data:`RUNTIMES`.
+        source: What it is to run.
+        threads: By default the usable cores.
+        expendable: Whether this process may crash, because another one sees it. Engines are else loaded and run in
+            another process first.
 
     Raises:
         UsageError: No runtime has that name.
+        EngineFileError: An engine file is damaged.
         UnavailableError: It can't run this model, or not on this machine.
     """
     if name not in RUNTIMES:
         raise UsageError(f"There is no runtime {name!r}; choose from {', '.join(RUNTIMES)}.")
     module, _, factory = RUNTIMES[name].partition(":")
-    runtime: Runtime = getattr(import_module(module), factory)(source, threads=threads)
+    options = {"try_first": False} if expendable and name in ENGINE_RUNTIMES.values() else {}
+    runtime: Runtime = getattr(import_module(module), factory)(source, threads=threads, **options)
     return runtime

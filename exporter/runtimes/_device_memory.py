@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -17,10 +17,7 @@ import torch
 
 from rexport.runtimes import Phases
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["DeviceMemory", "OrtMemory", "TorchMemory", "cuda_stream", "sum_of"]
+__all__ = ["DeviceMemory", "OrtMemory", "TorchMemory", "cuda_stream"]
 
 _CUDA: Any = torch.cuda  # its classes' constructors are not typed
 
@@ -160,16 +157,6 @@ def cuda_stream() -> Any:
     if ours is None or ours.split(".")[0] != theirs.split(".")[0] or not torch.cuda.is_available():
         return None
     return _CUDA.Stream()
-
-
-def sum_of(parts: Sequence[Phases]) -> Phases:
-    """Return the phases of several calls as those of one."""
-    return Phases(
-        upload=sum(part.upload for part in parts),
-        compute=sum(part.compute for part in parts),
-        download=sum(part.download for part in parts),
-        clock=parts[0].clock,
-    )
 
 
 def _torch_type(dtype: np.dtype[Any]) -> torch.dtype:

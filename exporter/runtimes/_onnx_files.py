@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport._errors import UnavailableError
+from rexport.engine_file import is_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,10 +26,12 @@ def onnx_file(source: Source, runtime: str) -> Path:
         runtime: Who asks, in words.
 
     Raises:
-        UnavailableError: The source is a network.
+        UnavailableError: The source is a network, or an engine file.
     """
     if source.path is None:
         raise UnavailableError(f"{runtime} runs ONNX files; make one with `rexport onnx {source} -o {source}.onnx`.")
+    if is_engine(source.path):
+        raise UnavailableError(f"{runtime} runs ONNX files, and {source} is an engine; leave --on out to run it.")
     return source.path
 
 

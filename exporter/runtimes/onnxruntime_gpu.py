@@ -14,7 +14,8 @@ import onnxruntime
 
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, UnavailableError, UsageError
-from rexport.runtimes._device_memory import DeviceMemory, OrtMemory, TorchMemory, cuda_stream, sum_of
+from rexport.runtimes import Phases
+from rexport.runtimes._device_memory import DeviceMemory, OrtMemory, TorchMemory, cuda_stream
 from rexport.runtimes._onnx_files import in_batches, onnx_file, run_in_batches
 from rexport.runtimes.onnxruntime import fixed_batch, said
 from rexport.runtimes.probes import PROBES, fell_back, load_libraries, require
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from rexport.runtimes import Phases
     from rexport.runtimes.source import Source
 
 __all__ = ["MOST_SHAPES", "OnnxRuntimeGpu", "check_it_ran_there", "open_on_provider"]
@@ -84,7 +84,7 @@ class OnnxRuntimeGpu:
 
     def run_phases(self, images: np.ndarray) -> Phases:
         """Run a batch as :meth:`run` does, and say where the time went."""
-        return sum_of([self._memory(part).phases(part) for part in in_batches(images, self._batch)])
+        return Phases.sum_of([self._memory(part).phases(part) for part in in_batches(images, self._batch)])
 
     def keep(self, images: np.ndarray) -> None:
         """Put a batch into the device's memory, to be run from there as often as wanted.

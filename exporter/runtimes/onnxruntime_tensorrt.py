@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Facts", "OnnxRuntimeTensorRt", "facts_of", "provider_options"]
+__all__ = ["ENTRIES", "Facts", "OnnxRuntimeTensorRt", "engine_options", "facts_of", "provider_options"]
 
-_ENTRIES = {"session.disable_quant_qdq": "1"}  # Q/DQ reach TensorRT where the file has them, not where they moved to
+ENTRIES = {"session.disable_quant_qdq": "1"}
+"""Of the session: Q/DQ reach TensorRT where the file has them, not where they moved to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class OnnxRuntimeTensorRt(OnnxRuntimeGpu):
             options = provider_options(self._facts, shape, folder)
             for key in ("trt_engine_cache_path", "trt_timing_cache_path"):
                 (folder / options[key]).mkdir(parents=True, exist_ok=True)
-            self._sessions[shape] = self._open(options, _ENTRIES)
+            self._sessions[shape] = self._open(options, ENTRIES)
             if len(self._sessions) > MOST_SHAPES:
                 del self._sessions[next(iter(self._sessions))]
         return self._sessions[shape]
@@ -111,18 +112,34 @@ def facts_of(path: Path) -> Facts:
     )
 
 
-def provider_options(facts: Facts, shape: Sequence[int], folder: Path) -> dict[str, str]:
-    """Return the provider's options for images of a shape, with engines and timings in a folder."""
-    size = "x".join(str(side) for side in shape)
+def engine_options(facts: Facts, shapes: Sequence[Sequence[int]]) -> dict[str, str]:
+    """Return those of the provider's options that an engine depends on.
+
+    Args:
+        facts: Of the file.
+        shapes: The least, the best and the most images that the engine is to take, as shapes of the input.
+    """
     options = {
         "device_id": "0",
         "trt_fp16_enable": str(int(facts.half)),
         "trt_int8_enable": str(int(facts.quantized)),
+    }
+    if None in facts.shape:
+        for which, shape in zip(("min", "opt", "max"), shapes, strict=True):
+            options[f"trt_profile_{which}_shapes"] = f"{facts.name}:{_size(shape)}"
+    return options
+
+
+def provider_options(facts: Facts, shape: Sequence[int], folder: Path) -> dict[str, str]:
+    """Return the provider's options for images of a shape, with engines and timings in a folder."""
+    return {
+        **engine_options(facts, (shape, shape, shape)),
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(folder / f"{facts.sha256[:16]}-{size}-{onnxruntime.__version__}"),
+        "trt_engine_cache_path": str(folder / f"{facts.sha256[:16]}-{_size(shape)}-{onnxruntime.__version__}"),
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(folder / "timings"),
     }
-    if None in facts.shape:
-        options |= {f"trt_profile_{which}_shapes": f"{facts.name}:{size}" for which in ("min", "opt", "max")}
-    return options
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "x".join(str(side) for side in shape)

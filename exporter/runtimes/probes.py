@@ -88,6 +88,14 @@ PROBES = {
         package="torch",
         advice="pip install --force-reinstall rexport",
     ),
+    "torch-cuda": _Probe(
+        what="PyTorch on the GPU",
+        function="_torch",
+        arguments=("cuda",),
+        package="torch",
+        advice="install PyTorch's build for CUDA, see https://pytorch.org/get-started",
+        needs_driver=True,
+    ),
     "cuda": _Probe(
         what="ONNX Runtime's CUDA provider",
         function="_onnxruntime",
@@ -117,7 +125,7 @@ PROBES = {
         function="_engine",
         arguments=("tensorrt_rtx",),
         package="tensorrt_rtx",
-        advice="pip install tensorrt-rtx",
+        advice="pip install 'rexport[rtx]'",
         needs_driver=True,
     ),
     "openvino": _Probe(
@@ -248,11 +256,12 @@ def _onnxruntime(provider: str, *libraries: str) -> str | None:
     return _wrong(session.run(None, {"images": _ones()})[0])
 
 
-def _torch() -> str | None:
+def _torch(device: str = "cpu") -> str | None:
     import torch
 
     with torch.inference_mode():
-        return _wrong(torch.conv2d(torch.from_numpy(_ones()), torch.ones(4, 3, 3, 3), padding=1).numpy())
+        pictures, weight = torch.from_numpy(_ones()).to(device), torch.ones(4, 3, 3, 3, device=device)
+        return _wrong(torch.conv2d(pictures, weight, padding=1).cpu().numpy())
 
 
 def _openvino() -> str | None:
@@ -263,20 +272,23 @@ def _openvino() -> str | None:
 
 
 def _engine(package: str) -> str | None:
-    """Build an engine and load it, in either package: running it would take CUDA's bindings too."""
+    """Build an engine, load it and run it, in either package, as the runtimes of engine files do."""
+    from rexport.runtimes._tensorrt import LoadedEngine
+
     trt: Any = importlib.import_module(package)
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
-    network = builder.create_network(0)
+    network = builder.create_network(0)  # typed weakly on TensorRT 10: the model is in float
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(_model()):
         return f"It can't parse a convolution: {parser.get_error(0).desc()}."
     engine = builder.build_serialized_network(network, builder.create_builder_config())
     if engine is None:
         return "It can't build an engine from a convolution."
-    if trt.Runtime(logger).deserialize_cuda_engine(engine) is None:
-        return "It can't load the engine that it built."
-    return None
+    memory = LoadedEngine(trt, bytes(engine)).memory(1, 0)
+    memory.upload(_ones())
+    memory.compute()
+    return _wrong(memory.download())
 
 
 def _no_gpu() -> str | None:

@@ -1,4 +1,4 @@
-"""A model as named on the command line: an ONNX file, or a network of the zoo with or without weights."""
+"""A model as named on the command line: an ONNX or engine file, or a network of the zoo with or without weights."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rexport._errors import UsageError
+from rexport.engine_file import is_engine
 
 __all__ = ["Source"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Exactly one of ``path`` (an ONNX file) and ``network`` (a zoo name) is set.
+    """Exactly one of ``path`` (an ONNX file, or an engine file) and ``network`` (a zoo name) is set.
 
     ``weights`` and ``num_classes`` belong to a network; without weights it is initialised at random.
     """
@@ -30,7 +31,7 @@ class Source:
             UsageError: Neither such a file nor such a network exists, or weights were given for a file.
         """
         path = Path(text)
-        if path.suffix == ".onnx" or path.exists():
+        if path.suffix == ".onnx" or is_engine(path) or path.exists():
             if not path.exists():
                 raise UsageError(f"The file {text} does not exist.")
             if weights is not None:

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import rexport.engine.build as build_module
 from rexport._errors import GateError, ModelFileError, UnavailableError
 from rexport.calibration import calibrate
 from rexport.engine import BackendName, BatchRange, BuildOptions, build_engine
+from rexport.engine.gpu import this_gpu
 from rexport.engine_file import facts_path, read_facts, read_header, require_intact
 from rexport.exporting import export
 from rexport.model_file import save
 from rexport.models import build
+from rexport.passes.float16 import with_float16
 from rexport.passes.raw_image import with_raw_images
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import TENSORRT, X86, quantize
-from tests._graphs import graph
+from tests._graphs import convolution, graph
 from tests._networks import trained_like
 from tests.quantization._tables import exported, pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    import onnx_ir as ir
 
 _RTX = BuildOptions(backend=BackendName.RTX, capabilities=(86, 89))
 
@@ -61,7 +69,8 @@ def test_every_layer_is_in_integers_and_the_file_beside_it_says_so(tmp_path: Pat
 
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _quantized(tmp_path)
-    options = BuildOptions(backend=BackendName.RTX, batch=BatchRange(least=1, best=4, most=8))
+    # an open batch would not always do: then addresses that TensorRT's threads share find their way into names
+    options = BuildOptions(backend=BackendName.RTX, batch=BatchRange(least=4, best=4, most=4))
     first = build_engine(model, options).data
     elsewhere = tmp_path / "a much longer name of a folder than the one before it"
     elsewhere.mkdir()
@@ -83,10 +92,12 @@ def test_other_networks_and_ensembles(tmp_path: Path, name: str) -> None:
     assert {layer["precision"] for layer in facts.layers} == {"int8"}
 
 
-def test_raw_images(tmp_path: Path) -> None:
-    import numpy as np
+def _raw() -> ir.Model:
+    return with_raw_images(exported("cifar_resnet8"), Preprocessing(size=32))
 
-    raw = with_raw_images(exported("cifar_resnet8"), Preprocessing(size=32))
+
+def test_raw_images(tmp_path: Path) -> None:
+    raw = _raw()
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     save(quantize(raw, calibrate(raw, [pixels]), target=TENSORRT).model, tmp_path / "raw.onnx")
     facts = build_engine(tmp_path / "raw.onnx", _RTX).facts
@@ -94,9 +105,30 @@ def test_raw_images(tmp_path: Path) -> None:
     assert facts.inputs[0]["dtype"] == "uint8"
 
 
+@pytest.mark.parametrize(("name", "layers"), [("cifar_resnet8", 10), ("cifar_resnet8+cifar_preact_resnet8", 20)])
+def test_float16(tmp_path: Path, name: str, layers: int) -> None:
+    save(with_float16(exported(name)).model, tmp_path / "m.onnx")
+    found = [layer["precision"] for layer in build_engine(tmp_path / "m.onnx", _RTX).facts.layers]
+    # "float" are those that the log does not name: a classifier, convolutions that it runs as one
+    assert set(found) - {"float"} == {"float16"}
+    assert (len(found), found.count("float16") > layers // 2) == (layers, True)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32"])
+def test_raw_images_in_float(tmp_path: Path, kind: str) -> None:
+    save(with_float16(_raw()).model if kind == "float16" else _raw(), tmp_path / "m.onnx")
+    facts = build_engine(tmp_path / "m.onnx", _RTX).facts
+    assert facts.inputs[0]["dtype"] == "uint8"
+    assert {layer["precision"] for layer in facts.layers} - {"float"} == {kind}
+    assert facts.repairs == (
+        "pixels-in-float: images_dequantized: its pixels were uint8 up to here and are cast where they enter now",
+    )
+
+
 def test_a_float_file_stays_float(tmp_path: Path) -> None:
     save(exported("cifar_resnet8"), tmp_path / "m.onnx")
-    assert {layer["precision"] for layer in build_engine(tmp_path / "m.onnx", _RTX).facts.layers} == {"float"}
+    found = [layer["precision"] for layer in build_engine(tmp_path / "m.onnx", _RTX).facts.layers]
+    assert (set(found) - {"float"}, found.count("float32") >= 9) == ({"float32"}, True)
 
 
 @pytest.mark.slow
@@ -114,8 +146,6 @@ def test_a_layer_that_came_out_in_float_is_an_error(tmp_path: Path, monkeypatch:
     real = build_module.compile_model
 
     def with_one_in_float(*arguments: Any, **options: Any) -> Any:
-        from dataclasses import replace
-
         compiled = real(*arguments, **options)
         return replace(compiled, precisions={**compiled.precisions, "layer1.0.conv1": "Float"})
 
@@ -135,6 +165,39 @@ def test_an_operator_that_tensorrt_lacks_is_named(tmp_path: Path) -> None:
     save(graph("y = MatMulInteger (x, x)", inputs="uint8[4, 4] x", outputs="int32[4, 4] y"), tmp_path / "m.onnx")
     with pytest.raises(ModelFileError, match="MatMulInteger"):
         build_engine(tmp_path / "m.onnx", _RTX)
+
+
+@pytest.mark.parametrize("asked", [{"strip": True}, {"refittable": True}, {"strip": True, "refittable": True}])
+def test_what_rtx_strips_on_a_gpu_alone(tmp_path: Path, asked: dict[str, bool]) -> None:
+    if this_gpu() is not None:
+        pytest.skip("there is a GPU here")
+    save(graph("y = Conv (x, w)", {"w": convolution(4, 3)}), tmp_path / "m.onnx")
+    with pytest.raises(UnavailableError, match="where there is an NVIDIA GPU alone, and there is none here; leave out"):
+        build_engine(tmp_path / "m.onnx", replace(_RTX, **asked))
+
+
+def test_warnings_are_kept_once(tmp_path: Path) -> None:
+    save(graph("y = Conv (x, w)", {"w": convolution(4, 3)}), tmp_path / "m.onnx")
+    options = replace(_RTX, hardware_compatible=True)  # which RTX has not, and says so
+    warnings = build_engine(tmp_path / "m.onnx", options).facts.warnings
+    assert warnings
+    assert len(set(warnings)) == len(warnings)
+
+
+def test_progress_has_a_length_and_reaches_its_end(tmp_path: Path) -> None:
+    save(graph("y = Conv (x, w)", {"w": convolution(4, 3)}), tmp_path / "m.onnx")
+    heard: list[tuple[int, str]] = []
+    totals: list[int | None] = []
+
+    @contextmanager
+    def progress(description: str, total: int | None) -> Iterator[Any]:
+        totals.append(total)
+        yield lambda steps, *, now="": heard.append((steps, now))
+
+    build_engine(tmp_path / "m.onnx", _RTX, progress=progress)
+    assert [sum(steps for steps, _ in heard)] == totals
+    assert all(steps >= 0 for steps, _ in heard)
+    assert {now.split(" ")[0] for _, now in heard} >= {"Building", "Optimizing", "Timing"}
 
 
 def test_a_compiler_that_crashes_leaves_the_caller_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,11 @@ from rexport.calibration import calibrate
 from rexport.engine.rules import RULES, follow_rules
 from rexport.model_file import to_bytes
 from rexport.passes._graph import constant, is_op, replace_initializer
+from rexport.passes.float16 import with_float16
+from rexport.passes.raw_image import with_raw_images
+from rexport.preprocessing import Preprocessing
 from rexport.quantization import TENSORRT, X86, quantize
+from tests._graphs import run
 from tests.quantization._rtx import build_engine, types_of_products
 from tests.quantization._tables import exported, pictures
 
@@ -178,3 +182,16 @@ def test_every_rule_is_told_of() -> None:
 
     assert rules.__doc__ is not None
     assert all(rule in rules.__doc__ for rule in RULES)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_pixels_in_float(half: bool) -> None:
+    raw = with_raw_images(exported("cifar_resnet8"), Preprocessing(size=32))
+    model = with_float16(raw).model if half else raw
+    kept, repairs = follow_rules(model)
+    assert [repair.rule for repair in repairs] == ["pixels-in-float"]
+    first = next(node for node in kept.graph if any(value in kept.graph.inputs for value in node.inputs))
+    assert (first.op_type, first.outputs[0].dtype) == ("Cast", ir.DataType.FLOAT16 if half else ir.DataType.FLOAT)
+    assert not any(is_op(node, "DequantizeLinear") and node.inputs[0].producer() for node in kept.graph)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    np.testing.assert_array_equal(run(kept, pixels)[0], run(model, pixels)[0])

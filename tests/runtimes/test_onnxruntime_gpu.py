@@ -13,7 +13,7 @@ import pytest
 
 from rexport._errors import ModelFileError, UnavailableError, UsageError
 from rexport.runtimes import DeviceRuntime, Phases, open_runtime
-from rexport.runtimes._device_memory import OrtMemory, cuda_stream, sum_of
+from rexport.runtimes._device_memory import OrtMemory, cuda_stream
 from rexport.runtimes.onnxruntime import open_session
 from rexport.runtimes.onnxruntime_gpu import OnnxRuntimeGpu, check_it_ran_there, open_on_provider
 from rexport.runtimes.probes import probe
@@ -88,7 +88,7 @@ def test_phases_are_timed(tmp_path: Path) -> None:
 
 def test_phases_of_several_batches_add_up() -> None:
     one = Phases(upload=1.0, compute=2.0, download=0.5, clock="host")
-    assert sum_of([one, one, one]) == Phases(upload=3.0, compute=6.0, download=1.5, clock="host")
+    assert Phases.sum_of([one, one, one]) == Phases(upload=3.0, compute=6.0, download=1.5, clock="host")
 
 
 def test_memory_is_allocated_once(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 
 from rexport._errors import UsageError
-from rexport.runtimes import NETWORK_RUNTIMES, RUNTIMES, DeviceRuntime, open_runtime
+from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, RUNTIMES, DeviceRuntime, open_runtime
 from rexport.runtimes.probes import PROBES
 from rexport.runtimes.source import Source
 
@@ -19,16 +19,17 @@ def test_every_runtime_is_one(name: str) -> None:
     kind = getattr(import_module(module), factory)
     assert [method for method in _METHODS if not callable(getattr(kind, method, None))] == []
     on_device = [method for method in _DEVICE_METHODS if callable(getattr(kind, method, None))]
-    assert len(on_device) == (3 if name in ("cuda", "tensorrt") else 0)
+    assert len(on_device) == (3 if name in ("cuda", "tensorrt", *ENGINE_RUNTIMES.values()) else 0)
 
 
 def test_every_other_runtime_can_be_probed() -> None:
-    by_itself = {"torch-compile"}  # compiling takes ten seconds; the runtime says by itself what it lacks
+    # compiling takes ten seconds; the runtime says by itself what it lacks
+    by_itself = {"torch-compile", "torch-compile-cuda"}
     assert set(RUNTIMES) - set(PROBES) == by_itself
 
 
 def test_networks_run_on_pytorch_alone() -> None:
-    assert {"torch", "torch-compile"} == NETWORK_RUNTIMES
+    assert {"torch", "torch-compile", "torch-cuda", "torch-compile-cuda"} == NETWORK_RUNTIMES
     assert set(RUNTIMES) > NETWORK_RUNTIMES
 
 

@@ -1,0 +1,144 @@
+"""Compiling a model in a worker's process, and what became of each layer."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rexport._errors import UnavailableError, VerificationError
+from rexport._files import atomic_path
+from rexport._progress import Progress, silent
+from rexport.engine.build_log import KNOWN_VERSIONS, BuiltLayer, layers_of_log, types_of_products
+from rexport.engine.inspector import types_of_inspected
+from rexport.engine.options import BackendName
+from rexport.engine.process import run_worker
+from rexport.model_file import to_bytes
+from rexport.passes._graph import is_op, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import onnx_ir as ir
+
+    from rexport.engine.options import BuildOptions
+
+__all__ = ["PRODUCTS", "Compiled", "compile_model", "name_nodes", "quantized_layers"]
+
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""The operators of layers that multiply."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """What a worker made of a model.
+
+    Attributes:
+        data: The engine.
+        said: Versions, warnings, inputs and outputs.
+        precisions: The type that each layer which multiplies reads, as TensorRT calls it; of those that the file does
+            not quantize, where it is told.
+        layers: All layers that the build's log lists; none of ``tensorrt``, whose inspector is asked.
+        seconds: That it took.
+    """
+
+    data: bytes
+    said: Mapping[str, Any]
+    precisions: Mapping[str, str]
+    layers: tuple[BuiltLayer, ...]
+    seconds: float
+
+
+def compile_model(model: ir.Model, options: BuildOptions, *, progress: Progress = silent) -> Compiled:
+    """Compile a model that keeps TensorRT's rules in a process of its own; its nodes get names if they have none.
+
+    Args:
+        model: The model.
+        options: What to compile it for, with a backend of TensorRT's own.
+        progress: Told of the phases of the build.
+
+    Raises:
+        ModelFileError: TensorRT can't read the model.
+        UnavailableError: The backend is not installed, or its compiler ended in a crash.
+        VerificationError: What became of a layer can't be told.
+    """
+    name_nodes(model)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "model.onnx").write_bytes(to_bytes(model))
+        start = time.perf_counter()
+        said = run_worker(folder, _worker_options(options), progress, doing="building the engine")
+        seconds = time.perf_counter() - start
+        layers = _layers(folder, said["version"]) if options.backend is BackendName.RTX else ()
+        if options.backend is BackendName.RTX:
+            precisions = _types(model, partial(types_of_products, layers))
+        else:
+            inspected = json.loads((folder / "layers.json").read_text())
+            precisions = _types(model, partial(types_of_inspected, inspected))
+        if options.timing_cache is not None:
+            with atomic_path(options.timing_cache) as temporary:
+                temporary.write_bytes((folder / "timing-cache").read_bytes())
+        return Compiled(
+            data=(folder / "engine").read_bytes(), said=said, precisions=precisions, layers=layers, seconds=seconds
+        )
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give every node a name, by which TensorRT's log tells of it."""
+    for node in model.graph:
+        node.name = name_of(node)
+
+
+def quantized_layers(model: ir.Model) -> list[str]:
+    """Return the names of the layers that read what they multiply, weight included, through DequantizeLinear."""
+    return [
+        name_of(node)
+        for node in model.graph
+        if is_op(node, *PRODUCTS)
+        and all(is_op(value.producer(), "DequantizeLinear") for value in node.inputs[:2] if value is not None)
+    ]
+
+
+def _types(model: ir.Model, read: Callable[[Iterable[str]], Mapping[str, str]]) -> Mapping[str, str]:
+    """Return the types of the layers that multiply: of those that the file quantizes all, of others the known ones."""
+    types = dict(read(quantized_layers(model)))
+    for node in model.graph:
+        if is_op(node, *PRODUCTS) and name_of(node) not in types:
+            with suppress(VerificationError):
+                types |= read([name_of(node)])
+    return types
+
+
+def _worker_options(options: BuildOptions) -> dict[str, Any]:
+    identical = options.strip and not options.refittable  # then the same weights alone fit, and cost no speed
+    flags = [
+        *(["VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"] if options.version_compatible else []),
+        *(["REFIT"] if options.refittable else []),
+        *(["STRIP_PLAN"] if options.strip else []),
+        *(["REFIT_IDENTICAL"] if identical else []),
+    ]
+    return {
+        "work": "build",
+        "backend": str(options.backend),
+        "capabilities": list(options.capabilities),
+        "batch": [options.batch.least, options.batch.best, options.batch.most],
+        "workspace_mib": options.workspace_mib,
+        "optimization_level": options.optimization_level,
+        "timing_cache": options.timing_cache and str(options.timing_cache.absolute()),
+        "hardware_compatible": options.hardware_compatible,
+        "flags": flags,
+    }
+
+
+def _layers(folder: Path, version: str) -> tuple[BuiltLayer, ...]:
+    if not version.startswith(KNOWN_VERSIONS):
+        raise UnavailableError(
+            f"The log of TensorRT for RTX {version} is not known, so that layers can't be checked; install "
+            f"{KNOWN_VERSIONS[-1]}x with `pip install 'tensorrt-rtx=={KNOWN_VERSIONS[-1]}*'`."
+        )
+    return layers_of_log(json.loads((folder / "log.json").read_text()))

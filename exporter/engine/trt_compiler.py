@@ -1,0 +1,230 @@
+"""Building and refitting with the packages ``tensorrt`` (10.3 to 11) and ``tensorrt_rtx``, in a worker's process.
+
+What they have in common is used; the rest is asked for with ``hasattr``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rexport._errors import ModelFileError, UnavailableError
+from rexport.engine.gpu import this_gpu
+from rexport.engine.options import BackendName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["PACKAGES", "build", "refit"]
+
+PACKAGES = {BackendName.TENSORRT: ("tensorrt", "rexport[tensorrt]"), BackendName.RTX: ("tensorrt_rtx", "rexport[rtx]")}
+_TAKE_A_GPU = {"STRIP_PLAN": "weights stripped", "REFIT": "weights that can be exchanged"}
+
+
+class _Say(Protocol):
+    def __call__(self, **fields: Any) -> None: ...
+
+
+def build(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:
+    """Build ``engine`` from ``model.onnx``, and return what is to be known of it.
+
+    Raises:
+        ModelFileError: TensorRT can't read the model.
+        UnavailableError: The package is not there, or can't build what was asked for here.
+    """
+    backend = BackendName(options["backend"])
+    trt = _load(backend)
+    logger = _logger(trt)
+    builder = trt.Builder(logger)
+    flags = 0
+    if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(Path("model.onnx").read_bytes()):
+        raise ModelFileError(_why_not_parsed(parser))
+    config = _config(trt, builder, options, say)
+    config.add_optimization_profile(_profile(builder, network, options["batch"]))
+    cache = _use_timing_cache(config, options["timing_cache"])
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise UnavailableError(_why_not_built(logger, options["flags"]))
+    data = bytes(engine)
+    Path("engine").write_bytes(data)
+    if cache:
+        Path("timing-cache").write_bytes(bytes(config.get_timing_cache().serialize()))
+    if backend is BackendName.RTX:
+        Path("log.json").write_text(json.dumps([text for text in logger.messages if "LayerType: " in text]))
+    else:
+        Path("layers.json").write_text(_inspected(trt, logger, data))
+    return {
+        "version": str(trt.__version__),
+        "warnings": list(dict.fromkeys(logger.warnings)),
+        "inputs": [_tensor(network.get_input(index)) for index in range(network.num_inputs)],
+        "outputs": [_tensor(network.get_output(index)) for index in range(network.num_outputs)],
+        **(_device() if backend is BackendName.TENSORRT else {}),
+    }
+
+
+def refit(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:  # noqa: ARG001 (it takes no time to speak of)
+    """Fill the weights of ``model.onnx`` into the engine ``stripped``, and write ``engine``.
+
+    Raises:
+        UnavailableError: The package is not there, of another version, can't load the engine, or does not take them.
+    """
+    trt = _load(BackendName(options["backend"]))
+    if str(trt.__version__) != options["version"]:
+        raise UnavailableError(
+            f"The engine was built by {trt.__name__} {options['version']}, and this device has {trt.__version__}; "
+            "build it again."
+        )
+    if this_gpu() is None:
+        raise UnavailableError(
+            "Filling weights into an engine takes the NVIDIA GPU that it is for; there is none here."
+        )
+    logger = _logger(trt)
+    engine = trt.Runtime(logger).deserialize_cuda_engine(Path("stripped").read_bytes())
+    if engine is None:
+        raise UnavailableError(f"TensorRT can't load the engine: {_last_error(logger)}.")
+    refitter = trt.Refitter(engine, logger)
+    parser = trt.OnnxParserRefitter(refitter, logger)
+    if not parser.refit_from_bytes(Path("model.onnx").read_bytes()) or not refitter.refit_cuda_engine():
+        raise UnavailableError(f"TensorRT does not take the weights: {_last_error(logger)}.")
+    config = engine.create_serialization_config()
+    config.clear_flag(trt.SerializationFlag.EXCLUDE_WEIGHTS)  # which an engine that was stripped has
+    Path("engine").write_bytes(bytes(engine.serialize_with_config(config)))
+    return {"version": str(trt.__version__), "warnings": list(dict.fromkeys(logger.warnings)), **_device()}
+
+
+def _load(backend: BackendName) -> Any:
+    package, extra = PACKAGES[backend]
+    try:
+        trt = importlib.import_module(package)
+    except ImportError as error:
+        raise UnavailableError(
+            f"The package {package} can't be imported ({error}); `pip install '{extra}'` brings it."
+        ) from error
+    if backend is BackendName.TENSORRT and this_gpu() is None:  # without a driver it may crash later
+        raise UnavailableError(
+            "TensorRT builds for the NVIDIA GPU that is here, and there is none; `--backend rtx` builds without one."
+        )
+    return trt
+
+
+def _logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.messages: list[str] = []
+            self.warnings: list[str] = []
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            self.messages.append(message)
+            if severity <= trt.ILogger.ERROR:
+                self.errors.append(message.rstrip(". \n"))
+            elif severity == trt.ILogger.WARNING:
+                self.warnings.append(message.strip())
+
+    return Logger()
+
+
+def _why_not_parsed(parser: Any) -> str:
+    error = parser.get_error(0)
+    operator, node = getattr(error, "node_operator", None), getattr(error, "node_name", None)
+    where = f"at {node()} ({operator()}): " if operator is not None and node is not None and node() else ""
+    return f"TensorRT can't read the model {where}{' '.join(error.desc().split()).rstrip('.')}."
+
+
+def _why_not_built(logger: Any, flags: list[str]) -> str:
+    asked = [words for flag, words in _TAKE_A_GPU.items() if flag in flags]
+    if asked and this_gpu() is None:
+        return (
+            f"TensorRT for RTX builds engines with {' and '.join(asked)} where there is an NVIDIA GPU alone, and there "
+            "is none here; leave out --strip and --refittable, or build on the machine that has it."
+        )
+    return f"TensorRT can't build this engine: {_last_error(logger)}."
+
+
+def _last_error(logger: Any) -> str:
+    return logger.errors[-1] if logger.errors else "it gives no reason"
+
+
+def _device() -> dict[str, Any]:
+    gpu = this_gpu()
+    return {} if gpu is None else {"device": gpu.name, "cuda": gpu.cuda, "capabilities": [gpu.capability]}
+
+
+def _config(trt: Any, builder: Any, options: Mapping[str, Any], say: _Say) -> Any:
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.progress_monitor = _monitor(trt, say)
+    if options["workspace_mib"] is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace_mib"] * 2**20)
+    if options["optimization_level"] is not None:
+        config.builder_optimization_level = options["optimization_level"]
+    for name in options["flags"]:
+        if not hasattr(trt.BuilderFlag, name):
+            raise UnavailableError(f"{trt.__name__} {trt.__version__} has no {name}; leave that option out.")
+        config.set_flag(getattr(trt.BuilderFlag, name))
+    # weakly typed networks are all that TensorRT 10.0 to 10.3 surely have, and need to be told
+    if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        for name in ("INT8", "FP16"):
+            config.set_flag(getattr(trt.BuilderFlag, name))
+    if options["hardware_compatible"]:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options["capabilities"]:
+        config.num_compute_capabilities = len(options["capabilities"])
+        for index, capability in enumerate(options["capabilities"]):
+            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), index)
+    return config
+
+
+def _monitor(trt: Any, say: _Say) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            say(phase=phase_name, within=parent_phase or "", of=num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            say(phase=phase_name, done=step + 1)
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            say(phase=phase_name, ends=True)
+
+    return Monitor()
+
+
+def _profile(builder: Any, network: Any, batch: list[int]) -> Any:
+    profile = builder.create_optimization_profile()
+    for tensor in map(network.get_input, range(network.num_inputs)):
+        first, *rest = tensor.shape
+        if -1 in rest:
+            raise ModelFileError(
+                f"The input {tensor.name} is open in more than its batch; export it for one size of pictures."
+            )
+        shapes = [(number if first == -1 else first, *rest) for number in batch]
+        profile.set_shape(tensor.name, *shapes)
+    return profile
+
+
+def _use_timing_cache(config: Any, path: str | None) -> bool:
+    if path is None:
+        return False
+    known = Path(path).read_bytes() if Path(path).exists() else b""
+    config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    return True
+
+
+def _inspected(trt: Any, logger: Any, data: bytes) -> str:
+    """Return what TensorRT itself says of an engine's layers, as JSON; takes the GPU that it was built on."""
+    engine = trt.Runtime(logger).deserialize_cuda_engine(data)
+    if engine is None:
+        raise UnavailableError("TensorRT can't load the engine that it built.")
+    return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def _tensor(tensor: Any) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": str(tensor.dtype).rpartition(".")[2].lower(), "shape": list(tensor.shape)}

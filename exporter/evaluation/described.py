@@ -1,0 +1,50 @@
+"""What a model file takes and gives, without running it: of an engine, what the file beside it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from rexport._errors import EngineFileError
+from rexport.engine_file import facts_path, is_engine, read_facts
+from rexport.model_file import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rexport.engine_file import EngineFacts
+
+__all__ = ["described"]
+
+_TYPES = {"float": "FLOAT", "half": "FLOAT16", "bool": "BOOL"}  # what TensorRT and ONNX call differently
+
+
+def described(path: Path) -> ir.Model:
+    """Return an ONNX file's model; of an engine, one without nodes that has its inputs, outputs and metadata.
+
+    Raises:
+        ModelFileError: It is no ONNX file that can be read.
+        EngineFileError: Nothing that can be read lies beside an engine.
+    """
+    return _of_engine(path, read_facts(path)) if is_engine(path) else load(path)
+
+
+def _of_engine(path: Path, facts: EngineFacts) -> ir.Model:
+    inputs, outputs = ([_value(path, one) for one in several] for several in (facts.inputs, facts.outputs))
+    graph = ir.Graph(inputs, outputs, nodes=[], opset_imports={"": 18}, name=facts.onnx)
+    return ir.Model(graph, ir_version=10, metadata_props=dict(facts.metadata))
+
+
+def _value(path: Path, stated: dict[str, object]) -> ir.Value:
+    kind, shape = str(stated["dtype"]), stated["shape"]
+    assert isinstance(shape, list | tuple)
+    try:
+        dtype = ir.DataType[_TYPES.get(kind, kind.upper())]
+    except KeyError:
+        raise EngineFileError(
+            f"{facts_path(path)} says that {stated['name']} is of the type {kind!r}, which is none; build the engine "
+            "again."
+        ) from None
+    sizes = [None if size < 0 else size for size in shape]
+    return ir.Value(name=str(stated["name"]), type=ir.TensorType(dtype), shape=ir.Shape(sizes))

@@ -1,0 +1,60 @@
+"""What every tensor of a model is: ONNX Runtime on the CPU, node by node, without optimizations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+
+from rexport._errors import ModelFileError
+from rexport.evaluation.tensors import ActivationGraph
+from rexport.model_file import image_input
+from rexport.runtimes.onnxruntime import open_session, said
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+__all__ = ["Reference"]
+
+
+class Reference:
+    """A model and some pictures, of which any tensor can be asked for.
+
+    Args:
+        model: With one image input.
+        images: What it takes, ``(N, ...)``.
+        threads: By default the usable cores.
+
+    Raises:
+        ModelFileError: The model has no image input.
+    """
+
+    def __init__(self, model: ir.Model, images: np.ndarray, *, threads: int | None = None) -> None:
+        self.model, self.graph = model, ActivationGraph(model)
+        self._input = image_input(model).name
+        self._proto, self._images, self._threads = ir.to_proto(model), images, threads
+
+    def values(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the values of tensors.
+
+        Raises:
+            ModelFileError: The model does not run on these images.
+        """
+        known = {self._input: self._images} if self._input in names else {}
+        wanted = [name for name in dict.fromkeys(names) if name not in known]
+        if not wanted:
+            return known
+        marked = onnx.ModelProto()
+        marked.CopyFrom(self._proto)
+        del marked.graph.output[:]
+        marked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+        # the model without its other outputs: what they need is not computed
+        session = open_session(marked.SerializeToString(), threads=self._threads, optimize=False)
+        try:
+            results = session.run(wanted, {self._input: self._images})
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise ModelFileError(f"The reference does not run on these images: {said(error)}.") from error
+        return known | dict(zip(wanted, results, strict=True))

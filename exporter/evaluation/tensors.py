@@ -1,0 +1,302 @@
+"""The tensors of a model that can be looked at, and small models that compute some of them from others.
+
+In a Q/DQ graph a layer and its rounding are one: a runtime computes Conv, Relu and QuantizeLinear by one integer
+kernel, and a float tensor that is asked for in between takes it apart. So the tensor that is looked at is what comes
+out of DequantizeLinear, and those in between are its *inner* tensors.
+
+A cut-out model starts at other tensors, whose values it is given, and its layers therefore do not inherit what went
+wrong before. It has one input and one output, float32 of shape ``(N, numbers)``, in which all tensors lie side by side,
+because a :class:`~rexport.runtimes.Runtime` runs such models. A tensor that is stored as integers is rounded to them
+again after it is given, which changes nothing, so that the layer that reads it has integers to read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import TensorProto, helper, numpy_helper
+
+from rexport.cost import picture_size, tensor_shapes
+from rexport.model_file import image_input, with_opset
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+__all__ = ["ActivationGraph", "Tensor"]
+
+_OPSET = 13  # Slice, Squeeze and axes as they are now
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+_ELEMENTWISE = {"Relu", "Clip", "Add"}
+_GIVEN, _RESULT = "rexport_given", "rexport_result"
+_NEW = "rexport_computed:"  # before the name of a tensor that is computed and given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A tensor that can be looked at.
+
+    Attributes:
+        name: In the model.
+        reference: The name of its counterpart in the reference.
+        node: The name of the node that computes it, or its own where that has none.
+        op_type: The operator.
+        shape: Of one picture, without the batch.
+        step: Of its integers, a number or one for each place of axis 1, where it is stored as some.
+        inner: Names of tensors between those before it and it, in topological order.
+    """
+
+    name: str
+    reference: str
+    node: str
+    op_type: str
+    shape: tuple[int, ...]
+    step: np.ndarray | None = field(default=None, compare=False)
+    inner: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> int:
+        """How many it has for one picture."""
+        return math.prod(self.shape)
+
+
+class ActivationGraph:
+    """What of a model depends on its pictures.
+
+    Args:
+        model: With one image input.
+
+    Raises:
+        ModelFileError: It has no image input.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        model = with_opset(model, _OPSET)
+        self.input = image_input(model).name
+        self._proto = onnx.shape_inference.infer_shapes(ir.to_proto(model))
+        graph = self._proto.graph
+        self._stored = {tensor.name: tensor for tensor in graph.initializer}
+        self._producer = {name: node for node in graph.node for name in node.output if name}
+        self._order = {name: place for place, name in enumerate(self._producer)}
+        self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        self.names = {self.input}
+        for node in graph.node:
+            for name in node.input:
+                self._readers[name].append(node)
+            if any(name in self.names for name in node.input):
+                self.names |= set(node.output) - {""}
+        self.outputs = tuple(value.name for value in graph.output)
+        self._types = {
+            value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)
+        }
+        shapes = tensor_shapes(model, picture_size(model))
+        batch = image_input(model).batch or 1
+        # what has no batch in front, known (or 0, not known), are sizes and what is computed from them
+        self._shapes = {
+            name: shape[1:]
+            for name, shape in shapes.items()
+            if len(shape) > 1 and shape[0] in (0, batch) and min(shape[1:]) > 0
+        }
+        self._numbers: dict[str, np.ndarray] = {}
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether some of its tensors are stored as integers."""
+        return any(node.op_type == "QuantizeLinear" for node in self._proto.graph.node)
+
+    @property
+    def is_half(self) -> bool:
+        """Whether some of its weights are float16."""
+        return any(tensor.data_type == TensorProto.FLOAT16 for tensor in self._stored.values())
+
+    def tensors(self, known: Collection[str]) -> tuple[Tensor, ...]:
+        """Return the tensors that can be looked at and have a counterpart among ``known`` ones, in topological order.
+
+        The input is none of them.
+        """
+        found = []
+        for name in sorted(self.names - {self.input}, key=self._order.__getitem__):
+            reference = self._counterpart(name, known)
+            if reference is None or not self._is_picture(name) or self._is_inner(name):
+                continue
+            node = self._producer[name]
+            found.append(
+                Tensor(
+                    name=name,
+                    reference=reference,
+                    node=node.name or name,
+                    op_type=node.op_type,
+                    shape=self._shapes[name],
+                    step=self.step(name),
+                    inner=tuple(one for one in self._inner_of(name) if one in known),
+                )
+            )
+        return tuple(found)
+
+    def step(self, name: str) -> np.ndarray | None:
+        """Return the step of the integers that a tensor is stored as; ``None`` if it is not."""
+        node = self._producer.get(name)
+        return self._constant(node.input[1]) if node is not None and node.op_type == "DequantizeLinear" else None
+
+    def layer_of(self, name: str) -> tuple[str, str]:
+        """Return the name and the operator of the node that computes a tensor."""
+        node = self._producer[name]
+        return node.name or name, node.op_type
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor for one picture."""
+        return self._shapes[name]
+
+    def before(self, names: Sequence[str], stops: Collection[str]) -> tuple[str, ...]:
+        """Return where a computation of tensors starts if it can start at ``stops``: at those, or at the input."""
+        return self._walk(names, stops)[0]
+
+    def between(self, name: str, stops: Collection[str]) -> set[str]:
+        """Return the tensors that are computed between ``stops`` and a tensor, without both."""
+        nodes = self._walk([name], stops)[1]
+        return {one for node in nodes for one in node.output if one in self.names} - {name}
+
+    def cut_out(self, names: Sequence[str], stops: Collection[str], *, batch: int) -> tuple[onnx.ModelProto, list[str]]:
+        """Return a model that computes tensors from others, and the names of those it is given, in order.
+
+        Args:
+            names: What it computes, side by side in its output.
+            stops: The tensors that are given wherever one is read; without them the computation starts at the input.
+            batch: The number of pictures.
+        """
+        given, computed = self._walk(names, stops)
+        made = [node for name in given for node in self._giving(name, given, batch)]
+        both = set(given) & set(names)
+        for node in computed:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.output[:] = [_NEW + name if name in both else name for name in node.output]
+            made.append(copy)
+        made += self._collecting([_NEW + name if name in both else name for name in names])
+        read = {name for node in made for name in node.input}
+        extra = [numpy_helper.from_array(array, name) for name, array in self._numbers.items() if name in read]
+        graph = helper.make_graph(
+            made,
+            "cut_out",
+            [helper.make_tensor_value_info(_GIVEN, TensorProto.FLOAT, [batch, self._width(given)])],
+            [helper.make_tensor_value_info(_RESULT, TensorProto.FLOAT, [batch, self._width(names)])],
+            [tensor for name, tensor in self._stored.items() if name in read] + extra,
+        )
+        model = helper.make_model(graph, opset_imports=self._proto.opset_import, ir_version=self._proto.ir_version)
+        return model, list(given)
+
+    def _walk(self, names: Sequence[str], stops: Collection[str]) -> tuple[tuple[str, ...], list[onnx.NodeProto]]:
+        """Return what is given to a computation, and its nodes, both in topological order."""
+        given: set[str] = set()
+        needed: set[str] = set()
+        waiting = [*names]
+        while waiting:
+            node = self._producer[waiting.pop()]
+            key = node.output[0]
+            if key in needed:
+                continue
+            needed.add(key)
+            for name in node.input:
+                if name in self.names and (name in stops or name == self.input):
+                    given.add(name)
+                elif name in self._producer:
+                    waiting.append(name)
+        nodes = [node for node in self._proto.graph.node if node.output[0] in needed]
+        return tuple(sorted(given, key=lambda name: self._order.get(name, -1))), nodes
+
+    def _giving(self, name: str, given: Sequence[str], batch: int) -> Iterator[onnx.NodeProto]:
+        """Yield the nodes that take a tensor out of the input."""
+        start = self._width(given[: given.index(name)])
+        ends = self._number(start), self._number(start + self._width([name])), self._number(1)
+        flat, shaped = f"{_GIVEN}:{name}:flat", f"{_GIVEN}:{name}"
+        yield helper.make_node("Slice", [_GIVEN, *ends], [flat])
+        is_stored = self.step(name) is not None
+        kind = self._types.get(name, TensorProto.FLOAT)
+        last = shaped if is_stored or kind != TensorProto.FLOAT else name
+        yield helper.make_node("Reshape", [flat, self._number(batch, *self._shapes[name])], [last])
+        if is_stored:
+            yield from self._rounding(name, shaped)
+        elif kind != TensorProto.FLOAT:
+            yield helper.make_node("Cast", [shaped], [name], to=kind)
+
+    def _rounding(self, name: str, shaped: str) -> Iterator[onnx.NodeProto]:
+        """Yield the nodes that store a tensor as the integers that it comes from."""
+        node = self._producer[name]
+        scale, *zero = node.input[1:]
+        if not zero:
+            kind = helper.tensor_dtype_to_np_dtype(self._types.get(node.input[0], TensorProto.UINT8))
+            zero = [f"{_GIVEN}:{name}:zero_point"]
+            self._numbers[zero[0]] = np.zeros(self._constant(scale).shape, kind)
+        kind = self._types.get(name, TensorProto.FLOAT)
+        if kind != TensorProto.FLOAT:  # the scale has the type of the tensor
+            yield helper.make_node("Cast", [shaped], [f"{shaped}:cast"], to=kind)
+            shaped = f"{shaped}:cast"
+        axis = {attribute.name: attribute.i for attribute in node.attribute if attribute.name == "axis"}
+        yield helper.make_node("QuantizeLinear", [shaped, scale, *zero], [f"{_GIVEN}:{name}:integers"], **axis)
+        yield helper.make_node("DequantizeLinear", [f"{_GIVEN}:{name}:integers", scale, *zero], [name], **axis)
+
+    def _collecting(self, names: Sequence[str]) -> Iterator[onnx.NodeProto]:
+        """Yield the nodes that lay tensors side by side in the output."""
+        for name in names:
+            yield helper.make_node("Flatten", [name], [f"{_RESULT}:{name}:own"], axis=1)
+            yield helper.make_node("Cast", [f"{_RESULT}:{name}:own"], [f"{_RESULT}:{name}"], to=TensorProto.FLOAT)
+        yield helper.make_node("Concat", [f"{_RESULT}:{name}" for name in names], [_RESULT], axis=1)
+
+    def _number(self, *numbers: int) -> str:
+        name = f"{_GIVEN}:{','.join(map(str, numbers))}"
+        self._numbers[name] = np.array(numbers, np.int64)
+        return name
+
+    def _width(self, names: Sequence[str]) -> int:
+        return sum(math.prod(self._shapes[name]) for name in names)
+
+    def _counterpart(self, name: str, known: Collection[str]) -> str | None:
+        """Return what a reference calls a tensor: the same, or what was quantized where it has no integers there."""
+        if name in known or self.step(name) is None:
+            return name if name in known else None
+        while name in self._producer:
+            node = self._producer[name]
+            name = node.input[0]
+            if node.op_type == "QuantizeLinear":
+                return name if name in known else None
+        return None
+
+    def _is_picture(self, name: str) -> bool:
+        return name in self._shapes and self._types.get(name) in _FLOATS
+
+    def _is_inner(self, name: str) -> bool:
+        """Say whether a tensor leads to nothing but its own rounding, through what runs as one with it."""
+        readers = self._readers[name]
+        if not readers or name in self.outputs or self.step(name) is not None:
+            return False
+        return all(
+            node.op_type == "QuantizeLinear"
+            or (node.op_type in _ELEMENTWISE and len(readers) == 1 and self._is_inner(node.output[0]))
+            for node in readers
+        )
+
+    def _inner_of(self, name: str) -> list[str]:
+        """Return the inner tensors that lead to a tensor, in topological order."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            node = self._producer[waiting.pop()]
+            for one in node.input:
+                if one in self._producer and one in self.names and not self._is_looked_at(one):
+                    waiting.append(one)
+                    found |= {one} if self._is_picture(one) else set()
+        return sorted(found, key=self._order.__getitem__)
+
+    def _is_looked_at(self, name: str) -> bool:
+        return self._is_picture(name) and not self._is_inner(name)
+
+    def _constant(self, name: str) -> np.ndarray:
+        if name in self._stored:
+            return numpy_helper.to_array(self._stored[name])
+        (value,) = (one.t for one in self._producer[name].attribute if one.name == "value")
+        return numpy_helper.to_array(value)

@@ -1,0 +1,190 @@
+"""What the runtimes of engine files have in common: all but the backend's name.
+
+An engine's bytes are read once and hashed, and those are the bytes that TensorRT gets. They go to a process of their
+own first (``engine_trial``), so that neither a crash nor a hang is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from rexport._errors import UnavailableError, UsageError
+from rexport.engine_file import is_engine, read_facts, read_intact
+from rexport.runtimes import ENGINE_RUNTIMES, Phases
+from rexport.runtimes._engine_shapes import EngineShapes
+from rexport.runtimes.engine_trial import Limits, load, try_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    from rexport.engine_file import EngineFacts
+    from rexport.runtimes._device_array import DeviceArray
+    from rexport.runtimes._tensorrt import EngineMemory
+    from rexport.runtimes.source import Source
+
+__all__ = ["EngineRuntime"]
+
+_MOST_SHAPES = 4  # a batch, the last one of a data set, and as many again
+
+
+class EngineRuntime:
+    """An engine file on the GPU.
+
+    Args:
+        source: The file; beside it lies what it is.
+        threads: Means nothing here: the GPU computes.
+        cuda_graph: Whether the work of a shape is captured once and then started as a whole.
+        try_first: Whether the engine is loaded and run in another process before.
+        limits: What that may take.
+
+    Raises:
+        UnavailableError: The source is no engine, or of another backend, or can't be run here.
+        EngineFileError: The file is damaged, or nothing lies beside it.
+    """
+
+    BACKEND: ClassVar[str]
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        threads: int | None = None,  # noqa: ARG002 (every runtime takes it)
+        cuda_graph: bool = True,
+        try_first: bool = True,
+        limits: Limits | None = None,
+    ) -> None:
+        self.path = _file(source, self.BACKEND)
+        self.facts = _facts(self.path, self.BACKEND)
+        self.shapes = EngineShapes.of_facts(self.facts)
+        data = read_intact(self.path, self.facts)
+        if try_first:
+            try_out(self.path, data, self.facts, limits)
+        self._engine = load(self.path, data, self.facts, cuda_graph=cuda_graph)
+        self._memories: OrderedDict[int, EngineMemory] = OrderedDict()
+        self._kept: EngineMemory | None = None
+
+    def __enter__(self) -> EngineRuntime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for memory in (*self._memories.values(), *([] if self._kept is None else [self._kept])):
+            memory.free()
+        self._memories.clear()
+        self._kept = None
+        self._engine.close()
+
+    @property
+    def why_no_graph(self) -> str | None:
+        """Why the last shape's work is no CUDA graph of ours; ``None`` if it is, or nothing was run."""
+        return next(reversed(self._memories.values())).why_no_graph if self._memories else None
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Run images of the engine's type, along the first axis; return the first output, floats as float32.
+
+        More than the engine takes at a time are run in parts, fewer are filled up.
+        """
+        return self.run_all(images, first_only=True)[self.shapes.outputs[0].name]
+
+    def run_all(self, images: np.ndarray, *, first_only: bool = False) -> dict[str, np.ndarray]:
+        """Run images as :meth:`run` does, and return all outputs by their names."""
+        parts: list[dict[str, np.ndarray]] = []
+        first = self.shapes.outputs[0].name
+        for memory, full, count in self._parts(images):
+            memory.upload(full)
+            memory.compute()
+            outputs = {first: memory.download()} if first_only else memory.download_all()
+            parts.append({name: one[:count] for name, one in outputs.items()})
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def run_phases(self, images: np.ndarray) -> Phases:
+        """Run a batch as :meth:`run` does, and say where the time went, by the GPU's own clock."""
+        return Phases.sum_of([memory.phases(full) for memory, full, _ in self._parts(images)])
+
+    def keep(self, images: np.ndarray) -> None:
+        """Put a batch into the GPU's memory, to be run from there as often as wanted.
+
+        Raises:
+            UnavailableError: The engine does not take so many at a time.
+        """
+        self.shapes.require(images)
+        profile = self.shapes.profile_for(len(images))
+        self._kept = self._engine.memory(len(images), profile.index)
+        self._kept.upload(images)
+
+    def run_kept(self) -> np.ndarray:
+        """Run the batch that was kept and return its logits; only they are moved.
+
+        Raises:
+            UsageError: Nothing was kept.
+        """
+        if self._kept is None:
+            raise UsageError("No pictures are on the device yet; call keep(images) first.")
+        self._kept.compute()
+        return self._kept.download()
+
+    def run_there(self, images: Any) -> DeviceArray:
+        """Run images that lie on the GPU, such as a tensor of PyTorch, and return the first output there, uncopied.
+
+        Args:
+            images: Of the engine's shape and type, in C order, with ``__dlpack__`` or ``__cuda_array_interface__``.
+
+        Returns:
+            What ``torch.from_dlpack`` and ``torch.as_tensor(…, device="cuda")`` take; all is done by then.
+
+        Raises:
+            UsageError: The images lie elsewhere, or have gaps.
+            UnavailableError: They are not what the engine takes.
+        """
+        batch = int(images.shape[0])
+        return self._memory(batch, self.shapes.profile_for(batch).index).run_there(images)
+
+    def _parts(self, images: np.ndarray) -> Iterator[tuple[EngineMemory, np.ndarray, int]]:
+        """Yield what runs each part of the images, the part filled up, and how many images it really has."""
+        if not len(images):
+            raise UsageError("There are no images to run.")
+        self.shapes.require(images)
+        for part in self.shapes.parts(len(images)):
+            some = images[part.start : part.stop]
+            fill = part.batch - len(some)
+            full = np.concatenate([some, np.repeat(some[-1:], fill, axis=0)]) if fill else some
+            yield self._memory(part.batch, part.profile), full, len(some)
+
+    def _memory(self, batch: int, profile: int) -> EngineMemory:
+        if batch in self._memories:
+            self._memories.move_to_end(batch)
+        else:
+            if len(self._memories) >= _MOST_SHAPES:
+                self._memories.popitem(last=False)[1].free()
+            self._memories[batch] = self._engine.memory(batch, profile)
+        return self._memories[batch]
+
+
+def _file(source: Source, backend: str) -> Path:
+    name = ENGINE_RUNTIMES[backend]
+    if source.path is None or not is_engine(source.path):
+        made = source.path or f"{source}.onnx"
+        before = "" if source.path else f"`rexport onnx {source} -o {made}`, then "
+        raise UnavailableError(
+            f"{name} runs engine files, and {source} is none; make one with {before}`rexport engine {made} "
+            f"--backend {backend} -o …`."
+        )
+    return source.path
+
+
+def _facts(path: Path, backend: str) -> EngineFacts:
+    facts = read_facts(path)
+    if facts.backend != backend:
+        raise UnavailableError(
+            f"{path} was built with --backend {facts.backend}, so that {ENGINE_RUNTIMES[facts.backend]} runs it and "
+            f"{ENGINE_RUNTIMES[backend]} does not."
+        )
+    return facts
