@@ -6,11 +6,13 @@
     │   ├── WeightsError         ... a state dict
     │   ├── ModelFileError       ... an ONNX file
     │   ├── EngineFileError      ... an engine file, or the one beside it
+    │   ├── BundleError          ... a bundle for devices, or what is to go into one
     │   └── DataError            ... images
     ├── OutputError           1  the result can't be written
     ├── VerificationError     3  parity or the checker
     ├── GateError             4  accuracy or speed fell short of what was asked
-    └── UnavailableError      5  this target or runtime is not usable here
+    ├── UnavailableError      5  this target or runtime is not usable here
+    └── DeviceError           6  a device is unreachable, or installing on it failed
 
 Every message is a sentence or two for the person at the terminal: what is wrong, where, and what to do next.
 """
@@ -18,7 +20,9 @@ Every message is a sentence or two for the person at the terminal: what is wrong
 from __future__ import annotations
 
 __all__ = [
+    "BundleError",
     "DataError",
+    "DeviceError",
     "EngineFileError",
     "GateError",
     "InputError",
@@ -60,6 +64,10 @@ class EngineFileError(InputError):
     """An engine file is none, damaged, or not the one that the file beside it describes."""
 
 
+class BundleError(InputError):
+    """A bundle for devices can't be read, or would be one that devices refuse."""
+
+
 class DataError(InputError):
     """An image, an image folder or an array file can't be used."""
 
@@ -84,3 +92,9 @@ class UnavailableError(RexportError):
     """A target or runtime that is not usable on this machine."""
 
     exit_code = 5
+
+
+class DeviceError(RexportError):
+    """A device can't be reached, or did not do what it was asked to."""
+
+    exit_code = 6

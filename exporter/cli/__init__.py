@@ -10,7 +10,23 @@ import typer
 from typer.core import TyperGroup
 
 from rexport._errors import RexportError
-from rexport.cli import bench, doctor, engine, eval, fuse, inspect, models, onnx, quantize, quickstart, train, tune  # noqa: A004
+from rexport.cli import (
+    bench,
+    bundle,
+    deploy,
+    devices,
+    doctor,
+    engine,
+    eval,  # noqa: A004
+    fuse,
+    inspect,
+    models,
+    onnx,
+    quantize,
+    quickstart,
+    train,
+    tune,
+)
 from rexport.cli._console import fail
 
 if TYPE_CHECKING:
@@ -86,9 +102,12 @@ for command, in_short in (
     (inspect.inspect, "What a file is, layer by layer, and where it comes from."),
     (bench.bench, "Throughput and latency, model against model."),
     (tune.tune, "What runs a model best here, written down as a profile."),
+    (bundle.bundle, "A signed bundle of a model for devices; a repository for Triton."),
+    (deploy.deploy, "A signed bundle onto devices over SSH, batch by batch; for Ansible and Mender too."),
     (doctor.doctor, "What this machine can really run, and what to do."),
 ):
     app.command(command.__name__, short_help=in_short)(command)
+app.add_typer(devices.devices, name="devices")
 
 
 def _print_version(asked: bool) -> None:

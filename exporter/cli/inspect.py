@@ -16,16 +16,22 @@ def inspect(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="An ONNX file, an engine, a calibration table or a profile.", show_default=False
+            metavar="FILE",
+            help="An ONNX file, an engine, a bundle, a calibration table or a profile.",
+            show_default=False,
         ),
     ],
+    public_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Verify a bundle's signature with this key.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what FILE is: its inputs and outputs, precision and cost layer by layer and why, and where it comes from."""
     from rexport.cli._console import print_json, print_table
     from rexport.inspection import inspect_file
 
-    report = inspect_file(file)
+    report = inspect_file(file, public_key=public_key)
     if as_json:
         print_json({"schema": "rexport.inspect/1", "file": str(file), "kind": report.kind, **report.document})
         return

@@ -1,0 +1,131 @@
+"""``rexport bundle``: a signed bundle for devices from an ONNX file, and a model repository for Triton."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rexport.cli._options import Json, Mean, Resize, Std
+
+__all__ = ["bundle"]
+
+
+def bundle(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL.onnx", help="An ONNX file of a classifier.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The .rxb file, or the folder, to write.", show_default="NAME-VERSION.rxb"),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The private key to sign with.", show_default=False)
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What devices call it.", show_default="that of MODEL.onnx")] = None,
+    version: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="From 1 up; devices refuse one lower than they had.", show_default=False),
+    ] = None,
+    expires: Annotated[
+        str, typer.Option(metavar="DATE|30d|never", help="Until when devices install it; a date is UTC.")
+    ] = "365d",
+    engine: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="An engine of this model; several are possible.", show_default=False),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A calibration table, to go along.", show_default=False)
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `rexport tune` wrote.", show_default=False)
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Names of the classes, one a line.", show_default="those in the model"),
+    ] = None,
+    golden: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGE|.npy", help="The input whose scores devices compare.", show_default="a made picture"
+        ),
+    ] = None,
+    target_system: Annotated[str, typer.Option(metavar="NAME", help="The devices' operating system.")] = "linux",
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="x86_64,aarch64", help="Their processors.", show_default="what the model was quantized for"
+        ),
+    ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME>=VERSION", help="What may run it; several are possible.", show_default="likewise"),
+    ] = None,
+    min_sqnr: Annotated[
+        float, typer.Option("--min-sqnr", metavar="DB", help="How near a device's scores have to be.")
+    ] = 30.0,
+    max_latency: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="The longest median call in a device's check.", show_default="none"),
+    ] = None,
+    max_seconds: Annotated[int, typer.Option(metavar="S", help="The longest that the check may take.")] = 120,
+    max_memory: Annotated[int, typer.Option(metavar="MIB", help="The most memory that it may take.")] = 2048,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    openssf: Annotated[
+        bool, typer.Option("--openssf", help="Add model.sig, OpenSSF's signature of the same files.")
+    ] = False,
+    triton: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also, or only, write a model repository for Triton.", show_default=False),
+    ] = None,
+    triton_batch: Annotated[
+        int, typer.Option("--triton-batch", min=1, help="The most images that Triton puts together.")
+    ] = 8,
+    triton_gpu: Annotated[bool, typer.Option("--triton-gpu", help="Triton runs the ONNX file on GPUs.")] = False,
+    new_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Make a key pair: FILE, and FILE's .pub.pem.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a signed bundle of MODEL for devices; they verify it, try it, and only then switch to it.
+
+    The bundle has the model, a golden input with the scores that ONNX Runtime gives for it here, and a manifest that
+    says what it is for and until when. The same files and key give the same bytes. --new-key makes a key pair: the
+    private key stays with you, the .pub.pem goes to the devices.
+    """
+    from rexport.cli import _bundling
+
+    request = _bundling.Request(
+        model=model,
+        output=output,
+        key=key,
+        name=name,
+        version=version,
+        expires=_bundling.expiry(expires),
+        engines=tuple(engine or ()),
+        table=table,
+        profile=profile,
+        classes=classes,
+        golden=golden,
+        system=target_system,
+        machines=_bundling.machines(machine),
+        runtimes=_bundling.runtimes(runtime or []),
+        min_sqnr_db=min_sqnr,
+        max_latency_ms=max_latency,
+        max_seconds=max_seconds,
+        max_memory_mib=max_memory,
+        resize=resize,
+        mean=mean,
+        std=std,
+        openssf=openssf,
+        triton=triton,
+        triton_batch=triton_batch,
+        triton_gpu=triton_gpu,
+        new_key=new_key,
+    )
+    done = _bundling.run(request)
+    _bundling.report(done, as_json=as_json)

@@ -1,0 +1,173 @@
+"""An Ansible role that installs a bundle with the same agent, a playbook that goes by batches, and an inventory.
+
+The role takes nothing but ansible-core: it copies the agent and the bundle, and calls the agent. What Ansible counts as
+a change is what the agent says it changed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rexport.deploy._files_for_tools import write_files
+from rexport.deploy.agent_file import AGENT_NAME
+from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT, Device
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from rexport.deploy.remote import AgentFile, Cargo
+    from rexport.deploy.signing import PublicKey
+
+__all__ = ["write_role"]
+
+_PLAYBOOK = """\
+# ansible-playbook -i inventory.yml deploy.yml
+# Batches: -e rexport_serial=10. A batch in which more than rexport_max_fail_percentage fail is the last one.
+- name: Install a bundle of rexport
+  hosts: rexport
+  gather_facts: false
+  serial: "{{ rexport_serial | default(1) }}"
+  max_fail_percentage: "{{ rexport_max_fail_percentage | default(0) }}"
+  roles:
+    - role: rexport
+"""
+
+_TASKS = """\
+- name: Make the folder
+  ansible.builtin.file:
+    path: "{{ item.path }}"
+    state: directory
+    mode: "{{ item.mode }}"
+  loop:
+    - {path: "{{ rexport_root }}", mode: "0755"}
+    - {path: "{{ rexport_root }}/incoming", mode: "0700"}
+
+- name: Copy the agent
+  ansible.builtin.copy:
+    src: rexport-agent.pyz
+    dest: "{{ rexport_root }}/rexport-agent.pyz"
+    mode: "0644"
+
+- name: Ask what is there
+  ansible.builtin.command:
+    argv: "{{ rexport_agent + ['status'] + rexport_options }}"
+  register: rexport_status
+  check_mode: false
+  changed_when: false
+  failed_when: rexport_status.rc != 0 and not ansible_check_mode
+
+- name: Trust the public key
+  ansible.builtin.command:
+    argv: "{{ rexport_agent + ['key', 'add', '-'] + rexport_options }}"
+    stdin: "{{ lookup('ansible.builtin.file', 'trusted.pem') }}"
+  when:
+    - rexport_trust | length > 0
+    - rexport_status.rc != 0 or rexport_trust not in (rexport_status.stdout | from_json)['keys']
+
+- name: Install the bundle
+  when: rexport_status.rc != 0 or ((rexport_status.stdout | from_json).active or {}).id | default('') != rexport_version
+  block:
+    - name: Copy the bundle
+      ansible.builtin.copy:
+        src: "{{ rexport_bundle }}"
+        dest: "{{ rexport_copy }}"
+        mode: "0644"
+      changed_when: ansible_check_mode
+
+    - name: Have the agent install it
+      ansible.builtin.command:
+        argv: "{{ rexport_agent + ['install', rexport_copy] + rexport_options }}"
+      register: rexport_install
+      changed_when: (rexport_install.stdout | from_json).changed
+  always:
+    - name: Remove the copy
+      ansible.builtin.file:
+        path: "{{ rexport_copy }}"
+        state: absent
+      changed_when: false
+"""
+
+_META = """\
+galaxy_info:
+  role_name: rexport
+  description: Installs a signed bundle of rexport with its agent, which goes back by itself where that fails.
+  license: Apache-2.0
+  min_ansible_version: "2.15"
+dependencies: []
+"""
+
+
+def write_role(
+    folder: Path,
+    *,
+    cargo: Cargo,
+    agent: AgentFile,
+    key: PublicKey | None,
+    devices: Sequence[Device],
+    root: str | None = None,
+    python: str | None = None,
+) -> tuple[Path, ...]:
+    """Write the role with the bundle and the agent in it, a playbook, and an inventory.
+
+    Args:
+        folder: Where; it is made if it is missing, and other files in it stay.
+        cargo: The bundle.
+        agent: The agent.
+        key: The public key that the devices are to trust; ``None`` where they do.
+        devices: For the inventory; an example without.
+        root: rexport's folder on devices for which the inventory names no other.
+        python: The Python there, likewise.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        OutputError: They can't be.
+    """
+    bundle = f"{cargo.name}-{cargo.version}.rxb"
+    defaults = {
+        "rexport_root": root or DEFAULT_ROOT,
+        "rexport_python": python or DEFAULT_PYTHON,
+        "rexport_bundle": bundle,
+        "rexport_copy": f"{{{{ rexport_root }}}}/incoming/{cargo.source.sha256}.rxb",
+        "rexport_version": cargo.folder,
+        "rexport_trust": "" if key is None else key.fingerprint(),
+        "rexport_agent": ["{{ rexport_python }}", "{{ rexport_root }}/rexport-agent.pyz"],
+        "rexport_options": ["--root", "{{ rexport_root }}", "--json"],
+    }
+    role = "roles/rexport"
+    texts = {
+        "deploy.yml": _PLAYBOOK,
+        "inventory.yml": _inventory(devices or (Device(host="device-1.example", user="pi"),)),
+        f"{role}/defaults/main.yml": _mapping(defaults),
+        f"{role}/meta/main.yml": _META,
+        f"{role}/tasks/main.yml": _TASKS,
+    }
+    files = {name: text.encode() for name, text in texts.items()}
+    files |= {f"{role}/files/{AGENT_NAME}": agent.source.data, f"{role}/files/{bundle}": cargo.source.data}
+    if key is not None:
+        files[f"{role}/files/trusted.pem"] = key.pem()
+    return write_files(folder, {name: (data, 0o644) for name, data in files.items()})
+
+
+def _inventory(devices: Sequence[Device]) -> str:
+    lines = ["rexport:", "  hosts:"]
+    for device in devices:
+        facts = {
+            "ansible_host": device.host,
+            "ansible_user": device.user,
+            "ansible_port": device.port,
+            "ansible_ssh_private_key_file": None if device.identity is None else str(device.identity.absolute()),
+            "rexport_root": None if device.root == DEFAULT_ROOT else device.root,
+            "rexport_python": None if device.python == DEFAULT_PYTHON else device.python,
+        }
+        lines.append(f"    {json.dumps(str(device))}:")
+        lines += [f"      {key}: {json.dumps(value)}" for key, value in facts.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def _mapping(values: Mapping[str, Any]) -> str:
+    """Return YAML, of which JSON's values are a part."""
+    return "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items())

@@ -1,0 +1,188 @@
+"""A signed bundle from a model: everything that devices need, and what tells them that it is right.
+
+The file names in it are fixed, so that a bundle says nothing of the folders it was made in:
+
+    manifest.json  manifest.sig  [model.sig]
+    model.onnx  golden/input.npy  golden/logits.npy
+    [classes.json]  [engines/BACKEND-VERSION-CAPABILITIES.engine]  [profile.toml]  [table.json]
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime
+
+from rexport._errors import BundleError, UsageError
+from rexport.deploy import model_signing
+from rexport.deploy.golden import npy
+from rexport.deploy.manifest import (
+    MODEL_SIGNATURE,
+    RUNTIMES,
+    Golden,
+    Manifest,
+    Target,
+    require_name,
+    require_specifier,
+    require_version,
+)
+from rexport.deploy.options import BundleOptions
+from rexport.deploy.pack import sign_files
+from rexport.deploy.payload import MODEL, Payload, collect
+from rexport.deploy.quantized import QuantizedFile, machines_for, runtimes_for
+from rexport.model_file import default_opset
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rexport.deploy.container import Contents
+    from rexport.deploy.signing import PrivateKey
+    from rexport.deploy.vetting import VettedModel
+    from rexport.preprocessing import Preprocessing
+
+__all__ = ["BundleOptions", "MadeBundle", "bundle_of", "make_bundle", "require_sensible"]
+
+_CLASSES, _PROFILE, _TABLE = "classes.json", "profile.toml", "table.json"
+_OLDEST_ONNXRUNTIME, _ITS_OPSET, _ITS_IR = "1.20", 20, 10
+_SAFE_DB = 6.0  # how far the demanded ratio is to be above the one at which the largest score may change
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeBundle:
+    """A bundle that was made, what its manifest says, and what its maker should know."""
+
+    contents: Contents
+    manifest: Manifest
+    notes: tuple[str, ...]
+
+
+def make_bundle(model: Path, *, key: PrivateKey, options: BundleOptions) -> MadeBundle:
+    """Make a signed bundle of a model; the same inputs, key and runtime give the same bytes.
+
+    Raises:
+        BundleError: The name, the version or the time of expiry won't do.
+        ModelFileError: The model can't be read, or is not for devices (see ``deploy.vetting``).
+        EngineFileError: An engine is damaged, or of another model.
+        InputError: Another file can't be read, or does not belong to the model.
+        UnavailableError: Deterministic signatures are not available.
+    """
+    require_sensible(options)
+    return bundle_of(collect(model, options), key=key, options=options)
+
+
+def bundle_of(payload: Payload, *, key: PrivateKey, options: BundleOptions) -> MadeBundle:
+    """Make a signed bundle of what was collected.
+
+    Raises:
+        BundleError: As :func:`make_bundle`.
+        UnavailableError: Deterministic signatures are not available.
+    """
+    optional = {
+        _CLASSES: _as_json(payload.classes) if payload.classes else None,
+        _PROFILE: payload.profile,
+        _TABLE: payload.table,
+    }
+    files = {
+        MODEL: payload.model.data,
+        Golden.input: npy(payload.golden.input),
+        Golden.logits: npy(payload.golden.logits),
+        **{engine.file: data for engine, data in payload.engines},
+        **{name: data for name, data in optional.items() if data is not None},
+    }
+    classes, profile, table = (name if name in files else None for name in optional)
+    manifest = Manifest(
+        name=options.name,
+        version=options.version,
+        expires=options.expires,
+        target=_target(payload, options),
+        model=MODEL,
+        engines=tuple(engine for engine, _ in payload.engines),
+        classes=classes,
+        preprocessing=_described(payload.preprocessing),
+        golden=Golden(min_sqnr_db=options.min_sqnr_db),
+        limits=options.limits,
+        profile=profile,
+        table=table,
+    )
+    contents = sign_files(manifest, files, key)
+    if options.openssf:
+        signature = model_signing.sign(contents, name=options.name, key=key)
+        contents = replace(contents, files={**contents.files, MODEL_SIGNATURE: signature})
+    signed = Manifest.from_bytes(contents.manifest)
+    return MadeBundle(contents=contents, manifest=signed, notes=tuple(_notes(payload, signed)))
+
+
+def require_sensible(options: BundleOptions) -> None:
+    """Do nothing if the options make sense, whatever the model.
+
+    Raises:
+        BundleError: The name, the version or the time of expiry won't do.
+        UsageError: There is no such runtime.
+    """
+    require_name(options.name)
+    require_version(options.version)
+    if options.expires is not None and options.expires <= datetime.now(UTC):
+        raise BundleError(f"The bundle would expire at {options.expires:%Y-%m-%d}, which is past; name a later day.")
+    for name, specifiers in options.runtimes.items():
+        if name not in RUNTIMES:
+            raise UsageError(f"There is no runtime {name!r} on devices; choose from {', '.join(RUNTIMES)}.")
+        for specifier in specifiers:
+            require_specifier(specifier)
+
+
+def _target(payload: Payload, options: BundleOptions) -> Target:
+    quantized = QuantizedFile.of(payload.model.metadata)
+    names = (*runtimes_for(quantized), *(engine.backend for engine, _ in payload.engines))
+    default = {name: (_oldest_onnxruntime(payload.model),) if name == "onnxruntime" else () for name in names}
+    return Target(
+        system=options.system,
+        machines=tuple(sorted(set(options.machines or machines_for(quantized)))),
+        runtimes=options.runtimes or default,
+    )
+
+
+def _oldest_onnxruntime(model: VettedModel) -> str:
+    """Return the oldest version that is sure to run the model: of newer operators, the one that just did."""
+    if default_opset(model.model) <= _ITS_OPSET and model.model.ir_version <= _ITS_IR:
+        return f">={_OLDEST_ONNXRUNTIME}"
+    return ">=" + ".".join(onnxruntime.__version__.split(".")[:2])
+
+
+def _described(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return what the manifest says of it: what the model's metadata says, and the rest of it in words."""
+    stated: dict[str, Any] = json.loads(preprocessing.to_json())
+    return {
+        **stated,
+        "takes": str(preprocessing.takes),
+        "crop": "centre",
+        "interpolation": "bilinear-antialiased",
+    }
+
+
+def _as_json(names: tuple[str, ...]) -> bytes:
+    return (json.dumps(names, ensure_ascii=False, indent=0) + "\n").encode()
+
+
+def _notes(payload: Payload, manifest: Manifest) -> list[str]:
+    notes = []
+    quantized = QuantizedFile.of(payload.model.metadata)
+    if quantized is not None and quantized.needs_exact_sums and "x86_64" in manifest.target.machines:
+        notes.append(
+            "On x86 devices without VNNI, this model's sums saturate, and it may fail its check; for those, quantize "
+            "with --reduce-range."
+        )
+    if quantized is not None and quantized.target == "openvino":
+        notes.append(
+            "The model was quantized for OpenVINO, and devices run it in ONNX Runtime, which computes less of it with "
+            "integers; quantize with --target x86 for them."
+        )
+    needed = payload.golden.needed_db()
+    if needed + _SAFE_DB > manifest.golden.min_sqnr_db:
+        notes.append(
+            f"The two largest scores of the golden input are so close that noise of {needed:.0f} dB can exchange them, "
+            f"and devices may have {manifest.golden.min_sqnr_db:.0f} dB; name another input with --golden."
+        )
+    return notes

@@ -1,0 +1,276 @@
+"""The two forms of a bundle: a folder, and one ``.rxb`` file.
+
+An ``.rxb`` is a zip file (PKWARE's APPNOTE 6.3) of which nothing is left to choose: members are stored, not compressed,
+in the order ``manifest.json``, ``manifest.sig``, then by name; every date is 1980-01-01, every mode 0644, and there are
+no extra fields, comments or data descriptors. So the same files are the same bytes, and a reader can refuse every byte
+that is not as it would have written it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rexport._errors import BundleError, OutputError, VerificationError
+from rexport._files import check_writable, write_bytes
+from rexport.deploy.manifest import (
+    LARGEST_BUNDLE,
+    LARGEST_MANIFEST,
+    LARGEST_MODEL_SIGNATURE,
+    LARGEST_SIGNATURE,
+    MANIFEST,
+    MODEL_SIGNATURE,
+    MOST_FILES,
+    SIGNATURE,
+    UNLISTED,
+    require_file_names,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rexport.deploy.manifest import Manifest
+
+__all__ = [
+    "SUFFIX",
+    "Contents",
+    "is_rxb",
+    "read",
+    "require_folder",
+    "require_target",
+    "to_rxb",
+    "write",
+    "write_folder",
+]
+
+SUFFIX = ".rxb"
+
+_LOCAL = struct.Struct("<4s5H3I2H")
+_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END = struct.Struct("<4s4H2IH")
+_VERSION, _DATE, _UNIX = 20, 0x21, 3 << 8  # 2.0; 1980-01-01; attributes are those of Unix
+_MODE = 0o100644 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All files of a bundle.
+
+    Attributes:
+        manifest: The bytes of ``manifest.json``.
+        signature: Of the manifest, in DER.
+        files: The others by name, ``model.sig`` among them if there is one.
+    """
+
+    manifest: bytes
+    signature: bytes
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def members(self) -> Iterator[tuple[str, bytes]]:
+        """Yield names and bytes in the order of the ``.rxb``."""
+        yield MANIFEST, self.manifest
+        yield SIGNATURE, self.signature
+        yield from sorted(self.files.items())
+
+    def require_files(self, manifest: Manifest) -> None:
+        """Do nothing if the files are those that the manifest states, to the byte.
+
+        Raises:
+            VerificationError: One is missing, is too many, or is another.
+        """
+        found = set(self.files) - set(UNLISTED)
+        for what, names in (("lacks", set(manifest.files) - found), ("has the unstated", found - set(manifest.files))):
+            if names:
+                raise VerificationError(f"The bundle {what} file {min(names)}; get it again.")
+        for name, facts in manifest.files.items():
+            data = self.files[name]
+            if len(data) != facts.bytes or hashlib.sha256(data).hexdigest() != facts.sha256:
+                raise VerificationError(f"{name} is not the file that {MANIFEST} states; get the bundle again.")
+
+
+def is_rxb(head: bytes) -> bool:
+    """Say whether a file that begins with ``head`` may be an ``.rxb``."""
+    return head.startswith(_local(MANIFEST, 0, 0)[:14]) and head[30:].startswith(MANIFEST.encode())
+
+
+def to_rxb(contents: Contents) -> bytes:
+    """Return the bytes of the ``.rxb`` file.
+
+    Raises:
+        BundleError: It has names that no bundle can have, or more than 4 GiB.
+    """
+    members = list(contents.members())
+    require_file_names([name for name, _ in members])
+    if sum(len(data) + 256 for _, data in members) > LARGEST_BUNDLE:
+        raise BundleError("The bundle has more than the 4 GiB that one holds; leave engines out.")
+    parts, central, offset = [], [], 0
+    for name, data in members:
+        crc = zlib.crc32(data)
+        central.append(_central(name, crc, len(data), offset))
+        parts += [_local(name, crc, len(data)), data]
+        offset += len(parts[-2]) + len(data)
+    directory = b"".join(central)
+    end = _END.pack(b"PK\x05\x06", 0, 0, len(members), len(members), len(directory), offset, 0)
+    return b"".join([*parts, directory, end])
+
+
+def require_target(path: Path) -> None:
+    """Raise :class:`OutputError` now rather than after the work if a bundle can't be written to ``path``.
+
+    A name that ends in ``.rxb`` is a file's; any other is a folder's, which must be empty or not exist.
+    """
+    if path.suffix == SUFFIX:
+        check_writable(path)
+    else:
+        require_folder(path)
+
+
+def require_folder(path: Path, *, parents: bool = False) -> None:
+    """Raise :class:`OutputError` if :func:`write_folder` can't write to ``path``; make its ``parents`` if asked."""
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; name a folder, or for a bundle a file that ends in {SUFFIX}.")
+    if path.is_symlink():
+        raise OutputError(f"{path} is a link, and what is written is a folder of its own; name another.")
+    try:
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        full = path.is_dir() and any(path.iterdir())
+    except OSError as error:
+        raise OutputError(f"{path} can't be used: {error.strerror}; name another folder.") from error
+    if full:
+        raise OutputError(f"{path} is not empty, and what is in it stays; name another folder, or empty it.")
+    check_writable(_beside(path))
+
+
+def write(contents: Contents, path: Path) -> None:
+    """Write a bundle, whole or not at all: one file if ``path`` ends in ``.rxb``, otherwise a folder.
+
+    Raises:
+        OutputError: It can't be written.
+        BundleError: As :func:`to_rxb`.
+    """
+    require_target(path)
+    data = to_rxb(contents)
+    if path.suffix == SUFFIX:
+        write_bytes(path, data)
+    else:
+        write_folder(dict(contents.members()), path)
+
+
+def write_folder(files: Mapping[str, bytes], path: Path) -> None:
+    """Write a folder of ``files``, by their names in it, whole or not at all; it is empty, or does not exist.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+    temporary = _beside(path)
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            target = temporary / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(target, data)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} was not written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+
+
+def read(path: Path) -> Contents:
+    """Read a bundle, folder or ``.rxb``, strictly; neither its signature nor its hashes are looked at yet.
+
+    Raises:
+        BundleError: It can't be read, or is not as a bundle has to be.
+    """
+    try:
+        members = _read_folder(path) if path.is_dir() else _read_rxb(path)
+    except OSError as error:
+        raise BundleError(f"{path} can't be read: {error.strerror}; name a bundle.") from error
+    for name in (MANIFEST, SIGNATURE):
+        if name not in members:
+            raise BundleError(f"{path} is no bundle: it has no {name}.")
+    return Contents(manifest=members.pop(MANIFEST), signature=members.pop(SIGNATURE), files=members)
+
+
+def _largest(name: str) -> int:
+    fixed = {MANIFEST: LARGEST_MANIFEST, SIGNATURE: LARGEST_SIGNATURE, MODEL_SIGNATURE: LARGEST_MODEL_SIGNATURE}
+    return fixed.get(name, LARGEST_BUNDLE)
+
+
+def _read_folder(path: Path) -> dict[str, bytes]:
+    sizes: dict[str, int] = {}
+    for folder, folders, files in os.walk(path, followlinks=False):
+        for name in (*folders, *files):
+            one = Path(folder, name)
+            relative = one.relative_to(path).as_posix()
+            if one.is_symlink() or not (one.is_dir() or one.is_file()):
+                raise BundleError(f"{path} is no bundle: {relative} in it is a link or a device.")
+        sizes |= {(one := Path(folder, name)).relative_to(path).as_posix(): one.stat().st_size for name in files}
+        if len(sizes) > MOST_FILES:
+            raise BundleError(f"{path} is no bundle: it has more than {MOST_FILES} files.")
+    _require_sizes(path, sizes)
+    return {name: (path / name).read_bytes() for name in sorted(sizes)}
+
+
+def _require_sizes(path: Path, sizes: Mapping[str, int]) -> None:
+    try:
+        require_file_names(list(sizes))
+    except BundleError as error:
+        raise BundleError(f"{path} is no bundle: {error}") from error
+    large = next((name for name, size in sizes.items() if size > _largest(name)), None)
+    if large is not None or sum(sizes.values()) > LARGEST_BUNDLE:
+        raise BundleError(f"{path} is no bundle: {large or 'what is in it'} is larger than a device takes.")
+
+
+def _read_rxb(path: Path) -> dict[str, bytes]:
+    if path.stat().st_size > LARGEST_BUNDLE:
+        raise BundleError(f"{path} has more than the 4 GiB that a bundle holds.")
+    data = path.read_bytes()
+    members = _stored(path, data)
+    _require_sizes(path, {name: len(one) for name, one in members.items()})
+    rest = {name: one for name, one in members.items() if name not in (MANIFEST, SIGNATURE)}
+    rebuilt = Contents(manifest=members.get(MANIFEST, b""), signature=members.get(SIGNATURE, b""), files=rest)
+    if to_rxb(rebuilt) != data:
+        raise BundleError(f"{path} is damaged, or no bundle: it is not as rexport writes one; get it again.")
+    return members
+
+
+def _stored(path: Path, data: bytes) -> dict[str, bytes]:
+    """Return the members that the local headers name; that these are as they should be is for the caller to see."""
+    members: dict[str, bytes] = {}
+    offset = 0
+    while data[offset : offset + 4] == b"PK\x03\x04" and len(data) - offset >= _LOCAL.size:
+        *_, size, _, name_length, _ = _LOCAL.unpack_from(data, offset)
+        start = offset + _LOCAL.size + name_length
+        name = data[offset + _LOCAL.size : start]
+        if not name.isascii() or name.decode() in members or start + size > len(data) or len(members) >= MOST_FILES:
+            break
+        members[name.decode()] = data[start : start + size]
+        offset = start + size
+    if not members:
+        raise BundleError(f"{path} is no bundle; make one with `rexport bundle`.")
+    return members
+
+
+def _local(name: str, crc: int, size: int) -> bytes:
+    coded = name.encode("ascii")
+    return _LOCAL.pack(b"PK\x03\x04", _VERSION, 0, 0, 0, _DATE, crc, size, size, len(coded), 0) + coded
+
+
+def _central(name: str, crc: int, size: int, offset: int) -> bytes:
+    coded = name.encode("ascii")
+    made_by, no_extra_no_comment_no_disk = _UNIX | _VERSION, (0, 0, 0)
+    fields = (made_by, _VERSION, 0, 0, 0, _DATE, crc, size, size, len(coded), *no_extra_no_comment_no_disk, 0, _MODE)
+    return _CENTRAL.pack(b"PK\x01\x02", *fields, offset) + coded

@@ -1,0 +1,167 @@
+"""The golden input, and what the model gives for it: what a device compares its own runtime with.
+
+The signal-to-noise ratio of logits z that should be r is 10 · log₁₀(Σ r² / Σ (r − z)²) decibels.
+
+ONNX Runtime gives the reference on the very file. In INT8 its sums are exact on processors with VNNI, on ARM, and
+anywhere with weights of 7 bits. Without VNNI, pairs of uint8 × int8 products are added in 16 bits and saturate; there,
+the reference is made with exact sums all the same, as it is for devices that have them.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport._cpu import this_cpu
+from rexport._errors import DataError, InputError, ModelFileError
+from rexport.calibration.dataset import BadImage
+from rexport.calibration.decoding import read_picture
+from rexport.deploy.quantized import QuantizedFile
+from rexport.runtimes.onnxruntime import open_session, said
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnxruntime
+
+    from rexport.deploy.vetting import VettedModel
+    from rexport.preprocessing import Preprocessing
+
+__all__ = ["GoldenPair", "golden_pair", "npy"]
+
+_CANDIDATES = 8
+_LARGEST = 64 * 2**20  # bytes of an input
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenPair:
+    """What goes in, as the model takes it, and its scores, float32 of shape ``(N, classes)``."""
+
+    input: np.ndarray
+    logits: np.ndarray
+
+    def needed_db(self) -> float:
+        """Return the signal-to-noise ratio in decibels at which noise is as strong as the lead of the largest score.
+
+        Well above it, the largest score stays the largest. The difference of two scores has twice the power of the
+        noise of one.
+        """
+        largest = np.sort(self.logits.astype(np.float64), axis=1)[:, -2:]
+        if largest.shape[1] < 2:
+            return -math.inf  # of one class, it always is the largest
+        gap = float((largest[:, 1] - largest[:, 0]).min())
+        power = float(np.mean(np.square(self.logits.astype(np.float64))))
+        return 10 * math.log10(2 * power / gap**2) if gap > 0 else math.inf
+
+
+def golden_pair(model: VettedModel, preprocessing: Preprocessing, given: Path | None) -> GoldenPair:
+    """Return a golden input and what the model gives for it.
+
+    Args:
+        model: The model.
+        preprocessing: How pictures become its input.
+        given: A picture, or an ``.npy`` of what the model takes. By default it is made, the same every time: of some
+            patterns, the one for which the model is surest.
+
+    Raises:
+        DataError: ``given`` can't be read, or is not what the model takes.
+        ModelFileError: ONNX Runtime can't run the model, it is no classifier, or its scores are not finite.
+    """
+    session = _session(model)
+    if given is not None:
+        made = _from_array(given, model) if given.suffix.lower() == ".npy" else _from_picture(given, preprocessing)
+        return _run(session, _in_batch(made, model), model)
+    pairs = [
+        _run(session, _in_batch(preprocessing.of_pictures(_pattern(index, preprocessing)), model), model)
+        for index in range(_CANDIDATES)
+    ]
+    return min(pairs, key=GoldenPair.needed_db)
+
+
+def npy(array: np.ndarray) -> bytes:
+    """Return an array as an ``.npy`` file of format 1.0, in C order."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return file.getvalue()
+
+
+def _session(model: VettedModel) -> onnxruntime.InferenceSession:
+    quantized = QuantizedFile.of(model.metadata)
+    for_arm = quantized is not None and quantized.target == "arm"  # int8 × int8, whose kernels are exact everywhere
+    exact_sums = quantized is not None and not for_arm and not this_cpu().has_vnni
+    return open_session(model.data, as_on_arm=for_arm, exact_sums=exact_sums)
+
+
+def _run(session: onnxruntime.InferenceSession, images: np.ndarray, model: VettedModel) -> GoldenPair:
+    try:
+        logits = np.asarray(session.run(None, {model.image.name: images})[0])
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        raise ModelFileError(
+            f"{model.path} can't run on a golden input of shape {images.shape}: {said(error)}."
+        ) from error
+    if logits.ndim != 2 or len(logits) != len(images) or logits.dtype not in (np.float32, np.float16):
+        raise ModelFileError(
+            f"{model.path} is no classifier: its output for {len(images)} images is {logits.dtype} of shape "
+            f"{logits.shape}."
+        )
+    if not np.isfinite(logits).all():
+        raise ModelFileError(f"{model.path} gives scores that are not finite for the golden input; name another input.")
+    return GoldenPair(input=images, logits=logits.astype(np.float32))
+
+
+def _in_batch(images: np.ndarray, model: VettedModel) -> np.ndarray:
+    """Repeat one image to the batch that the model insists on."""
+    batch = model.image.batch
+    return images if batch in (None, len(images)) or len(images) != 1 else np.repeat(images, batch, axis=0)
+
+
+def _from_picture(path: Path, preprocessing: Preprocessing) -> np.ndarray:
+    pixels = read_picture(path, preprocessing.pixels)
+    if isinstance(pixels, BadImage):
+        raise DataError(f"The golden input {pixels}; name a picture, or an .npy of what the model takes.")
+    return preprocessing.to_input(pixels[None])
+
+
+def _from_array(path: Path, model: VettedModel) -> np.ndarray:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise DataError(f"{path} is larger than the 64 MiB of a golden input; one image will do.")
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"The golden input {path} can't be read: {error.strerror or error}.") from error
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path} is no array file ({error}); write one with numpy.save.") from error
+    image = model.image
+    size = image.size or "S"
+    dtype = np.uint8 if image.raw else np.float32
+    wanted: tuple[int | str, ...] = (image.batch or "N", *((size, size, 3) if image.raw else (3, size, size)))
+    fits = array.ndim == 4 and all(
+        isinstance(want, str) or want == have for want, have in zip(wanted, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not fits or array.size == 0:
+        raise DataError(
+            f"{path} is {array.dtype} of shape {array.shape}, and the model takes {np.dtype(dtype).name} of shape "
+            f"({', '.join(map(str, wanted))})."
+        )
+    if not image.raw and not np.isfinite(array).all():
+        raise DataError(f"{path} holds numbers that are not finite.")
+    return array
+
+
+def _pattern(index: int, preprocessing: Preprocessing) -> np.ndarray:
+    """Return a picture, uint8 of shape ``(1, S, S, 3)``: waves of triangles in integers, the same everywhere."""
+    side = preprocessing.resize or preprocessing.size
+    rows, columns = np.mgrid[0:side, 0:side].astype(np.int64) * 512 // side  # two periods of 256
+    channels = []
+    for channel in range(3):
+        wave = np.zeros((side, side), np.int64)
+        for octave in range(1, 4):
+            along, across = (index * 3 + channel * 5 + octave * 7) % 5 + octave, (index * 5 + channel + octave) % 7
+            phase = along * rows + across * columns + 37 * (index + channel * octave)
+            wave += np.abs(phase % 256 - 128) * (4 - octave)
+        channels.append(wave * 255 // (128 * 6))
+    return np.stack(channels, axis=-1).astype(np.uint8)[None]

@@ -1,0 +1,257 @@
+"""Many devices: some at once, in batches, and no further batch once too many have failed.
+
+A device that fails has gone back by itself; a rollout that stops leaves the devices it has not come to as they are.
+Run again, it goes on: a device with the version active is left alone, and what a device has of the bundle is not sent
+again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rexport._errors import DeviceError
+from rexport.deploy.login import Login, load_identity
+from rexport.deploy.remote import AgentRefusedError
+from rexport.deploy.ssh import Limits, UnreachableError, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from rexport.deploy.inventory import Device
+    from rexport.deploy.ssh import Connection
+
+__all__ = ["Access", "Outcome", "Pace", "Quiet", "Report", "Result", "Step", "Visit", "check_access", "roll_out"]
+
+
+class Step(StrEnum):
+    """How far a device has come."""
+
+    CONNECT = "connecting"
+    PROBE = "looking"
+    AGENT = "sending the agent"
+    TRUST = "placing the key"
+    STATUS = "asking the agent"
+    SEND = "sending the bundle"
+    INSTALL = "installing"
+    ROLLBACK = "rolling back"
+
+
+class Outcome(StrEnum):
+    """What became of a device."""
+
+    INSTALLED = "installed"
+    ALREADY = "already active"
+    PLANNED = "would be installed"
+    ANSWERED = "answered"
+    ROLLED_BACK = "rolled back"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+    NOT_STARTED = "not started"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether something went wrong on this device."""
+        return self in (Outcome.FAILED, Outcome.UNREACHABLE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of a device.
+
+    Attributes:
+        device: Which.
+        outcome: In a word.
+        step: The last one that was begun.
+        reason: A sentence, where it failed.
+        exit_code_there: The agent's, where it refused.
+        answer: The agent's last document.
+        active: The ID of the version that is active, as far as is known.
+        previous: Of the one before it, likewise.
+        sent_bytes: Of the bundle.
+        seconds: That it took.
+    """
+
+    device: Device
+    outcome: Outcome
+    step: Step | None = None
+    reason: str | None = None
+    exit_code_there: int | None = None
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    active: str | None = None
+    previous: str | None = None
+    sent_bytes: int = 0
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the device's entry in a document."""
+        return {
+            "device": str(self.device),
+            "host": self.device.host,
+            "root": self.device.root,
+            "outcome": str(self.outcome),
+            "step": None if self.step is None else str(self.step),
+            "reason": self.reason,
+            "exit_code": self.exit_code_there,
+            "sent_bytes": self.sent_bytes,
+            "seconds": round(self.seconds, 3),
+            "active": self.active,
+            "previous": self.previous,
+            "answer": self.answer or None,
+        }
+
+
+class Report(Protocol):
+    """Who is told how it goes."""
+
+    def step(self, device: Device, step: Step, detail: str = "") -> None:
+        """Begin a step of a device."""
+
+    def sent(self, device: Device, sent: int, size: int) -> None:
+        """Say how many bytes of the bundle a device has."""
+
+    def finished(self, result: Result) -> None:
+        """Say what became of a device."""
+
+
+class Quiet:
+    """The report that tells nobody."""
+
+    def step(self, device: Device, step: Step, detail: str = "") -> None:
+        """Say nothing."""
+
+    def sent(self, device: Device, sent: int, size: int) -> None:
+        """Say nothing."""
+
+    def finished(self, result: Result) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How to come to devices, and how long to wait for them."""
+
+    login: Login = field(default_factory=Login)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How many devices at once.
+
+    Attributes:
+        parallel: So many connections at a time.
+        batch_size: A batch ends before the next one begins; ``None`` for one batch of all.
+        max_failures: The next batch begins if no more devices than this have failed in all.
+    """
+
+    parallel: int = 8
+    batch_size: int | None = None
+    max_failures: int = 0
+
+
+class Visit:
+    """A device that is being worked on: its steps, as they are begun, and what is known of it so far."""
+
+    def __init__(self, device: Device, access: Access, report: Report) -> None:
+        self.device = device
+        self.access = access
+        self.report = report
+        self.result = Result(device=device, outcome=Outcome.UNREACHABLE)
+
+    def step(self, step: Step, detail: str = "") -> None:
+        """Begin a step."""
+        self.know(step=step)
+        self.report.step(self.device, step, detail)
+
+    def know(self, **facts: Any) -> None:
+        """Keep what the result is going to say."""
+        self.result = replace(self.result, **facts)
+
+    def hear(self, answer: Mapping[str, Any]) -> None:
+        """Keep what the agent says."""
+        self.know(answer=answer)
+        for link in ("active", "previous"):
+            if link in answer:
+                self.know(**{link: _id(answer[link])})
+
+    async def run(self, work: Callable[[Visit, Connection], Awaitable[Outcome]]) -> Result:
+        """Connect, do the work, and return what became of the device, whatever that is."""
+        begun = time.monotonic()
+        try:
+            self.step(Step.CONNECT)
+            async with connect(self.device, login=self.access.login, limits=self.access.limits) as connection:
+                self.know(outcome=await work(self, connection))
+        except UnreachableError as error:
+            self.know(outcome=Outcome.UNREACHABLE, reason=str(error))
+        except DeviceError as error:
+            self.know(outcome=Outcome.FAILED, reason=str(error))
+            if isinstance(error, AgentRefusedError):
+                self.know(exit_code_there=error.exit_code_there)
+                self.hear(error.document)
+        self.know(seconds=time.monotonic() - begun)
+        self.report.finished(self.result)
+        return self.result
+
+
+def check_access(devices: Sequence[Device], access: Access) -> None:
+    """Make sure, before any device is touched, that the files of the log-in can be used.
+
+    Raises:
+        InputError: A private key or the file of host keys can't be.
+        UnavailableError: asyncssh is not installed.
+    """
+    access.login.known_hosts_files()
+    for identity in {device.identity or access.login.identity for device in devices}:
+        if identity is not None:
+            load_identity(identity)
+
+
+async def roll_out(
+    devices: Sequence[Device],
+    work: Callable[[Visit, Connection], Awaitable[Outcome]],
+    *,
+    access: Access,
+    pace: Pace,
+    report: Report,
+) -> tuple[Result, ...]:
+    """Do the same work on devices, batch by batch.
+
+    Args:
+        devices: In this order.
+        work: What to do on each; it tells the visit of its steps.
+        access: How to come to them.
+        pace: How many at once, and when to stop.
+        report: Told how it goes.
+
+    Returns:
+        A result for each device, in their order.
+
+    Raises:
+        InputError: As of :func:`check_access`, before any device is touched.
+    """
+    check_access(devices, access)
+    free = asyncio.Semaphore(pace.parallel)
+
+    async def visit(device: Device) -> Result:
+        async with free:
+            return await Visit(device, access, report).run(work)
+
+    results: list[Result] = []
+    size = pace.batch_size or max(len(devices), 1)
+    for start in range(0, len(devices), size):
+        batch = devices[start : start + size]
+        if sum(result.outcome.is_failure for result in results) > pace.max_failures:
+            results += [Result(device=device, outcome=Outcome.NOT_STARTED) for device in batch]
+        else:
+            results += await asyncio.gather(*map(visit, batch))
+    return tuple(results)
+
+
+def _id(version: Any) -> str | None:
+    """Return a version's ID, which agents give alone or among other facts of it."""
+    found = version.get("id") if isinstance(version, dict) else version
+    return None if found is None else str(found)

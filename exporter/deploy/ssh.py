@@ -1,0 +1,332 @@
+"""An SSH connection to a device: commands, their output within bounds, and files that arrive whole.
+
+The device's host key must be known; nothing here accepts one by itself. What goes wrong comes out as
+:class:`UnreachableError`, in a sentence that says what to type.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import hashlib
+import json
+import shlex
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from rexport._errors import DeviceError
+from rexport.deploy.login import import_asyncssh, load_identity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    import asyncssh
+
+    from rexport.deploy.inventory import Device
+    from rexport.deploy.login import Login
+
+__all__ = ["Connection", "Finished", "Limits", "Source", "UnreachableError", "connect", "no_python"]
+
+_BLOCK = 1 << 16
+_MOST_OUTPUT = 1 << 20
+_NOT_FOUND = 127
+
+
+class UnreachableError(DeviceError):
+    """A device can't be reached, or the connection to it was lost; what it has is whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long to wait, in seconds: to connect, for an ordinary step or a stalled transfer, and for an installation."""
+
+    connect: float = 20.0
+    step: float = 60.0
+    install: float = 900.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A command that ended on a device: its exit code, and what it printed."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    def document(self) -> dict[str, Any] | None:
+        """Return the JSON object in stdout, whatever a shell's start-up files print before it; ``None`` without."""
+        lines = self.stdout.splitlines(keepends=True)
+        starts = (index for index, line in enumerate(lines) if line.startswith("{"))
+        for start in starts:
+            with suppress(ValueError, RecursionError):
+                found = json.loads("".join(lines[start:]))
+                return found if isinstance(found, dict) else None
+        return None
+
+    @property
+    def last_words(self) -> str:
+        """The last line of what was said on stderr, printable."""
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        return "".join(filter(str.isprintable, lines[-1]))[:300] if lines else ""
+
+
+class Connection:
+    """An open connection; see :func:`connect`."""
+
+    def __init__(self, ssh: asyncssh.SSHClientConnection, device: Device, limits: Limits) -> None:
+        self._ssh = ssh
+        self._device = device
+        self.limits = limits
+        self._receiver = resources.files("rexport.deploy").joinpath("_receiver.py").read_text(encoding="utf-8")
+
+    async def run(self, words: Iterable[str], *, stdin: bytes = b"", seconds: float | None = None) -> Finished:
+        """Run a command.
+
+        Args:
+            words: The command; each word reaches it as it is.
+            stdin: What it is given, a few KiB at most.
+            seconds: How long it may take; by default as long as an ordinary step.
+
+        Raises:
+            UnreachableError: The connection was lost, or the time is up.
+        """
+        seconds = self.limits.step if seconds is None else seconds
+        try:
+            async with asyncio.timeout(seconds):
+                process = await self._start(words)
+                with suppress(OSError):  # it ended without reading
+                    process.stdin.write(stdin)
+                    process.stdin.write_eof()
+                return await self._finish(process)
+        except TimeoutError:
+            raise UnreachableError(f"{self._device} gave no answer for {seconds:g} s; run it again.") from None
+
+    async def ask_receiver(self, verb: str, *arguments: str) -> dict[str, Any]:
+        """Run a verb of ``_receiver.py`` on the device, and return its answer.
+
+        Raises:
+            UnreachableError: As of :meth:`run`.
+            DeviceError: It has no Python, or the verb failed.
+        """
+        return self._answer(await self.run(self._receiver_words(verb, *arguments)))
+
+    async def send(
+        self, name: str, data: Source, *, offset: int, sent: Callable[[int], None] = lambda _: None
+    ) -> dict[str, Any]:
+        """Send a file from ``offset`` on, and return the receiver's answer.
+
+        Args:
+            name: Its place below the root.
+            data: What to send.
+            offset: How much of it the device has.
+            sent: Told how many bytes have gone, now and then.
+
+        Raises:
+            UnreachableError: As of :meth:`run`; or nothing moved for as long as a step may take.
+            DeviceError: It could not be written there.
+        """
+        import asyncssh
+
+        words = self._receiver_words("receive", name, data.sha256, str(offset), str(data.size))
+        try:
+            process = await self._within_step(self._start(words))
+            with suppress(ConnectionError, asyncssh.Error):  # the receiver ended; its answer says why
+                for block in data.blocks(offset):
+                    process.stdin.write(block)
+                    await self._within_step(process.stdin.drain())
+                    offset += len(block)
+                    sent(offset)
+                process.stdin.write_eof()
+            return self._answer(await self._within_step(self._finish(process)))
+        except TimeoutError:
+            raise UnreachableError(
+                f"{self._device} took nothing for {self.limits.step:g} s; run it again to go on from there."
+            ) from None
+
+    async def _within_step(self, work: Any) -> Any:
+        return await asyncio.wait_for(work, self.limits.step)
+
+    def _receiver_words(self, verb: str, *arguments: str) -> list[str]:
+        return [self._device.python, "-I", "-c", self._receiver, verb, self._device.root, *arguments]
+
+    def _answer(self, finished: Finished) -> dict[str, Any]:
+        answer = finished.document()
+        if answer is None:
+            raise no_python(self._device, finished)
+        if "error" in answer:
+            raise DeviceError(_why_not_written(self._device, str(answer.get("errno")), str(answer["error"])))
+        return answer
+
+    async def _start(self, words: Iterable[str]) -> asyncssh.SSHClientProcess[bytes]:
+        import asyncssh
+
+        try:
+            return await self._ssh.create_process(shlex.join(words), encoding=None)
+        except (asyncssh.Error, OSError) as error:
+            raise self._lost() from error
+
+    async def _finish(self, process: asyncssh.SSHClientProcess[bytes]) -> Finished:
+        import asyncssh
+
+        try:
+            stdout, stderr = await asyncio.gather(self._read(process.stdout), self._read(process.stderr))
+            await process.wait_closed()
+        except (asyncssh.Error, OSError) as error:
+            raise self._lost() from error
+        finally:
+            process.close()
+        if process.exit_status is None:
+            raise self._lost()
+        exit_code = process.exit_status if process.exit_status >= 0 else 128
+        return Finished(
+            exit_code=exit_code, stdout=stdout.decode(errors="replace"), stderr=stderr.decode(errors="replace")
+        )
+
+    async def _read(self, stream: asyncssh.SSHReader[bytes]) -> bytes:
+        """Read to the end: a device does not fill this machine's memory."""
+        data = bytearray()
+        while block := await stream.read(_BLOCK):
+            data += block
+            if len(data) > _MOST_OUTPUT:
+                raise DeviceError(
+                    f"{self._device} answers with more than {_MOST_OUTPUT >> 20} MiB, and was not listened to."
+                )
+        return bytes(data)
+
+    def _lost(self) -> UnreachableError:
+        return UnreachableError(f"The connection to {self._device} was lost; run it again once the device is back.")
+
+
+class Source:
+    """Bytes to send, and the hash that the device checks."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.size = len(data)
+
+    def blocks(self, offset: int) -> Iterable[bytes]:
+        """Yield what follows the first ``offset`` bytes, piece by piece."""
+        return (self.data[start : start + _BLOCK] for start in range(offset, self.size, _BLOCK))
+
+
+@asynccontextmanager
+async def connect(device: Device, *, login: Login, limits: Limits) -> AsyncIterator[Connection]:
+    """Open a connection to a device whose host key is known.
+
+    Raises:
+        UnreachableError: It does not answer, its host key is unknown or another one, or it does not accept the user.
+        InputError: The private key, or the file of host keys, can't be used.
+        UnavailableError: asyncssh is not installed.
+    """
+    ssh = await _open(device, login, limits)
+    try:
+        yield Connection(ssh, device, limits)
+    finally:
+        ssh.close()
+        with suppress(Exception):  # how a connection ends that is of no more use
+            async with asyncio.timeout(2):
+                await ssh.wait_closed()
+        ssh.abort()
+
+
+async def _open(device: Device, login: Login, limits: Limits) -> asyncssh.SSHClientConnection:
+    import_asyncssh()
+    import asyncssh
+
+    known_hosts = login.known_hosts_files()
+    identity = device.identity or login.identity
+    options: dict[str, Any] = {}
+    if device.user is not None:
+        options["username"] = device.user
+    if device.port is not None:
+        options["port"] = device.port
+    if identity is not None:
+        options["client_keys"] = [load_identity(identity)]
+    try:
+        async with asyncio.timeout(limits.connect):
+            return await asyncssh.connect(
+                device.host,
+                known_hosts=known_hosts or b"",  # never None, which would be to accept any
+                preferred_auth=("publickey",),  # never ask for a password
+                keepalive_interval=max(limits.step / 4, 1),
+                **options,
+            )
+    except TimeoutError:
+        raise UnreachableError(
+            f"{device} does not answer within {limits.connect:g} s; is it on, and its address right?"
+        ) from None
+    except asyncssh.HostKeyNotVerifiable as error:
+        raise _host_key_error(device, known_hosts) from error
+    except asyncssh.KeyExchangeFailed as error:
+        if _known_keys(device, known_hosts):  # it has keys, but none of the kinds that are known
+            raise _host_key_error(device, known_hosts) from error
+        raise UnreachableError(
+            f"{device} and this machine have no way of encryption in common: {error.reason}."
+        ) from error
+    except asyncssh.PermissionDenied as error:
+        raise UnreachableError(
+            f"{device} accepts none of the keys; name one with --identity, or bring yours there with "
+            f"`ssh-copy-id {_ssh_words(device)}`."
+        ) from error
+    except asyncssh.Error as error:
+        raise UnreachableError(f"{device} ended the connection: {error.reason or type(error).__name__}.") from error
+    except ValueError as error:  # a name that can't be one, or ~/.ssh/config
+        raise UnreachableError(f"{device} can't be connected to: {error}; look at ~/.ssh/config.") from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UnreachableError(f"{device} can't be reached: {why}; is it on, and its address right?") from error
+
+
+def no_python(device: Device, finished: Finished) -> DeviceError:
+    """Return what to say of a device that did not answer as Python does."""
+    if finished.exit_code == _NOT_FOUND:
+        return DeviceError(
+            f"{device} has no {device.python}; install Python 3.8 or later there, or name it with --python."
+        )
+    said = f": {finished.last_words}" if finished.last_words else ""
+    return DeviceError(
+        f"{device} gave no answer that can be read (exit code {finished.exit_code}{said}); try "
+        f"`ssh {_ssh_words(device)} {device.python} --version`."
+    )
+
+
+def _known_keys(device: Device, known_hosts: list[str]) -> bool:
+    if not known_hosts:
+        return False
+    port = None if device.port in (None, 22) else device.port
+    keys, authorities, *_ = import_asyncssh().match_known_hosts(known_hosts, device.host, "", port)
+    return bool(keys or authorities)
+
+
+def _host_key_error(device: Device, known_hosts: list[str]) -> UnreachableError:
+    if _known_keys(device, known_hosts):
+        name = device.host if device.port in (None, 22) else f"[{device.host}]:{device.port}"
+        return UnreachableError(
+            f"{device} shows another host key than the known one: another machine may be answering. If you know why, "
+            f"forget the old one with `ssh-keygen -R {shlex.quote(name)}`, and compare the new one on the device."
+        )
+    return UnreachableError(
+        f"The host key of {device} is not known; log in once with `ssh {_ssh_words(device)}` and compare what it shows "
+        "with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the device, or name your file with --known-hosts."
+    )
+
+
+def _why_not_written(device: Device, name: str, message: str) -> str:
+    if name in ("EACCES", "EPERM", "EROFS"):
+        user = device.user or getpass.getuser()
+        return (
+            f"{device}: {device.root} can't be written there ({message}); make it with "
+            f"`sudo install -d -o {user} {shlex.quote(device.root)}` on the device, or choose another with --root."
+        )
+    if name in ("ENOSPC", "EDQUOT", "EFBIG"):
+        return f"{device}: no room in {device.root} ({message}); free some there and run it again."
+    return f"{device}: {device.root} can't be used ({message})."
+
+
+def _ssh_words(device: Device) -> str:
+    port = "" if device.port is None else f"-p {device.port} "
+    user = "" if device.user is None else f"{device.user}@"
+    return f"{port}{user}{device.host}"

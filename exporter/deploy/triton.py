@@ -1,0 +1,204 @@
+"""A model repository of NVIDIA's Triton Inference Server: ``NAME/config.pbtxt`` and ``NAME/1/model.onnx``.
+
+The configuration is a ``ModelConfig`` of Triton's ``model_config.proto`` in the text form of protocol buffers. An ONNX
+file runs in the backend ``onnxruntime``, plans of TensorRT as ``tensorrt_plan``; of several plans,
+``cc_model_filenames`` says which is for which compute capability. The golden input warms the model up, so that the
+server is ready only once it has run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rexport._errors import EngineFileError, UsageError
+from rexport.deploy.container import require_folder, write_folder
+from rexport.deploy.manifest import require_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rexport.deploy.manifest import Engine
+    from rexport.deploy.payload import Payload
+
+__all__ = ["TritonOptions", "triton_files", "write_repository"]
+
+_TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8"}
+_LABELS, _WARM_UP = "labels.txt", "golden"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonOptions:
+    """How the server is to run the model.
+
+    Attributes:
+        max_batch: The most images that it puts together; ignored by a model of a fixed batch.
+        queue_delay_us: How long a request waits for others, in microseconds.
+        instances: Copies of the model, on each GPU or on the CPU.
+        gpu: Whether to run an ONNX file on GPUs; plans of TensorRT always do.
+    """
+
+    max_batch: int = 8
+    queue_delay_us: int = 500
+    instances: int = 1
+    gpu: bool = False
+
+
+def write_repository(folder: Path, name: str, payload: Payload, options: TritonOptions) -> Path:
+    """Write the model under its ``name`` into the repository ``folder``, which is made if it does not exist.
+
+    Returns:
+        The model's own folder.
+
+    Raises:
+        OutputError: It exists and is not empty, or can't be written.
+        EngineFileError: As :func:`triton_files`.
+    """
+    require_name(name)
+    files = triton_files(name, payload, options)
+    target = folder / name
+    require_folder(target, parents=True)
+    write_folder(files, target)
+    return target
+
+
+def triton_files(name: str, payload: Payload, options: TritonOptions) -> dict[str, bytes]:
+    """Return the files of the model's folder by their names in it.
+
+    Raises:
+        EngineFileError: An engine is for TensorRT for RTX, which Triton does not run.
+        UsageError: The options make no sense.
+    """
+    if min(options.max_batch, options.instances) < 1 or options.queue_delay_us < 0:
+        raise UsageError("Triton takes a batch and instances from 1 on, and a delay from 0 on.")
+    rtx = next((engine for engine, _ in payload.engines if engine.backend != "tensorrt"), None)
+    if rtx is not None:
+        raise EngineFileError(
+            f"The engine {rtx.file} is for TensorRT for RTX, and Triton runs plans of TensorRT alone; build it with "
+            "`rexport engine --backend tensorrt`, or leave it out."
+        )
+    plans = {_plan_name(engine, len(payload.engines)): data for engine, data in payload.engines}
+    models = plans or {"model.onnx": payload.model.data}
+    return {
+        "config.pbtxt": _config(name, payload, options).encode(),
+        **{f"1/{file}": data for file, data in models.items()},
+        f"warmup/{_WARM_UP}": payload.golden.input[: 1 if _max_batch(payload, options) else None].tobytes(),
+        **({_LABELS: "".join(f"{one}\n" for one in payload.classes).encode()} if payload.classes else {}),
+    }
+
+
+def _plan_name(engine: Engine, count: int) -> str:
+    return "model.plan" if count == 1 else f"model-{'-'.join(map(str, engine.capabilities)) or 'device'}.plan"
+
+
+@dataclass(frozen=True)
+class _Message:
+    """A message in the text form: fields in order, each a scalar that is written already, or a message."""
+
+    fields: list[tuple[str, str | _Message]] = field(default_factory=list)
+
+    def text(self, indent: str = "") -> str:
+        lines = []
+        for name, value in self.fields:
+            if isinstance(value, _Message):
+                lines.append(f"{indent}{name} {{\n{value.text(indent + '  ')}{indent}}}\n")
+            else:
+                lines.append(f"{indent}{name}: {value}\n")
+        return "".join(lines)
+
+
+def _config(name: str, payload: Payload, options: TritonOptions) -> str:
+    on_gpu = options.gpu or bool(payload.engines)
+    most = _max_batch(payload, options)
+    kind = ("platform", _string("tensorrt_plan")) if payload.engines else ("backend", _string("onnxruntime"))
+    instances = _Message([("kind", "KIND_GPU" if on_gpu else "KIND_CPU"), ("count", str(options.instances))])
+    fields: list[tuple[str, str | _Message]] = [
+        ("name", _string(name)),
+        kind,
+        ("max_batch_size", str(most)),
+        ("input", _input(payload, batched=most > 0)),
+        ("output", _output(payload, batched=most > 0)),
+        ("instance_group", instances),
+        *([("dynamic_batching", _batching(most, options))] if most > 1 else []),
+        *_plan_files(payload),
+        ("model_warmup", _warm_up(payload, batched=most > 0)),
+    ]
+    return _Message(fields).text()
+
+
+def _max_batch(payload: Payload, options: TritonOptions) -> int:
+    """Return the most images at a time; 0 where the model's own shape has the batch in it, as Triton has it."""
+    if payload.model.image.batch is not None and not payload.engines:
+        return 0
+    return min([options.max_batch, *payload.engine_batches])
+
+
+def _input(payload: Payload, *, batched: bool) -> _Message:
+    array, image = payload.golden.input, payload.model.image
+    dims = [size if image.size is not None else -1 for size in array.shape[1:]]
+    dims[2 if image.raw else 0] = 3
+    fields: list[tuple[str, str | _Message]] = [
+        ("name", _string(image.name)),
+        ("data_type", _TYPES[array.dtype.name]),
+        # the format is of pictures without their batch
+        *([("format", "FORMAT_NHWC" if image.raw else "FORMAT_NCHW")] if batched else []),
+        *(("dims", str(size)) for size in (dims if batched else [len(array), *dims])),
+    ]
+    return _Message(fields)
+
+
+def _output(payload: Payload, *, batched: bool) -> _Message:
+    value = payload.model.model.graph.outputs[0]
+    dtype = "float32" if value.dtype is None else value.dtype.numpy().name
+    classes = payload.golden.logits.shape[1]
+    fields: list[tuple[str, str | _Message]] = [
+        ("name", _string(str(value.name))),
+        ("data_type", _TYPES[dtype]),
+        *(("dims", str(size)) for size in ([classes] if batched else [len(payload.golden.logits), classes])),
+        *([("label_filename", _string(_LABELS))] if payload.classes else []),
+    ]
+    return _Message(fields)
+
+
+def _batching(most: int, options: TritonOptions) -> _Message:
+    powers = [2**power for power in range(1, most.bit_length()) if 2**power < most]
+    return _Message(
+        [
+            *(("preferred_batch_size", str(size)) for size in [*powers, most]),
+            ("max_queue_delay_microseconds", str(options.queue_delay_us)),
+        ]
+    )
+
+
+def _plan_files(payload: Payload) -> list[tuple[str, str | _Message]]:
+    if len(payload.engines) < 2:
+        return []
+    fields: list[tuple[str, str | _Message]] = []
+    for engine, _ in payload.engines:
+        file = _plan_name(engine, len(payload.engines))
+        if not engine.capabilities:
+            fields.append(("default_model_filename", _string(file)))
+        for capability in engine.capabilities:
+            entry = [("key", _string(f"{capability // 10}.{capability % 10}")), ("value", _string(file))]
+            fields.append(("cc_model_filenames", _Message([*entry])))
+    return fields
+
+
+def _warm_up(payload: Payload, *, batched: bool) -> _Message:
+    array = payload.golden.input
+    dims = array.shape[1:] if batched else array.shape
+    value = _Message(
+        [
+            ("data_type", _TYPES[array.dtype.name]),
+            *(("dims", str(size)) for size in dims),
+            ("input_data_file", _string(_WARM_UP)),
+        ]
+    )
+    entry = _Message([("key", _string(payload.model.image.name)), ("value", value)])
+    return _Message([("name", _string(_WARM_UP)), ("batch_size", "1"), ("inputs", entry)])
+
+
+def _string(text: str) -> str:
+    """Return a string literal; JSON's escapes are among those of the text form."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,156 @@
+"""The runtimes that the worker can use: ONNX Runtime on the CPU, and TensorRT with engines.
+
+TensorRT's part is written for 10, 11 and TensorRT for RTX 1.x, from the names that all of them have.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from ._cuda import Cuda, DeviceArray
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Backend", "OnnxRuntime", "TensorRt", "build_engine", "module"]
+
+_MODULES = {"onnxruntime": "onnxruntime", "tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+_STRONGLY_TYPED_SINCE = (10, 12)  # before, the flag is there, and Q/DQ needs BuilderFlag.INT8 (JetPack 6: 10.3)
+
+
+class Backend:
+    """A loaded model.
+
+    Attributes:
+        batch: The batch that the model insists on, ``None`` where it takes any.
+        version: Of the runtime.
+    """
+
+    batch: int | None = None
+    version: str = ""
+
+    def run(self, given: np.ndarray) -> np.ndarray:
+        """Return the first output."""
+        raise NotImplementedError
+
+
+class OnnxRuntime(Backend):
+    """ONNX Runtime's CPU provider."""
+
+    def __init__(self, model: bytes) -> None:
+        ort = module("onnxruntime")
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        only = self._session.get_inputs()[0]
+        self._name = only.name
+        self.batch = only.shape[0] if only.shape and isinstance(only.shape[0], int) else None
+        self.version = str(ort.__version__)
+
+    def run(self, given: np.ndarray) -> np.ndarray:
+        """Return the first output."""
+        output: np.ndarray = self._session.run(None, {self._name: given})[0]
+        return output
+
+
+class TensorRt(Backend):
+    """An engine of TensorRT or TensorRT for RTX, one input and one output, in memory that is allocated per shape."""
+
+    def __init__(self, name: str, engine: bytes) -> None:
+        self._cuda = Cuda()  # before TensorRT, which may crash where there is no driver
+        trt = module(name)
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._engine = self._runtime.deserialize_cuda_engine(engine)
+        if self._engine is None:
+            raise ValueError(f"its engine does not load in {name} {trt.__version__}")
+        self._context = self._engine.create_execution_context()
+        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
+        inputs = [each for each in names if self._engine.get_tensor_mode(each) == trt.TensorIOMode.INPUT]
+        outputs = [each for each in names if each not in inputs]
+        self._input, self._output = inputs[0], outputs[0]
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(
+                f"its engine has {len(inputs)} inputs and {len(outputs)} outputs, and one of each is known"
+            )
+        self._dtype = trt.nptype(self._engine.get_tensor_dtype(self._output))
+        first = self._engine.get_tensor_shape(self._input)[0]
+        self.batch = None if first < 0 else int(first)
+        self.version = str(trt.__version__)
+        self._memory: dict[tuple[int, ...], tuple[DeviceArray, DeviceArray]] = {}
+
+    def run(self, given: np.ndarray) -> np.ndarray:
+        """Return the output."""
+        import numpy as np
+
+        given = np.ascontiguousarray(given)
+        if not self._context.set_input_shape(self._input, given.shape):
+            raise ValueError(f"its engine does not take the shape {given.shape}")
+        output: np.ndarray = np.empty(tuple(self._context.get_tensor_shape(self._output)), self._dtype)
+        if given.shape not in self._memory:
+            self._memory[given.shape] = self._cuda.array(given.nbytes), self._cuda.array(output.nbytes)
+        source, result = self._memory[given.shape]
+        source.upload(given.ctypes.data)
+        self._context.set_tensor_address(self._input, source.address)
+        self._context.set_tensor_address(self._output, result.address)
+        if not self._context.execute_async_v3(self._cuda.stream):
+            raise ValueError("its engine failed to run")
+        self._cuda.wait()
+        result.download(output.ctypes.data)
+        return output
+
+
+def module(name: str) -> Any:
+    """Import the package of a runtime.
+
+    Raises:
+        ImportError: It can't be imported.
+    """
+    return importlib.import_module(_MODULES[name])
+
+
+def build_engine(name: str, model: bytes, shape: tuple[int, ...], capability: int) -> bytes:
+    """Build an engine from an ONNX file.
+
+    Args:
+        name: ``tensorrt`` or ``rtx``.
+        model: The file's bytes.
+        shape: Of the golden input; where a model leaves the batch open, the engine takes 1 to as many as that has.
+        capability: The GPU's compute capability times ten. TensorRT for RTX needs no GPU to build for it; TensorRT
+            builds for the one that is there.
+
+    Raises:
+        ValueError: TensorRT can't.
+    """
+    trt = module(name)
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    strongly = _strongly_typed(name, trt)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if strongly else 0)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model):
+        raise ValueError(f"TensorRT can't read the model: {parser.get_error(0).desc()}")
+    config = builder.create_builder_config()
+    if not strongly:
+        for flag in ("INT8", "FP16"):
+            config.set_flag(getattr(trt.BuilderFlag, flag))
+    if hasattr(config, "num_compute_capabilities"):  # TensorRT for RTX
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), 0)
+    only = network.get_input(0)
+    if any(size < 0 for size in only.shape):
+        profile = builder.create_optimization_profile()
+        profile.set_shape(only.name, (1, *shape[1:]), shape, shape)
+        config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise ValueError("TensorRT can't build an engine of the model")
+    return bytes(engine)
+
+
+def _strongly_typed(name: str, trt: Any) -> bool:
+    if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        return False
+    version = tuple(int(part) for part in re.findall(r"\d+", str(trt.__version__))[:2])
+    return name == "rtx" or version >= _STRONGLY_TYPED_SINCE

@@ -1,0 +1,132 @@
+"""From a picture's file to the model's input, as rexport prepares pictures, by NumPy alone.
+
+    x[c, i, j] = (pixel[i, j, c] / 255 − mean[c]) / std[c]
+
+after the shorter side was resized to ``resize`` pixels and the middle ``size`` × ``size`` was cut out; a model may do
+some of it itself. Pillow is asked only to read JPEG and PNG; ``.ppm`` and ``.npy`` need none.
+
+Resizing is Pillow's antialiased bilinear filter: with the scale s = old / new, and the support w = max(s, 1), a pixel i
+of the result is the sum of those at j, each with the weight max(0, 1 − |j + ½ − (i + ½) s| / w), normalised and
+rounded to 22 bits after the point; first along rows, rounded to 8 bits, then along columns. Pillow 13 takes the columns
+first where that is less work, which is another rounding: by 1 of 255, in a few pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+__all__ = ["model_input", "resized"]
+
+_BITS = 22
+_PPM = re.compile(rb"P6\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(?:#[^\n]*\n\s*)*255\s")
+
+
+def model_input(path: Path, preprocessing: dict[str, Any] | None, golden: np.ndarray) -> np.ndarray:
+    """Return what the model takes of a picture, a batch of one.
+
+    Args:
+        path: A picture; or a ``.npy`` file, of a picture's pixels or of an input that is ready.
+        preprocessing: The manifest's.
+        golden: The bundle's golden input, whose type and rank a ready input must have.
+
+    Raises:
+        ValueError: It can't be read, or is not what the model takes.
+    """
+    import numpy as np
+
+    pixels = _read(path)
+    if pixels.dtype == golden.dtype and pixels.shape[1:] == golden.shape[1:] and pixels.ndim == golden.ndim:
+        return pixels  # ready
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(
+            f"{path} holds {pixels.dtype} of shape {pixels.shape}, neither RGB pixels (uint8, height × width × 3) nor "
+            f"an input of the model ({golden.dtype}, {(1, *golden.shape[1:])})"
+        )
+    if preprocessing is None:
+        raise ValueError("the bundle does not say how pictures become the model's input, so it takes .npy inputs only")
+    done_inside = set(preprocessing.get("in_graph", ()))
+    if "crop" not in done_inside:
+        pixels = _crop(pixels, int(preprocessing["size"]), preprocessing["resize"], path)
+    if "normalise" in done_inside:
+        return pixels[np.newaxis]
+    scaled = pixels.astype(np.float32) / np.float32(255)
+    mean, std = (np.asarray(preprocessing[key], np.float32) for key in ("mean", "std"))
+    normal: np.ndarray = np.ascontiguousarray(np.moveaxis((scaled - mean) / std, -1, 0))[np.newaxis]
+    return normal.astype(golden.dtype)
+
+
+def resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resize pixels, uint8 of shape ``(H, W, 3)``, as Pillow does."""
+    if width != pixels.shape[1]:
+        pixels = _along(pixels.transpose(1, 0, 2), width).transpose(1, 0, 2)
+    return _along(pixels, height) if height != pixels.shape[0] else pixels
+
+
+def _crop(pixels: np.ndarray, size: int, resize: int | None, path: Path) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    if resize is None:
+        if (width, height) != (size, size):
+            raise ValueError(f"{path} is {width}×{height} pixels, and the model takes {size}×{size} without resizing")
+        return pixels
+    short, long = sorted((width, height))
+    longer = int(resize * long / short)
+    pixels = resized(pixels, *((resize, longer) if width <= height else (longer, resize)))
+    top, left = (round((side - size) / 2) for side in pixels.shape[:2])
+    return pixels[top : top + size, left : left + size]
+
+
+def _along(pixels: np.ndarray, new: int) -> np.ndarray:
+    """Resize along the first axis."""
+    import numpy as np
+
+    old = pixels.shape[0]
+    scale = old / new
+    support = max(scale, 1.0)
+    weights = np.zeros((new, old))
+    for index in range(new):
+        centre = (index + 0.5) * scale
+        first, last = max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), old)
+        row = np.maximum(0.0, 1.0 - np.abs((np.arange(first, last) - centre + 0.5) * (1.0 / support)))
+        weights[index, first:last] = np.floor(row / row.sum() * (1 << _BITS) + 0.5)
+    # below 2^53, so that float64 adds them up exactly
+    sums = weights @ pixels.reshape(old, -1).astype(np.float64)
+    rounded = np.floor((sums + (1 << (_BITS - 1))) / (1 << _BITS))
+    return np.clip(rounded, 0, 255).astype(np.uint8).reshape(new, *pixels.shape[1:])
+
+
+def _read(path: Path) -> np.ndarray:
+    import numpy as np
+
+    if path.suffix == ".npy":
+        array: np.ndarray = np.load(str(path), allow_pickle=False)
+        return array
+    if path.suffix == ".ppm":
+        return _ppm(path)
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ValueError(
+            f"{path.name}: reading pictures other than .ppm and .npy takes Pillow, which is not installed; type "
+            "`pip install pillow`"
+        ) from error
+    with Image.open(path) as image:
+        if image.mode.startswith("I;16"):
+            return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
+        return np.asarray(image.convert("RGB"))
+
+
+def _ppm(path: Path) -> np.ndarray:
+    import numpy as np
+
+    data = path.read_bytes()
+    match = _PPM.match(data)
+    width, height = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+    if match is None or len(data) - match.end() != 3 * width * height:
+        raise ValueError(f"{path} is no binary PPM (P6) of 8 bits")
+    return np.frombuffer(data, np.uint8, offset=match.end()).reshape(height, width, 3)

@@ -1,0 +1,164 @@
+"""Does this version, on this device, give the logits that it should, and soon enough?
+
+It runs in a worker, which may crash or hang. For TensorRT, an engine of the bundle that fits exactly is used; otherwise
+one is built from the ONNX file and kept under the version of TensorRT, the GPU's compute capability and the model's
+hash.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._errors import InstallError, UnusableError
+from ._files import flush, remove, sha256_of, write_atomic
+from ._target import usable_runtimes
+from ._worker_process import Bounds, WorkerError, ask_worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ._manifest import Manifest
+
+__all__ = ["Checked", "Version", "classify", "self_check"]
+
+_BUILD_SECONDS = 1800.0
+
+
+class Version(NamedTuple):
+    """A version that is whole: its folder, its manifest, and where engines that are built for it are kept."""
+
+    folder: Path
+    manifest: Manifest
+    engines: Path
+
+    def file(self, name: str) -> list[str]:
+        """Return the path of one of its files, and what its SHA-256 must be."""
+        return [str(self.folder / name), self.manifest.files[name].sha256]
+
+
+class Checked(NamedTuple):
+    """What a self-check found; ``sqnr_db`` is ``None`` where the logits are equal."""
+
+    runtime: str
+    runtime_version: str
+    sqnr_db: float | None
+    same_top1: bool
+    latency_ms: float | None
+
+
+def self_check(version: Version, *, quick: bool = False) -> Checked:
+    """Run a version on its golden input.
+
+    Args:
+        version: That is to be checked.
+        quick: Leave out the time that it takes.
+
+    Raises:
+        InstallError: It crashed, took too long, or gave other logits than it should.
+        UnusableError: None of the bundle's runtimes is here.
+    """
+    manifest = version.manifest
+    runtime = usable_runtimes(manifest)[0]
+    try:
+        question = {**_question(version, runtime), "task": "check", "quick": quick}
+        found = ask_worker(question, _bounds(manifest, runtime))
+        _judge(manifest, found)
+    except WorkerError as error:
+        raise InstallError(
+            f"{manifest.name} {manifest.version} failed its self-check on {runtime['name']} {runtime['version']}: "
+            f"{error}."
+        ) from error
+    return Checked(
+        runtime=runtime["name"],
+        runtime_version=str(found["version"]),
+        sqnr_db=found["sqnr_db"],
+        same_top1=found["same_top1"],
+        latency_ms=found["latency_ms"],
+    )
+
+
+def classify(version: Version, images: list[Path]) -> list[dict[str, Any]]:
+    """Return the likeliest classes of each picture.
+
+    Raises:
+        UnusableError: None of the version's runtimes is here, or it can't take a picture.
+    """
+    manifest = version.manifest
+    runtime = usable_runtimes(manifest)[0]
+    question = {
+        **_question(version, runtime),
+        "task": "classify",
+        "images": [str(image.resolve()) for image in images],
+        "preprocessing": manifest.preprocessing,
+        "classes": None if manifest.classes is None else version.file(manifest.classes),
+    }
+    try:
+        results: list[dict[str, Any]] = ask_worker(question, _bounds(manifest, runtime))["results"]
+    except WorkerError as error:
+        raise UnusableError(f"{manifest.name} {manifest.version} can't classify: {error}.") from error
+    return [{**result, "image": str(image)} for image, result in zip(images, results)]
+
+
+def _question(version: Version, runtime: dict[str, str]) -> dict[str, Any]:
+    manifest = version.manifest
+    question: dict[str, Any] = {
+        "runtime": runtime["name"],
+        "golden": {"input": version.file(manifest.golden.input), "logits": version.file(manifest.golden.logits)},
+        "model": version.file(manifest.model),
+    }
+    if runtime["name"] != "onnxruntime":
+        question["engine"] = _engine(version, runtime, question)
+    return question
+
+
+def _judge(manifest: Manifest, found: dict[str, Any]) -> None:
+    golden, bound = manifest.golden, manifest.limits.latency_ms
+    if found["sqnr_db"] is not None and found["sqnr_db"] < golden.min_sqnr_db:
+        raise WorkerError(
+            f"its logits are {found['sqnr_db']:.1f} dB near the golden ones, and {golden.min_sqnr_db:g} dB are asked"
+        )
+    if golden.same_top1 and not found["same_top1"]:
+        raise WorkerError("its likeliest class is another than that of the golden logits")
+    if bound is not None and found["latency_ms"] is not None and found["latency_ms"] > bound:
+        raise WorkerError(f"its median run takes {found['latency_ms']:.1f} ms, more than the {bound:g} that it may")
+
+
+def _engine(version: Version, runtime: dict[str, str], question: dict[str, Any]) -> list[str]:
+    """Return the path and SHA-256 of the engine to load, which may first have to be built."""
+    name, release, capability = runtime["name"], runtime["version"], runtime["capability"]
+    for engine in version.manifest.engines:
+        if (engine.backend, engine.version) == (name, release) and int(capability) in engine.capabilities:
+            return version.file(engine.file)
+    model_sha256 = version.manifest.files[version.manifest.model].sha256
+    built = version.engines / f"{name}-{release}-{capability}-{model_sha256[:16]}.engine"
+    known = built.with_suffix(".sha256")
+    try:
+        sha256 = known.read_text(encoding="ascii").strip()
+        if sha256_of(built) == sha256:
+            return [str(built), sha256]
+    except (OSError, ValueError):
+        pass  # none yet, or half of one
+    return [
+        str(built),
+        _build(built, known, {**question, "task": "build", "capability": int(capability)}, version.manifest),
+    ]
+
+
+def _build(built: Path, known: Path, question: dict[str, Any], manifest: Manifest) -> str:
+    built.parent.mkdir(exist_ok=True)
+    part = built.with_suffix(".part")
+    remove(part)
+    bounds = Bounds(max(_BUILD_SECONDS, manifest.limits.seconds), manifest.limits.memory_mib, data_limit=False)
+    try:
+        sha256 = str(ask_worker({**question, "output": str(part)}, bounds)["sha256"])
+        part.replace(built)
+        flush(built.parent)
+        write_atomic(known, f"{sha256}\n".encode("ascii"))
+    finally:
+        remove(part)
+    return sha256
+
+
+def _bounds(manifest: Manifest, runtime: dict[str, str]) -> Bounds:
+    limits = manifest.limits
+    return Bounds(limits.seconds, limits.memory_mib, data_limit=runtime["name"] == "onnxruntime")

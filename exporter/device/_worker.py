@@ -1,0 +1,203 @@
+"""The process that imports NumPy and the runtime: ``_worker``, one JSON object from stdin, one to stdout.
+
+Everything it loads, it loads from bytes whose hash it has just checked against the manifest's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import io
+import json
+import math
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._files import open_plain
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ._backends import Backend
+
+__all__ = ["main"]
+
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+_ADDRESS_SPACE, _OF_A_THREAD = 4096, 256  # MiB besides what is allocated: libraries, and threads' stacks and arenas
+_LARGEST_FILE = 4 << 30
+_WARM_UP, _LEAST, _MOST, _SECONDS = 3, 11, 200, 1.0  # runs, and how long they go on
+_TOP = 5
+
+
+def main() -> int:
+    """Answer the question on stdin."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # native libraries print to stdout as they like
+    question = json.loads(sys.stdin.buffer.read().decode("utf-8"))
+    _bound(question["limits"])
+    tasks = {"version": _version, "probe": _probe, "build": _build, "check": _check, "classify": _classify}
+    try:
+        answer = tasks[question["task"]](question)
+    except MemoryError:
+        answer = {"error": f"it needs more memory than {question['limits']['memory_mib']} MiB"}
+    except Exception as error:  # the runtimes raise their own
+        answer = {"error": " ".join(str(error).split())[:600] or type(error).__name__}
+    json.dump(answer, answers, allow_nan=False)
+    answers.close()
+    return 0
+
+
+def _bound(limits: dict[str, Any]) -> None:
+    """Bound this process before anything is loaded, and have it end with the agent."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    cores = os.cpu_count() or 1
+    seconds = math.ceil(limits["seconds"] * cores) + 1
+    bounds = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds, resource.RLIMIT_FSIZE: _LARGEST_FILE}
+    if limits["data_limit"]:
+        bounds[resource.RLIMIT_DATA] = limits["memory_mib"] << 20
+        bounds[resource.RLIMIT_AS] = (limits["memory_mib"] + _ADDRESS_SPACE + _OF_A_THREAD * cores) << 20
+    for kind, bound in bounds.items():
+        _, hard = resource.getrlimit(kind)
+        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        resource.setrlimit(kind, (bound, bound))
+
+
+def _version(question: dict[str, Any]) -> dict[str, Any]:
+    from ._backends import module
+
+    return {"version": str(module(question["runtime"]).__version__)}
+
+
+def _probe(question: dict[str, Any]) -> dict[str, Any]:
+    from ._cuda import Cuda
+
+    return {**_version(question), "capability": Cuda().capability}
+
+
+def _build(question: dict[str, Any]) -> dict[str, Any]:
+    from ._backends import build_engine
+
+    golden = _array(question["golden"]["input"])
+    engine = build_engine(question["runtime"], _verified(question["model"]), golden.shape, question["capability"])
+    with Path(question["output"]).open("wb") as file:
+        file.write(engine)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"sha256": hashlib.sha256(engine).hexdigest()}
+
+
+def _check(question: dict[str, Any]) -> dict[str, Any]:
+    """Compare with the golden logits, and time the median run."""
+    import numpy as np
+
+    given, reference = _array(question["golden"]["input"]), _array(question["golden"]["logits"])
+    backend = _open(question)
+    logits = backend.run(given)
+    if logits.shape != reference.shape:
+        raise ValueError(f"its logits have the shape {logits.shape}, and the golden ones {reference.shape}")
+    if not np.isfinite(logits).all():
+        raise ValueError("its logits are not finite")
+    rows = (len(reference), -1)
+    same = (logits.reshape(rows).argmax(axis=1) == reference.reshape(rows).argmax(axis=1)).all()
+    return {
+        "sqnr_db": _sqnr(reference, logits),
+        "same_top1": bool(same),
+        "latency_ms": None if question["quick"] else _median_ms(backend, given, question["limits"]["seconds"]),
+        "version": backend.version,
+    }
+
+
+def _sqnr(reference: np.ndarray, found: np.ndarray) -> float | None:
+    """Return 10·log10(Σ r² / Σ (r − f)²), ``None`` where both are equal."""
+    import numpy as np
+
+    exact = reference.astype(np.float64)
+    noise = float(((exact - found.astype(np.float64)) ** 2).sum())
+    signal_power = float((exact**2).sum())
+    if noise == 0.0:
+        return None
+    return 10 * math.log10(signal_power / noise) if signal_power else -999.0
+
+
+def _median_ms(backend: Backend, given: np.ndarray, seconds: float) -> float:
+    for _ in range(_WARM_UP):
+        backend.run(given)
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < _MOST:
+        start = time.perf_counter()
+        backend.run(given)
+        end = time.perf_counter()
+        times.append(end - start)
+        done = len(times) >= _LEAST and end - begin >= _SECONDS
+        if done or (len(times) >= 3 and end - begin >= seconds / 4):  # a slow device gets fewer runs, not a timeout
+            break
+    return sorted(times)[len(times) // 2] * 1e3
+
+
+def _classify(question: dict[str, Any]) -> dict[str, Any]:
+    """Return the likeliest classes of each picture."""
+    import numpy as np
+
+    from ._pictures import model_input
+
+    names = json.loads(_verified(question["classes"]).decode("utf-8")) if question["classes"] else None
+    golden = _array(question["golden"]["input"])
+    backend = _open(question)
+    results = []
+    for image in question["images"]:
+        given = model_input(Path(image), question["preprocessing"], golden)
+        batch = backend.batch or 1
+        if len(given) < batch:  # the model insists on more at a time
+            given = np.concatenate([given, np.repeat(given[-1:], batch - len(given), axis=0)])
+        logits = backend.run(given)[0].astype(np.float64).reshape(-1)
+        likely = np.exp(logits - logits.max())
+        likely /= likely.sum()
+        top = np.argsort(-likely, kind="stable")[:_TOP]
+        results.append(
+            {
+                "image": image,
+                "top": [
+                    {
+                        "class": int(index),
+                        "name": names[index] if isinstance(names, list) and index < len(names) else None,
+                        "probability": float(likely[index]),
+                    }
+                    for index in top
+                ],
+            }
+        )
+    return {"results": results}
+
+
+def _open(question: dict[str, Any]) -> Backend:
+    from ._backends import OnnxRuntime, TensorRt
+
+    if question["runtime"] == "onnxruntime":
+        return OnnxRuntime(_verified(question["model"]))
+    return TensorRt(question["runtime"], _verified(question["engine"]))
+
+
+def _array(file: list[str]) -> np.ndarray:
+    import numpy as np
+
+    array: np.ndarray = np.load(io.BytesIO(_verified(file)), allow_pickle=False)
+    if array.ndim < 1 or not len(array):
+        raise ValueError(f"{Path(file[0]).name} holds nothing")
+    return array
+
+
+def _verified(file: list[str]) -> bytes:
+    """Return the bytes of a file, given its path and SHA-256."""
+    path, sha256 = file
+    with os.fdopen(open_plain(Path(path)), "rb") as opened:
+        data = opened.read()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"{Path(path).name} is not what the manifest says: its SHA-256 is another")
+    return data

@@ -1,0 +1,165 @@
+"""``rexport deploy`` and ``rexport devices``, against real SSH servers and agents."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli._run import invoke
+from tests.deploy._cargo import new_keys, write_bundle
+from tests.deploy._devices import Site, site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle, with the public key ``private.pub.pem`` beside it."""
+    folder = tmp_path_factory.mktemp("bundle")
+    private, _ = new_keys(folder)
+    return write_bundle(folder / "tiny-1.rxb", key=private, version=1)
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path, 2) as made:
+        yield made
+
+
+def _access(there: Site) -> list[str]:
+    return ["--identity", str(there.identity), "--known-hosts", str(there.known_hosts)]
+
+
+@pytest.mark.slow
+def test_from_the_first_look_to_the_way_back(there: Site, bundle: Path) -> None:
+    options = ["--inventory", str(there.inventory()), *_access(there)]
+    trust = ["--trust", str(bundle.with_name("private.pub.pem"))]
+    one = str(there.device(0))
+
+    looked = invoke("deploy", str(bundle), one, *options, "--dry-run")
+    assert looked.exit_code == 0, looked.stderr
+    assert "would be installed" in looked.stdout
+    assert not there.machines[0].root.exists()
+
+    refused = invoke("deploy", str(bundle), one, *options)
+    assert refused.exit_code == 6
+    assert "--trust KEY.pem" in refused.stderr
+
+    done = invoke("deploy", str(bundle), one, *options, *trust)
+    assert done.exit_code == 0, done.stderr
+    assert one in done.stdout
+    lines = [line.removeprefix(one).strip() for line in done.stderr.splitlines()]
+    assert lines[:6] == [
+        *("connecting", "looking", "asking the agent", "placing the key", "sending the bundle", "installing"),
+    ]
+    assert there.active(1) is None
+
+    again = invoke("deploy", str(bundle), one, *options, "--json")
+    document = json.loads(again.stdout)
+    assert (again.exit_code, document["schema"], document["counts"]) == (0, "rexport.deploy/1", {"already active": 1})
+    assert document["bundle"]["name"] == "tiny"
+    assert document["devices"][0]["active"] == there.active(0)
+
+    # the second device has no agent, which is no reason not to show the first
+    status = invoke("devices", "status", *options, "--json")
+    document = json.loads(status.stdout)
+    assert (status.exit_code, document["schema"]) == (6, "rexport.devices/1")
+    assert [device["outcome"] for device in document["devices"]] == ["answered", "failed"]
+    assert document["devices"][0]["answer"]["last"]["result"] == "done"
+    table = invoke("devices", "status", one, *options)
+    assert table.exit_code == 0
+    assert "install of version 1 done" in table.stdout
+
+    back = invoke("devices", "rollback", one, *options)
+    assert back.exit_code == 6
+    assert "no previous version" in back.stderr
+    assert there.active(0) is not None
+
+
+def test_a_device_that_is_not_there(there: Site, bundle: Path) -> None:
+    port = there.machines[0].port
+    there.do(there.machines[0].stop())
+    gone = invoke("deploy", str(bundle), f"pi@127.0.0.1:{port}", *_access(there), "--json")
+    (device,) = json.loads(gone.stdout)["devices"]
+    assert (gone.exit_code, device["outcome"], device["step"]) == (6, "unreachable", "connecting")
+    assert "can't be reached" in device["reason"]
+    assert "Traceback" not in gone.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "said"),
+    [
+        ("BUNDLE", 2, "No device is named"),
+        ("BUNDLE pi@one pi@one", 2, "pi@one is named twice"),
+        ("BUNDLE pi@one:x", 2, "no address of a device"),
+        ("BUNDLE pi@one --root here", 2, "--root is 'here'"),
+        ("BUNDLE pi@one --group canary", 2, "name it with --inventory"),
+        ("BUNDLE --inventory INVENTORY --group canary", 2, "there are first"),
+        ("BUNDLE camera --inventory INVENTORY", 2, "camera is in no table of"),
+        ("BUNDLE pi@one --ansible a --mender b", 2, "name one"),
+        ("BUNDLE pi@one --identity none", 1, "The private key none can't be read"),
+        ("BUNDLE pi@one --known-hosts none", 1, "There is no file none"),
+        ("none.rxb pi@one", 1, "none.rxb"),
+        ("BUNDLE pi@one --trust OTHER", 3, "is not signed with the key of"),
+    ],
+)
+def test_what_makes_no_sense(there: Site, bundle: Path, tmp_path: Path, words: str, exit_code: int, said: str) -> None:
+    places = {"BUNDLE": bundle, "INVENTORY": there.inventory()}
+    if "OTHER" in words:
+        places["OTHER"] = new_keys(tmp_path, "other")[1]
+    result = invoke("deploy", *(str(places.get(word, word)) for word in words.split()))
+    assert (result.exit_code, result.stdout) == (exit_code, ""), result.stderr
+    assert said in " ".join(result.stderr.split())
+    assert there.machines[0].commands == []
+
+
+def test_without_asyncssh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    result = invoke("deploy", str(bundle), "pi@one")
+    assert result.exit_code == 5
+    assert "pip install 'rexport[deploy]'" in result.stderr
+
+
+@pytest.mark.parametrize("tool", ["ansible", "mender"])
+def test_files_for_other_tools(bundle: Path, tmp_path: Path, tool: str) -> None:
+    result = invoke("deploy", str(bundle), f"--{tool}", str(tmp_path / "out"), "--root", "/opt/rexport", "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["schema"]) == (0, "rexport.deploy-files/1")
+    assert sorted(document["files"]) == sorted(str(path) for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert any("/opt/rexport" in path.read_text(errors="replace") for path in (tmp_path / "out").rglob("*.*"))
+
+
+def test_ctrl_c_ends_it(there: Site, bundle: Path) -> None:
+    there.machines[0].silent = {"probe"}
+    command = [sys.executable, "-m", "rexport", "deploy", str(bundle), str(there.device(0)), *_access(there)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = ""
+    while "looking" not in said:
+        said = process.stderr.readline()
+        assert said, shlex.join(command)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (130, "")
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("words", ["devices --help", "devices status --help"])
+def test_help_loads_nothing_heavy(words: str) -> None:
+    code = (
+        f"import sys\nsys.argv = ['rexport', *{words.split()!r}]\nfrom rexport.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('loaded:', [name for name in ('asyncssh', 'cryptography', 'asyncio', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage: rexport devices" in done.stdout
+    assert done.stdout.splitlines()[-1] == "loaded: []"

@@ -1,0 +1,372 @@
+"""What goes into a bundle is what was given, what comes of it is ONNX Runtime's, and the rest is refused in words."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from PIL import Image
+
+from rexport._errors import (
+    BundleError,
+    DataError,
+    EngineFileError,
+    InputError,
+    ModelFileError,
+    UsageError,
+    VerificationError,
+)
+from rexport.calibration import calibrate
+from rexport.deploy import container, golden, model_signing
+from rexport.deploy.manifest import Limits, Manifest
+from rexport.deployment_profile import file_sha256, load_profile, write_profile
+from rexport.engine_file import EngineFacts, facts_path
+from rexport.model_file import Metadata, load, save
+from rexport.preprocessing import Preprocessing
+from rexport.quantization import ARM, X86, quantize
+from tests._graphs import run
+from tests.deploy._bundles import CLASSES, classifier, fixed_key, made, raw_classifier, saved
+from tests.test_deployment_profile import PROFILE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def _array(bundle: Any, name: str) -> np.ndarray:
+    array: np.ndarray = np.load(io.BytesIO(bundle.contents.files[name]))
+    return array
+
+
+def test_the_simple_case(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    bundle = made(tmp_path, path)
+    assert bundle.notes == ()
+    fixed_key(tmp_path).public().verify(bundle.contents.manifest, bundle.contents.signature)
+    bundle.contents.require_files(Manifest.from_bytes(bundle.contents.manifest))
+    assert sorted(bundle.contents.files) == ["classes.json", "golden/input.npy", "golden/logits.npy", "model.onnx"]
+    assert bundle.contents.files["model.onnx"] == path.read_bytes()
+    assert json.loads(bundle.contents.files["classes.json"]) == list(CLASSES)
+    document = bundle.manifest.to_json()
+    assert document["target"] == {
+        "system": "linux",
+        "machines": ("aarch64", "x86_64"),
+        "runtimes": {"onnxruntime": (">=1.20",)},
+    }
+    assert document["preprocessing"] == {
+        "takes": "normalised",
+        "size": 8,
+        "resize": None,
+        "crop": "centre",
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "interpolation": "bilinear-antialiased",
+        "color": "RGB",
+        "layout": "NCHW",
+        "dtype": "float32",
+        "scale": "1/255",
+        "in_graph": [],
+    }
+    images, logits = _array(bundle, "golden/input.npy"), _array(bundle, "golden/logits.npy")
+    assert (images.dtype, images.shape) == (np.float32, (1, 3, 8, 8))
+    assert (logits.dtype, logits.shape) == (np.float32, (1, 4))
+    np.testing.assert_array_equal(logits, run(classifier(), images)[0])
+
+
+def test_the_same_again_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    one, other = (container.to_rxb(made(tmp_path, path, openssf=True).contents) for _ in range(2))
+    assert one == other
+    assert container.to_rxb(made(tmp_path, path, openssf=True, version=2).contents) != one
+
+
+def test_a_model_of_raw_pixels(tmp_path: Path) -> None:
+    bundle = made(tmp_path, saved(tmp_path, raw_classifier()))
+    images = _array(bundle, "golden/input.npy")
+    assert (images.dtype, images.shape) == (np.uint8, (1, 8, 8, 3))
+    assert images.min() < 64 < 192 < images.max()
+    assert bundle.manifest.preprocessing["takes"] == "pixels"
+    assert bundle.manifest.classes is None
+    np.testing.assert_array_equal(_array(bundle, "golden/logits.npy"), run(raw_classifier(), images)[0])
+
+
+def test_a_batch_that_the_model_insists_on(tmp_path: Path) -> None:
+    assert _array(made(tmp_path, saved(tmp_path, classifier(batch="3"))), "golden/input.npy").shape == (3, 3, 8, 8)
+
+
+def test_newer_operators_take_a_newer_runtime(tmp_path: Path) -> None:
+    import onnxruntime
+
+    bundle = made(tmp_path, saved(tmp_path, classifier(opset=21)))
+    here = ".".join(onnxruntime.__version__.split(".")[:2])
+    assert bundle.manifest.target.runtimes == {"onnxruntime": (f">={here}",)}
+
+
+def test_a_golden_picture_and_a_golden_array(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "g.png")
+    normal = Preprocessing(size=8).normalise(pixels[None])
+    np.save(tmp_path / "g.npy", normal)
+    for name in ("g.png", "g.npy"):
+        np.testing.assert_array_equal(_array(made(tmp_path, path, golden=tmp_path / name), "golden/input.npy"), normal)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((1, 3, 9, 9), np.float32), r"the model takes float32 of shape \(N, 3, 8, 8\)"),
+        (np.zeros((3, 8, 8), np.float32), r"is float32 of shape \(3, 8, 8\)"),
+        (np.zeros((1, 3, 8, 8)), "is float64"),
+        (np.zeros((0, 3, 8, 8), np.float32), r"of shape \(0, 3, 8, 8\)"),
+        (np.full((1, 3, 8, 8), np.nan, np.float32), "not finite"),
+        (np.array([{}]), "is no array file"),
+    ],
+)
+def test_a_golden_array_that_does_not_fit(tmp_path: Path, array: np.ndarray, words: str) -> None:
+    np.save(tmp_path / "g.npy", array, allow_pickle=True)
+    with pytest.raises(DataError, match=words):
+        made(tmp_path, golden=tmp_path / "g.npy")
+
+
+def test_golden_files_that_can_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "g.png").write_text("text")
+    with pytest.raises(DataError, match="not an image"):
+        made(tmp_path, golden=tmp_path / "g.png")
+    with pytest.raises(InputError, match="No such file"):
+        made(tmp_path, golden=tmp_path / "none.npy")
+    Image.new("RGB", (9, 9)).save(tmp_path / "g.png")
+    with pytest.raises(DataError, match="9×9 pixels, and the model takes 8×8"):
+        made(tmp_path, golden=tmp_path / "g.png")
+
+
+def test_scores_that_are_close_are_told(tmp_path: Path) -> None:
+    model = classifier()
+    matrix = model.graph.initializers["m"]
+    assert matrix.const_value is not None
+    rows = matrix.const_value.numpy().copy()
+    rows[1:] = rows[0]
+    rows[1] *= 1 + 1e-4
+    matrix.const_value = ir.tensor(rows, name="m")
+    (note,) = made(tmp_path, saved(tmp_path, model)).notes
+    assert "can exchange them" in note
+    assert "--golden" in note
+
+
+def _quantized(folder: Path, target: Any) -> Path:
+    model = classifier()
+    pictures = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
+    return saved(folder, quantize(model, calibrate(model, [pictures]), target=target).model)
+
+
+def test_a_quantized_model_says_where_it_belongs(tmp_path: Path) -> None:
+    bundle = made(tmp_path, _quantized(tmp_path, X86))
+    assert bundle.manifest.target.machines == ("x86_64",)
+    assert any("--reduce-range" in note for note in bundle.notes)
+    bundle = made(tmp_path, _quantized(tmp_path, X86.with_reduced_range()))
+    assert bundle.notes == ()
+    assert made(tmp_path, _quantized(tmp_path, ARM)).manifest.target.machines == ("aarch64",)
+
+
+def test_golden_scores_have_exact_sums_with_and_without_vnni(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _quantized(tmp_path, X86)
+    scores = []
+    for flags in (frozenset({"avx2"}), golden.this_cpu().flags):
+        cpu = replace(golden.this_cpu(), flags=flags)
+        monkeypatch.setattr(golden, "this_cpu", lambda cpu=cpu: cpu)
+        scores.append(_array(made(tmp_path, path), "golden/logits.npy"))
+    np.testing.assert_array_equal(*scores)
+    images = _array(made(tmp_path, path), "golden/input.npy")
+    np.testing.assert_array_equal(scores[0], run(load(path), images)[0])
+
+
+def _engine(folder: Path, model: Path, **changes: Any) -> Path:
+    """Write a file that stands for a plan, and what is said of it."""
+    path = folder / f"{changes.get('name', 'm')}.plan"
+    changes.pop("name", None)
+    path.write_bytes(b"a plan " * 32)
+    facts = EngineFacts(
+        backend="tensorrt",
+        version="10.3.0",
+        capabilities=(87,),
+        device=None,
+        cuda="12.6",
+        batch=(1, 1, 4),
+        inputs=({"name": "x", "dtype": "float", "shape": [-1, 3, 8, 8]},),
+        outputs=({"name": "y", "dtype": "float", "shape": [-1, 4]},),
+        layers=(),
+        sha256=file_sha256(path),
+        bytes=path.stat().st_size,
+        onnx=model.name,
+        onnx_sha256=file_sha256(model),
+        repairs=(),
+        warnings=(),
+        seconds=1.0,
+        command="",
+        rexport="0.1.0",
+    )
+    facts_path(path).write_text(json.dumps(replace(facts, **changes).to_json()))
+    return path
+
+
+def test_engines_of_the_model(tmp_path: Path) -> None:
+    model = saved(tmp_path)
+    bundle = made(tmp_path, model, engines=(_engine(tmp_path, model),))
+    (engine,) = bundle.manifest.engines
+    assert (engine.file, engine.capabilities) == ("engines/tensorrt-10.3.0-87.engine", (87,))
+    assert bundle.contents.files[engine.file] == b"a plan " * 32
+    assert bundle.manifest.target.runtimes == {"tensorrt": (), "onnxruntime": (">=1.20",)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"onnx_sha256": "0" * 64}, "was built from another file"),
+        ({"sha256": "0" * 64}, "is not the file that"),
+        ({"batch": (2, 4, 8)}, r"takes 2 to 8 images, and the golden input has 1; build it with --batch 1:4:8"),
+    ],
+)
+def test_engines_of_another_model(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    model = saved(tmp_path)
+    with pytest.raises(EngineFileError, match=words):
+        made(tmp_path, model, engines=(_engine(tmp_path, model, **changes),))
+
+
+def test_engines_that_can_not_be_taken(tmp_path: Path) -> None:
+    model = saved(tmp_path)
+    engine = _engine(tmp_path, model)
+    with pytest.raises(UsageError, match="is the second engine for tensorrt"):
+        made(tmp_path, model, engines=(engine, _engine(tmp_path, model, name="n")))
+    facts_path(engine).unlink()
+    with pytest.raises(EngineFileError, match="is no engine of a known format"):
+        made(tmp_path, model, engines=(engine,))
+
+
+def test_a_profile_and_a_table_go_along(tmp_path: Path) -> None:
+    model = saved(tmp_path)
+    write_profile(replace(PROFILE, model="m.onnx", sha256=file_sha256(model)), tmp_path / "p.toml")
+    table = calibrate(classifier(), [np.zeros((1, 3, 8, 8), np.float32)])
+    (tmp_path / "t.json").write_text(table.to_json())
+    bundle = made(tmp_path, model, profile=tmp_path / "p.toml", table=tmp_path / "t.json")
+    assert (bundle.manifest.profile, bundle.manifest.table) == ("profile.toml", "table.json")
+    container.write(bundle.contents, tmp_path / "b")
+    profile = load_profile(tmp_path / "b" / "profile.toml")
+    profile.check_model(profile.model_path(tmp_path / "b" / "profile.toml"))
+    write_profile(PROFILE, tmp_path / "p.toml")
+    with pytest.raises(ModelFileError, match="is not the file that the profile was measured with"):
+        made(tmp_path, model, profile=tmp_path / "p.toml")
+    (tmp_path / "t.json").write_text("{}")
+    with pytest.raises(DataError, match=r"t\.json"):
+        made(tmp_path, model, table=tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("text", ["a\nb\nc\nd\n", '["a", "b", "c", "d"]'])
+def test_class_names_of_a_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "names").write_text(text)
+    bundle = made(tmp_path, classes=tmp_path / "names")
+    assert json.loads(bundle.contents.files["classes.json"]) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("a\nb\n", "names 2 classes"), ("[1]", "not a list of names"), ("[", "JSON")]
+)
+def test_class_names_that_do_not_fit(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "names").write_text(text)
+    with pytest.raises(InputError, match=words):
+        made(tmp_path, classes=tmp_path / "names")
+
+
+def _features(proto: onnx.ModelProto) -> None:
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = "rexport.features", '["layer1"]'
+
+
+def _own_function(proto: onnx.ModelProto) -> None:
+    node = onnx.helper.make_node("Relu", ["a"], ["b"])
+    opset = onnx.helper.make_opsetid("", 17)
+    proto.functions.append(onnx.helper.make_function("own", "Mine", ["a"], ["b"], [node], [opset]))
+    proto.opset_import.append(onnx.helper.make_opsetid("own", 1))
+
+
+def _two_outputs(proto: onnx.ModelProto) -> None:
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("f", onnx.TensorProto.FLOAT, ["N", 6]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_features, "gives features"),
+        (_own_function, "defines functions of its own"),
+        (_two_outputs, "has 2 outputs"),
+        (lambda proto: proto.opset_import.append(onnx.helper.make_opsetid("com.example", 1)), "com.example"),
+    ],
+)
+def test_models_that_devices_should_not_be_given(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None], words: str
+) -> None:
+    proto = ir.to_proto(classifier())
+    change(proto)
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match=words):
+        made(tmp_path, tmp_path / "m.onnx")
+
+
+def test_weights_in_another_file(tmp_path: Path) -> None:
+    onnx.save(ir.to_proto(classifier()), tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
+    with pytest.raises(ModelFileError, match="a device gets one; write it as one with `rexport fuse`"):
+        made(tmp_path, tmp_path / "m.onnx")
+
+
+def test_a_model_that_does_not_say_how_pictures_become_its_input(tmp_path: Path) -> None:
+    model = classifier()
+    Metadata().write_to(model)
+    path = saved(tmp_path, model)
+    with pytest.raises(InputError, match="does not say how pictures become its input"):
+        made(tmp_path, path)
+    assert made(tmp_path, path, preprocessing=Preprocessing(size=8)).manifest.preprocessing["size"] == 8
+
+
+def test_scores_that_are_not_finite(tmp_path: Path) -> None:
+    model = classifier()
+    model.graph.initializers["m"].const_value = ir.tensor(np.full((4, 6), np.inf, np.float32), name="m")
+    with pytest.raises(ModelFileError, match="not finite"):
+        made(tmp_path, saved(tmp_path, model))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"name": "Tiny Net"}, BundleError, "The name 'Tiny Net' won't do"),
+        ({"version": 0}, BundleError, "The version 0 won't do"),
+        ({"expires": datetime.now(UTC) - timedelta(days=1)}, BundleError, "which is past"),
+        ({"runtimes": {"abacus": ()}}, UsageError, "no runtime 'abacus'"),
+        ({"runtimes": {"onnxruntime": ("~=1",)}}, BundleError, "'~=1' says nothing about a version"),
+        ({"limits": Limits(seconds=0)}, BundleError, r"limits\.seconds"),
+        ({"machines": ("a b",)}, BundleError, r"target\.machines"),
+    ],
+)
+def test_options_that_make_no_sense(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        made(tmp_path, **options)
+
+
+def test_openssfs_signature_is_of_the_files(tmp_path: Path) -> None:
+    contents = made(tmp_path, openssf=True).contents
+    model_signing.verify(contents, fixed_key(tmp_path).public())
+    changed = replace(contents, files={**contents.files, "model.onnx": b"another"})
+    with pytest.raises(VerificationError, match="of other files"):
+        model_signing.verify(changed, fixed_key(tmp_path).public())
+
+
+def test_a_model_can_be_named_as_it_likes(tmp_path: Path) -> None:
+    save(classifier(), tmp_path / "ein Größeres.onnx")
+    assert made(tmp_path, tmp_path / "ein Größeres.onnx").manifest.model == "model.onnx"

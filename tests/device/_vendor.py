@@ -1,0 +1,135 @@
+"""Whoever signs bundles: real ones of a tiny classifier, and ones that say what no honest vendor would."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import os
+import platform
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rexport.deploy.bundle import BundleOptions, make_bundle
+from rexport.deploy.container import Contents, to_rxb, write_folder
+from rexport.deploy.signing import PrivateKey, load_private_key, new_key_pair
+from rexport.device import _install
+from rexport.device._container import Archive
+from rexport.device._keys import add_key
+from rexport.device._self_check import Checked
+from rexport.device._state import Device
+from tests.deploy._bundles import saved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import pytest
+
+    from rexport.device._keys import Key
+    from rexport.device._self_check import Version
+
+__all__ = ["Vendor", "archive", "device_of", "npy", "openssl_once", "passed", "write"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vendor:
+    """A key, and what an honest bundle holds."""
+
+    key: PrivateKey
+    document: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+    @classmethod
+    def new(cls, folder: Path) -> Vendor:
+        """Make a key, and a bundle of a tiny classifier to begin from."""
+        new_key_pair(folder / "key.pem")
+        key = load_private_key(folder / "key.pem")
+        options = BundleOptions(name="tiny", version=1, machines=(platform.machine(),))
+        made = make_bundle(saved(folder), key=key, options=options).contents
+        return cls(key=key, document=json.loads(made.manifest), files=made.files)
+
+    def other(self, folder: Path) -> Vendor:
+        """Return one who makes the same with another key."""
+        new_key_pair(folder / "other.pem")
+        return replace(self, key=load_private_key(folder / "other.pem"))
+
+    def bundle(
+        self,
+        version: int = 1,
+        edit: Callable[[dict[str, Any]], object] = lambda document: None,
+        /,
+        **files: bytes,
+    ) -> Contents:
+        """Return a signed bundle.
+
+        Args:
+            version: Its version.
+            edit: Changes the manifest; sizes and hashes are right before that.
+            files: Other contents than usual, by the manifest's names for them: ``model``, ``input``, ``logits``.
+        """
+        names = {"model": self.document["model"], **{key: f"golden/{key}.npy" for key in ("input", "logits")}}
+        contents = {**self.files, **{names[key]: data for key, data in files.items()}}
+        document = copy.deepcopy(dict(self.document))
+        document["version"] = version
+        document["files"] = {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()
+        }
+        edit(document)
+        manifest = (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+        return Contents(manifest=manifest, signature=self.key.sign(manifest), files=contents)
+
+
+def device_of(folder: Path, *vendors: Vendor) -> Device:
+    """Return a device that trusts some vendors."""
+    device = Device(folder / "device")
+    for vendor in vendors:
+        add_key(device.keys, vendor.key.public_pem(), "the key")
+    return device
+
+
+def archive(data: bytes | Contents) -> Archive:
+    """Return an ``.rxb`` file that is open for reading, and nowhere on the disk."""
+    descriptor = os.memfd_create("bundle")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data if isinstance(data, bytes) else to_rxb(data))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return Archive(descriptor)
+
+
+def write(contents: Contents, path: Path) -> Path:
+    """Write a bundle, as a folder unless the name ends in ``.rxb``."""
+    if path.suffix == ".rxb":
+        path.write_bytes(to_rxb(contents))
+    else:
+        write_folder(dict(contents.members()), path)
+    return path
+
+
+def passed(version: Version, *, quick: bool = False) -> Checked:
+    """Stand in for the self-check where a test is of what comes before and after it."""
+    assert (version.folder / version.manifest.model).is_file()
+    return Checked("onnxruntime", "1.0", None, same_top1=True, latency_ms=None if quick else 1.0)
+
+
+def openssl_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask openssl only once for each manifest and signature; what it refuses, it is asked again."""
+    verify = _install.verify
+    known: dict[tuple[bytes, bytes], Key] = {}
+
+    def verify_once(keys: list[Key], data: bytes, signature: bytes) -> Key:
+        if (data, signature) not in known:
+            known[data, signature] = verify(keys, data, signature)
+        return known[data, signature]
+
+    monkeypatch.setattr(_install, "verify", verify_once)
+
+
+def npy(array: np.ndarray) -> bytes:
+    """Return the bytes of an ``.npy`` file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()

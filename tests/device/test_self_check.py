@@ -1,0 +1,161 @@
+"""What may go wrong on the device, for real: in each case the version from before stays."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+
+from rexport.device._errors import InstallError
+from rexport.device._install import install
+from rexport.device._self_check import Version, _engine, self_check
+from rexport.device._worker_process import Bounds, WorkerError, ask_worker
+from tests.device._vendor import archive, npy, passed, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rexport.deploy.container import Contents
+    from rexport.device._state import Device
+    from tests.device._vendor import Vendor
+
+
+def _fails(vendor: Vendor, device: Device, contents: Contents, reason: str) -> None:
+    first = install(device, archive(vendor.bundle(1)), check=passed).manifest
+    with pytest.raises(InstallError, match=reason) as error:
+        install(device, archive(contents))
+    assert str(error.value).endswith(f"{first.id} is still active.")
+    assert (device.active, device.read()["highest"], device.read()["pending"]) == (first.id, 1, None)
+    assert [path.name for path in device.versions.iterdir()] == [first.id]
+    failure = device.read()["failed"][-1]
+    assert (failure["version"], failure["reason"] in str(error.value)) == (2, True)
+
+
+def _logits(vendor: Vendor) -> np.ndarray:
+    return np.load(io.BytesIO(vendor.files["golden/logits.npy"]))
+
+
+def test_wrong_logits(vendor: Vendor, device: Device) -> None:
+    near = npy(_logits(vendor) + np.float32(0.05) * np.abs(_logits(vendor)).max())
+    _fails(vendor, device, vendor.bundle(2, logits=near), r"are \d\d\.\d dB near the golden ones, and 30 dB are asked")
+
+
+def test_another_likeliest_class(vendor: Vendor, device: Device) -> None:
+    contents = vendor.bundle(2, lambda m: m["golden"].update(min_sqnr_db=-100), logits=npy(-_logits(vendor)))
+    _fails(vendor, device, contents, "likeliest class is another")
+
+
+def test_logits_of_another_shape(vendor: Vendor, device: Device) -> None:
+    _fails(vendor, device, vendor.bundle(2, logits=npy(_logits(vendor)[:, :3])), r"shape \(1, 4\), and the golden")
+
+
+def test_too_slow(vendor: Vendor, device: Device) -> None:
+    contents = vendor.bundle(2, lambda m: m["limits"].update(latency_ms=1e-6))
+    _fails(vendor, device, contents, "median run takes .* ms, more than the 1e-06 that it may")
+
+
+def test_a_model_that_is_none(vendor: Vendor, device: Device) -> None:
+    _fails(vendor, device, vendor.bundle(2, model=b"\x08 this is no model"), "failed its self-check on onnxruntime")
+
+
+def test_a_hang(vendor: Vendor, device: Device) -> None:
+    """Two to the 62 rounds of a loop."""
+    endless = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 17]>
+        g (float[N, 3, 8, 8] x) => (float[N, 4] y) <int64 n = {4611686018427387904}, bool yes = {1}> {
+            r = Loop (n, yes, x) <body = b (int64 i, bool c, float[N, 3, 8, 8] s) => (bool d, float[N, 3, 8, 8] t)
+                { d = Identity(c) t = Sin(s) }>
+            p = GlobalAveragePool(r) f = Flatten(p) q = Concat <axis = 1> (f, f) b = Constant <value_ints = [0]> ()
+            e = Constant <value_ints = [4]> () a = Constant <value_ints = [1]> () y = Slice(q, b, e, a) }""")
+    contents = vendor.bundle(2, lambda m: m["limits"].update(seconds=4), model=endless.SerializeToString())
+    _fails(vendor, device, contents, "not done after 4 s")
+
+
+def test_more_memory_than_it_may(vendor: Vendor, device: Device) -> None:
+    large = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 17]>
+        g (float[N, 3, 8, 8] x) => (float[N, 4] y) {
+            s = Constant <value_ints = [1000000000]> () z = ConstantOfShape(s) m = ReduceMax <keepdims = 0> (z)
+            p = GlobalAveragePool(x) f = Flatten(p) q = Concat <axis = 1> (f, f) g2 = Add(q, m)
+            b = Constant <value_ints = [0]> () e = Constant <value_ints = [4]> () a = Constant <value_ints = [1]> ()
+            y = Slice(g2, b, e, a) }""")
+    _fails(vendor, device, vendor.bundle(2, model=large.SerializeToString()), "alloc|memory")
+
+
+def test_a_crash(tmp_path: Path, vendor: Vendor, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site" / "onnxruntime").mkdir(parents=True)
+    (tmp_path / "site" / "onnxruntime" / "__init__.py").write_text("import ctypes\nctypes.string_at(0)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    _fails(vendor, device, vendor.bundle(2), "it crashed with SIGSEGV")
+
+
+def test_what_changed_on_the_disk_is_never_loaded(tmp_path: Path, vendor: Vendor, device: Device) -> None:
+    """The worker hashes the very bytes that it gives to the runtime."""
+    manifest = install(device, archive(vendor.bundle()), check=passed).manifest
+    version = Version(device.root / "active", manifest, device.engines)
+    (version.folder / "model.onnx").write_bytes(b"something else")
+    with pytest.raises(InstallError, match=r"model\.onnx is not what the manifest says"):
+        self_check(version)
+
+
+def test_a_worker_that_says_nothing_or_nonsense(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("import os\nprint('no NumPy here', flush=True)\nos._exit(7)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    question = {"task": "build", "runtime": "rtx", "golden": {"input": ["/dev/null", ""]}, "model": ["", ""]}
+    with pytest.raises(WorkerError, match="exit code 7, saying: no NumPy here"):
+        ask_worker(question, Bounds(60, 1024))
+
+
+def test_a_runtime_of_a_gpu_is_not_usable_without_its_driver(vendor: Vendor, device: Device) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'rexport[rtx]'")
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU")
+    with pytest.raises(WorkerError, match=r"libcuda|cuInit"):
+        ask_worker({"task": "probe", "runtime": "rtx"}, Bounds(60, 4096, data_limit=False))
+    contents = vendor.bundle(1, lambda m: m["target"].update(runtimes={"rtx": [], "onnxruntime": []}))
+    done = install(device, archive(contents))
+    assert done.check is not None
+    assert done.check.runtime == "onnxruntime"
+
+
+def test_an_engine_is_built_once_for_version_gpu_and_model(vendor: Vendor, device: Device) -> None:
+    """By TensorRT for RTX, which builds without a GPU; an engine has not been run by the agent yet."""
+    rtx = pytest.importorskip("tensorrt_rtx", reason="pip install 'rexport[rtx]'")
+    manifest = install(device, archive(vendor.bundle()), check=passed).manifest
+    version = Version(device.versions / manifest.id, manifest, device.engines)
+    runtime = {"name": "rtx", "version": rtx.__version__, "capability": "86"}
+    question: dict[str, Any] = {
+        "runtime": "rtx",
+        "golden": {"input": version.file("golden/input.npy")},
+        "model": version.file("model.onnx"),
+    }
+    path, sha256 = _engine(version, runtime, question)
+    built = device.engines / f"rtx-{rtx.__version__}-86-{manifest.files['model.onnx'].sha256[:16]}.engine"
+    assert path == str(built)
+    assert built.read_bytes().startswith(b"vtrt")
+    made = built.stat().st_mtime_ns
+    assert _engine(version, runtime, question) == [path, sha256]
+    assert built.stat().st_mtime_ns == made
+    built.write_bytes(b"rust")  # it is found out, and built again
+    assert _engine(version, runtime, question)[0] == path
+    assert built.read_bytes().startswith(b"vtrt")
+
+
+def test_an_engine_of_the_bundle_is_taken_only_where_it_fits_exactly(vendor: Vendor, device: Device) -> None:
+    entry = {"file": "golden/input.npy", "backend": "rtx", "version": "1.7.1.116", "capabilities": [86, 89]}
+    manifest = install(device, archive(vendor.bundle(1, lambda m: m.update(engines=[entry]))), check=passed).manifest
+    version = Version(device.versions / manifest.id, manifest, device.engines)
+    fitting = {"name": "rtx", "version": "1.7.1.116", "capability": "89"}
+    assert _engine(version, fitting, {}) == version.file("golden/input.npy")
+    for other in ({"name": "tensorrt"}, {"version": "1.7.1.117"}, {"capability": "80"}):
+        with pytest.raises((WorkerError, KeyError)):  # it would be built, from a question that is empty here
+            _engine(version, {**fitting, **other}, {})
+
+
+def test_a_check_of_what_is_active(tmp_path: Path, vendor: Vendor, agent: Callable[..., Any]) -> None:
+    assert agent("check")[0] == 5
+    assert agent("install", write(vendor.bundle(), tmp_path / "b.rxb"))[0] == 0
+    code, document = agent("check")
+    assert (code, document["check"]["same_top1"]) == (0, True)
