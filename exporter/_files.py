@@ -1,8 +1,9 @@
-"""Writing results so that an interruption leaves the old file or none, never half of a new one."""
+"""Writing results so that an interruption leaves the old file or none, never half of a new one; and what a file is."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -15,9 +16,19 @@ from rexport._errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["atomic_path", "cache_folder", "check_writable", "write_bytes", "write_text"]
+__all__ = ["atomic_path", "cache_folder", "check_writable", "file_sha256", "write_bytes", "write_text"]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_writable(target: Path) -> None:

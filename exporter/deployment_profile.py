@@ -6,7 +6,6 @@ readers leave alone what they don't know. The module needs nothing but the stand
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import tomllib
@@ -15,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import InputError, ModelFileError, OutputError
-from rexport._files import write_text
+from rexport._files import file_sha256, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +24,6 @@ __all__ = [
     "Estimate",
     "Profile",
     "ProfiledMachine",
-    "file_sha256",
     "load_profile",
     "write_profile",
 ]
@@ -175,16 +173,6 @@ class Profile:
             *(f"{_key(name)} = {_string(version)}" for name, version in self.versions.items()),
         ]
         return "\n".join(lines) + "\n"
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex.
-
-    Raises:
-        OSError: It can't be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_profile(profile: Profile, path: Path) -> None:

@@ -29,11 +29,11 @@ __all__ = [
     "EngineHeader",
     "Installed",
     "facts_path",
+    "intact_facts",
     "is_engine",
     "read_facts",
     "read_header",
     "read_intact",
-    "require_intact",
     "require_loadable",
 ]
 
@@ -222,13 +222,17 @@ def read_intact(engine: Path, facts: EngineFacts) -> bytes:
     return data
 
 
-def require_intact(engine: Path, facts: EngineFacts) -> None:
-    """Do nothing if an engine file is the one that ``facts`` describe, to the byte.
+def intact_facts(engine: Path) -> EngineFacts | None:
+    """Return what the file beside an engine says, made sure that it is of this very file; ``None`` without one.
 
     Raises:
-        EngineFileError: It can't be read, or is another.
+        EngineFileError: It can't be read, or is of another file.
     """
+    if not facts_path(engine).exists():
+        return None
+    facts = read_facts(engine)
     read_intact(engine, facts)
+    return facts
 
 
 def require_loadable(engine: Path, facts: EngineFacts, here: Installed) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,6 +76,7 @@ def search(
 def _candidate(path: Path, reference: Path, expected: ir.Model) -> tuple[ir.Model, Compile | None]:
     """Return the model that is asked for its tensors, and what compiles parts of it, in place of an engine."""
     from rexport._errors import UsageError
+    from rexport._files import file_sha256
     from rexport.engine import BackendName, BuildOptions
     from rexport.engine_file import is_engine, read_facts
     from rexport.evaluation.candidate import engine_compiler
@@ -85,7 +85,7 @@ def _candidate(path: Path, reference: Path, expected: ir.Model) -> tuple[ir.Mode
     if not is_engine(path):
         return load(path), None
     facts = read_facts(path)
-    if hashlib.sha256(reference.read_bytes()).hexdigest() != facts.onnx_sha256:
+    if file_sha256(reference) != facts.onnx_sha256:
         raise UsageError(
             f"{path} can't be asked for its tensors, so parts of it are built anew from {facts.onnx}, and {reference} "
             "is another file; pass the one that it was built from as --reference."

@@ -55,8 +55,8 @@ def save_chosen(chosen: Measured, path: Path, made_at: Path, *, goal: Goal, boun
     Raises:
         OutputError: One of them can't be written.
     """
-    from rexport._files import write_bytes
-    from rexport.deployment_profile import Profile, file_sha256, write_profile
+    from rexport._files import file_sha256, write_bytes
+    from rexport.deployment_profile import Profile, write_profile
 
     candidate = chosen.candidate
     variant = candidate.variant

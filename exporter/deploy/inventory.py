@@ -150,6 +150,11 @@ class _Inventory:
         self._document = document
 
     def devices(self) -> tuple[Device, ...]:
+        """Return the devices of its tables, each with what the defaults say.
+
+        Raises:
+            InputError: A key or a value is none that an inventory has.
+        """
         for key in self._document:
             if key not in ("device", "defaults"):
                 raise self._wrong(self._find(re.escape(key)), f"there is no {key!r}; devices are tables [[device]]")

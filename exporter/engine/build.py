@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from rexport._errors import GateError
-from rexport._files import atomic_path, check_writable, write_text
+from rexport._files import atomic_path, check_writable, file_sha256, write_text
 from rexport._progress import Progress, silent
 from rexport.engine.compile import PRODUCTS, Compiled, compile_model, quantized_layers
 from rexport.engine.options import BackendName, check_capabilities
@@ -111,7 +111,7 @@ def _facts(
         sha256=hashlib.sha256(compiled.data).hexdigest(),
         bytes=len(compiled.data),
         onnx=path.name,
-        onnx_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        onnx_sha256=file_sha256(path),
         repairs=tuple(map(str, repairs)),
         warnings=tuple(said["warnings"]),
         seconds=compiled.seconds,

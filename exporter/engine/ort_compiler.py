@@ -14,7 +14,7 @@ import onnxruntime
 
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, UnavailableError
-from rexport.engine.gpu import this_gpu
+from rexport.engine.gpu import facts_of_gpu
 from rexport.runtimes.onnxruntime_gpu import open_on_provider
 from rexport.runtimes.onnxruntime_tensorrt import ENTRIES, OnnxRuntimeTensorRt, engine_options, facts_of
 from rexport.runtimes.probes import PROBES, load_libraries
@@ -58,9 +58,7 @@ def build(options: Mapping[str, Any], say: Any) -> dict[str, Any]:  # noqa: ARG0
             f"ONNX Runtime {onnxruntime.__version__} wrote no file of what it compiled; build with --backend tensorrt."
         )
     Path(_WRITTEN).rename("engine")
-    gpu = this_gpu()
-    found = {} if gpu is None else {"device": gpu.name, "cuda": gpu.cuda, "capabilities": [gpu.capability]}
-    return {"version": onnxruntime.__version__, "warnings": [], **found}
+    return {"version": onnxruntime.__version__, "warnings": [], **facts_of_gpu()}
 
 
 def options_of(facts: Facts, options: Mapping[str, Any]) -> dict[str, str]:

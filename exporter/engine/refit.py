@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexport._errors import ModelFileError, UsageError
+from rexport._files import file_sha256
 from rexport._progress import Progress, silent
 from rexport.engine.build import BuiltEngine
 from rexport.engine.compile import name_nodes
 from rexport.engine.process import run_worker
 from rexport.engine.rules import follow_rules
-from rexport.engine_file import read_facts, require_intact
+from rexport.engine_file import read_facts, read_intact
 from rexport.model_file import load, to_bytes
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ def refit_engine(engine: Path, model: Path, *, command: str = "", progress: Prog
         UnavailableError: There is no GPU, or TensorRT is missing, of another version, or does not take the weights.
     """
     facts = read_facts(engine)
-    require_intact(engine, facts)
+    stripped = read_intact(engine, facts)
     _require_source(engine, facts, model)
     prepared, _ = follow_rules(load(model))  # as it was built
     name_nodes(prepared)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "model.onnx").write_bytes(to_bytes(prepared))
-        (folder / "stripped").write_bytes(engine.read_bytes())
+        (folder / "stripped").write_bytes(stripped)
         start = time.perf_counter()
         options = {"work": "refit", "backend": facts.backend, "version": facts.version}
         run_worker(folder, options, progress, doing="filling in weights")
@@ -72,7 +73,7 @@ def _require_source(engine: Path, facts: EngineFacts, model: Path) -> None:
     if not facts.stripped:
         raise UsageError(f"{engine} has its weights; --refit takes an engine that was built with --strip.")
     try:
-        found = hashlib.sha256(model.read_bytes()).hexdigest()
+        found = file_sha256(model)
     except OSError as error:
         raise ModelFileError(f"{model} can't be read: {error.strerror}.") from error
     if found != facts.onnx_sha256:

@@ -5,21 +5,20 @@ What they have in common is used; the rest is asked for with ``hasattr``.
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rexport._errors import ModelFileError, UnavailableError
-from rexport.engine.gpu import this_gpu
+from rexport.engine.gpu import facts_of_gpu, this_gpu
 from rexport.engine.options import BackendName
+from rexport.runtimes._installed import import_backend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PACKAGES", "build", "refit"]
+__all__ = ["build", "refit"]
 
-PACKAGES = {BackendName.TENSORRT: ("tensorrt", "rexport[tensorrt]"), BackendName.RTX: ("tensorrt_rtx", "rexport[rtx]")}
 _TAKE_A_GPU = {"STRIP_PLAN": "weights stripped", "REFIT": "weights that can be exchanged"}
 
 
@@ -64,7 +63,7 @@ def build(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:
         "warnings": list(dict.fromkeys(logger.warnings)),
         "inputs": [_tensor(network.get_input(index)) for index in range(network.num_inputs)],
         "outputs": [_tensor(network.get_output(index)) for index in range(network.num_outputs)],
-        **(_device() if backend is BackendName.TENSORRT else {}),
+        **(facts_of_gpu() if backend is BackendName.TENSORRT else {}),
     }
 
 
@@ -95,17 +94,11 @@ def refit(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:  # noqa: ARG
     config = engine.create_serialization_config()
     config.clear_flag(trt.SerializationFlag.EXCLUDE_WEIGHTS)  # which an engine that was stripped has
     Path("engine").write_bytes(bytes(engine.serialize_with_config(config)))
-    return {"version": str(trt.__version__), "warnings": list(dict.fromkeys(logger.warnings)), **_device()}
+    return {"version": str(trt.__version__), "warnings": list(dict.fromkeys(logger.warnings)), **facts_of_gpu()}
 
 
 def _load(backend: BackendName) -> Any:
-    package, extra = PACKAGES[backend]
-    try:
-        trt = importlib.import_module(package)
-    except ImportError as error:
-        raise UnavailableError(
-            f"The package {package} can't be imported ({error}); `pip install '{extra}'` brings it."
-        ) from error
+    trt = import_backend(str(backend))
     if backend is BackendName.TENSORRT and this_gpu() is None:  # without a driver it may crash later
         raise UnavailableError(
             "TensorRT builds for the NVIDIA GPU that is here, and there is none; `--backend rtx` builds without one."
@@ -150,11 +143,6 @@ def _why_not_built(logger: Any, flags: list[str]) -> str:
 
 def _last_error(logger: Any) -> str:
     return logger.errors[-1] if logger.errors else "it gives no reason"
-
-
-def _device() -> dict[str, Any]:
-    gpu = this_gpu()
-    return {} if gpu is None else {"device": gpu.name, "cuda": gpu.cuda, "capabilities": [gpu.capability]}
 
 
 def _config(trt: Any, builder: Any, options: Mapping[str, Any], say: _Say) -> Any:

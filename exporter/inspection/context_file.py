@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
+from rexport._files import file_sha256
 from rexport.engine.context_file import holds_engine, read_context_file
-from rexport.engine_file import facts_path, read_facts, require_intact
+from rexport.engine_file import intact_facts
 from rexport.inspection.report import FileReport, Table
 
 if TYPE_CHECKING:
@@ -31,10 +31,8 @@ def describe(path: Path) -> FileReport:
         EngineFileError: An engine is missing or empty, or the file is not the one that lies beside it in words.
     """
     found = read_context_file(path)
-    facts = read_facts(path) if facts_path(path).exists() else None
-    if facts is not None:
-        require_intact(path, facts)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if facts is None else facts.sha256
+    facts = intact_facts(path)
+    digest = file_sha256(path) if facts is None else facts.sha256
     stated = [
         ("ONNX file", f"{path.stat().st_size / 2**20:.1f} MiB that hold a compiled engine, for ONNX Runtime alone"),
         ("sha256", digest),

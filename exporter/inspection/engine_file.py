@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rexport.engine_file import facts_path, read_facts, read_header, require_intact
+from rexport._files import file_sha256
+from rexport.engine_file import intact_facts, read_header
 from rexport.inspection.report import FileReport, Table
 
 if TYPE_CHECKING:
@@ -31,10 +31,8 @@ def describe(path: Path) -> FileReport:
         EngineFileError: It is none, or damaged.
     """
     header = read_header(path)
-    facts = read_facts(path) if facts_path(path).exists() else None
-    if facts is not None:
-        require_intact(path, facts)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if facts is None else facts.sha256
+    facts = intact_facts(path)
+    digest = file_sha256(path) if facts is None else facts.sha256
     document = {
         "bytes": header.size,
         "sha256": digest,

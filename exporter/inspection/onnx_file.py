@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from rexport._files import file_sha256
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
 from rexport.model_file import Metadata, default_opset, load
@@ -36,7 +36,7 @@ def describe(path: Path) -> FileReport:
     macs = [layer.macs for layer in layers if layer.macs is not None]
     document = {
         "bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": file_sha256(path),
         "opset": default_opset(model),
         "ir_version": model.ir_version,
         "producer": " ".join(filter(None, (model.producer_name, model.producer_version))) or None,

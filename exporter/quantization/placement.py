@@ -64,11 +64,6 @@ def place(model: ir.Model, *, target: Target = X86, keep_float: Collection[str] 
 
 
 def _stored_around(node: ir.Node, target: Target) -> Iterator[ir.Value]:
-    if target.stored is Stored.INPUTS and is_op(node, "Add"):
-        identity = identity_of(node)
-        assert identity is not None
-        yield identity
-        return
     inputs = node.inputs[:1] if is_op(node, *WEIGHTED, *_POOLING) else node.inputs
     yield from (value for value in inputs if value is not None)
     result = result_of(node)

@@ -30,7 +30,7 @@ class Stored(StrEnum):
     """Which tensors around an integer operator are stored as integers.
 
     ``RESULTS``: what it reads and what it gives, as it computes integers from integers. ``INPUTS``: what it reads
-    alone; of an addition that runs as one with the convolution before it, the other input.
+    alone.
     """
 
     RESULTS = "results"
@@ -49,7 +49,8 @@ class Target:
         kernels: The operators that it computes with integers.
         runtime: What runs its files, in words.
         stored: Which tensors around them are stored as integers.
-        fused_sums: Whether an addition runs as one with the convolution before it, whose result is then never stored.
+        fused_sums: Whether an addition runs as one with the convolution before it, so that its other input alone is
+            stored.
         integer_bias: Whether a bias is stored as int32, at the scale of the products that it is added to, or as float.
         group_multiple: What the channels of each group of a grouped convolution, in and out, are to be a multiple of.
         rest: What the layers compute with that do not become integer, and the type that scales are numbers of.

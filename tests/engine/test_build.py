@@ -16,7 +16,7 @@ from rexport._errors import GateError, ModelFileError, UnavailableError
 from rexport.calibration import calibrate
 from rexport.engine import BackendName, BatchRange, BuildOptions, build_engine
 from rexport.engine.gpu import this_gpu
-from rexport.engine_file import facts_path, read_facts, read_header, require_intact
+from rexport.engine_file import facts_path, read_facts, read_header, read_intact
 from rexport.exporting import export
 from rexport.model_file import save
 from rexport.models import build
@@ -63,7 +63,7 @@ def test_every_layer_is_in_integers_and_the_file_beside_it_says_so(tmp_path: Pat
     header = read_header(path)
     assert (header.version, header.size) == (facts.version, path.stat().st_size)
     assert header.capabilities == (86, 89)
-    require_intact(path, facts)
+    read_intact(path, facts)
     assert json.loads(facts_path(path).read_text())["schema"] == "rexport.engine/1"
 
 
