@@ -40,7 +40,8 @@ def bench(
         str | None,
         typer.Option(
             metavar="RUNTIME,...",
-            help="cpu, openvino, torch, torch-compile, cuda, tensorrt. An engine runs on its own TensorRT.",
+            help="cpu, openvino, torch, torch-compile, cuda, tensorrt, torch-cuda, torch-compile-cuda. "
+            "An engine runs on its own TensorRT.",
             show_default="cpu for files, torch for names",
         ),
     ] = None,

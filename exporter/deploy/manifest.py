@@ -17,6 +17,8 @@ from typing import Any, TypeAlias
 
 from rexport._errors import BundleError
 from rexport.deploy._strict_json import Fields, loads
+from rexport.device._errors import RefusedError
+from rexport.device._manifest import parse_manifest
 
 __all__ = [
     "LARGEST_BUNDLE",
@@ -176,11 +178,15 @@ class Manifest:
         """Return the bytes to sign.
 
         Raises:
-            BundleError: They are not what :meth:`from_bytes` would read, or more than a device does.
+            BundleError: They are not what :meth:`from_bytes` and the devices' agent read.
         """
         text = json.dumps(self.to_json(), sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
         data = f"{text}\n".encode()
         Manifest.from_bytes(data)
+        try:
+            parse_manifest(data)
+        except RefusedError as error:
+            raise BundleError(f"No device would take this bundle: {error}") from error
         return data
 
     @classmethod

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
+from rexport.device._backends import OnnxRuntime
 from rexport.device._errors import InstallError
 from rexport.device._install import install
 from rexport.device._self_check import Version, _engine, self_check
@@ -159,3 +161,23 @@ def test_a_check_of_what_is_active(tmp_path: Path, vendor: Vendor, agent: Callab
     assert agent("install", write(vendor.bundle(), tmp_path / "b.rxb"))[0] == 0
     code, document = agent("check")
     assert (code, document["check"]["same_top1"]) == (0, True)
+
+
+def test_products_of_8_bits_do_not_saturate() -> None:
+    """Pairs of 255 × 127 leave 16 bits, in which processors without VNNI add them unless told otherwise."""
+    ones = ", ".join(["127"] * 64)
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["": 20]>
+        g (float[1, 8, 4, 4] x) => (float[1, 8, 4, 4] y)
+        <float s = {{{1 / 255}}}, uint8 z = {{0}}, float ws = {{{1 / 127}}}, int8[8, 8, 1, 1] w = {{{ones}}},
+         float ys = {{{8 / 255}}}>
+        {{
+            xq = QuantizeLinear(x, s, z)
+            xd = DequantizeLinear(xq, s, z)
+            wd = DequantizeLinear(w, ws)
+            c = Conv(xd, wd)
+            cq = QuantizeLinear(c, ys, z)
+            y = DequantizeLinear(cq, ys, z)
+        }}""")
+    got = OnnxRuntime(model.SerializeToString()).run(np.ones((1, 8, 4, 4), np.float32))
+    np.testing.assert_allclose(got, np.full_like(got, 8.0), rtol=1e-5)
