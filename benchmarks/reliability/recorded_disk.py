@@ -171,7 +171,7 @@ def recorded_disk(folder: Path, *, mebibytes: int = 48) -> Iterator[tuple[Record
         with _mounted(place, mount_point):
             yield disk, mount_point
     finally:
-        subprocess.run(["umount", str(place)], capture_output=True)
+        _unmount(place)  # the loop device lets go of it somewhat later than it is unmounted itself
         server.join(timeout=10)
         os.close(descriptor)
 
@@ -197,10 +197,17 @@ def _mounted(image: Path, mount_point: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for _ in range(50):  # a process that was killed may not be gone yet
-            if subprocess.run(["umount", str(mount_point)], capture_output=True).returncode == 0:
-                break
-            time.sleep(0.1)
+        _unmount(mount_point)  # a process that was killed may not be gone yet
+
+
+def _unmount(place: Path) -> None:
+    """Unmount what is about to be let go of."""
+    for _ in range(100):
+        done = subprocess.run(["umount", str(place)], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{place} stays mounted: {done.stderr.strip()}")
 
 
 def _mkfs(image: Path) -> None:
