@@ -74,6 +74,20 @@ def _tampering(folder: Path, quick: bool, keep: Path | None, done: Callable[[int
     return tampering.run(folder, every=301 if quick else 1, done=done)
 
 
+def _attacks(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:  # noqa: ARG001
+    from rexport.benchmarks.reliability import attacks
+
+    return attacks.run(folder, devices=tuple(attacks.DEVICES)[1:2] if quick else tuple(attacks.DEVICES), done=done)
+
+
+def _ssh(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:  # noqa: ARG001
+    from rexport.benchmarks.reliability import ssh
+
+    if quick:
+        return ssh.run(folder, every=15, devices=ssh.DEVICES[1:], done=done)
+    return ssh.run(folder, done=done)
+
+
 PARTS: dict[str, Run] = {
     "system-calls": _system_calls,
     "power-cuts": _power_cuts,
@@ -81,6 +95,8 @@ PARTS: dict[str, Run] = {
     "mutations": _mutations,
     "self-checks": _self_checks,
     "tampering": _tampering,
+    "attacks": _attacks,
+    "ssh": _ssh,
 }
 """The kinds of faults, by the name of ``--only``."""
 

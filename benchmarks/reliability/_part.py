@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["NotHereError", "Part", "in_threads", "require_root_on_linux", "require_tools"]
+__all__ = ["NotHereError", "Part", "in_threads", "require_modules", "require_root_on_linux", "require_tools"]
 
 _SHOWN = 20
 T = TypeVar("T")
@@ -68,6 +69,15 @@ def require_tools(*names: str) -> None:
     for name in names:
         if shutil.which(name) is None:
             raise NotHereError(f"The program {name} is missing; install it with the system's package manager.")
+
+
+def require_modules(*names: str) -> None:
+    """Raise :class:`NotHereError` for the first module that can't be imported; they come with ``rexport[deploy]``."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise NotHereError(f"It needs {name} ({error}); `pip install 'rexport[deploy]'` brings it.") from error
 
 
 def in_threads(work: Callable[[T], R], cases: Sequence[T], *, done: Callable[[int], None]) -> Iterable[R]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from rexport.deploy.manifest import Limits
     from rexport.deploy.signing import PrivateKey
 
-__all__ = ["Agent", "Done", "Workshop", "active_version", "complaint", "fault_in"]
+__all__ = ["Agent", "Done", "Workshop", "active_version", "complaint", "everything_below", "fault_in"]
 
 _CODES = (0, 1, 2, 3, 4, 5, 6)
 
@@ -143,7 +144,8 @@ class Workshop:
             if done.code:
                 raise RuntimeError(f"The agent's {arguments[0]} failed without a fault: {done.stderr or done.stdout}")
 
-    def copy_of(self, root: Path, place: Path) -> Path:
+    @staticmethod
+    def copy_of(root: Path, place: Path) -> Path:
         """Return a copy of a root at ``place``, links as links."""
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(root, place, symlinks=True)
@@ -174,6 +176,23 @@ def fault_in(root: Path, *, allowed: Sequence[int | None]) -> str | None:
     if version not in allowed:
         return f"version {version} is active instead of {' or '.join(map(str, allowed))}"
     return None
+
+
+def everything_below(folder: Path, *, but: Sequence[str] = ()) -> dict[str, str]:
+    """Return what lies in a folder, by its path there: the mode, and the SHA-256 of a file or the target of a link.
+
+    Args:
+        folder: That may not exist, which is not the same as an empty one.
+        but: Paths to leave out.
+    """
+    found = {"": f"{folder.lstat().st_mode:o}"} if folder.exists() else {}
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        what = str(path.readlink()) if path.is_symlink() else ""
+        if stat.S_ISREG(mode):
+            what = hashlib.sha256(path.read_bytes()).hexdigest()
+        found[str(path.relative_to(folder))] = f"{mode:o} {what}"
+    return {name: what for name, what in found.items() if name not in but}
 
 
 def complaint(done: Done) -> str | None:

@@ -171,8 +171,8 @@ def _notes(payload: Payload, manifest: Manifest) -> list[str]:
     quantized = QuantizedFile.of(payload.model.metadata)
     if quantized is not None and quantized.needs_exact_sums and "x86_64" in manifest.target.machines:
         notes.append(
-            "On x86 devices without VNNI, this model's sums saturate, and it may fail its check; for those, quantize "
-            "with --reduce-range."
+            "On x86 devices without VNNI, exact sums of this model take longer; for those, quantize with "
+            "--reduce-range."
         )
     if quantized is not None and quantized.target == "openvino":
         notes.append(

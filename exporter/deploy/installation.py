@@ -10,6 +10,8 @@ from rexport.deploy.remote import Agent, Probe
 from rexport.deploy.rollout import Outcome, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rexport.deploy.inventory import Device
     from rexport.deploy.remote import AgentFile, Cargo
     from rexport.deploy.rollout import Visit
@@ -58,7 +60,7 @@ class Installation:
             await agent.trust(self.trust)
         elif not status["keys"]:
             raise DeviceError(f"{visit.device} trusts no key yet; on the first set-up, name one with --trust KEY.pem.")
-        if visit.result.active == self.cargo.folder:
+        if self._stands(visit, status):
             return Outcome.ALREADY
         self._require_room(visit.device, probe)
         visit.step(Step.SEND)
@@ -73,10 +75,8 @@ class Installation:
             raise DeviceError(
                 f"{visit.device}: {visit.device.root} can't be written there; choose another with --root."
             )
-        if has_agent:
-            await self._ask(visit, agent)
-            if visit.result.active == self.cargo.folder:
-                return Outcome.ALREADY
+        if has_agent and self._stands(visit, await self._ask(visit, agent)):
+            return Outcome.ALREADY
         self._require_room(visit.device, probe)
         return Outcome.PLANNED
 
@@ -87,6 +87,10 @@ class Installation:
         if not isinstance(status.get("keys"), list):
             raise DeviceError(f"The agent on {visit.device} does not say which keys it trusts; is it rexport's?")
         return status
+
+    def _stands(self, visit: Visit, status: Mapping[str, Any]) -> bool:
+        """Say whether the version is active for good: until its install ends, the agent may still go back."""
+        return visit.result.active == self.cargo.folder and status.get("pending") is None
 
     def _require_room(self, device: Device, probe: Probe) -> None:
         missing = 0 if probe.whole else self.cargo.source.size - min(probe.received, self.cargo.source.size)

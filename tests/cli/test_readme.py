@@ -78,7 +78,7 @@ def test_the_two_commands_are_where_ci_looks_for_them() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", _README)
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", _README)
     assert links
     assert [link for link in links if not (_ROOT / link).exists()] == []
 

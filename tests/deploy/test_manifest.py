@@ -148,5 +148,5 @@ def test_what_only_a_device_refuses_is_not_written() -> None:
     half = FileFacts(bytes=2**31 - 2**18, sha256="0" * 64)
     large = {**_FACTS, "model.onnx": half, "classes.json": half}
     assert Manifest.from_bytes(json.dumps(replace(_WHOLE, files=large).to_json()).encode())
-    with pytest.raises(BundleError, match="No device would take this bundle: .* its files come to 4 GiB"):
+    with pytest.raises(BundleError, match=r"No device would take this bundle: .* its files come to 4 GiB"):
         replace(_WHOLE, files=large).to_bytes()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rexport._errors import VerificationError
+from rexport.benchmarks.reliability.ssh_device import Cut
+from rexport.benchmarks.reliability.ssh_site import Site, site
 from rexport.deploy.installation import Installation, ask_status, go_back
 from rexport.deploy.login import Login
 from rexport.deploy.remote import AgentFile, Cargo
@@ -16,7 +22,6 @@ from rexport.deploy.rollout import Access, Outcome, Pace, Quiet, Result, roll_ou
 from rexport.deploy.signing import load_public_key
 from rexport.deploy.ssh import Limits
 from tests.deploy._cargo import faulty_runtime, new_keys
-from tests.deploy._devices import Cut, Site, site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,6 +145,38 @@ def test_connections_cut_at_every_step_leave_the_device_whole(tmp_path: Path, su
         assert there.active(0) == work.cargo.folder  # the device had gone on by itself
         (result,) = _roll(there, work)
         assert (result.outcome, result.active, result.sent_bytes) == (Outcome.ALREADY, work.cargo.folder, 0)
+
+
+@pytest.mark.slow
+def test_an_install_that_is_still_under_way_is_not_taken_for_done(tmp_path: Path, supplies: Supplies) -> None:
+    """An agent whose connection was cut goes on, and until its last self-check it may still go back."""
+    fcntl = pytest.importorskip("fcntl", reason="the devices run Linux")
+    first, second = _installation(supplies.first, supplies), _installation(supplies.second, supplies)
+    with site(tmp_path, 1) as there:
+        machine = there.machines[0]
+        for work in (first, second):
+            _roll(there, work)
+        state = json.loads((machine.root / "state.json").read_text())
+        was = {"verb": "install", "to": second.cargo.folder, "active": first.cargo.folder, "previous": None}
+        (machine.root / "state.json").write_text(json.dumps({**state, "pending": was}))
+        lock = os.open(machine.root / "lock", os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as the agent that is at work
+        machine.steps.clear()
+
+        def let_go() -> None:
+            until = time.monotonic() + 60
+            while "install" not in machine.commands and time.monotonic() < until:
+                time.sleep(0.05)
+            os.close(lock)
+
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(let_go)
+            (result,) = _roll(there, second)
+            assert "install" in machine.commands, result
+            waiting.result()
+        # that agent never ended its work, so that the switch was undone, and then made
+        assert (result.outcome, there.active(0)) == (Outcome.INSTALLED, second.cargo.folder)
+        assert json.loads((machine.root / "state.json").read_text())["pending"] is None
 
 
 def test_a_device_that_stops_answering_is_given_up(tmp_path: Path, supplies: Supplies) -> None:

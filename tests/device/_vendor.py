@@ -1,21 +1,19 @@
-"""Whoever signs bundles: real ones of a tiny classifier, and ones that say what no honest vendor would."""
+"""Vendors of a tiny classifier, and what is done with their bundles."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import io
 import json
 import os
 import platform
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rexport.benchmarks.reliability.vendor import Vendor
 from rexport.deploy.bundle import BundleOptions, make_bundle
 from rexport.deploy.container import Contents, to_rxb, write_folder
-from rexport.deploy.signing import PrivateKey, load_private_key, new_key_pair
+from rexport.deploy.signing import load_private_key, new_key_pair
 from rexport.device import _install
 from rexport.device._container import Archive
 from rexport.device._keys import add_key
@@ -24,7 +22,6 @@ from rexport.device._state import Device
 from tests.deploy._bundles import saved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import pytest
@@ -32,55 +29,16 @@ if TYPE_CHECKING:
     from rexport.device._keys import Key
     from rexport.device._self_check import Version
 
-__all__ = ["Vendor", "archive", "device_of", "npy", "openssl_once", "passed", "write"]
+__all__ = ["archive", "device_of", "new_vendor", "npy", "openssl_once", "passed", "write"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Vendor:
-    """A key, and what an honest bundle holds."""
-
-    key: PrivateKey
-    document: Mapping[str, Any]
-    files: Mapping[str, bytes]
-
-    @classmethod
-    def new(cls, folder: Path) -> Vendor:
-        """Make a key, and a bundle of a tiny classifier to begin from."""
-        new_key_pair(folder / "key.pem")
-        key = load_private_key(folder / "key.pem")
-        options = BundleOptions(name="tiny", version=1, machines=(platform.machine(),))
-        made = make_bundle(saved(folder), key=key, options=options).contents
-        return cls(key=key, document=json.loads(made.manifest), files=made.files)
-
-    def other(self, folder: Path) -> Vendor:
-        """Return one who makes the same with another key."""
-        new_key_pair(folder / "other.pem")
-        return replace(self, key=load_private_key(folder / "other.pem"))
-
-    def bundle(
-        self,
-        version: int = 1,
-        edit: Callable[[dict[str, Any]], object] = lambda document: None,
-        /,
-        **files: bytes,
-    ) -> Contents:
-        """Return a signed bundle.
-
-        Args:
-            version: Its version.
-            edit: Changes the manifest; sizes and hashes are right before that.
-            files: Other contents than usual, by the manifest's names for them: ``model``, ``input``, ``logits``.
-        """
-        names = {"model": self.document["model"], **{key: f"golden/{key}.npy" for key in ("input", "logits")}}
-        contents = {**self.files, **{names[key]: data for key, data in files.items()}}
-        document = copy.deepcopy(dict(self.document))
-        document["version"] = version
-        document["files"] = {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()
-        }
-        edit(document)
-        manifest = (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
-        return Contents(manifest=manifest, signature=self.key.sign(manifest), files=contents)
+def new_vendor(folder: Path) -> Vendor:
+    """Make a key, and a bundle of a tiny classifier to begin from."""
+    new_key_pair(folder / "key.pem")
+    key = load_private_key(folder / "key.pem")
+    options = BundleOptions(name="tiny", version=1, machines=(platform.machine(),))
+    made = make_bundle(saved(folder), key=key, options=options).contents
+    return Vendor(key=key, document=json.loads(made.manifest), files=made.files)
 
 
 def device_of(folder: Path, *vendors: Vendor) -> Device:

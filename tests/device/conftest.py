@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
-from tests.device._vendor import Vendor, device_of
+from tests.device._vendor import device_of, new_vendor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from rexport.benchmarks.reliability.vendor import Vendor
     from rexport.device._state import Device
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the agent runs on Linux")
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the agent runs on Li
 @pytest.fixture(scope="session")
 def vendor(tmp_path_factory: pytest.TempPathFactory) -> Vendor:
     pytest.importorskip("cryptography", reason="signing takes it: pip install 'rexport[deploy]'")
-    return Vendor.new(tmp_path_factory.mktemp("vendor"))
+    return new_vendor(tmp_path_factory.mktemp("vendor"))
 
 
 @pytest.fixture

@@ -9,11 +9,15 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from rexport.deploy.agent_file import agent_bytes
-from tests.device._vendor import Vendor, write
+from tests.device._vendor import write
+
+if TYPE_CHECKING:
+    from rexport.benchmarks.reliability.vendor import Vendor
 
 _SOURCES = sorted((Path(__file__).parents[2] / "exporter" / "device").glob("*.py"))
 _AFTER_3_8 = {
