@@ -260,7 +260,10 @@ def mutate_json(data: bytes, random: Random) -> bytes:
     """Return a JSON document with values replaced, keys gone or doubled, or the bytes changed."""
     if random.random() < 0.25:
         return mutate_bytes(data, random)
-    document = json.loads(data)
+    try:
+        document = json.loads(data)
+    except ValueError:  # an earlier change has left no JSON of it
+        return mutate_bytes(data, random)
     for _ in range(random.choice((1, 1, 2, 3))):
         document = _changed(document, random)
     text = json.dumps(document)

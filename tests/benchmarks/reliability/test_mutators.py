@@ -17,12 +17,13 @@ _TOML = b'schema = "x"\n[run]\nthreads = 2\nbatch = 1\n'
 _GOOD = [
     (mutate_bytes, bytes(range(256))),
     (mutate_json, _JSON),
+    (mutate_json, bytes(range(256))),
     (mutate_toml, _TOML),
     (mutate_onnx, small_network().SerializeToString()),
 ]
 
 
-@pytest.mark.parametrize(("mutate", "good"), _GOOD, ids=["bytes", "json", "toml", "onnx"])
+@pytest.mark.parametrize(("mutate", "good"), _GOOD, ids=["bytes", "json", "what was JSON", "toml", "onnx"])
 def test_a_number_is_a_case(mutate: Callable[[bytes, Random], bytes], good: bytes) -> None:
     cases = [mutate(good, Random(number)) for number in range(300)]
     assert cases == [mutate(good, Random(number)) for number in range(300)]
