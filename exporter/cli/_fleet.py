@@ -32,8 +32,10 @@ __all__ = [
     "Root",
     "access_of",
     "choose_devices",
+    "note_reasons",
     "require_no_failures",
     "roll_out",
+    "version_of",
 ]
 
 Addresses = Annotated[
@@ -152,8 +154,28 @@ def require_no_failures(results: Sequence[Result], what: str) -> None:
     if not failed and not left:
         return
     rest = f", {left} were not begun" if left else ""
-    first = f" The first, {failed[0].device}: {failed[0].reason}" if len(results) > 1 else f" {failed[0].reason}"
+    first = f" {_reason_of(failed[0])}" if failed else ""
     raise DeviceError(f"{what} failed on {len(failed)} of {len(results)} devices{rest}.{first}")
+
+
+def note_reasons(results: Sequence[Result]) -> None:
+    """Say on stderr what each device has to say, but the first that failed: the command's error is about that one."""
+    from rexport.cli import _console
+
+    first = next((result for result in results if result.outcome.is_failure), None)
+    for result in results:
+        if result.reason is not None and result is not first:
+            _console.note(_reason_of(result))
+
+
+def version_of(folder: str | None) -> str:
+    """Return name and version of what is installed in a device's ``folder``, without the hash behind them."""
+    return "" if folder is None else folder.rpartition("-")[0]
+
+
+def _reason_of(result: Result) -> str:
+    reason, device = result.reason or "", str(result.device)
+    return reason if device in reason else f"{device}, {result.step}: {reason}"
 
 
 @dataclass

@@ -121,7 +121,7 @@ def _install(
 def _show(cargo: Cargo, results: Sequence[Result], *, dry_run: bool, as_json: bool) -> None:
     from collections import Counter
 
-    from rexport.cli import _console
+    from rexport.cli import _console, _fleet
 
     if as_json:
         _console.print_json(
@@ -138,7 +138,7 @@ def _show(cargo: Cargo, results: Sequence[Result], *, dry_run: bool, as_json: bo
         (
             str(result.device),
             str(result.outcome),
-            result.active or "",
+            _fleet.version_of(result.active),
             f"{result.sent_bytes / 2**20:.1f}" if result.sent_bytes else "",
             f"{result.seconds:.1f}" if result.seconds else "",
         )
@@ -146,9 +146,7 @@ def _show(cargo: Cargo, results: Sequence[Result], *, dry_run: bool, as_json: bo
     ]
     title = f"{cargo.name} version {cargo.version}"
     _console.print_table(("device", "outcome", "active", "MiB sent", "seconds"), rows, title=title, left=(0, 1, 2))
-    for result in results:
-        if result.reason is not None:
-            _console.note(f"{result.device}, {result.step}: {result.reason}")
+    _fleet.note_reasons(results)
 
 
 def _write_role(

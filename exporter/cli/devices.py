@@ -98,7 +98,7 @@ def rollback(
 
 
 def _show(schema: str, results: Sequence[Result], *, as_json: bool, **facts: Any) -> None:
-    from rexport.cli import _console
+    from rexport.cli import _console, _fleet
 
     if as_json:
         _console.print_json({"schema": schema, **facts, "devices": [result.to_json() for result in results]})
@@ -107,18 +107,16 @@ def _show(schema: str, results: Sequence[Result], *, as_json: bool, **facts: Any
         (
             str(result.device),
             str(result.outcome),
-            result.active or "",
-            result.previous or "",
+            _fleet.version_of(result.active),
+            _fleet.version_of(result.previous),
             _in_words(result.answer.get("runtime"), "{name} {version}"),
-            _in_words(result.answer.get("last"), "{verb} of version {version} {result}, {time}"),
+            _in_words(result.answer.get("last"), "{verb} of {version} {result}, {time:.16}"),
         )
         for result in results
     ]
-    columns = ("device", "outcome", "active", "previous", "runtime", "last installation")
+    columns = ("device", "outcome", "active", "previous", "runtime", "last change (UTC)")
     _console.print_table(columns, rows, left=range(len(columns)))
-    for result in results:
-        if result.reason is not None:
-            _console.note(f"{result.device}, {result.step}: {result.reason}")
+    _fleet.note_reasons(results)
 
 
 def _in_words(facts: Any, words: str) -> str:

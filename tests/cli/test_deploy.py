@@ -76,7 +76,7 @@ def test_from_the_first_look_to_the_way_back(there: Site, bundle: Path) -> None:
     assert document["devices"][0]["answer"]["last"]["result"] == "done"
     table = invoke("devices", "status", one, *options)
     assert table.exit_code == 0
-    assert "install of version 1 done" in table.stdout
+    assert "install of 1 done, 20" in table.stdout
 
     back = invoke("devices", "rollback", one, *options)
     assert back.exit_code == 6

@@ -63,16 +63,17 @@ def test_the_shared_resnet20_on_its_images(tmp_path: Path, data_dir: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "convolutions"), [("resnet50", 53), ("resnext50_32x4d", 53)])
-def test_imagenet_networks_on_pictures(tmp_path: Path, data_dir: Path, network: str, convolutions: int) -> None:
-    pictures = data_dir / "imagenet-pictures"
+@pytest.mark.parametrize(("network", "recovery"), [("resnet50", "adaround"), ("resnext50_32x4d", "none")])
+def test_imagenet_networks_on_pictures(tmp_path: Path, data_dir: Path, network: str, recovery: str) -> None:
+    pictures, convolutions = data_dir / "imagenet-pictures", 53
     exported = _json("onnx", network, "-o", "fp32.onnx", cwd=tmp_path)
     assert {report["name"]: report["changed"] for report in exported["passes"]}["FuseConvBatchNorm"] == convolutions
     _json("fuse", "fp32.onnx", "-o", "fused.onnx", cwd=tmp_path)
-    quantized = _json("quantize", "fused.onnx", "--data", pictures, "--samples", "32", "-o", "int8.onnx", cwd=tmp_path)
+    options = ("--samples", "16", "--recover", recovery)
+    quantized = _json("quantize", "fused.onnx", "--data", pictures, *options, "-o", "int8.onnx", cwd=tmp_path)
     assert quantized["executed"]["QLinearConv"] == convolutions
     compared = _json(
-        "eval", "int8.onnx", "--data", pictures, "--samples", "32", "--reference", "fp32.onnx", cwd=tmp_path
+        "eval", "int8.onnx", "--data", pictures, "--samples", "16", "--reference", "fp32.onnx", cwd=tmp_path
     )
     assert compared["top1"] is None
     assert compared["sqnr_db"] > 15  # random weights: the logits agree, whatever they mean

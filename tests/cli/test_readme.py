@@ -25,8 +25,12 @@ _NUMBER = re.compile(r"[+−-]?\d[\d.,]*(?:e[+-]?\d+)?")
 
 
 def _shape(text: str) -> list[str]:
-    """Return the lines of an output without its numbers, spaces and rules."""
-    lines = (" ".join(_NUMBER.sub("#", line.replace("─", "")).split()) for line in text.splitlines())
+    """Return the lines of an output without its numbers, spaces and rules.
+
+    A dash is a number that is missing, as a percentile is where a slow machine made too few calls for it.
+    """
+    plain = (_NUMBER.sub("#", line.replace("─", "")).split() for line in text.splitlines())
+    lines = (" ".join("#" if word == "–" else word for word in words) for words in plain)
     return [line for line in lines if line]
 
 
