@@ -37,6 +37,7 @@ _BROKEN = (
     TypeError,
     KeyError,
     EOFError,
+    MemoryError,  # by a header that says it has gigabytes
     RuntimeError,
     SyntaxError,
     tokenize.TokenError,

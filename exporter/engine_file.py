@@ -347,12 +347,23 @@ def _garbled(facts: EngineFacts) -> str | None:
         "sha256": lambda one: isinstance(one, str) and len(one) == 64,
         "onnx": lambda one: isinstance(one, str),
         "command": lambda one: isinstance(one, str),
+        "rexport": lambda one: isinstance(one, str),
+        "device": lambda one: one is None or isinstance(one, str),
+        "cuda": lambda one: one is None or isinstance(one, str),
+        "bytes": lambda one: type(one) is int,
+        "version_compatible": lambda one: type(one) is bool,
+        "hardware_compatible": lambda one: type(one) is bool,
+        "stripped": lambda one: type(one) is bool,
         "metadata": lambda one: isinstance(one, dict) and all(isinstance(text, str) for text in one.values()),
     }
     for name, is_one in kinds.items():
         value = getattr(facts, name)
         if not is_one(value):
             return f"{name} as {str(value)[:80]}"
+    try:
+        json.dumps(facts.to_json(), allow_nan=False)
+    except ValueError:
+        return "a number that is not finite"
     return None
 
 

@@ -145,6 +145,9 @@ def test_fields_that_came_later_may_be_missing(tmp_path: Path) -> None:
         ("seconds", float("nan")),
         ("sha256", "abc"),
         ("metadata", {"rexport.classes": 3}),
+        ("version_compatible", float("inf")),
+        ("stripped", None),
+        ("device", 86),
     ],
 )
 def test_a_garbled_field_is_named(tmp_path: Path, name: str, value: object) -> None:

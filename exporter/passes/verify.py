@@ -103,9 +103,7 @@ def _random_feeds(model: ir.Model, seed: int) -> dict[str, np.ndarray]:
     for value in model.graph.inputs:
         if value.name in model.graph.initializers:
             continue
-        why = _why_not_fed(value)
-        if why is not None:
-            raise ModelFileError(f"The input {value.name!r} {why}, so it can't be tried; pass --no-verify.")
+        _require_feedable(value)
         assert value.dtype is not None
         shape, is_text = _shape_of(value), value.dtype == ir.DataType.STRING
         is_float = value.dtype.is_floating_point()
@@ -113,6 +111,12 @@ def _random_feeds(model: ir.Model, seed: int) -> dict[str, np.ndarray]:
         array = random.standard_normal(shape) if is_float else random.integers(0, values, shape)
         feeds[str(value.name)] = array.astype(str).astype(object) if is_text else array.astype(value.dtype.numpy())
     return feeds
+
+
+def _require_feedable(value: ir.Value) -> None:
+    why = _why_not_fed(value)
+    if why is not None:
+        raise ModelFileError(f"The input {value.name!r} {why}, so it can't be tried; pass --no-verify.")
 
 
 def _why_not_fed(value: ir.Value) -> str | None:
@@ -137,6 +141,7 @@ def _random_pictures(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return what ``model`` is given of random pictures, and the pictures, uint8 of shape ``(N, S, S, 3)``."""
     image = image_input(model)
+    _require_feedable(next(value for value in model.graph.inputs if value.name == image.name))
     size = image.size or _PIXELS
     pixels = np.random.default_rng(seed).integers(0, _PIXEL_VALUES, (image.batch or _BATCH, size, size, 3), np.uint8)
     return {image.name: preprocessing.to_input(pixels)}, {image.name: pixels}

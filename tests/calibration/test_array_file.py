@@ -188,6 +188,26 @@ def test_broken_files_are_data_errors(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(_all(_open(path)), _READY)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does it")
+def test_a_header_that_is_larger_than_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little"))
+    program = f"""
+import resource
+from pathlib import Path
+from rexport._errors import DataError
+from rexport.calibration import open_dataset
+from rexport.preprocessing import Preprocessing
+preprocessing = Preprocessing(size=8, mean=(0, 0, 0), std=(1, 1, 1))
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+try:
+    open_dataset(Path({str(tmp_path / "a.npy")!r}), preprocessing)
+except DataError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True)
+    assert "can't be read as a NumPy file" in done.stdout, done.stderr
+
+
 def test_a_file_that_ends_early_says_where(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", _PIXELS)
     whole = (tmp_path / "a.npy").read_bytes()

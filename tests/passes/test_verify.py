@@ -196,3 +196,6 @@ def test_what_is_too_large_is_not_tried() -> None:
     """)
     with pytest.raises(ModelFileError, match="has the shape 1000000×3×10000×10000, so it can't be tried; pass --no-"):
         verify_equal(model, model)
+    preprocessing = Preprocessing(size=10_000, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    with pytest.raises(ModelFileError, match="so it can't be tried"):
+        Reference(model, preprocessing=preprocessing)
