@@ -120,6 +120,25 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         f"{first['peak_memory_mib']:.0f} and {last['peak_memory_mib']:.0f} MiB",
         "calibration_memory",
     )
+    yield from _of_devices(read("reliability")["parts"])
+
+
+def _of_devices(parts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    control = parts["power-cuts"]["control"]
+    names = {
+        "power-cuts": "the power cut during or after an install",
+        "system-calls": "a system call of an install or a rollback killed, out of room or in error",
+        "ssh": "SSH cut or the device rebooted at each step of a roll-out; strangers at either end",
+        "tampering": "a byte of a bundle changed, or its end cut off",
+        "attacks": "the attacks of TUF's list",
+        "self-checks": "wrong models and runtimes, after which the version before is back",
+        "concurrency": "two installs and a rollback at once",
+        "mutations": "wrong files into `inspect`, `fuse`, `quantize`",
+    }
+    for name, what in names.items():
+        figure = f"{parts[name]['failures']} of {parts[name]['cases']:,} end badly"
+        beside = f" (without fsync {control['failures']} of {control['cases']})" if name == "power-cuts" else ""
+        yield what, figure + beside, "reliability"
 
 
 def _beside_peers(summary: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
