@@ -342,18 +342,18 @@ def _garbled(facts: EngineFacts) -> str | None:
         "layers": _layers,
         "repairs": _texts,
         "warnings": _texts,
-        "onnx_sha256": lambda one: isinstance(one, str),
+        "onnx_sha256": _text,
         "seconds": lambda one: isinstance(one, int | float) and math.isfinite(one),
         "sha256": lambda one: isinstance(one, str) and len(one) == 64,
-        "onnx": lambda one: isinstance(one, str),
-        "command": lambda one: isinstance(one, str),
-        "rexport": lambda one: isinstance(one, str),
-        "device": lambda one: one is None or isinstance(one, str),
-        "cuda": lambda one: one is None or isinstance(one, str),
+        "onnx": _text,
+        "command": _text,
+        "rexport": _text,
+        "device": lambda one: one is None or _text(one),
+        "cuda": lambda one: one is None or _text(one),
         "bytes": lambda one: type(one) is int,
-        "version_compatible": lambda one: type(one) is bool,
-        "hardware_compatible": lambda one: type(one) is bool,
-        "stripped": lambda one: type(one) is bool,
+        "version_compatible": _truth,
+        "hardware_compatible": _truth,
+        "stripped": _truth,
         "metadata": lambda one: isinstance(one, dict) and all(isinstance(text, str) for text in one.values()),
     }
     for name, is_one in kinds.items():
@@ -367,8 +367,16 @@ def _garbled(facts: EngineFacts) -> str | None:
     return None
 
 
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _truth(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _texts(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    return isinstance(value, tuple) and all(map(_text, value))
 
 
 def _layers(value: object) -> bool:
