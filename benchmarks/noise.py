@@ -50,7 +50,7 @@ def flags(rounds: Sequence[Sequence[float]], clocks: Sequence[float | None] = ()
     strange = sum(outliers(block) for block in rounds)
     if strange and strange >= _SHARE_OF_OUTLIERS * calls:
         found.append(
-            f"{strange} of {calls} calls took far longer or shorter than the others of their round; "
+            "one call in a hundred, or more, took far longer or shorter than the others of its round; "
             "other programs may have run."
         )
     change = trend([median(block) for block in rounds])

@@ -1,4 +1,4 @@
-"""The columns of a benchmark's table and the sentences around it, which Markdown and HTML share."""
+"""The columns of a benchmark's table and the sentences around it, which the terminal, Markdown and HTML share."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from rexport.benchmarks.reports.document import short_names
 from rexport.benchmarks.reports.scales import three_digits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from rexport.benchmarks.reports.document import Document, MachineFacts, ReportRow
 
 __all__ = ["Kind", "Note", "Table", "findings", "machine_line", "notes", "rows_table", "threads_line"]
 
 _DASH = "–"
+_WRONG = "WRONG: "  # begins the flag that says why outputs are
 
 
 class Kind(StrEnum):
@@ -117,20 +118,25 @@ def findings(document: Document) -> tuple[str, ...]:
 def notes(document: Document) -> tuple[Note, ...]:
     """Return what a reader has to know about rows and machine; the same sentence about several rows is one note."""
     files = short_names(dict.fromkeys(row.model for row in document.rows))
-    found: dict[tuple[Kind, str], list[tuple[str, int]]] = {}
+    found: dict[tuple[Kind, str], list[ReportRow]] = {}
     for row in document.rows:
-        where = (f"{files[row.model]} on {row.runtime}", row.batch)
         if not row.ok:
             kind = Kind.UNAVAILABLE if row.status == "unavailable" else Kind.FAILED
-            found.setdefault((kind, row.reason or "no reason given"), []).append(where)
-        if row.wrong:
+            found.setdefault((kind, row.reason or "no reason given"), []).append(row)
+        if row.wrong and not any(flag.startswith(_WRONG) for flag in row.flags):
             text = "its outputs are not those of the first model: its speed is worth nothing"
-            found.setdefault((Kind.WRONG, text), []).append(where)
+            found.setdefault((Kind.WRONG, text), []).append(row)
         for flag in row.flags:
-            found.setdefault((Kind.CAUTION, flag), []).append(where)
-    listed = [Note(kind=kind, where=_places(places), text=text) for (kind, text), places in found.items()]
+            kind = Kind.WRONG if flag.startswith(_WRONG) else Kind.CAUTION
+            found.setdefault((kind, flag.removeprefix(_WRONG)), []).append(row)
+    listed = [
+        Note(kind=kind, where=_places(rows, document.rows, files), text=text) for (kind, text), rows in found.items()
+    ]
     if document.machine.is_busy:
-        text = f"the machine was busy in the minute before (load {document.machine.load_average:g})"
+        text = (
+            f"the machine was busy in the minute before (load {document.machine.load_average:g}); if it still was, "
+            "times are too long and intervals wide: measure again when it is idle."
+        )
         listed.append(Note(kind=Kind.CAUTION, where=None, text=text))
     return tuple(sorted(listed, key=lambda note: list(Kind).index(note.kind)))
 
@@ -156,10 +162,14 @@ def threads_line(document: Document) -> str:
     return f"{count} thread" + "s" * (count != 1) + pinned
 
 
-def _places(places: list[tuple[str, int]]) -> str:
+def _places(rows: Sequence[ReportRow], everything: Sequence[ReportRow], files: Mapping[str, str]) -> str:
+    """Name rows; if they are all those of one runtime, by that alone."""
+    runtime = rows[0].runtime
+    if len(rows) > 1 and list(rows) == [row for row in everything if row.runtime == runtime]:
+        return runtime
     batches: dict[str, dict[int, None]] = {}
-    for where, batch in places:
-        batches.setdefault(where, {})[batch] = None
+    for row in rows:
+        batches.setdefault(f"{files[row.model]} on {row.runtime}", {})[row.batch] = None
     words = [f"{where}, batch {', '.join(map(str, found))}" for where, found in batches.items()]
     more = f"; and {len(words) - 3} more" if len(words) > 3 else ""
     return "; ".join(words[:3]) + more

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rexport.cli._limits import LIMIT_COLUMNS, limit_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rexport.benchmarks import BenchResult, Row
     from rexport.benchmarks.limits import Limits
 
-__all__ = ["print_result"]
+__all__ = ["print_notes", "print_result"]
 
 
 def print_result(result: BenchResult, limits: Sequence[Limits]) -> None:
-    """Print the rows that were measured, and notes on them and on the others; ``limits`` are those of all rows."""
+    """Print the rows that were measured; ``limits`` are those of all rows."""
+    from rexport.benchmarks.reports.document import short_names
     from rexport.cli import _console
 
-    names = _short_names({row.model for row in result.rows})
+    names = short_names(dict.fromkeys(row.model for row in result.rows))
     columns = {name: [cell(row) for row in result.measured] for name, cell in _COLUMNS.items()}
     columns = {"model": [names[row.model] for row in result.measured], **columns}
     reached = [limit_cells(one) for one, row in zip(limits, result.rows, strict=True) if row in result.measured]
@@ -28,14 +28,17 @@ def print_result(result: BenchResult, limits: Sequence[Limits]) -> None:
     shown = {name: cells for name, cells in columns.items() if any(cell not in ("", _NONE) for cell in cells)}
     rows = list(zip(*shown.values(), strict=True))
     _console.print_table(tuple(shown), rows, title=f"{result.machine}; {_where(result)}", left=(0, 1))
-    for row in result.rows:
-        for text in (*([row.reason] if row.reason else ()), *row.flags):
-            _console.note(f"{names[row.model]} on {row.runtime}, batch {row.batch}: {text}")
-    if result.machine.is_busy:
-        _console.note(
-            f"the machine was busy in the minute before (load {result.machine.load_average}); if it still was, times "
-            "are too long and intervals wide: measure again when it is idle."
-        )
+
+
+def print_notes(document: Mapping[str, Any]) -> None:
+    """Print what a document of schema ``rexport.bench/1`` has to say of its rows and the machine."""
+    from rexport.benchmarks.reports.document import read_document
+    from rexport.benchmarks.reports.table import Kind, notes
+    from rexport.cli import _console
+
+    for note in notes(read_document(document)):
+        wrong = "WRONG: " if note.kind is Kind.WRONG else ""
+        _console.note(": ".join(part for part in (note.where, wrong + note.text) if part))
 
 
 def _where(result: BenchResult) -> str:
@@ -45,12 +48,6 @@ def _where(result: BenchResult) -> str:
     places = {row.affinity for row in result.measured}
     cores = places.pop() if len(places) == 1 else None
     return text if not cores else f"{text} on core{'s' * (len(cores) != 1)} {', '.join(map(str, cores))}"
-
-
-def _short_names(models: set[str]) -> dict[str, str]:
-    """Return the file names of models, or all of their paths where two files have the same."""
-    short = {model: Path(model).name for model in models}
-    return short if len(set(short.values())) == len(models) else {model: model for model in models}
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -200,7 +200,7 @@ class _Giving:
         The rows are written before layers are profiled, so that no more than the profile can be lost.
         """
         from rexport.cli import _limits
-        from rexport.cli._bench_table import print_result
+        from rexport.cli._bench_table import print_notes, print_result
 
         limits, peaks = _limits.measure_limits(
             result.rows, peak=whole and self.peak, again=whole and self.remeasure_peak
@@ -215,6 +215,7 @@ class _Giving:
         if not self.as_json and not self.reports.markdown_to_stdout:
             if result.measured:
                 print_result(result, limits)
+                print_notes(document)
             _limits.print_peaks(peaks)
             for profile in profiles:
                 _limits.print_layers(profile)
@@ -276,7 +277,8 @@ def _run_scenario(what: _What, asked: Asked, giving: _Giving, *, from_pixels: bo
 def _give_scenario(rows: Sequence[ScenarioRow], asked: Asked, giving: _Giving) -> Changes | None:
     from rexport.benchmarks import machine_facts
     from rexport.benchmarks.results import SCHEMA
-    from rexport.cli import _console, _scenario
+    from rexport.cli import _scenario
+    from rexport.cli._bench_table import print_notes
 
     machine = machine_facts()
     document = {"schema": SCHEMA, "machine": machine.to_json(), "rows": [row.to_json() for row in rows]}
@@ -284,9 +286,7 @@ def _give_scenario(rows: Sequence[ScenarioRow], asked: Asked, giving: _Giving) -
     if not giving.as_json and not giving.reports.markdown_to_stdout:
         title = f"{asked.scenario}; {machine}"
         _scenario.print_outcomes([row.outcome for row in rows if row.outcome is not None], title=title)
-        for row in rows:
-            if row.row.reason is not None:
-                _console.note(f"{row.row.model} on {row.row.runtime}, batch {row.row.batch}: {row.row.reason}")
+        print_notes(document)
         giving.print_changes(changes)
     return changes
 

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rexport.benchmarks.reports.document import read_document
+from rexport.benchmarks.reports.table import Kind, Note, notes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REASON = "There is no driver."
+
+
+def noted(rows: Sequence[dict[str, Any]]) -> tuple[Note, ...]:
+    return notes(read_document({"schema": "rexport.bench/1", "machine": {"cpu": "some"}, "rows": list(rows)}))
+
+
+def row(model: str = "net.onnx", runtime: str = "cpu", batch: int = 1, **changed: Any) -> dict[str, Any]:
+    return {"model": model, "runtime": runtime, "batch": batch, "threads": 2, "status": "ok", **changed}
+
+
+def gone(model: str, runtime: str, batch: int) -> dict[str, Any]:
+    return row(model, runtime, batch, status="unavailable", reason=REASON)
+
+
+def test_a_runtime_that_is_not_there_is_named_once() -> None:
+    rows = [one for batch in (1, 8) for one in (row("a.onnx", batch=batch), gone("a.onnx", "cuda", batch))]
+    assert noted(rows) == (Note(kind=Kind.UNAVAILABLE, where="cuda", text=REASON),)
+
+
+def test_rows_of_a_runtime_that_others_have_are_named_one_by_one() -> None:
+    rows = [row("a.onnx", "cuda"), gone("b.onnx", "cuda", 1), gone("b.onnx", "cuda", 8)]
+    assert [note.where for note in noted(rows)] == ["b.onnx on cuda, batch 1, 8"]
+
+
+def test_a_sentence_about_many_rows_names_three() -> None:
+    rows = [row(f"{name}.onnx", flags=["Slow."]) for name in "abcde"] + [row("f.onnx")]
+    places = "a.onnx on cpu, batch 1; b.onnx on cpu, batch 1; c.onnx on cpu, batch 1; and 2 more"
+    assert noted(rows) == (Note(kind=Kind.CAUTION, where=places, text="Slow."),)
+
+
+def test_wrong_outputs_are_noted_once_with_the_reason_where_it_is_known() -> None:
+    rows = [
+        row("a.onnx"),
+        row("b.onnx", wrong=True, flags=["WRONG: its outputs are noise."]),
+        row("c.onnx", wrong=True),
+    ]
+    first, second = noted(rows)
+    assert first == Note(kind=Kind.WRONG, where="b.onnx on cpu, batch 1", text="its outputs are noise.")
+    assert (second.kind, second.where) == (Kind.WRONG, "c.onnx on cpu, batch 1")
