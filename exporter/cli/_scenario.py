@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from rexport.benchmarks.scenarios import Asked, Outcome, Trial
 
-__all__ = ["LatencyBound", "Loadgen", "ScenarioChoice", "TrialSeconds", "parse_scenario", "print_outcomes", "say_trial"]
+__all__ = [
+    "LatencyBound",
+    "Loadgen",
+    "ScenarioChoice",
+    "TrialSeconds",
+    "batches_of",
+    "parse_scenario",
+    "print_outcomes",
+    "say_trial",
+]
 
 ScenarioChoice = Annotated[
     Scenario | None,
@@ -81,6 +90,21 @@ def parse_scenario(
     if loadgen:
         require_loadgen()
     return Asked(scenario=scenario, latency_bound_ms=latency_bound, seconds=seconds, loadgen=loadgen)
+
+
+def batches_of(asked: Asked, batches: tuple[int, ...], *, chosen: bool) -> tuple[int, ...]:
+    """Return the batch sizes to run: 1 where each query is of one image, which another one that was ``chosen`` is not.
+
+    Raises:
+        UsageError: One was.
+    """
+    if asked.scenario is not Scenario.SINGLE_STREAM:
+        return batches
+    if chosen and batches != (1,):
+        raise UsageError(
+            "--scenario single-stream asks for one image at a time; leave --batch out, or pass --scenario offline."
+        )
+    return (1,)
 
 
 def say_trial(trial: Trial) -> None:

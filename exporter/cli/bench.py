@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,6 +113,7 @@ def bench(
     )
     what = _What.parse(models or (), on=on, batch=batch, threads=threads, profile=profile)
     if asked is not None:
+        what = replace(what, batches=_scenario.batches_of(asked, what.batches, chosen=batch is not None))
         _run_scenario(what, asked, giving, from_pixels=from_pixels)
         return
     try:

@@ -10,7 +10,7 @@ from rexport._errors import UnavailableError, UsageError
 from rexport.benchmarks.jobs import Job
 from rexport.benchmarks.loadgen import LoadgenResult
 from rexport.benchmarks.scenarios import Asked, OfflineResult, Outcome, Scenario, ServerResult, Trial
-from rexport.cli._scenario import parse_scenario, print_outcomes, say_trial
+from rexport.cli._scenario import batches_of, parse_scenario, print_outcomes, say_trial
 from rexport.runtimes.source import Source
 
 TRIAL = Trial(
@@ -103,6 +103,15 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=match):
         parse_scenario(scenario, bound, seconds, loadgen=False)
+
+
+def test_single_stream_is_of_one_image_and_runs_once() -> None:
+    stream, offline = Asked(scenario=Scenario.SINGLE_STREAM), Asked(scenario=Scenario.OFFLINE)
+    assert batches_of(stream, (1, 8), chosen=False) == (1,)
+    assert batches_of(stream, (1,), chosen=True) == (1,)
+    assert batches_of(offline, (1, 8), chosen=True) == (1, 8)
+    with pytest.raises(UsageError, match="one image at a time"):
+        batches_of(stream, (8,), chosen=True)
 
 
 def test_loadgen_is_of_a_scenario_and_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
