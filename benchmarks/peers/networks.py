@@ -10,6 +10,7 @@ import numpy as np
 from rexport._errors import DataError, UsageError
 from rexport._files import atomic_path
 from rexport.benchmarks.studies._commands import rexport
+from rexport.benchmarks.studies._random_weights import write_random_weights
 from rexport.calibration import open_dataset
 from rexport.model_file import Metadata, load
 
@@ -17,6 +18,7 @@ __all__ = ["CALIBRATION", "FLOAT", "TEST", "Network"]
 
 FLOAT = {"fused": "fp32.onnx", "plain": "plain.onnx"}
 CALIBRATION, TEST = "calibration.npy", "test.npz"
+_RANDOM = "random.safetensors"
 _BATCH = 64
 
 
@@ -54,7 +56,7 @@ class Network:
     def prepare(self, folder: Path, *, samples: int) -> Path:
         """Write what is missing of the files to a folder of its own in ``folder``, and return that.
 
-        The float models have the same weights, drawn from the same seed where they are random.
+        The float models have the same weights, also where they are random.
 
         Args:
             folder: Where all networks' folders lie.
@@ -65,10 +67,12 @@ class Network:
         """
         home = folder / self.label.replace(" ", "-")
         home.mkdir(parents=True, exist_ok=True)
-        weights = () if self.weights is None else ("--weights", str(self.weights))
+        weights = self.weights or home / _RANDOM
+        if not weights.exists():
+            write_random_weights(self.name, weights)
         for kind, extra in (("fused", ()), ("plain", ("--no-fuse",))):
             if not (home / FLOAT[kind]).exists():
-                rexport("onnx", self.name, *weights, *extra, "-o", FLOAT[kind], cwd=home)
+                rexport("onnx", self.name, "--weights", str(weights), *extra, "-o", FLOAT[kind], cwd=home)
         if not (home / TEST).exists():
             self._write_pictures(home, samples)
         return home

@@ -7,25 +7,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["markdown", "readme_rows"]
+__all__ = ["by_batch", "markdown", "readme_rows", "runtime_name"]
 
 _RUNTIMES = {"cpu": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
-def readme_rows(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield what was measured, the figure, and where: INT8 against the best peer, for each network and runtime."""
-    lines = [line for line in document["summary"]["speed"] if line["precision"] == "int8"]
-    for line in lines:
-        low, high = line["interval"]
-        peer = line["best_peer"]
-        yield (
-            f"{line['network']} INT8, {_runtime(line)}, batch {line['batch']}, against the best of the peers",
-            (
-                f"{line['ratio']:.2f} × {peer['tool']} ({low:.2f} to {high:.2f}), "
+def readme_rows(document: dict[str, Any], *, on: str) -> Iterator[tuple[str, str, str]]:
+    """Yield what was measured, with ``on`` at its end, the figure, and where: INT8 against the best peer."""
+    figures: dict[tuple[str, str], dict[int, str]] = {}
+    for line in document["summary"]["speed"]:
+        if line["precision"] == "int8":
+            low, high = line["interval"]
+            figures.setdefault((line["network"], line["runtime"]), {})[line["batch"]] = (
+                f"{line['ratio']:.2f} × {line['best_peer']['tool']} ({low:.2f} to {high:.2f}), "
                 f"{line['ours']['images_per_second']:.0f} img/s"
-            ),
-            "peers",
-        )
+            )
+    for (network, runtime), batches in figures.items():
+        what = f"{network} INT8, {runtime_name(runtime)}, against the best of the peers{on}"
+        yield what, by_batch(batches), "peers"
+
+
+def by_batch(figures: dict[int, str]) -> str:
+    """Return figures of several batch sizes in a line."""
+    return "; ".join(f"batch {batch}: {figure}" for batch, figure in figures.items())
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -39,7 +43,7 @@ def _speed(document: dict[str, Any]) -> str:
         (
             line["network"],
             line["precision"].upper(),
-            _runtime(line),
+            runtime_name(line["runtime"]),
             str(line["batch"]),
             f"{line['ours']['images_per_second']:.1f} ({line['ours']['setting']})",
             f"{ratio['tool']} ({ratio['setting']})",
@@ -92,8 +96,8 @@ def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _runtime(line: dict[str, Any]) -> str:
-    runtime = str(line["runtime"])
+def runtime_name(runtime: str) -> str:
+    """Return the name of a runtime in words."""
     return _RUNTIMES.get(runtime, runtime)
 
 

@@ -17,6 +17,7 @@ import typer
 
 from rexport.benchmarks.machine import machine_facts
 from rexport.benchmarks.studies._commands import rexport
+from rexport.benchmarks.studies._random_weights import write_random_weights
 from rexport.benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
@@ -38,7 +39,9 @@ def main(
         folder = Path(name)
         for network in networks.split(","):
             fp32, int8 = f"{network}.onnx", f"{network}.int8.onnx"
-            rexport("onnx", network, "-o", fp32, cwd=folder)
+            weights = f"{network}.safetensors"
+            write_random_weights(network, folder / weights)
+            rexport("onnx", network, "--weights", weights, "-o", fp32, cwd=folder)
             rexport("quantize", fp32, "--data", str(data.resolve()), "--samples", str(samples), "-o", int8, cwd=folder)
             options = ("--on", "cpu", "--batch", batch, "--min-seconds", str(min_seconds))
             rows += rexport("bench", fp32, int8, *options, cwd=folder)["rows"]

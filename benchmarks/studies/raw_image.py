@@ -17,6 +17,7 @@ import typer
 
 from rexport.benchmarks.machine import machine_facts
 from rexport.benchmarks.studies._commands import rexport
+from rexport.benchmarks.studies._random_weights import write_random_weights
 from rexport.benchmarks.studies._results import JsonFile, speedup_of, write_results
 
 __all__ = ["main"]
@@ -37,12 +38,12 @@ def main(
         folder = Path(name)
         files = ("fp32.onnx", "fp32-raw.onnx", "int8.onnx", "int8-raw.onnx")
         calibration = ("--data", str(data.resolve()), "--samples", str(samples))
-        weights = _random_weights(network, folder)
+        write_random_weights(network, folder / "weights.safetensors")
         for fp32, int8, options in (
             ("fp32.onnx", "int8.onnx", ()),
             ("fp32-raw.onnx", "int8-raw.onnx", ("--raw-image",)),
         ):
-            rexport("onnx", network, "--weights", weights, *options, "-o", fp32, cwd=folder)
+            rexport("onnx", network, "--weights", "weights.safetensors", *options, "-o", fp32, cwd=folder)
             rexport("quantize", fp32, *calibration, "-o", int8, cwd=folder)
         for start in ((), ("--from-pixels",)):
             options = ("--on", "cpu", "--batch", batch, "--min-seconds", str(min_seconds), *start)
@@ -63,16 +64,6 @@ def main(
                 print(_in_words(network, gains[-1]))
     print(machine_facts())
     write_results(json_file, "raw-image", network=network, speedups=gains, rows=rows)
-
-
-def _random_weights(network: str, folder: Path) -> str:
-    """Write one set of weights that both files get, and return the file's name."""
-    from safetensors.torch import save_file
-
-    from rexport.models import build
-
-    save_file(build(network).state_dict(), folder / "weights.safetensors")
-    return "weights.safetensors"
 
 
 def _in_words(network: str, gain: dict[str, Any]) -> str:

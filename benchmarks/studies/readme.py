@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rexport._files import write_text
-from rexport.benchmarks.studies._peers_table import readme_rows
+from rexport.benchmarks.studies._peers_table import by_batch, readme_rows, runtime_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,33 +45,34 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
     def read(study: str) -> Any:
         return json.loads((results / f"{study}.json").read_text(encoding="utf-8"))
 
-    for row in read("int8-speed")["rows"]:
-        if ".int8." in row["model"]:
-            what = f"{row['model'].removesuffix('.int8.onnx')} INT8, ONNX Runtime, batch {row['batch']}"
-            low, high = row["speedup_interval"]
-            figure = f"{row['speedup']:.2f} × FP32 ({low:.2f} to {high:.2f}), {row['images_per_second']:.0f} img/s"
-            yield what, figure, "int8_speed"
+    speeds = [row for row in read("int8-speed")["rows"] if ".int8." in row["model"]]
+    for model, rows in _grouped(speeds, "model"):
+        figures = {
+            row["batch"]: f"{row['speedup']:.2f} × FP32 ({row['speedup_interval'][0]:.2f} to "
+            f"{row['speedup_interval'][1]:.2f}), {row['images_per_second']:.0f} img/s"
+            for row in rows
+        }
+        yield f"{model.removesuffix('.int8.onnx')} INT8, ONNX Runtime", by_batch(figures), "int8_speed"
     regroup = read("regroup")
-    for measured in regroup["batches"]:
-        int8, fp32 = (measured["speedup_over"][over]["ratio"] for over in ("int8", "fp32"))
-        what = f"{regroup['network']} INT8, `--regroup measure`, batch {measured['batch']}"
-        yield what, f"{int8:.2f} × the same file not regrouped, {fp32:.2f} × FP32", "regroup"
+    figures = {
+        measured["batch"]: f"{measured['speedup_over']['int8']['ratio']:.2f} × the same file not regrouped, "
+        f"{measured['speedup_over']['fp32']['ratio']:.2f} × FP32"
+        for measured in regroup["batches"]
+    }
+    yield f"{regroup['network']} INT8, `--regroup measure`", by_batch(figures), "regroup"
     raw = read("raw-image")
-    for gain in raw["speedups"]:
-        if gain["from_pixels"]:
-            what = (
-                f"{raw['network']} {gain['precision'].upper()}, `--raw-image`, batch {gain['batch']}, pixels to logits"
-            )
-            yield what, f"{gain['ratio']:.2f} × the normalised file", "raw_image"
+    for precision, gains in _grouped([gain for gain in raw["speedups"] if gain["from_pixels"]], "precision"):
+        figures = {gain["batch"]: f"{gain['ratio']:.2f} × the normalised file" for gain in gains}
+        yield f"{raw['network']} {precision.upper()}, `--raw-image`, pixels to logits", by_batch(figures), "raw_image"
     peers = read("fusion-peers")
     for network in dict.fromkeys(row["network"] for row in peers["rows"]):
         tools = {row["tool"]: row for row in peers["rows"] if row["network"] == network}
         seconds = {tool: median(row["seconds"]) for tool, row in tools.items() if row["seconds"]}
-        figures = [f"{tools[peer]['nodes']} in {seconds[peer]:.1f} s" for peer in ("onnxslim", "onnxsim")]
+        theirs = [f"{tools[peer]['nodes']} in {seconds[peer]:.1f} s" for peer in ("onnxslim", "onnxsim")]
         fused, proven = seconds["rexport --no-verify"], seconds["rexport"]
         ours = f"{tools['rexport']['nodes']} in {fused:.1f} s, proven in {proven:.1f} s"
         name = "ResNeXt-29 (8×16d) in form (a)" if "form=a" in network else network
-        yield f"{name}, `rexport fuse`; onnxslim; onnxsim", f"nodes {'; '.join([ours, *figures])}", "fusion_peers"
+        yield f"{name}, `rexport fuse`; onnxslim; onnxsim", f"nodes {'; '.join([ours, *theirs])}", "fusion_peers"
     forms = read("resnext-forms")["rows"]
     yield (
         "ResNeXt-50 in the paper's forms " + ", ".join(f"({row['form']})" for row in forms),
@@ -83,7 +84,17 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         figure = f"top-1 {100 * fp32['top1']:.2f} % → {100 * int8['top1']:.2f} %, agreement {int8['agreement']:.3f}"
         yield f"{row['network']}, FP32 → INT8, {fp32['images']} images", figure, "cifar_accuracy"
     yield from _beside_peers(read("int8-peers")["summary"])
-    yield from readme_rows(read("peers"))
+    for name in ("peers", "peers-avx2"):
+        peers = read(name)
+        yield from readme_rows(peers, on=_unless_vnni(peers))
+    yield from _of_peak(read("share-of-peak"))
+    engines = read("engine-builds")
+    for row in engines["rows"]:
+        yield (
+            f"INT8 engine of {row['model'].removesuffix('.onnx')} for TensorRT for RTX, built without a GPU",
+            f"{median(row['seconds']):.1f} s, {row['int8_layers']} of {row['layers']} layers in INT8",
+            "engine_builds",
+        )
     export = read("export-time")
     yield f"`rexport onnx {export['network']}`", f"{export['ratio']:.2f} × a bare `torch.onnx.export`", "export_time"
     zoo = read("zoo-parity")["rows"]
@@ -100,10 +111,10 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         f"{median(deepest['seconds']):.0f} s; a layer costs {depth['ratios']['per_layer']:.2f} × one of ResNet-110",
         "export_depth",
     )
-    speed = read("calibration-speed")
+    speed = read("calibration-speed-avx2")
     few, many = speed["memory"]
     yield (
-        f"calibration of {speed['network']}, entropy",
+        f"calibration of {speed['network']}, entropy{_unless_vnni(speed)}",
         (
             f"{speed['ratio_to_bare']:.2f} × the bare inference, "
             f"{few['peak_memory_mib']:.0f} and {many['peak_memory_mib']:.0f} MiB with {few['images']} and "
@@ -121,6 +132,29 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         "calibration_memory",
     )
     yield from _of_devices(read("reliability")["parts"])
+
+
+def _of_peak(study: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for runtime, lines in _grouped(study["summary"], "runtime"):
+        figures = {
+            line["batch"]: f"{line['gmacs_per_second']:.0f} GMAC/s, {line['share_of_convolutions']:.0%} of the best "
+            "convolution's"
+            for line in lines
+        }
+        what = f"{study['network']} INT8, {runtime_name(runtime)}{_unless_vnni(study)}"
+        yield what, by_batch(figures), "share_of_peak"
+
+
+def _grouped(rows: list[dict[str, Any]], key: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield each value under ``key``, in order, and its rows."""
+    for value in dict.fromkeys(row[key] for row in rows):
+        yield value, [row for row in rows if row[key] == value]
+
+
+def _unless_vnni(study: dict[str, Any]) -> str:
+    """Return what to add to a speed that was not measured on the processor that the table names."""
+    machine = study["machine"]
+    return "" if machine["vnni"] else f", {machine['int8'].split(',')[0]}"
 
 
 def _of_devices(parts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

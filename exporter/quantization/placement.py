@@ -3,10 +3,9 @@
 An operator runs on integers if the target has an integer kernel for it and everything it needs is constant (see
 ``layers``). Where operators compute integers from integers, their inputs and results are stored, but for a result that
 only a ReLU reads (the two run as one), and for the model's outputs and a classifier's scores before a Softmax, which
-stay float. Where they give floats, only inputs are stored. Where the sum at the end of a residual block runs as one
-with the convolution before it, that convolution's result is not stored, but only the other input: the identity.
-Operators that only move data around move the integers of their input. Raw images are integers from the start (see
-``passes.raw_image``).
+stay float. Where they give floats, only inputs are stored; of the sum at the end of a residual block, which runs as one
+with the convolution before it, that is the other input: the identity. Operators that only move data around move the
+integers of their input. Raw images are integers from the start (see ``passes.raw_image``).
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def place(model: ir.Model, *, target: Target = X86, keep_float: Collection[str] 
         if layer.integer:
             for value in _stored_around(layer.node, target):
                 stored.setdefault(str(value.name))
-    if target.fused_sums:
+    if target.stored is Stored.INPUTS:
         for name in _fused_terms(layers):
             stored.pop(name, None)
     given = {str(node.outputs[0].name): node for node in model.graph if is_given(node)}

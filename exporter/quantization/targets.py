@@ -30,7 +30,7 @@ class Stored(StrEnum):
     """Which tensors around an integer operator are stored as integers.
 
     ``RESULTS``: what it reads and what it gives, as it computes integers from integers. ``INPUTS``: what it reads
-    alone.
+    alone; of the sum at the end of a residual block, which runs as one with the convolution before it, the identity.
     """
 
     RESULTS = "results"
@@ -49,8 +49,6 @@ class Target:
         kernels: The operators that it computes with integers.
         runtime: What runs its files, in words.
         stored: Which tensors around them are stored as integers.
-        fused_sums: Whether an addition runs as one with the convolution before it, so that its other input alone is
-            stored.
         integer_bias: Whether a bias is stored as int32, at the scale of the products that it is added to, or as float.
         group_multiple: What the channels of each group of a grouped convolution, in and out, are to be a multiple of.
         rest: What the layers compute with that do not become integer, and the type that scales are numbers of.
@@ -63,7 +61,6 @@ class Target:
     kernels: frozenset[str]
     runtime: str = ONNX_RUNTIME
     stored: Stored = Stored.RESULTS
-    fused_sums: bool = False
     integer_bias: bool = True
     group_multiple: int = 1
     rest: type[np.float32] | type[np.float16] = np.float32
@@ -120,7 +117,6 @@ OPENVINO = Target(
     because="OpenVINO's CPU plugin multiplies uint8 by int8",
     kernels=_COMMON | {"ConvTranspose"},
     runtime="OpenVINO",
-    fused_sums=True,
     integer_bias=False,
 )
 TENSORRT = Target(
@@ -131,7 +127,6 @@ TENSORRT = Target(
     kernels=frozenset({"Conv", "ConvTranspose", "Gemm", "Add"}),
     runtime="TensorRT",
     stored=Stored.INPUTS,
-    fused_sums=True,
     integer_bias=False,
     group_multiple=4,
 )

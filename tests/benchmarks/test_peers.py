@@ -283,10 +283,10 @@ def test_the_tables_hold_every_figure_and_failure() -> None:
     text = markdown(json.loads(json.dumps(document)))
     assert "| net | INT8 | ONNX Runtime | 8 | 40.0 (x86) | A (fast) | 26.7 | 1.500 (1.500 to 1.500) |" in text
     assert r"fails: It ended \| badly." in text
-    assert list(readme_rows(document)) == [
+    assert list(readme_rows(document, on=", there")) == [
         (
-            "net INT8, ONNX Runtime, batch 8, against the best of the peers",
-            "1.50 × A (1.50 to 1.50), 40 img/s",
+            "net INT8, ONNX Runtime, against the best of the peers, there",
+            "batch 8: 1.50 × A (1.50 to 1.50), 40 img/s",
             "peers",
         )
     ]
