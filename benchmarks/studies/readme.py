@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rexport._files import write_text
-from rexport.benchmarks.studies._peers_table import by_batch, readme_rows, runtime_name
+from rexport.benchmarks.studies._peers_table import by_batch, readme_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,10 +84,12 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         figure = f"top-1 {100 * fp32['top1']:.2f} % → {100 * int8['top1']:.2f} %, agreement {int8['agreement']:.3f}"
         yield f"{row['network']}, FP32 → INT8, {fp32['images']} images", figure, "cifar_accuracy"
     yield from _beside_peers(read("int8-peers")["summary"])
-    for name in ("peers", "peers-avx2"):
-        peers = read(name)
-        yield from readme_rows(peers, on=_unless_vnni(peers))
-    yield from _of_peak(read("share-of-peak"))
+    beside = read("peers")
+    yield from readme_rows(beside, on=_unless_vnni(beside))
+    again = read("an-hour-apart")
+    same = [row["verdict"] == "same" for row in again["changes"]["rows"]]
+    what = f"`rexport bench --compare` with a run an hour before, resnet50{_unless_vnni(again)}"
+    yield what, f"{sum(same)} of {len(same)} rows the same within their intervals", "rexport bench"
     engines = read("engine-builds")
     for row in engines["rows"]:
         yield (
@@ -116,12 +118,15 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
     yield (
         f"calibration of {speed['network']}, entropy{_unless_vnni(speed)}",
         (
-            f"{speed['ratio_to_bare']:.2f} × the bare inference, "
-            f"{few['peak_memory_mib']:.0f} and {many['peak_memory_mib']:.0f} MiB with {few['images']} and "
-            f"{many['images']:,} pictures; onnxruntime's takes "
-            f"{speed['speedup_over']['onnxruntime']:.1f} × as long a picture, with 2048 bins "
-            f"{speed['speedup_over']['onnxruntime-2048']:.0f} ×"
+            f"{speed['ratio_to_bare']:.2f} × the bare inference, {few['peak_memory_mib']:.0f} and "
+            f"{many['peak_memory_mib']:.0f} MiB with {few['images']} and {many['images']:,} pictures"
         ),
+        "calibration_speed",
+    )
+    over = read("calibration-speed")["speedup_over"]
+    yield (
+        f"calibration of {speed['network']}, entropy, by onnxruntime",
+        f"{over['onnxruntime']:.1f} × as long a picture, with 2048 bins {over['onnxruntime-2048']:.0f} ×",
         "calibration_speed",
     )
     memory = read("calibration-memory")
@@ -132,17 +137,6 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         "calibration_memory",
     )
     yield from _of_devices(read("reliability")["parts"])
-
-
-def _of_peak(study: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for runtime, lines in _grouped(study["summary"], "runtime"):
-        figures = {
-            line["batch"]: f"{line['gmacs_per_second']:.0f} GMAC/s, {line['share_of_convolutions']:.0%} of the best "
-            "convolution's"
-            for line in lines
-        }
-        what = f"{study['network']} INT8, {runtime_name(runtime)}{_unless_vnni(study)}"
-        yield what, by_batch(figures), "share_of_peak"
 
 
 def _grouped(rows: list[dict[str, Any]], key: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
