@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
+from rexport.benchmarks.studies._random_weights import write_random_weights
 from rexport.benchmarks.studies.readme import table, with_table
 
 _ROOT = Path(__file__).parents[2]
@@ -48,3 +50,14 @@ def test_results_say_what_they_were_measured_on() -> None:
         assert document["schema"].startswith("rexport."), file
         assert {"cpu", "cores", "int8", "packages"} <= set(document["machine"]), file
         assert not [place for place in ("/work/", "/home/", "/tmp/") if place in str(document)], file
+
+
+def test_random_weights_are_the_same_each_time_and_have_biases(tmp_path: Path) -> None:
+    files = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
+    for file in files:
+        write_random_weights("cifar_resnet8", file)
+    one, two = (load_file(file) for file in files)
+    assert one.keys() == two.keys()
+    assert all(one[name].equal(two[name]) for name in one)
+    assert one["bn1.bias"].abs().min() > 0
+    assert one["bn1.running_mean"].abs().min() > 0
