@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["by_batch", "markdown", "readme_rows", "runtime_name"]
+__all__ = ["by_batch", "markdown", "readme_rows"]
 
 _RUNTIMES = {"cpu": "ONNX Runtime", "openvino": "OpenVINO"}
 
@@ -23,7 +23,7 @@ def readme_rows(document: dict[str, Any], *, on: str) -> Iterator[tuple[str, str
                 f"{line['ours']['images_per_second']:.0f} img/s"
             )
     for (network, runtime), batches in figures.items():
-        what = f"{network} INT8, {runtime_name(runtime)}, against the best of the peers{on}"
+        what = f"{network} INT8, {_runtime_name(runtime)}, against the best of the peers{on}"
         yield what, by_batch(batches), "peers"
 
 
@@ -43,7 +43,7 @@ def _speed(document: dict[str, Any]) -> str:
         (
             line["network"],
             line["precision"].upper(),
-            runtime_name(line["runtime"]),
+            _runtime_name(line["runtime"]),
             str(line["batch"]),
             f"{line['ours']['images_per_second']:.1f} ({line['ours']['setting']})",
             f"{ratio['tool']} ({ratio['setting']})",
@@ -96,8 +96,7 @@ def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def runtime_name(runtime: str) -> str:
-    """Return the name of a runtime in words."""
+def _runtime_name(runtime: str) -> str:
     return _RUNTIMES.get(runtime, runtime)
 
 
