@@ -39,8 +39,8 @@ RecoverChoice = Annotated[
     Level | None,
     typer.Option(
         "--recover",
-        help="Against the loss of accuracy: nothing; channels scaled to use their integers; and weights rounded for "
-        "what their layers read on --data. By default the last, without --data the second.",
+        help="Against the loss of accuracy: nothing; channels scaled to use their integers, and projections made one "
+        "with what they are added to; and weights rounded for what their layers read on --data. By default the last, without --data the second.",
         show_default=False,
     ),
 ]
@@ -156,7 +156,10 @@ def print_recovery(done: RecoveryDone) -> None:
     """Print what was done, and how long it took."""
     if done.recovered is None:
         return
-    parts = [f"{len(done.recovered.equalized.factors)} tensors equalized"]
+    equalized = done.recovered.equalized
+    parts = [f"{len(equalized.factors)} tensors equalized"]
+    if equalized.joined:
+        parts.append(f"{len(equalized.joined)} projections joined")
     if done.level is Level.ADAROUND:
         layers = len(done.recovered.weights)
         parts.append(f"weights of {layers} layers rounded for what they read on {done.images} images")
@@ -169,6 +172,7 @@ def recovery_json(done: RecoveryDone) -> dict[str, Any]:
         "recovery": {
             "level": str(done.level),
             "tensors_equalized": 0 if done.recovered is None else len(done.recovered.equalized.factors),
+            "projections_joined": [] if done.recovered is None else list(done.recovered.equalized.joined),
             "layers_rounded": [] if done.recovered is None else list(done.recovered.weights),
             "images": done.images,
             "seconds": done.seconds,

@@ -17,7 +17,7 @@ next to nothing for 1,000. (On trained CIFAR-10 networks, 80 images without it c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,10 +48,14 @@ class Equalized:
     Attributes:
         model: It.
         factors: By tensor what each channel was divided by, float64 of shape ``(C,)``.
+        scaled_as: By tensor another one, whose scale it is to have (see ``joining``).
+        joined: The names of convolutions that took in a projection.
     """
 
     model: ir.Model
     factors: Mapping[str, np.ndarray]
+    scaled_as: Mapping[str, str] = field(default_factory=dict)
+    joined: tuple[str, ...] = ()
 
     def range_of(self, tensor: str, table: CalibrationTable, chosen: TensorRange) -> TensorRange:
         """Return the range of a tensor of the scaled model.

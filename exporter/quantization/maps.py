@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,15 +45,19 @@ def maps_of(
     Raises:
         DataError: The table lacks a tensor.
     """
-    maps: dict[str, Quantization] = {}
-    for source in dict.fromkeys(placement.tensors.values()):
+    scaled_as = {} if equalized is None else equalized.scaled_as
+
+    @cache
+    def map_of(source: str) -> Quantization:
+        if (other := scaled_as.get(source)) is not None:
+            return map_of(placement.tensors.get(other, other))
         if source in placement.given:
-            maps[source] = _given(placement.given[source], target)
-        elif source in table.tensors:
-            maps[source] = of_range(_range_of(source, table, target, calibrator, equalized), target.activations)
-        else:
-            raise DataError(f"The calibration table has no statistics of the tensor {source!r}.")
-    return maps
+            return _given(placement.given[source], target)
+        if source in table.tensors:
+            return of_range(_range_of(source, table, target, calibrator, equalized), target.activations)
+        raise DataError(f"The calibration table has no statistics of the tensor {source!r}.")
+
+    return {source: map_of(source) for source in placement.tensors.values()}
 
 
 def _range_of(

@@ -109,7 +109,7 @@ def quantize(
     equalized, weights = (None, {}) if recovered is None else (recovered.equalized, recovered.weights)
     planned = plan(model, table, target=target, calibrator=calibrator, keep_float=keep_float, equalized=equalized)
     quantized, placement = planned.model, planned.placement
-    _require_layers(keep_float, placement)
+    _require_layers(keep_float, placement, joined=equalized is not None and bool(equalized.joined))
     with remembered_names(quantized.graph):
         for layer in placement.layers:
             if layer.integer and layer.node.op_type in WEIGHTED:
@@ -143,12 +143,14 @@ def require_float(model: ir.Model, path: Path | str = "The model") -> None:
     require_float32(model, path)
 
 
-def _require_layers(names: Collection[str], placement: Placement) -> None:
+def _require_layers(names: Collection[str], placement: Placement, *, joined: bool) -> None:
     unknown = set(names) - {name_of(layer.node) for layer in placement.layers}
     if unknown:
         raise UsageError(
             f"There is no layer {min(unknown)!r} to keep in float; the model's layers are called "
             f"{', '.join(name_of(layer.node) for layer in placement.layers[:3])} …; `rexport inspect` lists them."
+            + " It may have become one with another, as recovery lets projections; pass keep_float to recover too."
+            * joined
         )
 
 

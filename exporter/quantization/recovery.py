@@ -1,8 +1,9 @@
-"""Losing less accuracy: tensors equalized, weights rounded for what a layer gives, biases corrected."""
+"""Losing less: tensors equalized, projections joined, weights rounded for what a layer gives, biases corrected."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,13 +16,14 @@ from rexport.passes._graph import constant, name_of
 from rexport.passes.raw_image import are_whole_pixels, with_whole_pixels
 from rexport.quantization.equalization import Equalized, equalize
 from rexport.quantization.inputs import layers_with_patches, observe_inputs
+from rexport.quantization.joining import join_projections
 from rexport.quantization.plan import plan
 from rexport.quantization.rounding import RoundedWeight, best_scales, round_to_nearest_plane
 from rexport.quantization.schemes import rounded_up, smallest_weight_scale
-from rexport.quantization.targets import ONNX_RUNTIME
+from rexport.quantization.targets import ONNX_RUNTIME, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     import onnx_ir as ir
 
@@ -47,8 +49,12 @@ class Recovered:
     weights: Mapping[str, RoundedWeight]
 
     def __str__(self) -> str:
-        equalized = f"{len(self.equalized.factors)} tensors equalized"
-        return f"{equalized} and weights of {len(self.weights)} layers rounded" if self.weights else equalized
+        parts = [f"{len(self.equalized.factors)} tensors equalized"]
+        if self.equalized.joined:
+            parts.append(f"{len(self.equalized.joined)} projections joined")
+        if self.weights:
+            parts.append(f"weights of {len(self.weights)} layers rounded")
+        return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
 def recover(
@@ -57,6 +63,7 @@ def recover(
     *,
     target: Target,
     calibrator: Calibrator = Calibrator.MINMAX,
+    keep_float: Collection[str] = frozenset(),
     images: Callable[[], Iterable[np.ndarray]] | None = None,
     total: int = 1,
     preprocessing: Preprocessing | None = None,
@@ -70,8 +77,9 @@ def recover(
         table: The statistics of its tensors.
         target: What will run it.
         calibrator: How ranges follow from the statistics.
+        keep_float: The names of layers that are to stay in float, and so are not to become one with others.
         images: Starts batches of images anew, of which the layers' inputs are observed; without them, tensors are
-            equalized, and weights are rounded to the nearest.
+            equalized and projections joined, and weights are rounded to the nearest.
         total: How many images there are.
         preprocessing: How they were normalised; if they are whole pixels, the file computes with those.
         threads: By default one per usable core.
@@ -79,10 +87,13 @@ def recover(
     """
     if preprocessing is not None and target.runtime == ONNX_RUNTIME:
         model = _reading_pixels(model, preprocessing, images)
+    plan_for = partial(plan, model, table, target=target, calibrator=calibrator, keep_float=keep_float)
     equalized = equalize(model, table)
+    if target.stored is Stored.RESULTS:  # else the addition runs as one with its convolution, and costs nothing
+        equalized = join_projections(equalized, plan_for(equalized=equalized))
     if images is None:
         return Recovered(equalized=equalized, weights={})
-    planned = plan(model, table, target=target, calibrator=calibrator, equalized=equalized)
+    planned = plan_for(equalized=equalized)
     integer = {name_of(layer.node) for layer in planned.placement.layers if layer.integer}
     layers = [node for node in layers_with_patches(equalized.model) if name_of(node) in integer]
     weights: dict[str, RoundedWeight] = {}

@@ -1,0 +1,170 @@
+"""A residual block's last convolution and its projection shortcut become one convolution, which saves their sum.
+
+    W a + b  +  V x[:, :, ::s, ::s] + d   =   [W  V] · concat(a, x[:, :, ::s, ::s])  +  (b + d)
+
+for 1×1 convolutions (the projections of He et al. 2015, arXiv:1512.03385, equation 2, in bottleneck blocks). It is the
+same function with as many multiply-adds. In integers, two results are not rounded and stored any more, nor read again
+for an addition; they are the widest tensors of the block. Integers can only be concatenated where they have one scale:
+
+    a' = a / f        W' = W f        f = scale of a / scale of x
+
+with the convolution before ``a`` divided by f, which through a ReLU is the same function too (see ``equalization``).
+What takes every s-th pixel is a MaxPool of a single one, as that has an integer kernel everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport.passes._builder import Builder
+from rexport.passes._conv import pads, set_weights, weights_of, why_not_foldable
+from rexport.passes._graph import int_attribute, is_op, name_of, only_consumer, remembered_names, take_over
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx_ir as ir
+
+    from rexport.quantization.equalization import Equalized
+    from rexport.quantization.plan import Plan
+
+__all__ = ["join_projections"]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The end of a residual block: ``add`` sums up what ``last`` and ``projection`` give, 1×1 convolutions.
+
+    Attributes:
+        before: The convolution whose result, or that of the ReLU behind it, ``last`` reads.
+    """
+
+    add: ir.Node
+    last: ir.Node
+    projection: ir.Node
+    before: ir.Node
+
+    @property
+    def nodes(self) -> tuple[ir.Node, ...]:
+        return self.add, self.last, self.projection, self.before
+
+
+def join_projections(equalized: Equalized, planned: Plan) -> Equalized:
+    """Return an equalized model in which projections are one with the convolution that they are added to.
+
+    Args:
+        equalized: It.
+        planned: What is to become of it; blocks of which a part stays in float are left as they are.
+    """
+    model, factors, scaled_as, joined = equalized.model.clone(), dict(equalized.factors), dict[str, str](), list[str]()
+    integer = {name_of(layer.node) for layer in planned.placement.layers if layer.integer}
+    graph = model.graph
+    with remembered_names(graph):
+        for block in list(_blocks(graph)):
+            if not all(name_of(node) in integer for node in block.nodes):
+                continue
+            (hidden, x) = (node.inputs[0] for node in (block.last, block.projection))
+            assert hidden is not None
+            assert x is not None
+            of_hidden, of_x = planned.map_of(hidden), planned.map_of(x)
+            if of_hidden.zero_point != of_x.zero_point:
+                continue
+            factor = float(of_hidden.scale) / float(of_x.scale)
+            _scale(block, factor)
+            for name in {str(block.before.outputs[0].name), str(hidden.name)}:
+                factors[name] = factors.get(name, np.ones(len(weights_of(block.before)[1]))) * factor
+            together = _join(graph, block)
+            scaled_as |= dict.fromkeys((str(hidden.name), str(together.name)), str(x.name))
+            joined.append(name_of(block.add))
+    return replace(equalized, model=model, factors=factors, scaled_as=scaled_as, joined=tuple(joined))
+
+
+def _blocks(graph: ir.Graph) -> Iterator[_Block]:
+    for add in graph:
+        if not is_op(add, "Add") or len(add.inputs) != 2:
+            continue
+        ends = [value.producer() for value in add.inputs if value is not None and only_consumer(value) is add]
+        first, second = ends if len(ends) == 2 else (None, None)
+        for last, projection in ((first, second), (second, first)):
+            block = _block(add, last, projection)
+            if block is not None:
+                yield block
+                break
+
+
+def _block(add: ir.Node, last: ir.Node | None, projection: ir.Node | None) -> _Block | None:
+    """Return the block that ends so; ``None`` if its convolutions are others."""
+    if last is None or projection is None or not (_is_pointwise(last) and _is_pointwise(projection)):
+        return None
+    x = projection.inputs[0]
+    before = _convolution_before(last)
+    if _strides(last) != [1, 1] or before is None or x is None or x is last.inputs[0]:
+        return None
+    return _Block(add, last, projection, before)
+
+
+def _is_pointwise(conv: ir.Node) -> bool:
+    """Say whether a node is a convolution of single pixels of images, with weights of its own."""
+    if not is_op(conv, "Conv") or why_not_foldable(conv) is not None or int_attribute(conv, "group", 1) != 1:
+        return False
+    return weights_of(conv)[0].shape[2:] == (1, 1) and not pads(conv)
+
+
+def _convolution_before(conv: ir.Node) -> ir.Node | None:
+    """Return the convolution whose result, rectified or not, ``conv`` alone reads, if its weights can be changed."""
+    value = conv.inputs[0]
+    if value is None or only_consumer(value) is not conv:
+        return None
+    node = value.producer()
+    if node is not None and is_op(node, "Relu"):
+        value = node.inputs[0]
+        if value is None or only_consumer(value) is not node:
+            return None
+        node = value.producer()
+    return node if node is not None and is_op(node, "Conv") and why_not_foldable(node) is None else None
+
+
+def _strides(conv: ir.Node) -> list[int]:
+    return list(conv.attributes.get_ints("strides", [1, 1]))
+
+
+def _scale(block: _Block, factor: float) -> None:
+    """Divide what stands between the block's last two convolutions."""
+    weight, bias = weights_of(block.before)
+    set_weights(block.before, weight / factor, bias / factor, name=f"{name_of(block.before)}.joined")
+    weight, bias = weights_of(block.last)
+    set_weights(block.last, weight * factor, bias, name=f"{name_of(block.last)}.joined")
+
+
+def _join(graph: ir.Graph, block: _Block) -> ir.Value:
+    """Put one convolution in the place of the sum; return what it reads."""
+    hidden, x, result = block.last.inputs[0], block.projection.inputs[0], block.add.outputs[0]
+    assert hidden is not None
+    assert x is not None
+    assert result.shape is not None
+    assert result.dtype is not None
+    (last, b), (projection, d) = weights_of(block.last), weights_of(block.projection)
+    builder, name, dtype = Builder(graph, before=block.add, prefix=name_of(block.add)), name_of(block.add), result.dtype
+    batch, _, *sides = result.shape
+    strides = _strides(block.projection)
+    if strides != [1, 1]:
+        shape = [batch, projection.shape[1], *sides]
+        x = builder.node("MaxPool", [x], "pixels", shape=shape, dtype=dtype, kernel_shape=[1, 1], strides=strides)
+    weight, bias = np.concatenate([last, projection], axis=1), b + d
+    together = builder.node(
+        "Concat", [hidden, x], "joined", shape=[batch, weight.shape[1], *sides], dtype=dtype, axis=1
+    )
+    constants = [
+        builder.constant(role, array.astype(dtype.numpy())) for role, array in (("weight", weight), ("bias", bias))
+    ]
+    conv = builder.node("Conv", [together, *constants], "conv", shape=[*result.shape], dtype=dtype, kernel_shape=[1, 1])
+    take_over(result, conv)
+    node = conv.producer()
+    assert node is not None
+    node.name = name
+    for old in (block.last, block.projection):
+        graph.remove(old, safe=True)
+    return together
