@@ -40,7 +40,8 @@ RecoverChoice = Annotated[
     typer.Option(
         "--recover",
         help="Against the loss of accuracy: nothing; channels scaled to use their integers, and projections made one "
-        "with what they are added to; and weights rounded for what their layers read on --data. By default the last, without --data the second.",
+        "with what they are added to; and weights rounded for what their layers read on --data. By default the last, "
+        "without --data the second.",
         show_default=False,
     ),
 ]
