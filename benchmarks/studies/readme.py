@@ -84,12 +84,19 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         figure = f"top-1 {100 * fp32['top1']:.2f} % → {100 * int8['top1']:.2f} %, agreement {int8['agreement']:.3f}"
         yield f"{row['network']}, FP32 → INT8, {fp32['images']} images", figure, "cifar_accuracy"
     yield from _beside_peers(read("int8-peers")["summary"])
-    beside = read("peers")
-    yield from readme_rows(beside, on=_unless_vnni(beside))
+    for study in ("peers", "peers-avx2"):
+        beside = read(study)
+        yield from readme_rows(beside, on=_unless_vnni(beside))
     again = read("an-hour-apart")
     same = [row["verdict"] == "same" for row in again["changes"]["rows"]]
     what = f"`rexport bench --compare` with a run an hour before, resnet50{_unless_vnni(again)}"
     yield what, f"{sum(same)} of {len(same)} rows the same within their intervals", "rexport bench"
+    alike = read("self-test")
+    yield (
+        f"A against A, {alike['model']} on ONNX Runtime{_unless_vnni(alike)}",
+        f"{alike['held']} of {alike['repetitions']} intervals of the ratio contain 1",
+        "self_test",
+    )
     engines = read("engine-builds")
     for row in engines["rows"]:
         yield (

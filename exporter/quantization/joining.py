@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from rexport.calibration import CalibrationTable
     from rexport.quantization.equalization import Equalized
     from rexport.quantization.plan import Plan
 
@@ -52,12 +53,13 @@ class _Block:
         return self.add, self.last, self.projection, self.before
 
 
-def join_projections(equalized: Equalized, planned: Plan) -> Equalized:
+def join_projections(equalized: Equalized, planned: Plan, table: CalibrationTable) -> Equalized:
     """Return an equalized model in which projections are one with the convolution that they are added to.
 
     Args:
         equalized: It.
         planned: What is to become of it; blocks of which a part stays in float are left as they are.
+        table: The statistics that it was equalized by. Tensors that are always zero have no scale to make one.
     """
     model, factors, scaled_as, joined = equalized.model.clone(), dict(equalized.factors), dict[str, str](), list[str]()
     integer = {name_of(layer.node) for layer in planned.placement.layers if layer.integer}
@@ -70,7 +72,8 @@ def join_projections(equalized: Equalized, planned: Plan) -> Equalized:
             assert hidden is not None
             assert x is not None
             of_hidden, of_x = planned.map_of(hidden), planned.map_of(x)
-            if of_hidden.zero_point != of_x.zero_point:
+            seen = [table.tensors.get(planned.placement.tensors[str(value.name)]) for value in (hidden, x)]
+            if of_hidden.zero_point != of_x.zero_point or any(one is None or one.high <= 0 for one in seen):
                 continue
             factor = float(of_hidden.scale) / float(of_x.scale)
             _scale(block, factor)
@@ -102,6 +105,8 @@ def _block(add: ir.Node, last: ir.Node | None, projection: ir.Node | None) -> _B
     x = projection.inputs[0]
     before = _convolution_before(last)
     if _strides(last) != [1, 1] or before is None or x is None or x is last.inputs[0]:
+        return None
+    if add.outputs[0].shape is None or add.outputs[0].dtype is None:
         return None
     return _Block(add, last, projection, before)
 

@@ -90,7 +90,7 @@ def recover(
     plan_for = partial(plan, model, table, target=target, calibrator=calibrator, keep_float=keep_float)
     equalized = equalize(model, table)
     if target.stored is Stored.RESULTS:  # else the addition runs as one with its convolution, and costs nothing
-        equalized = join_projections(equalized, plan_for(equalized=equalized))
+        equalized = join_projections(equalized, plan_for(equalized=equalized), table)
     if images is None:
         return Recovered(equalized=equalized, weights={})
     planned = plan_for(equalized=equalized)

@@ -63,15 +63,20 @@ def test_the_shared_resnet20_on_its_images(tmp_path: Path, data_dir: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "recovery"), [("resnet50", "adaround"), ("resnext50_32x4d", "none")])
-def test_imagenet_networks_on_pictures(tmp_path: Path, data_dir: Path, network: str, recovery: str) -> None:
+@pytest.mark.parametrize(
+    ("network", "recovery", "joined"), [("resnet50", "adaround", 4), ("resnext50_32x4d", "none", 0)]
+)
+def test_imagenet_networks_on_pictures(
+    tmp_path: Path, data_dir: Path, network: str, recovery: str, joined: int
+) -> None:
     pictures, convolutions = data_dir / "imagenet-pictures", 53
     exported = _json("onnx", network, "-o", "fp32.onnx", cwd=tmp_path)
     assert {report["name"]: report["changed"] for report in exported["passes"]}["FuseConvBatchNorm"] == convolutions
     _json("fuse", "fp32.onnx", "-o", "fused.onnx", cwd=tmp_path)
     options = ("--samples", "16", "--recover", recovery)
     quantized = _json("quantize", "fused.onnx", "--data", pictures, *options, "-o", "int8.onnx", cwd=tmp_path)
-    assert quantized["executed"]["QLinearConv"] == convolutions
+    assert len(quantized["recovery"]["projections_joined"]) == joined
+    assert quantized["executed"]["QLinearConv"] == convolutions - joined
     compared = _json(
         "eval", "int8.onnx", "--data", pictures, "--samples", "16", "--reference", "fp32.onnx", cwd=tmp_path
     )

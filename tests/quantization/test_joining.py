@@ -58,7 +58,7 @@ def _joined(model: ir.Model, x: np.ndarray, target: Target = X86, **options: obj
     table = calibrate(model, [x])
     equalized = equalize(model, table)
     planned = plan(model, table, target=target, calibrator=Calibrator.MINMAX, equalized=equalized, **options)
-    return join_projections(equalized, planned)
+    return join_projections(equalized, planned, table)
 
 
 def _block(*parts: str, weights: dict[str, np.ndarray] | None = None) -> ir.Model:
@@ -194,6 +194,14 @@ def test_inputs_of_other_zero_points_are_left() -> None:
     assert _joined(model, x, ARM).joined == ()
     rectified = _block(_STEM, _BRANCH, _END)
     assert _joined(rectified, x).joined == _joined(rectified, x, ARM).joined == ("g",)
+
+
+@pytest.mark.parametrize(
+    "dead", [{"w2": 0 * _WEIGHTS["w2"], "b2": -np.ones(8, np.float32)}, {"stem": 0 * _WEIGHTS["stem"]}]
+)
+def test_tensors_that_are_always_zero_are_left(dead: dict[str, np.ndarray]) -> None:
+    """Their scale says nothing, and with a factor made of it the other's weights would lose their bits."""
+    assert not _joined(_block(_STEM, _BRANCH, _END, weights=dead), images(4)).joined
 
 
 @pytest.mark.parametrize("layer", ["c", "e", "f", "g"])
