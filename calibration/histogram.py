@@ -25,6 +25,8 @@ _SMALLEST_EXPONENT = -120
 
 def exponent_for(largest: float) -> int:
     """Return the smallest exponent e so that ``largest``, a magnitude, is less than 2¹² bins of width 2ᵉ."""
+    if not largest:  # whose exponent is 0 to frexp, larger than that of one half
+        return _SMALLEST_EXPONENT
     return max(math.frexp(largest)[1] - _LOG2_BINS, _SMALLEST_EXPONENT)
 
 

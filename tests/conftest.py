@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from rexport._errors import UnavailableError
 from rexport.models.references import import_torchvision
+
+# how long an example takes says how busy the machine is, and nothing of what is tested
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

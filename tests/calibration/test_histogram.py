@@ -46,6 +46,14 @@ def test_any_split_in_any_order_gives_the_same(values: np.ndarray, cuts: list[in
     assert builder.build() == merged == Histogram.of(values)
 
 
+@pytest.mark.parametrize("largest", [0.25, 1e-30, 3.0])
+def test_a_part_of_zeros_widens_no_bin(largest: float) -> None:
+    parts = [np.zeros(3, np.float32), np.float32([largest, -largest / 2])]
+    whole = Histogram.of(np.concatenate(parts))
+    assert Histogram.of(parts[0]).merge(Histogram.of(parts[1])) == whole
+    assert Histogram.of(parts[1]).merge(Histogram.of(parts[0])) == whole
+
+
 @given(VALUES, VALUES, VALUES)
 def test_merging_is_associative_and_commutative(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
     x, y, z = map(Histogram.of, (a, b, c))
