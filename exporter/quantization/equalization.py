@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from rexport.calibration import CalibrationTable
 
-__all__ = ["Equalized", "equalize"]
+__all__ = ["Equalized", "equalize", "scale_layer"]
 
 _PASSING = ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")  # channel by channel, f(x s) = f(x) s
 _UNSEEN = 40  # images; see above
@@ -91,7 +91,7 @@ def equalize(model: ir.Model, table: CalibrationTable) -> Equalized:
                 continue
             before, after = (factors.get(str(value.name)) for value in (node.inputs[0], node.outputs[0]) if value)
             if is_op(node, "Conv", "Gemm"):
-                _scale_layer(node, before, after)
+                scale_layer(node, before, after)
             else:
                 _scale_normalisation(node, before, after)
     return Equalized(model=copy, factors=factors)
@@ -177,7 +177,11 @@ def _scalable(node: ir.Node) -> bool:
     return is_op(node, "Conv") and why_not_foldable(node) is None
 
 
-def _scale_layer(node: ir.Node, before: np.ndarray | None, after: np.ndarray | None) -> None:
+def scale_layer(node: ir.Node, before: np.ndarray | None, after: np.ndarray | None) -> None:
+    """Give a convolution or linear layer weights for an input divided by ``before`` and a result by ``after``.
+
+    Both are factors per channel, of shape ``(C,)``.
+    """
     weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if weight is None or (before is None and after is None):
         return

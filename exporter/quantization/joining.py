@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport.passes._builder import Builder
-from rexport.passes._conv import pads, set_weights, weights_of, why_not_foldable
+from rexport.passes._conv import pads, weights_of, why_not_foldable
 from rexport.passes._graph import int_attribute, is_op, name_of, only_consumer, remembered_names, take_over
+from rexport.quantization.equalization import scale_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,10 +76,12 @@ def join_projections(equalized: Equalized, planned: Plan, table: CalibrationTabl
             seen = [table.tensors.get(planned.placement.tensors[str(value.name)]) for value in (hidden, x)]
             if of_hidden.zero_point != of_x.zero_point or any(one is None or one.high <= 0 for one in seen):
                 continue
-            factor = float(of_hidden.scale) / float(of_x.scale)
-            _scale(block, factor)
+            channels = len(weights_of(block.before)[1])
+            factor = np.full(channels, float(of_hidden.scale) / float(of_x.scale))
+            scale_layer(block.before, None, factor)
+            scale_layer(block.last, factor, None)
             for name in {str(block.before.outputs[0].name), str(hidden.name)}:
-                factors[name] = factors.get(name, np.ones(len(weights_of(block.before)[1]))) * factor
+                factors[name] = factors.get(name, 1.0) * factor
             together = _join(graph, block)
             scaled_as |= dict.fromkeys((str(hidden.name), str(together.name)), str(x.name))
             joined.append(name_of(block.add))
@@ -134,14 +137,6 @@ def _convolution_before(conv: ir.Node) -> ir.Node | None:
 
 def _strides(conv: ir.Node) -> list[int]:
     return list(conv.attributes.get_ints("strides", [1, 1]))
-
-
-def _scale(block: _Block, factor: float) -> None:
-    """Divide what stands between the block's last two convolutions."""
-    weight, bias = weights_of(block.before)
-    set_weights(block.before, weight / factor, bias / factor, name=f"{name_of(block.before)}.joined")
-    weight, bias = weights_of(block.last)
-    set_weights(block.last, weight * factor, bias, name=f"{name_of(block.last)}.joined")
 
 
 def _join(graph: ir.Graph, block: _Block) -> ir.Value:

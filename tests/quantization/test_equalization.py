@@ -416,7 +416,7 @@ def test_a_chosen_range_stays_the_same_share_of_the_whole() -> None:
 
 
 def test_a_factor_on_the_wrong_side_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    scale_layer = equalization._scale_layer
+    scale_layer = equalization.scale_layer
 
     def the_other_way_round(node: ir.Node, before: np.ndarray | None, after: np.ndarray | None) -> None:
         scale_layer(node, after, before) if node.name == "middle" else scale_layer(node, before, after)
@@ -426,7 +426,7 @@ def test_a_factor_on_the_wrong_side_would_be_seen(monkeypatch: pytest.MonkeyPatc
     model = graph(body, weights)
     next(node for node in model.graph if node.outputs[0].name == "c").name = "middle"
     _assert_scaled(model, images(2))
-    monkeypatch.setattr(equalization, "_scale_layer", the_other_way_round)
+    monkeypatch.setattr(equalization, "scale_layer", the_other_way_round)
     with pytest.raises(AssertionError):
         _assert_scaled(model, images(2))
 

@@ -77,7 +77,7 @@ def _assert_same(model: ir.Model, result: Equalized, x: np.ndarray) -> None:
 # the algebra
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 1000),
     stride=st.sampled_from([1, 2, 3]),
