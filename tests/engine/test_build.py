@@ -202,7 +202,7 @@ def test_progress_has_a_length_and_reaches_its_end(tmp_path: Path) -> None:
 
 def test_a_compiler_that_crashes_leaves_the_caller_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "crash").mkdir()
-    (tmp_path / "crash" / "tensorrt_rtx.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    (tmp_path / "crash" / "tensorrt_rtx.py").write_text("import signal\nsignal.raise_signal(signal.SIGSEGV)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "crash"))
     with pytest.raises(UnavailableError, match="compiler ended with exit code -11"):
         build_engine(_quantized(tmp_path), _RTX)
