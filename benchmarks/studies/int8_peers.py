@@ -73,6 +73,9 @@ def main(
 ) -> None:
     """Quantize and evaluate each network with each tool."""
     settings = [s for s in SETTINGS if only is None or s.tool.split()[0].lower() in only.lower().split(",")]
+    if not settings:
+        tools = ", ".join(sorted({setting.tool.split()[0].lower() for setting in SETTINGS}))
+        raise typer.BadParameter(f"{only} is none of {tools}.", param_hint="--only")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

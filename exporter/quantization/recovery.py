@@ -13,7 +13,7 @@ from rexport._progress import Progress, silent
 from rexport.calibration import Calibrator
 from rexport.model_file import image_input
 from rexport.passes._graph import constant, name_of
-from rexport.passes.raw_image import are_whole_pixels, with_whole_pixels
+from rexport.passes.whole_pixels import are_whole_pixels, with_whole_pixels
 from rexport.quantization.equalization import Equalized, equalize
 from rexport.quantization.inputs import layers_with_patches, observe_inputs
 from rexport.quantization.joining import join_projections

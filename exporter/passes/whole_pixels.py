@@ -1,0 +1,151 @@
+"""Normalised pictures become the pixels again that they were, for INT8: nothing of them is lost.
+
+    q = round(x · 255 std) + round(255 mean)
+
+per channel, by one QuantizeLinear, where one scale for all channels would round every pixel; mean and std go into the
+convolutions that read them (see ``_pixels``).
+
+Where a convolution pads, its zeros are pixels of the mean's colour, which is another number in each channel, and a
+quantized convolution pads with one number alone. So strips of that colour are put around the picture, by two Concat
+nodes, and the convolution pads no more:
+
+    x → QuantizeLinear → Concat above, below → Concat left, right → DequantizeLinear → Conv without pads
+
+Of a picture of 224 × 224 this takes ONNX Runtime 35 µs, a Pad before the QuantizeLinear 50 (and 1 ms of eight pictures,
+where the Concats take 0.3). A channel that says where the picture ends, as raw images have it, takes less by itself,
+but makes a third more of the stem: 0.4 ms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from rexport.passes._builder import Builder
+from rexport.passes._conv import pads_the_same
+from rexport.passes._graph import remembered_names
+from rexport.passes._pixels import Normalisation, dequantized, images_of, into_bias, readers_of, require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rexport.preprocessing import Preprocessing
+
+__all__ = ["are_whole_pixels", "with_whole_pixels"]
+
+_NEARLY = 0.02  # of a pixel's levels: float32 rounds a normalised picture by far less
+_UINT8 = ir.DataType.UINT8
+_NO_PADS = (0, 0, 0, 0)
+_ROWS, _COLUMNS = 2, 3
+
+
+def with_whole_pixels(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
+    """Return a copy of ``model`` that takes the same normalised images and makes the pixels of them that they were.
+
+    Args:
+        model: A float model with one image input, which convolutions read, of opset 13 or later.
+        preprocessing: How its images were normalised.
+
+    Raises:
+        ModelFileError: Something else than a convolution reads the images, or its weights can't be changed.
+    """
+    changed = model.clone()
+    _, images = images_of(changed)
+    convolutions = readers_of(images)
+    for conv in convolutions:
+        require(
+            conv, "it works out its own padding from the picture's size (auto_pad)" if pads_the_same(conv) else None
+        )
+    normalisation = Normalisation.of(preprocessing)
+    graph = changed.graph
+    with remembered_names(graph):
+        builder = Builder(graph, before=graph[0], prefix=str(images.name))
+        mean, std = (np.array(numbers, np.float64) for numbers in (preprocessing.mean, preprocessing.std))
+        colour = np.rint(255 * mean).astype(np.uint8)
+        inputs = [
+            images,
+            builder.constant("pixel_scale", (1 / (255 * std)).astype(np.float32)),
+            builder.constant("pixel_zero_point", colour),
+        ]
+        assert images.shape is not None
+        pixels = builder.node("QuantizeLinear", inputs, "pixels", shape=list(images.shape), dtype=_UINT8, axis=1)
+        frame, framed = _Frame(builder, pixels, colour), dict[tuple[int, ...], ir.Value]()
+        for conv in convolutions:
+            pads = tuple(conv.attributes.get_ints("pads", _NO_PADS))
+            if pads not in framed:
+                framed[pads] = dequantized(builder, frame.around(pads), normalisation)
+            into_bias(conv, normalisation)
+            conv.attributes.pop("pads", None)
+            conv.replace_input_with(0, framed[pads])
+    return changed
+
+
+def are_whole_pixels(images: np.ndarray, preprocessing: Preprocessing) -> bool:
+    """Say whether normalised ``images``, float32 of shape ``(N, 3, S, S)``, are pixels that rounding surely finds."""
+    mean, std = (np.array(numbers, np.float64).reshape(-1, 1, 1) for numbers in (preprocessing.mean, preprocessing.std))
+    levels = 255 * (images * std + mean)
+    whole = np.abs(levels - np.rint(levels)).max() < _NEARLY and levels.min() > -1 and levels.max() < 256
+    return bool(whole) and bool((np.abs(255 * mean % 1 - 0.5) > _NEARLY).all())  # else x · 255 std lies between two
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Strips of a ``colour``, uint8 of shape ``(C,)``, around ``pixels``, uint8 of shape ``(N, C, H, W)``."""
+
+    builder: Builder
+    pixels: ir.Value
+    colour: np.ndarray
+    targets: dict[tuple[str, tuple[int, ...]], ir.Value] = field(default_factory=dict)
+    """What strips are expanded to, by the tensor and its axes that are open."""
+
+    def around(self, pads: Sequence[int]) -> ir.Value:
+        """Return the pixels with as many rows and columns around them as a Conv node of these ``pads`` would add."""
+        top, left, bottom, right = pads
+        rows = self._between(self.pixels, _ROWS, top, bottom)
+        return self._between(rows, _COLUMNS, left, right)
+
+    def _between(self, picture: ir.Value, axis: int, before: int, after: int) -> ir.Value:
+        if not before and not after:
+            return picture
+        strips = {size: [self._strip(picture, axis, size)] if size else [] for size in sorted({before, after})}
+        parts = [*strips[before], picture, *strips[after]]
+        assert picture.shape is not None
+        size = picture.shape[axis]
+        shape: list[int | ir.SymbolicDim | None] = list(picture.shape)
+        shape[axis] = size + before + after if isinstance(size, int) else None
+        name = "with_rows" if axis == _ROWS else "with_columns"
+        return self.builder.node("Concat", parts, name, shape=shape, dtype=_UINT8, axis=axis)
+
+    def _strip(self, picture: ir.Value, axis: int, size: int) -> ir.Value:
+        """Return what is ``size`` wide along an axis, and as long as the picture along the others."""
+        assert picture.shape is not None
+        sizes = [*picture.shape]
+        sizes[axis] = size
+        known = [size if isinstance(size, int) else 1 for size in sizes]
+        strip = np.ascontiguousarray(np.broadcast_to(self.colour.reshape(1, -1, 1, 1), known))
+        stored = self.builder.constant("rows" if axis == _ROWS else "columns", strip)
+        open_axes = tuple(index for index, size in enumerate(sizes) if not isinstance(size, int))
+        if not open_axes:
+            return stored
+        inputs = [stored, self._target(picture, open_axes)]
+        return self.builder.node("Expand", inputs, "strip", shape=sizes, dtype=_UINT8)
+
+    def _target(self, picture: ir.Value, axes: tuple[int, ...]) -> ir.Value:
+        """Return the picture's sizes along the ``axes``, and ones for the others."""
+        source = self.pixels if axes == (0,) else picture  # they have as many pictures, so that strips share it
+        key = (str(source.name), axes)
+        if key not in self.targets:
+            int64, builder = ir.DataType.INT64, self.builder
+            whole = builder.node("Shape", [source], "shape", shape=[4], dtype=int64)
+            one = builder.constant("one", np.array([1]))
+            parts = [one] * 4
+            for axis in axes:
+                bounds = [
+                    builder.constant(f"{end}_{axis}", np.array([axis + i])) for i, end in enumerate(("from", "to"))
+                ]
+                parts[axis] = builder.node("Slice", [whole, *bounds], f"size_{axis}", shape=[1], dtype=int64)
+            self.targets[key] = builder.node("Concat", parts, "sizes", shape=[4], dtype=int64, axis=0)
+        return self.targets[key]
