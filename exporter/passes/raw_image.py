@@ -41,7 +41,6 @@ def with_raw_images(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
     Raises:
         ModelFileError: Something else than a convolution reads the images, or its weights can't be changed.
     """
-    images_of(model)
     changed = with_opset(model, at_least=_OPSET).clone()
     graph = changed.graph
     index, images = images_of(changed)

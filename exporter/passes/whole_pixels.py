@@ -11,6 +11,8 @@ nodes, and the convolution pads no more:
 
     x → QuantizeLinear → Concat above, below → Concat left, right → DequantizeLinear → Conv without pads
 
+Where the mean is a gray, or zero, that number is the same for all channels, and the convolution pads with it.
+
 Of a picture of 224 × 224 this takes ONNX Runtime 35 µs, a Pad before the QuantizeLinear 50 (and 1 ms of eight pictures,
 where the Concats take 0.3). A channel that says where the picture ends, as raw images have it, takes less by itself,
 but makes a third more of the stem: 0.4 ms.
@@ -55,16 +57,15 @@ def with_whole_pixels(model: ir.Model, preprocessing: Preprocessing) -> ir.Model
     changed = model.clone()
     _, images = images_of(changed)
     convolutions = readers_of(images)
-    for conv in convolutions:
-        require(
-            conv, "it works out its own padding from the picture's size (auto_pad)" if pads_the_same(conv) else None
-        )
     normalisation = Normalisation.of(preprocessing)
+    mean, std = (np.array(numbers, np.float64) for numbers in (preprocessing.mean, preprocessing.std))
+    colour = np.rint(255 * mean).astype(np.uint8)
+    is_gray = bool((colour == normalisation.zero_point).all())  # which is what a quantized convolution pads with
+    if not is_gray and (same := next(filter(pads_the_same, convolutions), None)):
+        require(same, "it works out its own padding from the picture's size (auto_pad)")
     graph = changed.graph
     with remembered_names(graph):
         builder = Builder(graph, before=graph[0], prefix=str(images.name))
-        mean, std = (np.array(numbers, np.float64) for numbers in (preprocessing.mean, preprocessing.std))
-        colour = np.rint(255 * mean).astype(np.uint8)
         inputs = [
             images,
             builder.constant("pixel_scale", (1 / (255 * std)).astype(np.float32)),
@@ -74,11 +75,12 @@ def with_whole_pixels(model: ir.Model, preprocessing: Preprocessing) -> ir.Model
         pixels = builder.node("QuantizeLinear", inputs, "pixels", shape=list(images.shape), dtype=_UINT8, axis=1)
         frame, framed = _Frame(builder, pixels, colour), dict[tuple[int, ...], ir.Value]()
         for conv in convolutions:
-            pads = tuple(conv.attributes.get_ints("pads", _NO_PADS))
+            pads = _NO_PADS if is_gray else tuple(conv.attributes.get_ints("pads", _NO_PADS))
             if pads not in framed:
                 framed[pads] = dequantized(builder, frame.around(pads), normalisation)
             into_bias(conv, normalisation)
-            conv.attributes.pop("pads", None)
+            if not is_gray:
+                conv.attributes.pop("pads", None)
             conv.replace_input_with(0, framed[pads])
     return changed
 

@@ -97,6 +97,20 @@ def test_convolutions_with_the_same_padding_share_a_frame() -> None:
     np.testing.assert_allclose(found[:, :, 2:-2, 2:-2], expected[:, :, 2:-2, 2:-2], rtol=0, atol=6e-4)
 
 
+@pytest.mark.parametrize("mean", [0.0, 0.45, 1.0])
+@pytest.mark.parametrize("pads", ["pads = [1, 1, 1, 1]", 'auto_pad = "SAME_UPPER"'])
+def test_of_a_gray_mean_the_convolution_pads_itself(mean: float, pads: str) -> None:
+    model = graph(f"y = Conv<{pads}>(x, w, b)", _WEIGHTS, outputs="float[N, 8, 16, 16] y")
+    preprocessing = Preprocessing(size=16, mean=(mean,) * 3, std=(0.2, 0.3, 0.4))
+    images = preprocessing.to_input(_pixels())
+    changed = with_whole_pixels(model, preprocessing)
+    assert ops(changed) == {"QuantizeLinear": 1, "DequantizeLinear": 1, "Conv": 1}
+    (expected,) = open_session(to_bytes(model)).run(None, {"x": images})
+    (found,) = open_session(to_bytes(changed)).run(None, {"x": images})
+    np.testing.assert_allclose(found[:, :, 1:-1, 1:-1], expected[:, :, 1:-1, 1:-1], rtol=0, atol=2e-4)
+    assert np.abs(found - expected).max() < (0.03 if mean == 0.45 else 2e-4)  # whose padding is a quarter level off
+
+
 def test_the_input_stays_what_it_was() -> None:
     model = graph(_PADDED, _WEIGHTS, outputs="float[N, 8, 16, 16] y")
     assert image_input(with_whole_pixels(model, _IMAGENET)) == image_input(model)
