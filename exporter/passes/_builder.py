@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from rexport.passes._graph import add_initializer, free_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
 
 __all__ = ["Builder"]
 
@@ -46,3 +46,18 @@ class Builder:
     def constant(self, name: str, array: np.ndarray) -> ir.Value:
         """Return a new initializer."""
         return add_initializer(self.graph, f"{self.prefix}_{name}", array)
+
+    def sizes(self, known: Sequence[int | None], of: ir.Value) -> ir.Value:
+        """Insert what gives the ``known`` sizes, and where one is ``None`` that ``of`` a tensor: int64, one per axis."""
+        int64 = ir.DataType.INT64
+        whole = self.node("Shape", [of], "shape", shape=[len(known)], dtype=int64)
+        parts = []
+        for is_open, run in groupby(range(len(known)), key=lambda axis: known[axis] is None):
+            axes = list(run)
+            first, end = axes[0], axes[-1] + 1
+            if is_open:
+                bounds = [self.constant("size_from", np.array([first])), self.constant("size_to", np.array([end]))]
+                parts.append(self.node("Slice", [whole, *bounds], "open_sizes", shape=[end - first], dtype=int64))
+            else:
+                parts.append(self.constant("known_sizes", np.array(known[first:end])))
+        return self.node("Concat", parts, "sizes", shape=[len(known)], dtype=int64, axis=0)

@@ -107,24 +107,10 @@ def _constant_channel(builder: Builder, planes: ir.Value, pixel: int) -> ir.Valu
     """
     assert planes.shape is not None
     batch, _, height, width = planes.shape
-    fill = np.array([pixel], np.uint8)
     sizes = [batch, 1, height, width]
     static = [size for size in sizes if isinstance(size, int)]
+    fill = np.array([pixel], np.uint8)
     if len(static) == len(sizes):
         return builder.constant("constant", np.full(static, fill))
-    whole = builder.node("Shape", [planes], "shape", shape=[4], dtype=ir.DataType.INT64)
-
-    def part(name: str, start: int, stop: int, values: list[int | ir.SymbolicDim]) -> ir.Value:
-        known = [value for value in values if isinstance(value, int)]
-        if len(known) == len(values):
-            return builder.constant(name, np.array(known))
-        bounds = [builder.constant(f"{name}_{end}", np.array([at])) for end, at in (("start", start), ("stop", stop))]
-        return builder.node("Slice", [whole, *bounds], name, shape=[stop - start], dtype=ir.DataType.INT64)
-
-    parts = [
-        part("batch", 0, 1, [batch]),
-        builder.constant("one_channel", np.array([1])),
-        part("size", 2, 4, [height, width]),
-    ]
-    target = builder.node("Concat", parts, "constant_shape", shape=[4], dtype=ir.DataType.INT64, axis=0)
+    target = builder.sizes([size if isinstance(size, int) else None for size in sizes], of=planes)
     return builder.node("ConstantOfShape", [target], "constant", shape=sizes, dtype=_UINT8, value=ir.tensor(fill))
