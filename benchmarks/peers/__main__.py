@@ -50,6 +50,9 @@ def main(
     """Install the peers, make each tool's file of each network, measure them side by side, and print the tables."""
     fast = [one for one in SPEED if _is_named(one, only, everything=not only)]
     every = [*fast, *(one for one in ACCURACY if _is_named(one, only, everything=not only))]
+    if not every:
+        tools = ", ".join(sorted({one.tool.lower() for one in (*SPEED, *ACCURACY)}))
+        raise typer.BadParameter(f"{only} is none of {tools}.", param_hint="--only")
     networks = [Network(name=name, weights=None, data=_needed(data)) for name in _split(network)]
     pairs = [*((one, fast) for one in networks), *((Network.trained(text), every) for text in trained or ())]
     files.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ class Builder:
         return add_initializer(self.graph, f"{self.prefix}_{name}", array)
 
     def sizes(self, known: Sequence[int | None], of: ir.Value) -> ir.Value:
-        """Insert what gives the ``known`` sizes, and where one is ``None`` that ``of`` a tensor: int64, one per axis."""
+        """Insert what gives ``known`` sizes, and where one is ``None`` that ``of`` a tensor: int64, one per axis."""
         int64 = ir.DataType.INT64
         whole = self.node("Shape", [of], "shape", shape=[len(known)], dtype=int64)
         parts = []

@@ -316,6 +316,16 @@ def test_the_command_says_how_it_is_run() -> None:
     assert "--json" in done.stdout
 
 
+def test_a_tool_that_is_not_known_is_named(tmp_path: Path) -> None:
+    options = ["--environments", str(tmp_path / "e"), "--files", str(tmp_path / "f"), "--only", "nobody"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.peers", *options], cwd=_ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "nobody is none of" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_ours_goes_all_the_way(tmp_path: Path, data_dir: Path) -> None:
     trained = f"cifar_resnet20:{data_dir / 'weights' / 'cifar_resnet20.th'}:{data_dir / 'cifar10'}"

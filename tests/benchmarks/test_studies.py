@@ -61,3 +61,12 @@ def test_random_weights_are_the_same_each_time_and_have_biases(tmp_path: Path) -
     assert all(one[name].equal(two[name]) for name in one)
     assert one["bn1.bias"].abs().min() > 0
     assert one["bn1.running_mean"].abs().min() > 0
+
+
+def test_a_tool_that_is_not_known_is_named() -> None:
+    options = ["cifar_resnet20:weights:data", "--only", "nobody"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rexport.benchmarks.studies.int8_peers", *options], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "nobody is none of nncf, onnxruntime, rexport" in done.stderr
