@@ -1,4 +1,4 @@
-"""How long work reports its progress, without knowing of terminals."""
+"""How long work reports its progress and what the user should know, without knowing of terminals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["Advance", "Progress", "silent"]
+__all__ = ["Advance", "Note", "Progress", "silent", "unsaid"]
 
 
 class Advance(Protocol):
@@ -26,6 +26,18 @@ class Progress(Protocol):
     def __call__(self, description: str, total: int | None) -> AbstractContextManager[Advance]:
         """Return a context manager that yields the function to call with the number of finished steps."""
         ...
+
+
+class Note(Protocol):
+    """Tells the user something, in a sentence: ``note("only 8 images to calibrate with.")``."""
+
+    def __call__(self, message: str) -> None:
+        """Tell it."""
+        ...
+
+
+def unsaid(message: str) -> None:
+    """The note that nobody reads."""
 
 
 @contextmanager

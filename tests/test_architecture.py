@@ -33,6 +33,7 @@ _LAYERS = (
     {"device"},
     {"deploy"},
     {"inspection"},
+    {"jobs"},
     {"cli"},
     {"reliability"},
 )

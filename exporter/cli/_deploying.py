@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from rexport.cli._recovery import Level
+    from rexport.jobs.choices import Recovery
     from rexport.tuning import Candidate, Goal, Variant
 
 __all__ = ["INT8", "MEASURE", "OFF", "ONNX_RUNTIME_CPU", "Deploying", "Quantizing"]
@@ -38,7 +38,7 @@ class Quantizing:
     eval_data: Path | None
     max_drop: float | None
     samples: int
-    recover: Level | None
+    recover: Recovery | None
     skip_bad: bool
 
 

@@ -44,7 +44,7 @@ def document(
         "nearest": None if found.nearest is None else _described(found.nearest.candidate),
         "candidates": [_trial(trial, bounds) for trial in found.trials],
         "left_out": [{"what": one.what, "reason": one.reason} for one in made.left_out],
-        "quantized": [{**one.document(), "file": None} for one in made.quantized],  # it was a temporary one
+        "quantized": [{**result.to_json(), "file": None} for result in made.quantized],  # it was a temporary one
     }
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rexport.passes import PassReport
 
-__all__ = ["passes_json", "percent", "print_passes", "size_of"]
+__all__ = ["in_units", "passes_json", "percent", "print_passes", "size_of"]
 
 
 def print_passes(reports: Sequence[PassReport], *, explain: bool = False) -> None:
@@ -49,7 +49,11 @@ def passes_json(reports: Sequence[PassReport]) -> list[dict[str, Any]]:
 
 def size_of(path: Path) -> str:
     """Return a file's size in words."""
-    size = path.stat().st_size
+    return in_units(path.stat().st_size)
+
+
+def in_units(size: int) -> str:
+    """Return a number of bytes in words."""
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
 
 

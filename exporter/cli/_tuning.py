@@ -1,29 +1,19 @@
-"""``--stem`` and ``--regroup``, which ``fuse`` and ``quantize`` share: what they take, do, and print."""
+"""``--stem`` and ``--regroup``, which ``fuse`` and ``quantize`` share: what they take, and what is printed of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rexport._errors import UsageError
+from rexport.jobs.choices import Stem
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
+    from rexport.jobs.layer_forms import LayerForms, LayerFormsResult
     from rexport.tuning import Comparison, Conditions, LayerChoice, RegroupResult, StemResult
 
-__all__ = ["ForBatch", "Regrouping", "Stem", "StemChoice", "Tuned", "Tuning", "print_tuning", "tune", "tuning_json"]
-
-
-class Stem(StrEnum):
-    """Whether the first convolution is to read blocks of pixels."""
-
-    MEASURE = "measure"
-    OFF = "off"
-    ON = "on"
+__all__ = ["ForBatch", "Regrouping", "Stem", "StemChoice", "parse_forms", "print_forms"]
 
 
 Regrouping = Annotated[
@@ -50,121 +40,38 @@ ForBatch = Annotated[
 _WORDS = {"measure": None, "off": 1}  # of --regroup: how many groups merge
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tuning:
-    """What was asked for: ``merged`` groups (``None``: as measured), the ``stem``, and what to measure at."""
+def parse_forms(regroup: str, stem: Stem, *, batch: int | None, threads: int | None) -> LayerForms:
+    """Read ``--regroup``, beside what else the forms of layers are chosen by.
+
+    Raises:
+        UsageError: It is neither a word that it takes nor a number.
+    """
+    from rexport.jobs.layer_forms import LayerForms
 
     merged: int | None
-    stem: Stem
-    batch: int | None
-    threads: int | None
-
-    @classmethod
-    def parse(cls, regroup: str, stem: Stem, *, batch: int | None, threads: int | None) -> Tuning:
-        """Read ``--regroup``.
-
-        Raises:
-            UsageError: It is neither a word that it takes nor a number.
-        """
-        merged: int | None
-        if regroup in _WORDS:
-            merged = _WORDS[regroup]
-        elif regroup.isdecimal() and int(regroup) > 0:
-            merged = int(regroup)
-        else:
-            raise UsageError(f"--regroup {regroup}: choose measure, off, or a number of groups such as 4.")
-        return cls(merged=merged, stem=stem, batch=batch, threads=threads)
+    if regroup in _WORDS:
+        merged = _WORDS[regroup]
+    elif regroup.isdecimal() and int(regroup) > 0:
+        merged = int(regroup)
+    else:
+        raise UsageError(f"--regroup {regroup}: choose measure, off, or a number of groups such as 4.")
+    return LayerForms(merged=merged, stem=stem, batch=batch, threads=threads)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """The ``model`` to write, and what became of the stem and of the groups; ``None`` for what was not asked for."""
-
-    model: ir.Model
-    stem: StemResult | None
-    regrouping: RegroupResult | None
-
-
-def tune(model: ir.Model, asked: Tuning, *, verify: bool = True) -> Tuned:
-    """Do what was asked for, the stem first."""
-    stem, regrouping = None, None
-    if asked.stem is not Stem.OFF or asked.merged != 1:
-        from rexport import tuning
-        from rexport.cli._console import progress
-
-        if asked.stem is not Stem.OFF:
-            stem = tuning.block_stem(
-                model,
-                measure=asked.stem is Stem.MEASURE,
-                batch=asked.batch,
-                threads=asked.threads,
-                verify=verify,
-                progress=progress,
-            )
-            model = stem.model
-        if asked.merged != 1:
-            regrouping = tuning.regroup(
-                model,
-                merged=asked.merged,
-                batch=asked.batch,
-                threads=asked.threads,
-                verify=verify,
-                progress=progress,
-            )
-            model = regrouping.model
-    return Tuned(model=model, stem=stem, regrouping=regrouping)
-
-
-def print_tuning(tuned: Tuned, *, explain: bool = False) -> None:
+def print_forms(result: LayerFormsResult, *, explain: bool = False) -> None:
     """Print what was chosen for each layer, and what the whole model gained."""
     from rexport.cli._console import note, print_table
 
-    if tuned.stem is not None:
-        print(f"stem: {_stem_in_words(tuned.stem)}")
-    if tuned.regrouping is None:
+    if result.stem is not None:
+        print(f"stem: {_stem_in_words(result.stem)}")
+    if result.regrouping is None:
         return
-    if tuned.regrouping.choices:
+    if result.regrouping.choices:
         columns = ("grouped convolution", "times", "groups", "chosen", "µs", "µs chosen", "speed-up")
-        print_table(columns, [_cells(choice) for choice in tuned.regrouping.choices], left=(0,))
-    print(f"regrouped: {_groups_in_words(tuned.regrouping)}")
-    for refusal in tuned.regrouping.report.refusals if explain else ():
+        print_table(columns, [_cells(choice) for choice in result.regrouping.choices], left=(0,))
+    print(f"regrouped: {_groups_in_words(result.regrouping)}")
+    for refusal in result.regrouping.report.refusals if explain else ():
         note(f"{refusal.where} was not regrouped: {refusal.why}.")
-
-
-def tuning_json(tuned: Tuned) -> dict[str, Any]:
-    """Return the results as JSON objects, ``None`` for what was not asked for."""
-    stem, regrouping = tuned.stem, tuned.regrouping
-    return {
-        "stem": stem and {"kept": stem.kept, "changed": stem.report.changed, **_measured(stem)},
-        "regrouping": regrouping
-        and {
-            "kept": regrouping.kept,
-            "changed": regrouping.report.changed,
-            "refusals": [{"where": refusal.where, "why": refusal.why} for refusal in regrouping.report.refusals],
-            **_measured(regrouping),
-            "layers": [
-                {
-                    "layer": choice.layer.to_json(),
-                    "nodes": list(choice.nodes),
-                    "merged": choice.form.merged,
-                    "branches": choice.form.branches,
-                    "seconds": {str(form): seconds for form, seconds in choice.seconds.items()},
-                    "remembered": choice.remembered,
-                }
-                for choice in regrouping.choices
-            ],
-        },
-    }
-
-
-def _measured(result: StemResult | RegroupResult) -> dict[str, Any]:
-    conditions, comparison = result.conditions, result.comparison
-    return {
-        "speedup": comparison and comparison.speedup,
-        "speedup_interval": comparison and list(comparison.interval),
-        "batch": conditions and conditions.batch,
-        "threads": conditions and conditions.threads,
-    }
 
 
 def _cells(choice: LayerChoice) -> tuple[str, ...]:

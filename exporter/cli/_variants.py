@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.cli._deploying import Deploying
-    from rexport.cli._quantizing import Asked, Finished
+    from rexport.jobs.quantize import QuantizeRequest, QuantizeResult
     from rexport.tuning import Variant
 
 __all__ = ["LeftOut", "Made", "make_variants"]
@@ -35,7 +35,7 @@ class Made:
 
     variants: tuple[Variant, ...]
     left_out: tuple[LeftOut, ...]
-    quantized: tuple[Finished, ...]
+    quantized: tuple[QuantizeResult, ...]
 
 
 def make_variants(asked: Deploying, folder: Path) -> Made:
@@ -47,7 +47,7 @@ def make_variants(asked: Deploying, folder: Path) -> Made:
     """
     variants: list[Variant] = []
     left_out: list[LeftOut] = []
-    quantized: list[Finished] = []
+    quantized: list[QuantizeResult] = []
     if asked.own_precision in asked.precisions:
         variants.append(_as_it_is(asked))
     if asked.quantizes:
@@ -65,80 +65,61 @@ def _as_it_is(asked: Deploying) -> Variant:
 
 
 def _quantize(
-    asked: Deploying, folder: Path, variants: list[Variant], left_out: list[LeftOut], quantized: list[Finished]
+    asked: Deploying, folder: Path, variants: list[Variant], left_out: list[LeftOut], quantized: list[QuantizeResult]
 ) -> None:
     """Make an INT8 file for each target among the runtimes, all from one calibration."""
-    from rexport._cpu import this_cpu
     from rexport._errors import GateError, ModelFileError, VerificationError
+    from rexport.cli._console import note, progress
     from rexport.cli._options import report_skipped
-    from rexport.quantization import target_for
+    from rexport.cli._quantize_report import note_float_convolutions
+    from rexport.jobs.quantize import run
     from rexport.tuning import Variant
 
     table = folder / "table.json"
     for name in dict.fromkeys(_TARGETS.get(runtime) for runtime in asked.runtimes):
-        target = target_for(name, this_cpu())
-        output = folder / f"{asked.model.stem}-{target.name}.onnx"
+        request = _request(asked, name, folder, table)
         try:
-            result = _asked(asked, target.name, output, table).quantize()
-            if not quantized:
-                report_skipped(result.skipped)
+            result = run(request, progress=progress, note=note)
             if result.gate is not None:
                 result.gate.require()
-            finished = result.finish()
         except (GateError, ModelFileError, VerificationError) as error:
-            left_out.append(LeftOut(what=f"INT8 for {target.name}", reason=str(error)))
+            left_out.append(LeftOut(what=f"INT8 for {request.target.name}", reason=str(error)))
             continue
-        finished.note_float_convolutions()
-        quantized.append(finished)
+        if not quantized:
+            report_skipped(result.skipped)
+        note_float_convolutions(result)
+        quantized.append(result)
         variants.append(
             Variant(
-                path=output,
+                path=request.output,
                 precision=INT8,
                 made=True,
-                runtimes=tuple(one for one in asked.runtimes if _TARGETS.get(one) == name),
+                runtimes=tuple(runtime for runtime in asked.runtimes if _TARGETS.get(runtime) == name),
                 drop_points=None if result.gate is None else result.gate.drop_of(result.gate.chosen),
             )
         )
 
 
-def _asked(asked: Deploying, target: str, output: Path, table: Path) -> Asked:
-    """Return what ``rexport quantize`` would be asked; later targets read the table of the first."""
+def _request(asked: Deploying, target: str | None, folder: Path, table: Path) -> QuantizeRequest:
+    """Return what is asked for a target, by default this machine's; later ones read the table of the first."""
     from rexport._cpu import this_cpu
-    from rexport.cli._calibration import Calibration, Where
-    from rexport.cli._gate import Gate
-    from rexport.cli._quantizing import Asked
-    from rexport.cli._recovery import Level, Recovering
-    from rexport.cli._tuning import Stem, Tuning
+    from rexport.jobs.quantize import QuantizeRequest
     from rexport.quantization import target_for
 
-    known, level = table.exists(), asked.quantizing.recover or Level.ADAROUND
-    calibration = Calibration.parse(
-        "minmax",
-        data=asked.quantizing.data if not known or level is Level.ADAROUND else None,
-        tables=[table] if known else None,
+    known, chosen = table.exists(), target_for(target, this_cpu())
+    return QuantizeRequest(
+        model=asked.model,
+        output=folder / f"{asked.model.stem}-{chosen.name}.onnx",
+        target=chosen,
+        data=asked.quantizing.data,
+        tables=(table,) if known else (),
         save_table=None if known else table,
+        recovery=asked.quantizing.recover,
         samples=asked.quantizing.samples,
         batch=8,
         skip_bad=asked.quantizing.skip_bad,
-        where=Where.LOCAL,
-        workers=None,
-        threads=None,
-        address=None,
-    )
-    return Asked(
-        model=asked.model,
-        output=output,
-        target=target_for(target, this_cpu()),
-        precision=INT8,
-        calibration=calibration,
-        recovery=Recovering.parse(level, calibration),
-        gate=Gate.parse(
-            asked.quantizing.eval_data, asked.quantizing.max_drop, None, skip_bad=asked.quantizing.skip_bad
-        ),
-        tuning=Tuning.parse(OFF, Stem.OFF, batch=None, threads=None),
-        resize=None,
-        mean=None,
-        std=None,
+        eval_data=asked.quantizing.eval_data,
+        max_drop=asked.quantizing.max_drop,
     )
 
 

@@ -68,14 +68,15 @@ def fuse(
     from rexport.cli._console import print_json, progress
     from rexport.cli._options import model_preprocessing
     from rexport.cli._reports import passes_json, print_passes, size_of
-    from rexport.cli._tuning import Tuning, print_tuning, tune, tuning_json
+    from rexport.cli._tuning import parse_forms, print_forms
+    from rexport.jobs.layer_forms import choose_forms
     from rexport.model_file import load, save
     from rexport.passes import Reference, choose_passes
     from rexport.passes import fuse as run_passes
     from rexport.passes.raw_image import with_raw_images
 
     check_writable(output)
-    asked = Tuning.parse(regroup, stem, batch=for_batch, threads=threads)
+    forms = parse_forms(regroup, stem, batch=for_batch, threads=threads)
     passes = choose_passes(only=_names(only), skip=_names(skip))
     if not raw_image and (mean, std) != (None, None):
         raise UsageError("--mean and --std say how raw images are normalised; pass --raw-image with them.")
@@ -85,7 +86,7 @@ def fuse(
         reference = Reference(original, preprocessing=preprocessing) if verify else None
         result = run_passes(original, passes=passes, reference=reference)
         fused = result.model if preprocessing is None else with_raw_images(result.model, preprocessing)
-    tuned = tune(fused, asked, verify=verify)
+    tuned = choose_forms(fused, forms, verify=verify, progress=progress)
     difference = reference.difference(tuned.model) if reference is not None else None
     save(tuned.model, output)
     before, after = len(original.graph), len(tuned.model.graph)
@@ -98,7 +99,7 @@ def fuse(
                 "nodes": after,
                 "difference": difference,
                 "passes": passes_json(result.reports),
-                **tuning_json(tuned),
+                **tuned.to_json(),
             }
         )
         return
@@ -106,7 +107,7 @@ def fuse(
     if difference is not None:
         print(f"equal to {model} on random inputs: the outputs differ by {difference:.1e} of their scale")
     print_passes(result.reports, explain=explain)
-    print_tuning(tuned, explain=explain)
+    print_forms(tuned, explain=explain)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

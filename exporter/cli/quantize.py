@@ -12,6 +12,7 @@ from rexport.cli._calibration import (
     CalibratorChoice,
     EngineChoice,
     OptionalData,
+    RecoverChoice,
     SaveTable,
     Tables,
     Where,
@@ -19,7 +20,6 @@ from rexport.cli._calibration import (
 )
 from rexport.cli._gate import EvalData, MaxDrop, MinSpeedup
 from rexport.cli._options import Json, Mean, Output, Resize, SkipBad, Std, Threads
-from rexport.cli._recovery import RecoverChoice
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
 __all__ = ["quantize"]
@@ -64,60 +64,53 @@ def quantize(
     stem: StemChoice = Stem.OFF,
     for_batch: ForBatch = None,
     threads: Threads = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Run the INT8 file against MODEL before it is written.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Quantize MODEL to INT8 with the ranges that its tensors take on some images.
 
     The model is fused first. Activations have one scale per tensor, weights one per output channel. Memory does not
-    grow with the number of images. A run that was interrupted goes on where it was. If the accuracy that is asked for
-    takes it, layers are left in float; if that can't be had, no file is written, and the exit code is 4.
+    grow with the number of images. A run that was interrupted goes on where it was. The file is run against MODEL
+    before it is written: one that is not usable is not (exit code 3). If the accuracy that is asked for takes it,
+    layers are left in float; if that can't be had, no file is written, and the exit code is 4.
     """
     from rexport._cpu import this_cpu
-    from rexport._files import check_writable
-    from rexport.cli._calibration import Calibration
-    from rexport.cli._console import print_json
-    from rexport.cli._gate import Gate
+    from rexport.calibration import Calibrator
+    from rexport.calibration.engines import EngineName, choose_engine
+    from rexport.cli._console import note, print_json, progress
     from rexport.cli._options import report_skipped
-    from rexport.cli._quantizing import Asked
-    from rexport.cli._recovery import Recovering
-    from rexport.cli._tuning import Tuning
-
-    check_writable(output)
-    tuning = Tuning.parse(regroup, stem, batch=for_batch, threads=threads)
-
+    from rexport.cli._quantize_report import note_float_convolutions, print_quantized
+    from rexport.cli._tuning import parse_forms
+    from rexport.jobs.quantize import QuantizeRequest, run
+    from rexport.preprocessing import PictureOptions
     from rexport.quantization import target_for
 
-    calibration = Calibration.parse(
-        calibrator,
-        data=data,
-        tables=table,
-        save_table=save_table,
-        samples=samples,
-        batch=batch,
-        skip_bad=skip_bad,
-        where=engine,
-        workers=workers,
-        threads=threads,
-        address=address,
-    )
-    asked = Asked(
+    request = QuantizeRequest(
         model=model,
         output=output,
         target=target_for(target, this_cpu(), reduce_range=reduce_range, precision=precision),
-        precision=precision,
-        calibration=calibration,
-        recovery=Recovering.parse(recover, calibration),
-        gate=Gate.parse(eval_data, max_drop, min_speedup, skip_bad=skip_bad, batch=for_batch, threads=threads),
-        tuning=tuning,
-        resize=resize,
-        mean=mean,
-        std=std,
+        data=data.absolute() if data is not None and engine is Where.RAY else data,  # Ray works elsewhere
+        tables=tuple(table or ()),
+        save_table=save_table,
+        calibrator=Calibrator.parse(calibrator),
+        recovery=recover,
+        samples=samples,
+        batch=batch,
+        skip_bad=skip_bad,
+        options=PictureOptions.parse(resize=resize, mean=mean, std=std),
+        engine=choose_engine(EngineName(engine), workers=workers, threads=threads, address=address),
+        threads=threads,
+        eval_data=eval_data,
+        max_drop=max_drop,
+        min_speedup=min_speedup,
+        forms=parse_forms(regroup, stem, batch=for_batch, threads=threads),
+        verify=verify,
     )
-    quantized = asked.quantize()
-    report_skipped(quantized.skipped)
-    if quantized.gate is not None and quantized.gate.why_not is not None:
-        print_json(quantized.document()) if as_json else quantized.print()
-        quantized.gate.require()
-    finished = quantized.finish()
-    finished.note_float_convolutions()
-    print_json(finished.document()) if as_json else finished.print()
+    result = run(request, progress=progress, note=note)
+    report_skipped(result.skipped)
+    note_float_convolutions(result)
+    print_json(result.to_json()) if as_json else print_quantized(result)
+    if result.gate is not None:
+        result.gate.require()

@@ -12,8 +12,6 @@ import typer
 from rexport.cli._options import Json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     import torch
 
@@ -155,11 +153,11 @@ def _train(files: _Files, say: _Steps) -> tuple[torch.nn.Module, Preprocessing]:
 
 def _convert(files: _Files, module: torch.nn.Module, preprocessing: Preprocessing, say: _Steps) -> None:
     from rexport._cpu import this_cpu
-    from rexport.calibration import calibrate, open_dataset
     from rexport.cli._console import progress
     from rexport.exporting import export
+    from rexport.jobs.quantize import QuantizeRequest, run
     from rexport.model_file import save
-    from rexport.quantization import quantize, recover, target_for
+    from rexport.quantization import target_for
 
     with progress("exporting", None):
         exported = export(
@@ -171,26 +169,20 @@ def _convert(files: _Files, module: torch.nn.Module, preprocessing: Preprocessin
         f"exported, {fused['FuseConvBatchNorm']} BatchNormalizations fused, equal to PyTorch within "
         f"{exported.parity.difference:.0e}"
     )
-    dataset = open_dataset(files.digits / "train", preprocessing)
-
-    def images(samples: int = _RECOVERY_IMAGES) -> Iterator[np.ndarray]:
-        return (batch.images for batch in dataset.batches(32, samples=samples))
-
-    table = calibrate(exported.model, images(_CALIBRATION_IMAGES), total=_CALIBRATION_IMAGES, progress=progress)
-    target = target_for("x86", this_cpu())
-    recovered = recover(
-        exported.model,
-        table,
-        target=target,
-        images=images,
-        total=_RECOVERY_IMAGES,
-        preprocessing=preprocessing,
-        progress=progress,
+    request = QuantizeRequest(
+        model=files.fp32,
+        output=files.int8,
+        target=target_for("x86", this_cpu()),
+        data=files.digits / "train",
+        samples=_CALIBRATION_IMAGES,
+        batch=32,
     )
-    result = quantize(exported.model, table, target=target, recovered=recovered)
-    save(result.model, files.int8)
+    result = run(request, progress=progress)
     integer = sum(layer.precision == "int8" for layer in result.layers)
-    say.done(f"quantized {integer} of {len(result.layers)} layers to INT8 on {table.images} images, {recovered}")
+    say.done(
+        f"quantized {integer} of {len(result.layers)} layers to INT8 on {result.table.images} images, "
+        f"{result.recovery.recovered}; {result.proof}"
+    )
 
 
 def _evaluate(files: _Files, preprocessing: Preprocessing, say: _Steps) -> dict[str, Evaluation]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport.cli._calibration import RecoverChoice
 from rexport.cli._gate import EvalData
 from rexport.cli._options import Json, Output, SkipBad
-from rexport.cli._recovery import RecoverChoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,13 +145,13 @@ def _check(latency_bound: float | None, max_drop: float | None, eval_data: Path 
     import math
 
     from rexport._errors import UsageError
-    from rexport.cli._gate import Gate
+    from rexport.jobs.quantize import check_gate
 
     if latency_bound is not None and not 0 < latency_bound < math.inf:
         raise UsageError(f"--latency-bound {latency_bound:g}: it is milliseconds above 0, such as 20.")
     if seconds is not None and not 0 < seconds < math.inf:
         raise UsageError(f"--seconds {seconds:g}: it is a number above 0, such as 120.")
-    Gate.parse(eval_data, max_drop, None)
+    check_gate(eval_data, max_drop)
 
 
 def _keep_apart(model: Path, output: Path, made_at: Path) -> None:

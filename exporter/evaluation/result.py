@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rexport.calibration import BadImage
     from rexport.evaluation.counts import Counts
 
-__all__ = ["Comparison", "Evaluation", "Scores", "sqnr_db"]
+__all__ = ["Comparison", "Evaluation", "Scores", "sqnr_db", "wilson_interval"]
 
 _Z = 1.959964  # of the normal distribution, for 95 %
 _FEW_CLASSES = 5
@@ -83,7 +83,7 @@ class Evaluation:
             images=n,
             top1=counts.top1 / n if labelled else None,
             top5=counts.top5 / n if labelled and classes > _FEW_CLASSES else None,
-            top1_interval=_wilson(counts.top1, n) if labelled else None,
+            top1_interval=wilson_interval(counts.top1, n) if labelled else None,
             comparison=None if compared is None else _comparison(counts, compared, labelled=labelled),
             skipped=tuple(skipped),
         )
@@ -103,7 +103,8 @@ def _comparison(counts: Counts, compared: Scores, *, labelled: bool) -> Comparis
     )
 
 
-def _wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """Return the interval of a share at 95 %, of ``successes`` among ``n``, at least one."""
     p, z2 = successes / n, _Z * _Z
     middle = p + z2 / (2 * n)
     half = _Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))

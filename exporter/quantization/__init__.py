@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rexport.quantization.quantize import LayerReport, QuantizeResult, quantize, require_float
+from rexport.quantization.quantize import LayerReport, QuantizedModel, quantize, require_float
 from rexport.quantization.recovery import Recovered, recover
 from rexport.quantization.targets import ARM, ONNX_RUNTIME, OPENVINO, TARGETS, TENSORRT, X86, Target, target_for
 
@@ -14,7 +14,7 @@ __all__ = [
     "TENSORRT",
     "X86",
     "LayerReport",
-    "QuantizeResult",
+    "QuantizedModel",
     "Recovered",
     "Target",
     "quantize",

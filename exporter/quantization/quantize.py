@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from rexport.quantization.rounding import RoundedWeight
     from rexport.quantization.targets import Target
 
-__all__ = ["LayerReport", "QuantizeResult", "quantize", "require_float"]
+__all__ = ["LayerReport", "QuantizedModel", "quantize", "require_float"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class LayerReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizeResult:
+class QuantizedModel:
     """The quantized ``model``, and what became of each layer."""
 
     model: ir.Model
@@ -82,7 +82,7 @@ def quantize(
     calibrator: Calibrator = Calibrator.MINMAX,
     keep_float: Collection[str] = frozenset(),
     recovered: Recovered | None = None,
-) -> QuantizeResult:
+) -> QuantizedModel:
     """Return an INT8 copy of ``model``.
 
     Args:
@@ -129,7 +129,7 @@ def quantize(
         quantized, rest = half.model, {layer.name: layer.why for layer in half.kept}
     _check(quantized)
     layers = tuple(_report(layer, target, rest.get(name_of(layer.node))) for layer in placement.layers)
-    return QuantizeResult(model=quantized, layers=layers)
+    return QuantizedModel(model=quantized, layers=layers)
 
 
 def require_float(model: ir.Model, path: Path | str = "The model") -> None:

@@ -30,6 +30,7 @@ __all__ = [
 
 RUNTIMES = {
     "cpu": "rexport.runtimes.onnxruntime:OnnxRuntimeCpu",
+    "cpu-node-by-node": "rexport.runtimes.onnxruntime:OnnxRuntimeNodeByNode",
     "torch": "rexport.runtimes.torch:TorchEager",
     "torch-compile": "rexport.runtimes.torch_compile:TorchCompile",
     "openvino": "rexport.runtimes.openvino:OpenVino",

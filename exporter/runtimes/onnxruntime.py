@@ -22,13 +22,23 @@ if TYPE_CHECKING:
 
     from rexport.runtimes.source import Source
 
-__all__ = ["OnnxRuntimeCpu", "executed_ops", "fixed_batch", "in_batches", "open_session", "said"]
+__all__ = [
+    "OnnxRuntimeCpu",
+    "OnnxRuntimeNodeByNode",
+    "executed_ops",
+    "fixed_batch",
+    "in_batches",
+    "open_session",
+    "said",
+]
 
 _ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
 _CODES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-# It stores the biases of quantized convolutions as int32, at a scale that it computes in the type of the scales. The
-# product of two float16 scales is often nothing, and what the convolution gives, noise (1.31).
-_ROUNDS_BIASES = "WeightBiasQuantization"
+# It makes integers of the weights and biases of float layers between integers (1.31): weights with one scale for all of
+# it, which is far coarser than the file for another runtime that leaves them in float; and biases at a scale that it
+# computes in the type of the scales. The product of two float16 scales is often nothing, and what comes out, noise.
+_ROUNDS_FLOATS = "WeightBiasQuantization"
+_OTHER_TARGETS = ("openvino", "tensorrt")
 _QUIET = 4  # fatal errors only: the others are raised too, and what the session can do anyway is no news to a user
 
 
@@ -79,10 +89,9 @@ def open_session(
     if exact_sums:
         options.add_session_config_entry("session.x64quantprecision", "1")
     source = model if isinstance(model, bytes) else str(model)
-    harmful = [_ROUNDS_BIASES] if _dequantizes_to_half(model) else None
     try:
         return onnxruntime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=harmful
+            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=_harmful_optimizers(model) or None
         )
     except (
         _ERRORS.Fail,
@@ -95,20 +104,25 @@ def open_session(
         raise ModelFileError(f"{name} does not load in ONNX Runtime: {said(error)}.") from error
 
 
-def _dequantizes_to_half(model: bytes | Path) -> bool:
-    """Say whether the scales of a model are float16, without reading what has none."""
+def _harmful_optimizers(model: bytes | Path) -> list[str]:
+    """Return the optimizers that would change what a quantized model computes, without reading what is none."""
     if isinstance(model, Path):
         if not model.is_file():
-            return False
+            return []
         model = model.read_bytes()
     if b"DequantizeLinear" not in model:
-        return False
+        return []
     try:
-        graph = onnx.load_from_string(model).graph
+        proto = onnx.load_from_string(model)
     except Exception:  # protobuf's own errors share no public base class; ONNX Runtime says what is wrong
-        return False
-    scales = {node.input[1] for node in graph.node if node.op_type == "DequantizeLinear" and len(node.input) > 1}
-    return any(tensor.name in scales and tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
+        return []
+    scales = {node.input[1] for node in proto.graph.node if node.op_type == "DequantizeLinear" and len(node.input) > 1}
+    has_half_scales = any(
+        tensor.name in scales and tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer
+    )
+    described = {entry.key: entry.value for entry in proto.metadata_props}.get("rexport.quantization", "{}")
+    is_for_another = any(f'"target": "{name}"' in described for name in _OTHER_TARGETS)
+    return [_ROUNDS_FLOATS] if has_half_scales or is_for_another else []
 
 
 def said(error: Exception) -> str:
@@ -119,8 +133,10 @@ def said(error: Exception) -> str:
 class OnnxRuntimeCpu:
     """An ONNX file in a session of ONNX Runtime's CPU provider."""
 
+    _optimize = True
+
     def __init__(self, source: Source, *, threads: int | None = None) -> None:
-        self._session = open_session(onnx_file(source, "ONNX Runtime"), threads=threads)
+        self._session = open_session(onnx_file(source, "ONNX Runtime"), threads=threads, optimize=self._optimize)
         self._input = self._session.get_inputs()[0].name
         self._batch = fixed_batch(self._session)
 
@@ -138,6 +154,12 @@ class OnnxRuntimeCpu:
         A model that insists on a batch is run as often as it takes.
         """
         return run_in_batches(lambda part: self._session.run(None, {self._input: part})[0], images, self._batch)
+
+
+class OnnxRuntimeNodeByNode(OnnxRuntimeCpu):
+    """The same without any optimization: what the file says, slowly."""
+
+    _optimize = False
 
 
 def fixed_batch(session: onnxruntime.InferenceSession) -> int | None:

@@ -67,12 +67,13 @@ class OpenVino:
 
         A model that insists on a batch is run as often as it takes.
         """
-        return run_in_batches(self._run, images, self._batch)
+        return run_in_batches(lambda part: self.run_all(part)[0], images, self._batch)
 
-    def _run(self, images: np.ndarray) -> np.ndarray:
+    def run_all(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return all outputs for a batch of exactly what the model takes, in the file's order."""
         # the outputs are copied: the request writes the next ones to the same place
-        logits: np.ndarray = self.request(images.shape).infer([images], share_inputs=True)[0]
-        return logits
+        results = self.request(images.shape).infer([images], share_inputs=True)
+        return [results[index] for index in range(len(self._model.outputs))]
 
     def request(self, shape: tuple[int, ...]) -> Any:
         """Return OpenVINO's request for inputs of a shape."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rexport.calibration import CalibrationTable
-    from rexport.quantization import QuantizeResult, Target
+    from rexport.quantization import QuantizedModel, Target
 
 __all__ = ["FakeQuantized", "fake_quantize"]
 
@@ -130,7 +130,7 @@ class FakeQuantized(nn.Module):
                     replace_initializer(node, index, array, name=f"{name_of(node)}.{role}")
         return model
 
-    def quantized(self) -> QuantizeResult:
+    def quantized(self) -> QuantizedModel:
         """Return the INT8 model with the weights as they are now, and the ranges that they were trained with."""
         model = self.float_model()
         table = replace(self._table, model_sha256=model_hash(model))

@@ -8,15 +8,17 @@ counts is always the accuracy that was measured, never the estimate; on few imag
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rexport._errors import GateError, UsageError
 from rexport._progress import Progress, silent
 from rexport.cost import operations_of
 from rexport.evaluation import evaluate
+from rexport.evaluation.judging import judging_runtime
 from rexport.model_file import Metadata, image_input, save
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.calibration import Dataset
-    from rexport.quantization import QuantizeResult
+    from rexport.quantization import QuantizedModel
     from rexport.tuning.comparison import Comparison
     from rexport.tuning.sensitivity import LayerSensitivity
     from rexport.tuning.timings import Conditions
@@ -95,7 +97,7 @@ class GateResult:
         why_not: Why the gate does not hold, in a sentence; ``None`` if it does.
     """
 
-    quantized: QuantizeResult
+    quantized: QuantizedModel
     chosen: GatePoint
     points: tuple[GatePoint, ...]
     float_top1: float
@@ -117,10 +119,37 @@ class GateResult:
         if self.why_not is not None:
             raise GateError(self.why_not)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a JSON document; what is infinite is ``None``."""
+        return {
+            "holds": self.why_not is None,
+            "images": self.images,
+            "fp32_top1": self.float_top1,
+            "top1": self.chosen.top1,
+            "drop_points": self.drop_of(self.chosen),
+            "max_drop_points": _finite(self.max_drop),
+            "float_layers": list(self.chosen.float_layers),
+            "curve": [
+                {
+                    "float_layers": list(point.float_layers),
+                    "float_share": point.float_share,
+                    "top1": point.top1,
+                    "sqnr_db": _finite(point.sqnr_db),
+                    "speedup": point.comparison and point.comparison.speedup,
+                    "speedup_interval": point.comparison and list(point.comparison.interval),
+                }
+                for point in self.points
+            ],
+            "sensitivities": [
+                {"layer": layer.name, "op_type": layer.op_type, "sqnr_db": _finite(layer.sqnr_db), "cost": layer.cost}
+                for layer in self.sensitivities
+            ],
+        }
+
 
 def mix_precision(
     model: ir.Model,
-    quantize_with: Callable[[frozenset[str]], QuantizeResult],
+    quantize_with: Callable[[frozenset[str]], QuantizedModel],
     exam: Exam,
     *,
     max_drop: float,
@@ -223,13 +252,17 @@ def _front(points: Collection[GatePoint]) -> list[GatePoint]:
     return front
 
 
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
 class _Search:
     """Measures models with some layers in float, each once, and looks for the fewest that pass."""
 
     def __init__(
         self,
         model: ir.Model,
-        quantize_with: Callable[[frozenset[str]], QuantizeResult],
+        quantize_with: Callable[[frozenset[str]], QuantizedModel],
         exam: Exam,
         max_drop: float,
         progress: Progress,
@@ -337,7 +370,7 @@ class _Search:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             save(model, path)
-            with open_runtime("cpu", Source(path=path), threads=self.exam.threads) as runtime:
+            with open_runtime(judging_runtime(model), Source(path=path), threads=self.exam.threads) as runtime:
                 result = evaluate(
                     runtime,
                     self.exam.dataset,

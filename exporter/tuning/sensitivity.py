@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.calibration import Dataset
-    from rexport.quantization import QuantizeResult
+    from rexport.quantization import QuantizedModel
 
 __all__ = ["LayerSensitivity", "Probe", "integer_layers", "layer_sensitivities"]
 
@@ -101,14 +101,14 @@ class Probe:
         return sqnr_db(signal, noise)
 
 
-def integer_layers(result: QuantizeResult) -> dict[str, str]:
+def integer_layers(result: QuantizedModel) -> dict[str, str]:
     """Return the operators of a model's layers on integers, by their names."""
     return {layer.name: layer.op_type for layer in result.layers if layer.precision == "int8"}
 
 
 def layer_sensitivities(
     model: ir.Model,
-    quantize_with: Callable[[frozenset[str]], QuantizeResult],
+    quantize_with: Callable[[frozenset[str]], QuantizedModel],
     probe: Probe,
     *,
     progress: Progress = silent,

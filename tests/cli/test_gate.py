@@ -8,7 +8,7 @@ import pytest
 
 from rexport._errors import UsageError
 from rexport.cli._gate import Gate, gate_json, print_gate
-from rexport.quantization import QuantizeResult
+from rexport.quantization import QuantizedModel
 from rexport.tuning import Comparison, GatePoint, GateResult, LayerSensitivity
 from tests._graphs import convolution, graph
 
@@ -47,7 +47,7 @@ def _result() -> GateResult:
         comparison=Comparison(speedup=1.5, interval=(1.4, 1.6)),
     )
     return GateResult(
-        quantized=QuantizeResult(model=model, layers=()),
+        quantized=QuantizedModel(model=model, layers=()),
         chosen=chosen,
         points=(first, chosen),
         float_top1=0.8,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.calibration import CalibrationTable
-    from rexport.quantization import QuantizeResult
+    from rexport.quantization import QuantizedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 
@@ -63,7 +63,7 @@ def _table(model: ir.Model) -> CalibrationTable:
     return table_of(model, **ends)
 
 
-def _summary(result: QuantizeResult) -> dict[str, Any]:
+def _summary(result: QuantizedModel) -> dict[str, Any]:
     in_float = Counter(f"{layer.op_type}: {layer.why}" for layer in result.layers if layer.precision != "int8")
     return {"layers": len(result.layers), "float": dict(sorted(in_float.items()))}
 

@@ -22,7 +22,7 @@ from tests.quantization._rtx import build_engine, types_of_products
 from tests.quantization._tables import exported, pictures, sqnr_db, table_of
 
 if TYPE_CHECKING:
-    from rexport.quantization import QuantizeResult, Target
+    from rexport.quantization import QuantizedModel, Target
 
 _NETWORKS = [
     "cifar_resnet8",
@@ -33,12 +33,12 @@ _NETWORKS = [
 _PAD = "<pads=[1,1,1,1]>"
 
 
-def _quantized(name: str, target: Target = TENSORRT) -> QuantizeResult:
+def _quantized(name: str, target: Target = TENSORRT) -> QuantizedModel:
     model = exported(name)
     return quantize(model, calibrate(model, [pictures(8)]), target=target)
 
 
-def _integer_products(result: QuantizeResult) -> set[str]:
+def _integer_products(result: QuantizedModel) -> set[str]:
     return {
         layer.name
         for layer in result.layers

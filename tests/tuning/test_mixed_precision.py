@@ -15,7 +15,7 @@ from rexport.exporting import export
 from rexport.models import build
 from rexport.models.summary import summarize
 from rexport.preprocessing import Preprocessing
-from rexport.quantization import QuantizeResult, quantize
+from rexport.quantization import QuantizedModel, quantize
 from rexport.quantization.targets import target_for
 from rexport.tuning import Comparison, Conditions, Exam, mix_precision, require_speedup
 from rexport.tuning.layer_cost import float_costs
@@ -40,7 +40,7 @@ class _Case:
     table: CalibrationTable
     test: Dataset
 
-    def quantize(self, keep_float: frozenset[str]) -> QuantizeResult:
+    def quantize(self, keep_float: frozenset[str]) -> QuantizedModel:
         return quantize(
             self.model, self.table, target=target_for("x86", this_cpu()), keep_float=keep_float
         )  # without VNNI, X86 saturates
@@ -133,7 +133,7 @@ def test_images_without_labels_are_refused(case: _Case, data_dir: Path) -> None:
 def test_noise_of_single_layers_adds_up_to_that_of_all(case: _Case) -> None:
     """Without the two layers that break: errors of a rounding are nearly independent, so within 3 dB."""
 
-    def others(keep_float: frozenset[str]) -> QuantizeResult:
+    def others(keep_float: frozenset[str]) -> QuantizedModel:
         return case.quantize(keep_float | _BROKEN)
 
     probe = Probe.of(case.model, case.test, images=32, batch=32, skip_bad=False, threads=None)

@@ -1,0 +1,79 @@
+"""What ``rexport quantize`` prints of its result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rexport.cli._console import note, print_table
+from rexport.cli._gate import print_gate
+from rexport.cli._reports import in_units, size_of
+from rexport.cli._tuning import print_forms
+from rexport.jobs.choices import Recovery
+from rexport.quantization import ONNX_RUNTIME
+
+if TYPE_CHECKING:
+    from rexport.jobs.quantize import QuantizeResult, RecoveryResult
+
+__all__ = ["note_float_convolutions", "print_quantized"]
+
+
+def print_quantized(result: QuantizeResult) -> None:
+    """Print the file, if one was written, what it rests on, and what was shown of it."""
+    request, target = result.request, result.request.target
+    float_layers = [layer for layer in result.layers if layer.precision != "int8"]
+    if result.size is not None:
+        integer = len(result.layers) - len(float_layers)
+        print(
+            f"{request.output}: {in_units(result.size)} (from {size_of(request.model)}), {integer} of "
+            f"{len(result.layers)} layers in INT8"
+        )
+    print(
+        f"target {target.name}: {np.dtype(target.activations.dtype)} activations, int8 weights in "
+        f"±{target.weights.high}: {target.because}"
+    )
+    print(f"calibrated on {result.table.images} images, {request.calibrator}")
+    if request.save_table is not None:
+        print(f"{request.save_table}: the calibration table, for --table")
+    _print_recovery(result.recovery)
+    if result.gate is not None:
+        print_gate(result.gate)
+    if result.forms is None:
+        return
+    print("not proven, as --no-verify asks" if result.proof is None else f"proof: {result.proof}")
+    if result.repaired:
+        print(
+            f"left in float, as {target.runtime} computes something else there than the file says: "
+            f"{', '.join(result.repaired)}"
+        )
+    if result.speed is not None:
+        print(f"the file is {result.speed} as FP32 here")
+    print_forms(result.forms)
+    if float_layers:
+        print_table(
+            ["float layer", "operator", "precision", "why"],
+            [[layer.name, layer.op_type, layer.precision, layer.why] for layer in float_layers],
+            left=(0, 1, 2, 3),
+        )
+
+
+def note_float_convolutions(result: QuantizeResult) -> None:
+    """Say if ONNX Runtime computes in float what was to be integer, or stays so."""
+    in_float = result.executed["Conv"] + result.executed["FusedConv"]
+    if result.request.target.runtime == ONNX_RUNTIME and in_float:
+        note(f"{in_float} convolutions still run in float on ONNX Runtime.")
+
+
+def _print_recovery(recovery: RecoveryResult) -> None:
+    """Print what was done against the loss of accuracy, and how long it took."""
+    if recovery.recovered is None:
+        return
+    equalized = recovery.recovered.equalized
+    parts = [f"{len(equalized.factors)} tensors equalized"]
+    if equalized.joined:
+        parts.append(f"{len(equalized.joined)} projections joined")
+    if recovery.level is Recovery.ADAROUND:
+        layers = len(recovery.recovered.weights)
+        parts.append(f"weights of {layers} layers rounded for what they read on {recovery.images} images")
+    print(f"recovered: {', '.join(parts)}, in {recovery.seconds:.1f} s")

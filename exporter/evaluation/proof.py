@@ -1,0 +1,381 @@
+"""The proof of an INT8 file: run as its runtime will run it, against the float file as it came.
+
+Over pictures n and numbers i of an output, with r of the float file and y of the INT8 file, in decibels:
+
+    SQNR       10 log₁₀ (Σ r² / Σ (r − y)²)
+    varying    10 log₁₀ (Σ (r − r̄)² / Σ (r − y)²)        r̄ᵢ: the mean of rᵢ over the pictures
+
+A network that gives nearly the same for every picture (random weights do) has a high SQNR whatever becomes of the
+pictures; *varying* is what is left to tell them apart by. *Agreement* is the share of pictures with the same largest
+score, in files with one output of scores. Pictures whose float scores for both answers lie within 5 % of the scores'
+standard deviation are ties, which 8 bits need not decide as 32 do: they are not judged; nor is any, where the float
+file gives one class for all pictures.
+
+    not usable   an output is not finite, SQNR < 10 dB (a tenth of the power is noise), or agreement < 90 % beyond
+                 chance: the upper end of its 95 % interval (Wilson 1927) is lower
+    weak         SQNR < 20 dB, varying < 10 dB, or agreement < 95 %: trained networks of 8 to 50 layers keep 28 to 50 dB
+                 and 98 to 100 %
+    good         all else
+
+The first batch is run node by node too, without any optimization: what the file says. Where that is 6 dB or more closer
+to the float file, the runtime computes something else than the file says.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from rexport._errors import ModelFileError, VerificationError
+from rexport.evaluation.result import sqnr_db, wilson_interval
+from rexport.model_file import image_input, save, to_bytes
+from rexport.quantization import ONNX_RUNTIME, OPENVINO
+from rexport.runtimes.onnxruntime import in_batches, open_session, said
+from rexport.runtimes.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import onnx_ir as ir
+
+    from rexport.quantization import Target
+
+__all__ = ["OutputProof", "Pictures", "Proof", "Verdict", "prove"]
+
+_USABLE_DB, _GOOD_DB, _VARYING_DB = 10.0, 20.0, 10.0
+_USABLE_AGREEMENT, _GOOD_AGREEMENT = 0.9, 0.95
+_TIE = 0.05  # of the standard deviation of a picture's scores
+_RUNTIME_DB = 6.0
+_CLOSE_DB = 40.0  # above, roundings that fall another way are all that tells a runtime from the file
+_NODE_BY_NODE = "run node by node, as its runtime is not here"
+
+Outputs: TypeAlias = "list[np.ndarray]"
+Run: TypeAlias = "Callable[[np.ndarray], Outputs]"
+
+
+class Pictures(StrEnum):
+    """What a file was proven on: pictures that recovery has not seen, those that it has, or noise for want of any."""
+
+    HELD_OUT = "held-out"
+    SEEN = "recovery's own"
+    DRAWN = "drawn"
+
+
+class Verdict(StrEnum):
+    """What a proof comes to."""
+
+    GOOD = "good"
+    WEAK = "weak"
+    UNUSABLE = "not usable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputProof:
+    """One output of the INT8 file against the float file's, in decibels: infinite if equal, ``nan`` if not finite.
+
+    Attributes:
+        name: Of the output.
+        sqnr_db: As it is run.
+        varying_db: Of what differs from picture to picture.
+        as_run_db: The SQNR on the first batch.
+        node_by_node_db: The same of the file without any optimization.
+    """
+
+    name: str
+    sqnr_db: float
+    varying_db: float
+    as_run_db: float
+    node_by_node_db: float
+
+    @property
+    def runtime_differs(self) -> bool:
+        """Whether the runtime computes something else than the file says."""
+        if math.isnan(self.as_run_db):
+            return not math.isnan(self.node_by_node_db)
+        return self.as_run_db < min(self.node_by_node_db - _RUNTIME_DB, _CLOSE_DB)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Of ``images``, how many have the float file's class: ``same`` ones, and ``judged`` of those that are no ties."""
+
+    images: int
+    same: int
+    judged: int
+
+    @property
+    def share(self) -> float:
+        """The share of pictures with the same class."""
+        return self.same / self.images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What was shown of an INT8 file.
+
+    Attributes:
+        pictures: What kind of pictures it was run on.
+        images: How many.
+        runtime: What ran it, in words.
+        outputs: What came of each output, in the file's order.
+        agreement: With the float file's classes; ``None`` where it is no classifier, or knows one class only.
+    """
+
+    pictures: Pictures
+    images: int
+    runtime: str
+    outputs: tuple[OutputProof, ...]
+    agreement: Agreement | None = None
+
+    @property
+    def worst(self) -> OutputProof:
+        """The output that is furthest from the float file's."""
+        return min(self.outputs, key=lambda output: -math.inf if math.isnan(output.sqnr_db) else output.sqnr_db)
+
+    @property
+    def runtime_differs(self) -> bool:
+        """Whether the runtime computes something else than the file says, for any output."""
+        return any(output.runtime_differs for output in self.outputs)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it comes to; drawn pictures may lie far from those of the calibration, and condemn no finite output."""
+        worst = self.worst.sqnr_db
+        if math.isnan(worst):
+            return Verdict.UNUSABLE
+        least, most, share = 1.0, 1.0, 1.0
+        if self.agreement is not None and self.agreement.judged:
+            share = self.agreement.same / self.agreement.judged
+            least, most = wilson_interval(self.agreement.same, self.agreement.judged)
+        if worst < _USABLE_DB or most < _USABLE_AGREEMENT:
+            return Verdict.WEAK if self.pictures is Pictures.DRAWN else Verdict.UNUSABLE
+        varying = min(output.varying_db for output in self.outputs)
+        if worst < _GOOD_DB or varying < _VARYING_DB or share < _GOOD_AGREEMENT:
+            return Verdict.WEAK
+        return Verdict.GOOD
+
+    def __str__(self) -> str:
+        """Return the proof on one line."""
+        worst = self.worst
+        figures = f"SQNR {_in_words(worst.sqnr_db)}"
+        if len(self.outputs) > 1:
+            figures += f" of {worst.name}"
+        if self.agreement is not None:
+            figures += f", agreement {100 * self.agreement.share:.1f} %"
+        said = (
+            f"{self.verdict}: {figures} with the float file on {self.images} {self.pictures} pictures, {self.runtime}"
+        )
+        if self.runtime == _NODE_BY_NODE:
+            return said
+        return (
+            f"{said} ({_in_words(worst.as_run_db)} on the first ones, {_in_words(worst.node_by_node_db)} node by node)"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a JSON document; what is infinite or no number is ``None``."""
+        return {
+            "verdict": str(self.verdict),
+            "pictures": str(self.pictures),
+            "images": self.images,
+            "runtime": self.runtime,
+            "agreement": None if self.agreement is None else self.agreement.share,
+            "outputs": [
+                {
+                    "name": output.name,
+                    "sqnr_db": _finite(output.sqnr_db),
+                    "varying_sqnr_db": _finite(output.varying_db),
+                    "as_run_sqnr_db": _finite(output.as_run_db),
+                    "node_by_node_sqnr_db": _finite(output.node_by_node_db),
+                }
+                for output in self.outputs
+            ],
+        }
+
+
+def prove(
+    original: ir.Model,
+    quantized: ir.Model,
+    batches: Iterable[np.ndarray],
+    *,
+    pictures: Pictures,
+    target: Target,
+    threads: int | None = None,
+) -> Proof:
+    """Run both models on the same pictures, and return how they compare.
+
+    ONNX Runtime runs what is for it, for ARM with the kernels that ARM has; OpenVINO its own, if it is installed; what
+    is left, TensorRT's files among them, is run node by node.
+
+    Args:
+        original: The float model as it came.
+        quantized: What was made of it, for ``target``.
+        batches: What both take, ``(N, ...)`` each; at least one.
+        pictures: What kind of pictures these are.
+        target: What will run it.
+        threads: By default one per usable core.
+
+    Raises:
+        VerificationError: The INT8 model does not load or run, or has other outputs.
+        ModelFileError: The float model does not run.
+    """
+    size = image_input(original).batch
+    names = [str(value.name) for value in original.graph.outputs]
+    sums, scores, images = [_OutputSums(name) for name in names], _Scores(), 0
+    with ExitStack() as stack:
+        run_original = _in_onnx_runtime(original, threads=threads)
+        try:
+            runtime, run = _as_it_is_run(quantized, target, threads, stack)
+            by_node = run
+            if runtime != _NODE_BY_NODE:
+                by_node = _in_onnx_runtime(quantized, threads=threads, optimize=False)
+            for batch in batches:
+                expected = _run_all(run_original, batch, size)
+                given = _run_all(run, batch, size)
+                first = _run_all(by_node, batch, size) if not images else [None] * len(names)
+                _require_same_outputs(names, expected, given)
+                for output, reference, result, as_written in zip(sums, expected, given, first, strict=True):
+                    output.add(reference, result, as_written)
+                if len(names) == 1:
+                    scores.add(expected[0], given[0])
+                images += len(batch)
+        except ModelFileError as error:
+            raise VerificationError(f"The INT8 file is refused by what is to run it: {error}") from error
+    return Proof(
+        pictures=pictures,
+        images=images,
+        runtime=runtime,
+        outputs=tuple(output.proof() for output in sums),
+        agreement=scores.agreement(),
+    )
+
+
+def _in_onnx_runtime(model: ir.Model, *, threads: int | None, optimize: bool = True, as_on_arm: bool = False) -> Run:
+    # ARM's dot products add in 32 bits, and x86 processors without VNNI in 16
+    session = open_session(
+        to_bytes(model), threads=threads, optimize=optimize, as_on_arm=as_on_arm, exact_sums=as_on_arm
+    )
+    name = image_input(model).name
+
+    def run(images: np.ndarray) -> Outputs:
+        try:
+            outputs: Outputs = session.run(None, {name: images})
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise ModelFileError(f"It does not run on these pictures: {said(error)}.") from error
+        return outputs
+
+    return run
+
+
+def _as_it_is_run(model: ir.Model, target: Target, threads: int | None, stack: ExitStack) -> tuple[str, Run]:
+    """Return what runs the model, in words, and a function that does; files it needs live as long as ``stack``."""
+    if target.runtime == ONNX_RUNTIME:
+        as_on_arm = target.activations.dtype is np.int8
+        words = "ONNX Runtime with ARM's kernels" if as_on_arm else ONNX_RUNTIME
+        return f"run by {words}", _in_onnx_runtime(model, threads=threads, as_on_arm=as_on_arm)
+    if target.runtime == OPENVINO.runtime and find_spec("openvino"):
+        from rexport.runtimes.openvino import OpenVino
+
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.onnx"
+        save(model, path)
+        return f"run by {target.runtime}", stack.enter_context(OpenVino(Source(path=path), threads=threads)).run_all
+    return _NODE_BY_NODE, _in_onnx_runtime(model, threads=threads, optimize=False)
+
+
+def _run_all(run: Run, images: np.ndarray, size: int | None) -> Outputs:
+    """Return all outputs for ``images``, of a model that insists on batches of ``size``."""
+    parts = [run(part) for part in in_batches(images, size)]
+    return [np.concatenate([np.atleast_1d(part) for part in output])[: len(images)] for output in zip(*parts)]
+
+
+def _require_same_outputs(names: list[str], expected: Outputs, given: Outputs) -> None:
+    for name, reference, result in zip(names, expected, given, strict=True):
+        if reference.shape != result.shape:
+            raise VerificationError(
+                f"The INT8 file gives {name} of shape {result.shape}, and the float file of {reference.shape}; this is "
+                "a defect of rexport, please report it."
+            )
+
+
+class _OutputSums:
+    """Adds up an output batch by batch, in float64."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.images = 0
+        self.signal = self.noise = self.first_signal = self.first_noise = self.written_noise = 0.0
+        self.total: np.ndarray | float = 0.0  # over the pictures, number by number
+
+    def add(self, reference: np.ndarray, result: np.ndarray, as_written: np.ndarray | None) -> None:
+        """Add a batch; ``as_written`` is what the file gives node by node, of the first one."""
+        if not np.issubdtype(reference.dtype, np.floating):  # classes and the like are right or wrong
+            result, as_written = result == reference, None if as_written is None else as_written == reference
+            reference = np.ones(reference.shape)
+        expected = reference.astype(np.float64)
+        signal, noise = _power(expected), _power(expected - result)
+        if as_written is not None:
+            self.first_signal, self.first_noise = signal, noise
+            self.written_noise = _power(expected - as_written)
+        self.images += len(reference)
+        self.signal, self.noise = self.signal + signal, self.noise + noise
+        self.total = self.total + expected.sum(axis=0)
+
+    def proof(self) -> OutputProof:
+        constant = _power(np.asarray(self.total)) / self.images
+        return OutputProof(
+            name=self.name,
+            sqnr_db=_ratio_db(self.signal, self.noise),
+            varying_db=_ratio_db(max(self.signal - constant, 0.0), self.noise),
+            as_run_db=_ratio_db(self.first_signal, self.first_noise),
+            node_by_node_db=_ratio_db(self.first_signal, self.written_noise),
+        )
+
+
+class _Scores:
+    """Counts the pictures whose largest score is the same, if an output holds scores."""
+
+    def __init__(self) -> None:
+        self.images = self.same = self.judged = 0
+        self.classes: set[int] = set()
+
+    def add(self, expected: np.ndarray, given: np.ndarray) -> None:
+        if expected.ndim != 2 or expected.shape[1] < 2 or not np.issubdtype(expected.dtype, np.floating):
+            return
+        rows = np.arange(len(expected))
+        ours, theirs = expected.argmax(axis=1), given.argmax(axis=1)
+        apart = expected[rows, ours] - expected[rows, theirs]
+        ties = (ours != theirs) & (apart <= _TIE * expected.std(axis=1))
+        self.images += len(expected)
+        self.same += int((ours == theirs).sum())
+        self.judged += int((~ties).sum())
+        self.classes |= set(ours.tolist())
+
+    def agreement(self) -> Agreement | None:
+        if len(self.classes) < 2:
+            return None
+        return Agreement(images=self.images, same=self.same, judged=self.judged)
+
+
+def _power(numbers: np.ndarray) -> float:
+    return float(np.square(numbers, dtype=np.float64).sum())
+
+
+def _ratio_db(signal: float, noise: float) -> float:
+    return sqnr_db(signal, noise) if math.isfinite(signal) and math.isfinite(noise) else math.nan
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _in_words(decibels: float) -> str:
+    if math.isnan(decibels):
+        return "no finite numbers"
+    return "equal" if math.isinf(decibels) else f"{decibels:.1f} dB"

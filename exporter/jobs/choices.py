@@ -1,0 +1,23 @@
+"""The choices that a request and its command's options share; importing them loads nothing heavy."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Recovery", "Stem"]
+
+
+class Recovery(StrEnum):
+    """What is done against the loss of accuracy: nothing, what the calibration table allows, what pictures add."""
+
+    NONE = "none"
+    EQUALIZE = "equalize"
+    ADAROUND = "adaround"
+
+
+class Stem(StrEnum):
+    """Whether the first convolution is to read blocks of pixels."""
+
+    MEASURE = "measure"
+    OFF = "off"
+    ON = "on"

@@ -1,0 +1,589 @@
+"""Quantizing: from a float file as it came and some pictures to an INT8 file that was proven before it is written.
+
+    load → fuse and raise the opset, proven equal → calibrate → recover → Q/DQ, layers in float if the gate asks for it
+         → the forms of layers → prove (see ``rexport.evaluation.proof``) → write
+
+Where the proof shows that the runtime computes something else than the file says, the layer at which it begins is left
+in float, and the file proven again. A file that is not usable is not written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rexport._cpu import this_cpu
+from rexport._errors import DataError, UsageError, VerificationError
+from rexport._files import check_writable, write_text
+from rexport._progress import Note, Progress, silent, unsaid
+from rexport.calibration import CalibrationTable, Calibrator, calibrate_dataset, open_dataset
+from rexport.calibration.dataset import spread
+from rexport.evaluation.judging import judging_runtime_for, weakest_tensor
+from rexport.evaluation.proof import Pictures, Proof, Verdict, prove
+from rexport.jobs.choices import Recovery
+from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
+from rexport.model_file import (
+    Metadata,
+    image_input,
+    load,
+    model_hash,
+    preprocessing_of,
+    save,
+    state_preprocessing,
+    to_bytes,
+)
+from rexport.passes import Reference, fuse
+from rexport.passes.raise_opset import raise_opset
+from rexport.preprocessing import PictureOptions
+from rexport.quantization import ONNX_RUNTIME, QuantizedModel, quantize, recover, require_float, target_for
+from rexport.runtimes.onnxruntime import executed_ops
+from rexport.tuning import Exam, conditions_for, mix_precision, require_speedup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx_ir as ir
+
+    from rexport.calibration import BadImage, Dataset
+    from rexport.calibration.engines import Engine
+    from rexport.preprocessing import Preprocessing
+    from rexport.quantization import LayerReport, Recovered, Target
+    from rexport.tuning import Comparison, GateResult
+
+__all__ = ["QuantizeRequest", "QuantizeResult", "RecoveryResult", "check_gate", "run"]
+
+_FEW = 32  # pictures to calibrate with
+_RECOVERY_PICTURES = 128  # that layers are observed on at most: more cost time, and change hardly a weight
+_PROOF_PICTURES, _PROOF_BATCH = 32, 8
+_REPAIRS = 3  # layers that may be left in float because the runtime computes something else
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeRequest:
+    """What to quantize, with what, and how good it has to be.
+
+    Attributes:
+        model: A float ONNX file.
+        output: Where the INT8 file goes.
+        target: What will run it.
+        data: Pictures: ``DIR/<class>/<picture>``, a flat folder, or an ``.npy`` or ``.npz`` file.
+        tables: Calibration tables of earlier runs, which are added up, instead of calibrating.
+        save_table: Where the calibration table goes, if it is to be kept.
+        calibrator: How ranges follow from the statistics.
+        recovery: What is done against the loss of accuracy; by default all that ``data`` allows.
+        samples: How many pictures to calibrate with, evenly spread over the classes.
+        batch: Pictures at a time.
+        skip_bad: Go on without pictures that can't be read.
+        options: What takes the place of what the file states of its pictures.
+        engine: Where calibration runs; by default in this process.
+        threads: Of the runtime; by default one per usable core.
+        eval_data: Labelled pictures to measure accuracy with.
+        max_drop: Percentage points of top-1 that may be lost on them; without, it is only measured.
+        min_speedup: How many times as fast as its float model the file has to be here.
+        forms: In which forms layers are written, and at what speeds are measured.
+        verify: Whether every step is proven; without, nothing is.
+
+    Raises:
+        UsageError: The values do not go together.
+    """
+
+    model: Path
+    output: Path
+    target: Target
+    data: Path | None = None
+    tables: tuple[Path, ...] = ()
+    save_table: Path | None = None
+    calibrator: Calibrator = Calibrator.MINMAX
+    recovery: Recovery | None = None
+    samples: int = 512
+    batch: int = 4
+    skip_bad: bool = False
+    options: PictureOptions = field(default_factory=PictureOptions)
+    engine: Engine | None = None
+    threads: int | None = None
+    eval_data: Path | None = None
+    max_drop: float | None = None
+    min_speedup: float | None = None
+    forms: LayerForms = field(default_factory=LayerForms)
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        if self.data is None and not self.tables:
+            raise UsageError("There is nothing to calibrate with: pass --data IMAGES, or --table of an earlier run.")
+        if self.recovery is Recovery.ADAROUND and self.data is None:
+            raise UsageError(
+                "--recover adaround rounds weights for what layers read on images, which a table does not hold; pass "
+                "--data IMAGES too, or --recover equalize."
+            )
+        check_gate(self.eval_data, self.max_drop, self.min_speedup)
+
+    @property
+    def recovery_level(self) -> Recovery:
+        """What is done against the loss of accuracy."""
+        return self.recovery or (Recovery.EQUALIZE if self.data is None else Recovery.ADAROUND)
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine is what the target is for, so that speeds can be measured."""
+        try:
+            return target_for(None, this_cpu()).name == self.target.name
+        except UsageError:  # no target is for this machine
+            return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryResult:
+    """What was done against the loss of accuracy at a ``level``, on how many ``images``, in how many ``seconds``."""
+
+    level: Recovery
+    recovered: Recovered | None = None
+    images: int = 0
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a JSON document."""
+        recovered = self.recovered
+        return {
+            "level": str(self.level),
+            "tensors_equalized": 0 if recovered is None else len(recovered.equalized.factors),
+            "projections_joined": [] if recovered is None else list(recovered.equalized.joined),
+            "layers_rounded": [] if recovered is None else list(recovered.weights),
+            "images": self.images,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeResult:
+    """What came of a request.
+
+    Attributes:
+        request: It.
+        size: Of the file that was written, in bytes; ``None`` where the gate does not hold and there is none.
+        table: What was calibrated.
+        recovery: What was done against the loss of accuracy.
+        gate: The accuracy, if it was to be measured; it may not hold.
+        layers: What became of each operator that computes.
+        repaired: The layers left in float because the runtime computes something else than they say.
+        forms: What became of the forms of layers; ``None`` without a file.
+        executed: The operators that ONNX Runtime executes of a file for it, and how many of each.
+        proof: What was shown of the file; ``None`` without a file, or if nothing was to be verified.
+        speed: Against the float model, if it was to be measured.
+        skipped: The pictures that were left out.
+    """
+
+    request: QuantizeRequest
+    table: CalibrationTable
+    recovery: RecoveryResult
+    gate: GateResult | None
+    layers: tuple[LayerReport, ...]
+    skipped: tuple[BadImage, ...]
+    repaired: tuple[str, ...] = ()
+    size: int | None = None
+    forms: LayerFormsResult | None = None
+    executed: Counter[str] = field(default_factory=Counter)
+    proof: Proof | None = None
+    speed: Comparison | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document ``rexport.quantize/1``."""
+        request = self.request
+        document = {
+            "schema": "rexport.quantize/1",
+            "file": None if self.size is None else str(request.output),
+            "bytes": self.size,
+            "target": request.target.name,
+            "weight_range": request.target.weights.high,
+            "precision": "int8" if request.target.rest is np.float32 else "int8+fp16",
+            "images": self.table.images,
+            "calibrator": str(request.calibrator),
+            "data_sha256": self.table.data_sha256,
+            "skipped": [{"path": str(bad.path), "why": bad.why} for bad in self.skipped],
+            "recovery": self.recovery.to_json(),
+            "gate": None if self.gate is None else self.gate.to_json(),
+            "layers": [
+                {"name": layer.name, "op_type": layer.op_type, "precision": layer.precision, "why": layer.why}
+                for layer in self.layers
+            ],
+        }
+        if self.forms is None:
+            return document
+        return document | {
+            "executed": dict(self.executed),
+            "speedup": self.speed and self.speed.speedup,
+            "speedup_interval": self.speed and list(self.speed.interval),
+            "proof": None if self.proof is None else self.proof.to_json(),
+            "repaired": list(self.repaired),
+            **self.forms.to_json(),
+        }
+
+
+def check_gate(eval_data: Path | None, max_drop: float | None, min_speedup: float | None = None) -> None:
+    """Raise :class:`UsageError` where what a file must not lose, and has to gain, makes no sense."""
+    if max_drop is not None and eval_data is None:
+        raise UsageError("--max-drop needs labelled images to measure with; pass --eval-data DIR too.")
+    if max_drop is not None and not 0 <= max_drop <= 100:
+        raise UsageError(f"--max-drop {max_drop:g}: it is percentage points from 0 to 100, such as 0.5.")
+    if min_speedup is not None and not 0 < min_speedup < math.inf:
+        raise UsageError(f"--min-speedup {min_speedup:g}: it is larger than zero, such as 1.0.")
+
+
+def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = unsaid) -> QuantizeResult:
+    """Quantize, and write the file if the accuracy that was asked for holds.
+
+    Args:
+        request: What to do.
+        progress: Told of all that takes long.
+        note: Told what the user should know of: what is assumed, and what is weak.
+
+    Raises:
+        UsageError: The values do not fit the model, or no speed can be measured here.
+        ModelFileError: The model is quantized already, or can't be read.
+        DataError: Pictures or a table can't be used.
+        VerificationError: A step is not what it should be, or the INT8 file is not usable.
+        GateError: It is slower than asked for.
+        OutputError: A file can't be written.
+    """
+    check_writable(request.output)
+    if request.save_table is not None:
+        check_writable(request.save_table)
+    if request.min_speedup is not None and not request.runs_here:
+        raise UsageError(
+            f"--min-speedup measures on ONNX Runtime on this machine, which is not what --target "
+            f"{request.target.name} is for; leave it out, and measure the file where it is to run."
+        )
+    original = load(request.model)
+    require_float(original, request.model)
+    preprocessing, pictures, labelled = _open(request, original, note)
+    with progress(f"fusing {request.model.name}", None):
+        model = _fuse(original, request.target, verify=request.verify)
+    table, skipped = _calibrate(request, model, pictures, progress, note)
+    recovery, skipped_too = _recover(request, model, table, pictures, preprocessing, progress)
+    work = _Work(
+        request=request,
+        original=original,
+        model=model,
+        table=table,
+        recovery=recovery,
+        pictures=pictures or labelled,
+        progress=progress,
+        note=note,
+    )
+    gate = None if labelled is None else work.measure_accuracy(labelled)
+    result = QuantizeResult(
+        request=request,
+        table=table,
+        recovery=recovery,
+        gate=gate,
+        layers=work.quantize(frozenset()).layers if gate is None else gate.quantized.layers,
+        skipped=tuple(dict.fromkeys([*skipped, *skipped_too])),
+    )
+    if gate is not None and gate.why_not is not None:
+        return result
+    made = work.make(frozenset() if gate is None else frozenset(gate.chosen.float_layers))
+    speed = None
+    if request.min_speedup is not None:
+        conditions = conditions_for(model, batch=request.forms.batch, threads=request.threads)
+        speed = require_speedup(
+            model, made.forms.model, at_least=request.min_speedup, conditions=conditions, progress=progress
+        )
+    return work.write(made, replace(result, speed=speed), preprocessing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """An INT8 model in its last form, what was shown of it, and the layers left in float to get there."""
+
+    quantized: QuantizedModel
+    forms: LayerFormsResult
+    proof: Proof | None
+    repaired: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """A request, and all that the integers are chosen by."""
+
+    request: QuantizeRequest
+    original: ir.Model
+    model: ir.Model
+    table: CalibrationTable
+    recovery: RecoveryResult
+    pictures: Dataset | None
+    progress: Progress
+    note: Note
+
+    def quantize(self, keep_float: frozenset[str]) -> QuantizedModel:
+        return quantize(
+            self.model,
+            self.table,
+            target=self.request.target,
+            calibrator=self.request.calibrator,
+            keep_float=keep_float,
+            recovered=self.recovery.recovered,
+        )
+
+    def measure_accuracy(self, labelled: Dataset) -> GateResult:
+        request = self.request
+        conditions = None
+        if request.runs_here:
+            conditions = conditions_for(self.model, batch=request.forms.batch, threads=request.threads)
+        return mix_precision(
+            self.model,
+            self.quantize,
+            Exam(dataset=labelled, skip_bad=request.skip_bad, threads=request.threads),
+            max_drop=math.inf if request.max_drop is None else request.max_drop,
+            conditions=conditions,
+            progress=self.progress,
+        )
+
+    def make(self, keep_float: frozenset[str]) -> _Made:
+        """Quantize but for ``keep_float``, and for the layers that the runtime computes otherwise than the file says."""
+        request = self.request
+        kind, batches = self._proof_pictures()
+        repaired: tuple[str, ...] = ()
+        while True:
+            quantized = self.quantize(keep_float.union(repaired))
+            forms = choose_forms(quantized.model, request.forms, verify=request.verify, progress=self.progress)
+            if not request.verify:
+                return _Made(quantized=quantized, forms=forms, proof=None, repaired=())
+            with self.progress("proving the INT8 file", None):
+                proof = prove(
+                    self.original,
+                    forms.model,
+                    batches,
+                    pictures=kind,
+                    target=request.target,
+                    threads=request.threads,
+                )
+            if not proof.runtime_differs or len(repaired) == _REPAIRS:
+                break
+            blamed = self._blame(quantized.model, quantized.model, batches)
+            if blamed not in {layer.name for layer in quantized.layers if layer.precision == "int8"}:
+                break
+            repaired += (blamed,)
+        self._judge(proof, quantized.model, batches)
+        return _Made(quantized=quantized, forms=forms, proof=proof, repaired=repaired)
+
+    def write(self, made: _Made, result: QuantizeResult, preprocessing: Preprocessing | None) -> QuantizeResult:
+        request, model = self.request, made.forms.model
+        if preprocessing is not None:
+            state_preprocessing(model, preprocessing)
+        _describe(model, made)
+        executed: Counter[str] = Counter()
+        if request.target.runtime == ONNX_RUNTIME:
+            executed = executed_ops(to_bytes(model), as_on_arm=request.target.activations.dtype is np.int8)
+        save(model, request.output)
+        return replace(
+            result,
+            layers=made.quantized.layers,
+            repaired=made.repaired,
+            size=request.output.stat().st_size,
+            forms=made.forms,
+            executed=executed,
+            proof=made.proof,
+        )
+
+    def _proof_pictures(self) -> tuple[Pictures, list[np.ndarray]]:
+        """Return pictures to prove with: such that recovery has not seen, if there are enough of them."""
+        if self.pictures is None:
+            return Pictures.DRAWN, [_drawn_pictures(self.original, self.table)]
+        request, count = self.request, len(self.pictures)
+        seen: set[int] = set()
+        if request.recovery_level is Recovery.ADAROUND:
+            seen = set(spread(count, min(request.samples, _RECOVERY_PICTURES)))
+        fresh = [index for index in range(count) if index not in seen]
+        kind, some = Pictures.HELD_OUT, fresh
+        if len(fresh) < min(_PROOF_PICTURES, count // 2):
+            kind, some = Pictures.SEEN, list(range(count))
+        chosen = self.pictures.subset([some[index] for index in spread(len(some), _PROOF_PICTURES)])
+        batches = chosen.batches(_PROOF_BATCH, skip_bad=True)
+        return kind, [batch.images for batch in batches if len(batch.images)]
+
+    def _judge(self, proof: Proof, quantized: ir.Model, batches: list[np.ndarray]) -> None:
+        """Do nothing for a good file, and say where a weak one goes wrong.
+
+        Raises:
+            VerificationError: It is not usable.
+        """
+        if proof.verdict is Verdict.GOOD:
+            return
+        recovered = self.recovery.recovered
+        tensor = self._blame(self.model if recovered is None else recovered.equalized.model, quantized, batches)
+        where = "" if tensor is None else f" It goes wrong at {tensor}."
+        if proof.verdict is Verdict.UNUSABLE:
+            raise VerificationError(
+                f"The INT8 file is {proof}, so it was not written.{where} Calibrate with more pictures of the kind that "
+                "it will see, or another --calibrator; or leave layers in float with --eval-data DIR and --max-drop."
+            )
+        self.note(f"the INT8 file is {proof}.{where}")
+
+    def _blame(self, reference: ir.Model, quantized: ir.Model, batches: list[np.ndarray]) -> str | None:
+        """Return the node that computes the first tensor of ``quantized`` that is not the reference's."""
+        tensor = weakest_tensor(
+            reference,
+            quantized,
+            batches[0][: image_input(self.original).batch or 4],
+            runtime=judging_runtime_for(self.request.target),
+            threads=self.request.threads,
+            progress=self.progress,
+        )
+        return None if tensor is None else tensor.node
+
+
+def _open(
+    request: QuantizeRequest, model: ir.Model, note: Note
+) -> tuple[Preprocessing | None, Dataset | None, Dataset | None]:
+    """Return how pictures become the model's input, those to calibrate with, and those to measure accuracy with."""
+    if request.data is None and request.eval_data is None:
+        return None, None, None
+    preprocessing, said = preprocessing_of(model, request.model, request.options)
+    if said is not None:
+        note(said)
+    pictures, labelled = (
+        None if folder is None else open_dataset(folder, preprocessing) for folder in (request.data, request.eval_data)
+    )
+    return preprocessing, pictures, labelled
+
+
+def _fuse(original: ir.Model, target: Target, *, verify: bool) -> ir.Model:
+    """Return the model fused, of an opset that the target can do with: proven equal to the original as a whole.
+
+    Raises:
+        VerificationError: It is not, even with each pass that changes the results taken back.
+    """
+    fused = fuse(original).model
+    if not verify:
+        return raise_opset(fused, target.opset)
+    reference = Reference(original)
+    try:
+        reference.difference(fused)
+    except VerificationError:  # proven pass by pass, which takes longer, the one at fault is taken back
+        fused = fuse(original, reference=reference).model
+    return raise_opset(fused, target.opset, reference=reference)
+
+
+def _calibrate(
+    request: QuantizeRequest, model: ir.Model, pictures: Dataset | None, progress: Progress, note: Note
+) -> tuple[CalibrationTable, tuple[BadImage, ...]]:
+    """Return the table, of files or of pictures that were run, with those that were left out."""
+    tables = [_read_table(path, model) for path in request.tables]
+    skipped: tuple[BadImage, ...] = ()
+    if not tables:
+        assert pictures is not None
+        calibration = calibrate_dataset(
+            model,
+            pictures,
+            batch=request.batch,
+            samples=request.samples,
+            skip_bad=request.skip_bad,
+            engine=request.engine,
+            progress=progress,
+        )
+        if calibration.resumed:
+            note(f"{calibration.resumed} of the images had been run before an interruption.")
+        tables, skipped = [calibration.table], calibration.skipped
+    table = reduce(CalibrationTable.merge, tables)
+    if table.images < _FEW:
+        note(f"only {table.images} images to calibrate with; a few hundred give steadier ranges.")
+    if request.save_table is not None:
+        write_text(request.save_table, table.to_json())
+    return table, skipped
+
+
+def _read_table(path: Path, model: ir.Model) -> CalibrationTable:
+    try:
+        table = CalibrationTable.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise DataError(f"{path} can't be read: {why}.") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    if table.model_sha256 != model_hash(model):
+        raise UsageError(
+            f"{path} is the calibration table of another model (or another version of rexport fused it); pass the "
+            "model that it was made with, or --data to calibrate this one."
+        )
+    return table
+
+
+def _recover(
+    request: QuantizeRequest,
+    model: ir.Model,
+    table: CalibrationTable,
+    pictures: Dataset | None,
+    preprocessing: Preprocessing | None,
+    progress: Progress,
+) -> tuple[RecoveryResult, tuple[BadImage, ...]]:
+    """Return what was done against the loss of accuracy, with the pictures that were left out."""
+    level = request.recovery_level
+    if level is Recovery.NONE:
+        return RecoveryResult(level=level), ()
+    observed = None
+    if level is Recovery.ADAROUND and pictures is not None:
+        observed = _Observed(pictures, request)
+    start = perf_counter()
+    recovered = recover(
+        model,
+        table,
+        target=request.target,
+        calibrator=request.calibrator,
+        images=observed,
+        total=1 if observed is None else observed.total,
+        preprocessing=None if observed is None else preprocessing,
+        threads=request.threads,
+        progress=progress,
+    )
+    skipped = () if observed is None else tuple(observed.skipped)
+    result = RecoveryResult(
+        level=level,
+        recovered=recovered,
+        images=0 if observed is None else observed.total - len(skipped),
+        seconds=perf_counter() - start,
+    )
+    return result, skipped
+
+
+class _Observed:
+    """Starts batches of the pictures that layers are observed on anew, and notes which of them can't be read."""
+
+    def __init__(self, pictures: Dataset, request: QuantizeRequest) -> None:
+        self._pictures, self._request = pictures, request
+        self._samples = min(request.samples, _RECOVERY_PICTURES)
+        self.total = min(self._samples, len(pictures))
+        self.skipped: dict[BadImage, None] = {}
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        request = self._request
+        for batch in self._pictures.batches(request.batch, samples=self._samples, skip_bad=request.skip_bad):
+            self.skipped |= dict.fromkeys(batch.skipped)
+            if len(batch.images):
+                yield batch.images
+
+
+def _drawn_pictures(model: ir.Model, table: CalibrationTable) -> np.ndarray:
+    """Return noise within the range of the model's input, where a table is all that is known of its pictures."""
+    image, stated = image_input(model), Metadata.of(model).preprocessing
+    size = image.size or (224 if stated is None else stated.size)
+    count, random = image.batch or 2, np.random.default_rng(0)
+    if image.raw:
+        return random.integers(0, 256, (count, size, size, 3), np.uint8)
+    seen = table.tensors.get(image.name)
+    low, high = (-2.0, 2.0) if seen is None else (seen.low, seen.high)
+    return random.uniform(low, high, (count, 3, size, size)).astype(np.float32)
+
+
+def _describe(model: ir.Model, made: _Made) -> None:
+    """Let the file say what was shown of it."""
+    metadata = Metadata.of(model)
+    described = json.loads(metadata.quantization or "{}")
+    described["proof"] = None if made.proof is None else made.proof.to_json()
+    replace(metadata, quantization=json.dumps(described)).write_to(model)
