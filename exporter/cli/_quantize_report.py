@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from rexport.cli._console import note, print_table
 from rexport.cli._gate import print_gate
 from rexport.cli._reports import in_units, size_of
 from rexport.cli._tuning import print_forms
 from rexport.jobs.choices import Recovery
-from rexport.quantization import ONNX_RUNTIME
 
 if TYPE_CHECKING:
     from rexport.jobs.quantize import QuantizeResult, RecoveryResult
@@ -21,6 +18,8 @@ __all__ = ["note_float_convolutions", "print_quantized"]
 
 def print_quantized(result: QuantizeResult) -> None:
     """Print the file, if one was written, what it rests on, and what was shown of it."""
+    import numpy as np
+
     request, target = result.request, result.request.target
     float_layers = [layer for layer in result.layers if layer.precision != "int8"]
     if result.size is not None:
@@ -60,6 +59,8 @@ def print_quantized(result: QuantizeResult) -> None:
 
 def note_float_convolutions(result: QuantizeResult) -> None:
     """Say if ONNX Runtime computes in float what was to be integer, or stays so."""
+    from rexport.quantization import ONNX_RUNTIME
+
     in_float = result.executed["Conv"] + result.executed["FusedConv"]
     if result.request.target.runtime == ONNX_RUNTIME and in_float:
         note(f"{in_float} convolutions still run in float on ONNX Runtime.")

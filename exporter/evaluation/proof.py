@@ -34,10 +34,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, VerificationError
 from rexport.evaluation.result import sqnr_db, wilson_interval
 from rexport.model_file import image_input, save, to_bytes
 from rexport.quantization import ONNX_RUNTIME, OPENVINO
+from rexport.quantization.targets import X86_NAMES
 from rexport.runtimes.onnxruntime import in_batches, open_session, said
 from rexport.runtimes.source import Source
 
@@ -151,10 +153,10 @@ class Proof:
         worst = self.worst.sqnr_db
         if math.isnan(worst):
             return Verdict.UNUSABLE
-        least, most, share = 1.0, 1.0, 1.0
+        share = most = 1.0
         if self.agreement is not None and self.agreement.judged:
             share = self.agreement.same / self.agreement.judged
-            least, most = wilson_interval(self.agreement.same, self.agreement.judged)
+            _, most = wilson_interval(self.agreement.same, self.agreement.judged)
         if worst < _USABLE_DB or most < _USABLE_AGREEMENT:
             return Verdict.WEAK if self.pictures is Pictures.DRAWN else Verdict.UNUSABLE
         varying = min(output.varying_db for output in self.outputs)
@@ -170,14 +172,12 @@ class Proof:
             figures += f" of {worst.name}"
         if self.agreement is not None:
             figures += f", agreement {100 * self.agreement.share:.1f} %"
-        said = (
-            f"{self.verdict}: {figures} with the float file on {self.images} {self.pictures} pictures, {self.runtime}"
-        )
+        text = f"{self.verdict}: {figures} with the float file on {self.images} {self.pictures} pictures"
+        text += f", {self.runtime}"
         if self.runtime == _NODE_BY_NODE:
-            return said
-        return (
-            f"{said} ({_in_words(worst.as_run_db)} on the first ones, {_in_words(worst.node_by_node_db)} node by node)"
-        )
+            return text
+        as_run, by_node = _in_words(worst.as_run_db), _in_words(worst.node_by_node_db)
+        return f"{text} ({as_run} on the first ones, {by_node} node by node)"
 
     def to_json(self) -> dict[str, Any]:
         """Return it for a JSON document; what is infinite or no number is ``None``."""
@@ -257,11 +257,10 @@ def prove(
     )
 
 
-def _in_onnx_runtime(model: ir.Model, *, threads: int | None, optimize: bool = True, as_on_arm: bool = False) -> Run:
-    # ARM's dot products add in 32 bits, and x86 processors without VNNI in 16
-    session = open_session(
-        to_bytes(model), threads=threads, optimize=optimize, as_on_arm=as_on_arm, exact_sums=as_on_arm
-    )
+def _in_onnx_runtime(
+    model: ir.Model, *, threads: int | None, optimize: bool = True, as_on_arm: bool = False
+) -> Run:
+    session = open_session(to_bytes(model), threads=threads, optimize=optimize, as_on_arm=as_on_arm)
     name = image_input(model).name
 
     def run(images: np.ndarray) -> Outputs:
@@ -276,10 +275,12 @@ def _in_onnx_runtime(model: ir.Model, *, threads: int | None, optimize: bool = T
 
 def _as_it_is_run(model: ir.Model, target: Target, threads: int | None, stack: ExitStack) -> tuple[str, Run]:
     """Return what runs the model, in words, and a function that does; files it needs live as long as ``stack``."""
-    if target.runtime == ONNX_RUNTIME:
-        as_on_arm = target.activations.dtype is np.int8
-        words = "ONNX Runtime with ARM's kernels" if as_on_arm else ONNX_RUNTIME
-        return f"run by {words}", _in_onnx_runtime(model, threads=threads, as_on_arm=as_on_arm)
+    if target.runtime == ONNX_RUNTIME and target.activations.dtype is not np.int8:
+        return f"run by {ONNX_RUNTIME}", _in_onnx_runtime(model, threads=threads)
+    # without VNNI, x86 processors add pairs of products in 16 bits, and ARM's do not
+    if target.runtime == ONNX_RUNTIME and (this_cpu().has_vnni or this_cpu().architecture not in X86_NAMES):
+        words = f"run by {ONNX_RUNTIME} with its kernels for int8"
+        return words, _in_onnx_runtime(model, threads=threads, as_on_arm=True)
     if target.runtime == OPENVINO.runtime and find_spec("openvino"):
         from rexport.runtimes.openvino import OpenVino
 
@@ -292,7 +293,9 @@ def _as_it_is_run(model: ir.Model, target: Target, threads: int | None, stack: E
 def _run_all(run: Run, images: np.ndarray, size: int | None) -> Outputs:
     """Return all outputs for ``images``, of a model that insists on batches of ``size``."""
     parts = [run(part) for part in in_batches(images, size)]
-    return [np.concatenate([np.atleast_1d(part) for part in output])[: len(images)] for output in zip(*parts)]
+    if len(parts) == 1:
+        return [output[: len(images)] if output.ndim else output for output in parts[0]]
+    return [np.concatenate(output)[: len(images)] for output in zip(*parts, strict=True)]
 
 
 def _require_same_outputs(names: list[str], expected: Outputs, given: Outputs) -> None:

@@ -43,7 +43,7 @@ from rexport.model_file import (
 from rexport.passes import Reference, fuse
 from rexport.passes.raise_opset import raise_opset
 from rexport.preprocessing import PictureOptions
-from rexport.quantization import ONNX_RUNTIME, QuantizedModel, quantize, recover, require_float, target_for
+from rexport.quantization import ONNX_RUNTIME, QuantizedModel, audit, quantize, recover, require_float, target_for
 from rexport.runtimes.onnxruntime import executed_ops
 from rexport.tuning import Exam, conditions_for, mix_precision, require_speedup
 
@@ -321,6 +321,12 @@ class _Work:
     progress: Progress
     note: Note
 
+    @property
+    def scaled(self) -> ir.Model:
+        """The float model with the tensors that the INT8 one has."""
+        recovered = self.recovery.recovered
+        return self.model if recovered is None else recovered.equalized.model
+
     def quantize(self, keep_float: frozenset[str]) -> QuantizedModel:
         return quantize(
             self.model,
@@ -346,7 +352,7 @@ class _Work:
         )
 
     def make(self, keep_float: frozenset[str]) -> _Made:
-        """Quantize but for ``keep_float``, and for the layers that the runtime computes otherwise than the file says."""
+        """Quantize but for ``keep_float``, and for layers that the runtime computes otherwise than the file says."""
         request = self.request
         kind, batches = self._proof_pictures()
         repaired: tuple[str, ...] = ()
@@ -356,6 +362,7 @@ class _Work:
             if not request.verify:
                 return _Made(quantized=quantized, forms=forms, proof=None, repaired=())
             with self.progress("proving the INT8 file", None):
+                audit(self.scaled, quantized.model)
                 proof = prove(
                     self.original,
                     forms.model,
@@ -416,13 +423,12 @@ class _Work:
         """
         if proof.verdict is Verdict.GOOD:
             return
-        recovered = self.recovery.recovered
-        tensor = self._blame(self.model if recovered is None else recovered.equalized.model, quantized, batches)
+        tensor = self._blame(self.scaled, quantized, batches)
         where = "" if tensor is None else f" It goes wrong at {tensor}."
         if proof.verdict is Verdict.UNUSABLE:
             raise VerificationError(
-                f"The INT8 file is {proof}, so it was not written.{where} Calibrate with more pictures of the kind that "
-                "it will see, or another --calibrator; or leave layers in float with --eval-data DIR and --max-drop."
+                f"The INT8 file is {proof}; it was not written.{where} Calibrate with more pictures, of the kind that it "
+                "will see, or another --calibrator; or leave layers in float with --eval-data DIR and --max-drop."
             )
         self.note(f"the INT8 file is {proof}.{where}")
 

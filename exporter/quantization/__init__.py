@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rexport.quantization.audit import audit
 from rexport.quantization.quantize import LayerReport, QuantizedModel, quantize, require_float
 from rexport.quantization.recovery import Recovered, recover
 from rexport.quantization.targets import ARM, ONNX_RUNTIME, OPENVINO, TARGETS, TENSORRT, X86, Target, target_for
@@ -17,6 +18,7 @@ __all__ = [
     "QuantizedModel",
     "Recovered",
     "Target",
+    "audit",
     "quantize",
     "recover",
     "require_float",

@@ -20,10 +20,10 @@ from rexport.quantization.schemes import INT8, INT8_FULL, INT8_HALF, UINT8, Inte
 if TYPE_CHECKING:
     from rexport._cpu import Cpu
 
-__all__ = ["ARM", "ONNX_RUNTIME", "OPENVINO", "TARGETS", "TENSORRT", "X86", "Stored", "Target", "target_for"]
+__all__ = ["ARM", "ONNX_RUNTIME", "OPENVINO", "TARGETS", "TENSORRT", "X86", "X86_NAMES", "Stored", "Target", "target_for"]
 
 ONNX_RUNTIME = "ONNX Runtime"
-_X86, _ARM = ("x86_64", "AMD64"), ("aarch64", "arm64", "ARM64")
+X86_NAMES, _ARM_NAMES = ("x86_64", "AMD64"), ("aarch64", "arm64", "ARM64")  # of architectures, by systems
 
 
 class Stored(StrEnum):
@@ -152,7 +152,7 @@ def target_for(name: str | None, cpu: Cpu, *, reduce_range: bool | None = None, 
     if precision not in _PRECISIONS:
         raise UsageError(f"There is no precision {precision!r} of quantized files; choose {' or '.join(_PRECISIONS)}.")
     if name is None:
-        defaults = dict.fromkeys(_X86, X86.name) | dict.fromkeys(_ARM, ARM.name)
+        defaults = dict.fromkeys(X86_NAMES, X86.name) | dict.fromkeys(_ARM_NAMES, ARM.name)
         if cpu.architecture not in defaults:
             raise UsageError(f"There is no target for {cpu.architecture} yet; pass --target {' or '.join(TARGETS)}.")
         name = defaults[cpu.architecture]
@@ -160,6 +160,6 @@ def target_for(name: str | None, cpu: Cpu, *, reduce_range: bool | None = None, 
         raise UsageError(f"There is no target {name!r}; choose from {', '.join(TARGETS)}.")
     target = TARGETS[name]
     if reduce_range is None:
-        reduce_range = name in _NEEDS_VNNI and cpu.architecture in _X86 and not cpu.has_vnni
+        reduce_range = name in _NEEDS_VNNI and cpu.architecture in X86_NAMES and not cpu.has_vnni
     target = target.with_reduced_range() if reduce_range else target
     return target if precision == "int8" else target.with_float16()
