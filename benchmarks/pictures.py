@@ -77,7 +77,7 @@ class Gallery:
             pictures=Pictures(path=path, preprocessing=preprocessing),
             labels=labels,
             folders=folders,
-            key=(preprocessing.size, preprocessing.resize),
+            key=(preprocessing.size, preprocessing.resize, preprocessing.interpolation),
         )
 
     def _drawn(self, shown: Preprocessing) -> tuple[np.ndarray, None, None]:

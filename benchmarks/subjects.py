@@ -10,7 +10,7 @@ from rexport._errors import EngineFileError, UsageError
 from rexport.benchmarks.outputs import Identity, Precision, precision_of
 from rexport.engine_file import is_engine, read_facts
 from rexport.model_file import Head
-from rexport.models import class_names, registry, stored_classes
+from rexport.models import known_facts, registry
 from rexport.preprocessing import Preprocessing, Takes
 from rexport.runtimes import NETWORK_RUNTIMES
 from rexport.runtimes._engine_shapes import EngineShapes
@@ -79,13 +79,15 @@ def examine(source: Source) -> Subject:
 
 def _network(source: Source) -> Subject:
     entry = registry.find(str(source.network))
+    known = known_facts(entry, source.weights)
+    preprocessing = known.preprocessing or Preprocessing.default_for(entry.input_size)
     return Subject(
         source=source,
-        size=entry.input_size,
-        preprocessing=Preprocessing.default_for(entry.input_size),
+        size=preprocessing.size,
+        preprocessing=preprocessing,
         identity=Identity(precision=Precision.FLOAT32, network=entry.name, weights=None, softmax=bool(entry.members)),
         network=source,
-        classes=stored_classes(source.weights) or class_names(entry.dataset, entry.num_classes),
+        classes=known.classes,
     )
 
 

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
 
-from rexport._errors import ModelFileError
+from rexport._errors import ModelFileError, UsageError
 from rexport._files import write_bytes
 from rexport._onnx_proto import LARGEST, TOO_LARGE, cause_of, complete_shapes, read_all_tensors, why_not_readable
-from rexport.preprocessing import Preprocessing
+from rexport.preprocessing import PictureOptions, Preprocessing, Takes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 __all__ = [
@@ -33,12 +33,15 @@ __all__ = [
     "image_input",
     "load",
     "model_hash",
+    "preprocessing_of",
     "save",
+    "state_preprocessing",
     "to_bytes",
     "with_opset",
 ]
 
 _PREFIX = "rexport."
+_ASSUMED_SIZE = 224  # of a model that takes any size and does not say which it was trained at: ImageNet's
 
 
 class Head(StrEnum):
@@ -245,8 +248,65 @@ def image_input(model: ir.Model, path: Path | str = "The model") -> ImageInput:
     found = "; ".join(f"{value.name}: {_type_in_words(value)}" for value in inputs)
     raise ModelFileError(
         f"{path} has no image input: expected one float32 input of shape (N, 3, S, S), or uint8 of shape "
-        f"(N, S, S, 3); found {found or 'no input'}."
+        f"(N, S, S, 3); found {found or 'no input'}{_misfit(inputs)}."
     )
+
+
+def preprocessing_of(
+    model: ir.Model, path: Path | str = "The model", options: PictureOptions | None = None
+) -> tuple[Preprocessing, str | None]:
+    """Return how pictures become a model's input: what its file states, with what the user's ``options`` change.
+
+    Args:
+        model: With one image input.
+        path: What sentences call it.
+        options: What takes the place of what the file states, or of what is assumed where it does not; their ``size``
+            is that of a model that takes any.
+
+    Returns:
+        With a sentence for the user, where not everything is stated or ``options`` replace what is.
+
+    Raises:
+        ModelFileError: It has no image input, or what it states can't be read.
+        UsageError: It contradicts itself, or ``options`` are of what the model does itself.
+    """
+    options = options or PictureOptions()
+    image, stated = image_input(model, path), Metadata.of(model).preprocessing
+    if image.raw and (options.mean, options.std) != (None, None):
+        raise UsageError(f"{path} normalises its images itself, so --mean and --std mean nothing with it.")
+    if stated is not None and stated.takes is Takes.PICTURES and options.resize is not None:
+        raise UsageError(f"{path} resizes its images itself, so --resize means nothing with it.")
+    size = image.size or options.size or (None if stated is None else stated.size)
+    if stated is None:
+        takes = Takes.PIXELS if image.raw else Takes.NORMALISED
+        stated = replace(Preprocessing.default_for(size or _ASSUMED_SIZE), takes=takes)
+    if stated.takes.raw != image.raw:
+        raise UsageError(f"{path} says that it takes {stated.takes} images, and its input is of another type.")
+    if image.size not in (None, stated.size):
+        raise UsageError(f"{path} says that its pictures are {stated.size} pixels wide, and its input is {image.size}.")
+    return replace(options, size=size).applied_to(stated, str(path))
+
+
+def state_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
+    """Let the model's metadata state ``preprocessing``, such as what :func:`preprocessing_of` returned."""
+    replace(Metadata.of(model), preprocessing=preprocessing).write_to(model)
+
+
+def _misfit(inputs: Sequence[ir.Value]) -> str:
+    """Return the one thing that keeps a model's inputs from being pictures, where it is one of the usual."""
+    if len(inputs) > 1:
+        return "; models of several inputs are not supported"
+    if not inputs or inputs[0].shape is None or len(inputs[0].shape) != 4:
+        return ""
+    _, *sides = inputs[0].shape
+    if sides[0] != 3 and sides[2] == 3 and inputs[0].dtype == ir.DataType.FLOAT:
+        return "; channels last are supported in uint8 only, so export it with the channels first"
+    channels = sides.pop(2 if inputs[0].dtype == ir.DataType.UINT8 else 0)
+    if channels != 3:
+        return f"; pictures of {channels} channels are not supported"
+    if sides[0] != sides[1]:
+        return "; pictures that are not square are not supported"
+    return ""
 
 
 def _type_in_words(value: ir.Value) -> str:

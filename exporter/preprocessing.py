@@ -2,7 +2,7 @@
 
     x[c, i, j] = (pixel[i, j, c] / 255 − mean[c]) / std[c]
 
-after the shorter side was resized to ``resize`` pixels (bilinear, antialiased: Pillow's) and the middle
+after the shorter side was resized to ``resize`` pixels (bilinear or bicubic, antialiased: Pillow's) and the middle
 ``size`` × ``size`` was cut out, as torchvision's reference evaluation does. A file may do some of it, or all, itself.
 """
 
@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rexport._errors import DataError, ModelFileError
+from rexport._errors import DataError, ModelFileError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing", "Takes", "to_rgb"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Interpolation", "PictureOptions", "Preprocessing", "Takes", "to_rgb"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -53,6 +53,13 @@ class Takes(StrEnum):
         }[self]
 
 
+class Interpolation(StrEnum):
+    """The filter that pictures are resized with; both are antialiased, and Pillow's."""
+
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """From an RGB picture to the input of a network, a float32 array of shape ``(3, size, size)``.
@@ -63,19 +70,37 @@ class Preprocessing:
             ``size`` × ``size`` and refuses others.
         mean: Per channel, R G B, of pixels scaled to 0 … 1.
         std: Per channel, likewise.
+        interpolation: The filter of the resize.
         takes: Where in all this the file takes over.
+        assumed: Whether nobody stated it, and it is the field's habit; the pixels are the same, and so it is equal.
     """
 
     size: int
     resize: int | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: Interpolation = Interpolation.BILINEAR
     takes: Takes = Takes.NORMALISED
+    assumed: bool = field(default=False, compare=False)
 
     @classmethod
     def default_for(cls, size: int) -> Preprocessing:
-        """The field's habit at an input size: ImageNet's resize by 8/7 and crop, or CIFAR's pictures as they are."""
-        return cls(size=size, resize=round(size * 256 / 224) if size >= 128 else None)
+        """Assume the field's habit at an input size: ImageNet's resize by 8/7 and crop, or CIFAR's pictures as they are."""
+        return cls(size=size, resize=round(size * 256 / 224) if size >= 128 else None, assumed=True)
+
+    def in_words(self) -> str:
+        """Return what happens to pictures, for a sentence that begins with "taking"."""
+        if self.takes is Takes.PICTURES:
+            return "whole pictures"
+        cut = f"pictures of {self.size}×{self.size} as they are"
+        if self.resize is not None:
+            bicubic = ", bicubic," if self.interpolation is Interpolation.BICUBIC else ""
+            cut = f"the middle {self.size}×{self.size} of pictures resized to {self.resize}{bicubic}"
+        if self.takes is Takes.PIXELS:
+            return cut
+        if (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD):
+            return f"{cut} and ImageNet's mean and std"
+        return f"{cut}, mean {_numbers(self.mean)} and std {_numbers(self.std)}"
 
     def pixels(self, image: Image) -> np.ndarray:
         """Return what is to be taken of a picture, uint8 of shape ``(H, W, 3)``: all of it or what :meth:`crop` gives.
@@ -114,7 +139,7 @@ class Preprocessing:
                     f"resizing (to resize, pass --resize {self.size})"
                 )
             return np.asarray(image)
-        return self._middle(_resized(image, self.resize))
+        return self._middle(self._resized(image, self.resize))
 
     def ten_crops(self, image: Image) -> tuple[np.ndarray, ...]:
         """Return the four corners and the middle of the resized picture, and those of its mirror image.
@@ -130,7 +155,7 @@ class Preprocessing:
 
         if self.resize is None:
             raise DataError("is taken as it is, and ten crops are cut from a resized picture (pass --resize)")
-        image = _resized(to_rgb(image), self.resize)
+        image = self._resized(to_rgb(image), self.resize)
         mirrored = image.transpose(Transpose.FLIP_LEFT_RIGHT)
         return tuple(crop for one in (image, mirrored) for crop in (*self._corners(one), self._middle(one)))
 
@@ -140,7 +165,16 @@ class Preprocessing:
         Raises:
             DataError: Its pixels have no known white.
         """
-        return np.asarray(_resized(to_rgb(image), scale))
+        return np.asarray(self._resized(to_rgb(image), scale))
+
+    def _resized(self, image: Image, shorter: int) -> Image:
+        from PIL.Image import Resampling
+
+        # torchvision truncates the longer side; Pillow's draft-free filters are antialiased
+        short, long = sorted(image.size)
+        longer = int(shorter * long / short)
+        new = (shorter, longer) if image.width <= image.height else (longer, shorter)
+        return image if image.size == new else image.resize(new, Resampling[self.interpolation.name])
 
     def _middle(self, image: Image) -> np.ndarray:
         return self._cut(image, round((image.width - self.size) / 2), round((image.height - self.size) / 2))
@@ -161,19 +195,19 @@ class Preprocessing:
     def to_json(self) -> str:
         """Return the one-line JSON that the model's metadata holds."""
         raw = self.takes.raw
-        return json.dumps(
-            {
-                "size": self.size,
-                "resize": self.resize,
-                "mean": self.mean,
-                "std": self.std,
-                "color": "RGB",
-                "layout": "NHWC" if raw else "NCHW",
-                "dtype": "uint8" if raw else "float32",
-                "scale": "1/255",
-                "in_graph": self.takes.in_graph,
-            }
-        )
+        fields = {
+            "size": self.size,
+            "resize": self.resize,
+            "interpolation": self.interpolation,
+            "mean": self.mean,
+            "std": self.std,
+            "color": "RGB",
+            "layout": "NHWC" if raw else "NCHW",
+            "dtype": "uint8" if raw else "float32",
+            "scale": "1/255",
+            "in_graph": self.takes.in_graph,
+        }
+        return json.dumps(fields | {"assumed": True} if self.assumed else fields)
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
@@ -193,11 +227,92 @@ class Preprocessing:
                 raise ValueError(f"mean {mean}, std {std}")
             in_graph = tuple(fields.get("in_graph", ()))  # files of older versions have none
             takes = {each.in_graph: each for each in Takes}[in_graph]
+            interpolation = Interpolation(fields.get("interpolation", Interpolation.BILINEAR))  # nor this
+            assumed = fields.get("assumed", False)
+            if type(assumed) is not bool:
+                raise ValueError(f"assumed {assumed}")
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise ModelFileError(
                 f"The model's preprocessing metadata can't be read ({error!r}); export the model again."
             ) from error
-        return cls(size=size, resize=resize, mean=mean, std=std, takes=takes)
+        return cls(
+            size=size, resize=resize, mean=mean, std=std, interpolation=interpolation, takes=takes, assumed=assumed
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """What a user states of a preprocessing, as its attributes; ``None`` where nothing is stated.
+
+    Example:
+        >>> options = PictureOptions.parse(mean="0.5,0.5,0.5")
+        >>> preprocessing, note = options.applied_to(Preprocessing(size=32), "m.onnx")
+        >>> note
+        'm.onnx states mean 0.485,0.456,0.406; taking --mean 0.5,0.5,0.5 instead.'
+    """
+
+    size: int | None = None
+    resize: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    @classmethod
+    def parse(
+        cls, *, size: int | None = None, resize: int | None = None, mean: str | None = None, std: str | None = None
+    ) -> PictureOptions:
+        """Read them as ``--mean`` and ``--std`` have them: three numbers each, of pixels scaled to 0 … 1.
+
+        Raises:
+            UsageError: They are not three numbers each, standard deviations are not above zero, or they are meant for
+                pixels of 0 … 255.
+        """
+        options = cls(
+            size=size,
+            resize=resize,
+            mean=None if mean is None else _triple("--mean", mean),
+            std=None if std is None else _triple("--std", std),
+        )
+        if options.std is not None and min(options.std) <= 0:
+            raise UsageError(f"--std {std}: standard deviations are larger than zero.")
+        _require_scaled(options.mean, options.std)
+        return options
+
+    def applied_to(self, known: Preprocessing, source: str) -> tuple[Preprocessing, str | None]:
+        """Return what holds in the end, and a sentence for the user where that is not what ``source`` states.
+
+        Args:
+            known: What ``source`` states; or what is assumed in its place, which is no longer ``assumed`` once size,
+                mean and standard deviation are all stated.
+            source: What sentences call it: the file or the network that ``known`` comes from.
+
+        Raises:
+            UsageError: The resize is smaller than the crop.
+        """
+        size = self.size or known.size
+        scaled = known if size == known.size else replace(known, size=size, resize=_resize_at(size, known))
+        if self.resize is not None and self.resize < size:
+            raise UsageError(f"--resize {self.resize} is smaller than the {size} pixels that are cut out.")
+        result = replace(
+            scaled,
+            resize=self.resize or scaled.resize,
+            mean=self.mean or scaled.mean,
+            std=self.std or scaled.std,
+            assumed=known.assumed and None in (self.size, self.mean, self.std),
+        )
+        if result.assumed:
+            see = "--resize" if known.takes.raw else "--resize, --mean and --std"
+            return result, f"{source} does not say how pictures become its input; taking {result.in_words()} (see {see})."
+        return result, None if known.assumed else self._replacing(known, source)
+
+    def _replacing(self, known: Preprocessing, source: str) -> str | None:
+        options = {"size": "--input-size", "resize": "--resize", "mean": "--mean", "std": "--std"}
+        given = {name: getattr(self, name) for name in options}
+        replaced = {name: value for name, value in given.items() if value not in (None, getattr(known, name))}
+        if not replaced:
+            return None
+        was = ", ".join(f"{name} {_numbers(getattr(known, name))}" for name in replaced)
+        new = " ".join(f"{options[name]} {_numbers(value)}" for name, value in replaced.items())
+        return f"{source} states {was}; taking {new} instead."
 
 
 def to_rgb(image: Image) -> Image:
@@ -217,14 +332,41 @@ def to_rgb(image: Image) -> Image:
     return image.convert("RGB")
 
 
-def _resized(image: Image, shorter: int) -> Image:
-    from PIL.Image import Resampling
+def _resize_at(size: int, known: Preprocessing) -> int | None:
+    """Return what pictures are resized to for a crop of another ``size``: in proportion."""
+    if known.assumed:
+        return Preprocessing.default_for(size).resize
+    return None if known.resize is None else round(known.resize * size / known.size)
 
-    # torchvision truncates the longer side; Pillow's draft-free bilinear filter is antialiased
-    short, long = sorted(image.size)
-    longer = int(shorter * long / short)
-    new = (shorter, longer) if image.width <= image.height else (longer, shorter)
-    return image if image.size == new else image.resize(new, Resampling.BILINEAR)
+
+def _require_scaled(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+    """Raise :class:`UsageError` for numbers of pixels of 0 … 255: no mean or deviation of 0 … 1 is above 1."""
+    given = {"--mean": mean, "--std": std}
+    wrong = {option: values for option, values in given.items() if values is not None and max(values) > 1}
+    if not wrong:
+        return
+    if std is not None and min(std) >= 1:  # Caffe's: pixels less their mean, divided by 1
+        wrong["--std"] = std
+    said = " ".join(f"{option} {_numbers(values)}" for option, values in wrong.items())
+    divided = " ".join(f"{option} {','.join(f'{v / 255:.3g}' for v in values)}" for option, values in wrong.items())
+    raise UsageError(f"{said} is for pixels of 0…255; divide by 255: {divided}.")
+
+
+def _triple(option: str, text: str) -> tuple[float, float, float]:
+    try:
+        values = _three(text.split(","))
+    except ValueError:
+        values = (math.nan,) * 3
+    if not all(map(math.isfinite, values)):
+        raise UsageError(f"{option} {text}: expected three numbers, such as 0.485,0.456,0.406.")
+    return values
+
+
+def _numbers(values: object) -> str:
+    """Return one number, or several, as options take them."""
+    if isinstance(values, tuple):
+        return ",".join(f"{value:g}" for value in values)
+    return "none" if values is None else f"{values}"
 
 
 def _three(values: object) -> tuple[float, float, float]:

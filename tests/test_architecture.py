@@ -17,7 +17,7 @@ _ROOT = Path(__file__).parents[1]
 # From the ground up: a layer imports what stands before it, and itself.
 _LAYERS = (
     {"_errors", "_progress"},
-    {"_cpu", "_files", "_onnx_proto", "preprocessing"},
+    {"_cpu", "_files", "_onnx_proto", "class_names", "preprocessing"},
     {"model_file", "deployment_profile", "engine_file", "_json_cache"},
     {"models"},
     {"runtimes"},

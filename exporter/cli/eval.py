@@ -293,18 +293,22 @@ def _views(crops: int, scales: str | None, resize: int | None) -> Views:
 
 
 def _describe(source: Source, views: Views, *, resize: int | None, mean: str | None, std: str | None) -> _Described:
-    from rexport.cli._options import model_preprocessing, with_overrides
+    from rexport.cli._console import note
+    from rexport.cli._options import model_preprocessing
     from rexport.evaluation.described import described
     from rexport.model_file import Head, Metadata, image_input
-    from rexport.models import class_names, registry, stored_classes
-    from rexport.preprocessing import Preprocessing
+    from rexport.models import known_facts, network_preprocessing, registry
+    from rexport.preprocessing import PictureOptions
 
     if source.path is None:
         network = registry.find(str(source.network))
-        preprocessing = Preprocessing.default_for(network.input_size)
+        options = PictureOptions.parse(resize=resize, mean=mean, std=std)
+        preprocessing, said = network_preprocessing(network, source.weights, options)
+        if said is not None:
+            note(said)
         return _Described(
-            preprocessing=with_overrides(preprocessing, resize=resize, mean=mean, std=std),
-            classes=stored_classes(source.weights) or class_names(network.dataset, network.num_classes),
+            preprocessing=preprocessing,
+            classes=known_facts(network, source.weights).classes,
             batch=None,
             head=Head.SOFTMAX if network.members else Head.LOGITS,
         )

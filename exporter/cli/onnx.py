@@ -35,7 +35,7 @@ def onnx(
         Path | None,
         typer.Option(
             help="A text file with a name per line, in the order of the outputs, or a folder with a folder per "
-            "class; by default the names in the weights, or of the network's dataset."
+            "class; by default the names that the weights, or those who publish them, state."
         ),
     ] = None,
     input_size: Annotated[int | None, typer.Option(min=8, help="Height and width of its pictures.")] = None,
@@ -82,7 +82,6 @@ def onnx(
     from rexport._errors import UsageError
     from rexport._files import check_writable
     from rexport.cli._console import note, print_json, progress
-    from rexport.cli._options import with_overrides
     from rexport.cli._precision import half_json, in_half, print_half
     from rexport.cli._reports import print_passes, size_of
 
@@ -92,24 +91,22 @@ def onnx(
     fixed, chosen = _batch(batch), _head(head)
     names = _features(features, chosen, class_names)
 
-    from rexport.models import class_names as known_names
-    from rexport.models import registry, stored_classes
-    from rexport.preprocessing import Preprocessing
+    from rexport.models import known_facts, network_preprocessing, registry
+    from rexport.preprocessing import PictureOptions
 
     found = registry.find(network)
-    preprocessing = Preprocessing.default_for(input_size or found.input_size)
-    preprocessing = with_overrides(preprocessing, resize=resize, mean=mean, std=std)
+    options = PictureOptions.parse(size=input_size, resize=resize, mean=mean, std=std)
+    preprocessing, said = network_preprocessing(found, weights, options)
     module = registry.build(network, weights=weights, num_classes=num_classes)
-    stored = stored_classes(weights)
-    outputs = num_classes or len(stored) or found.num_classes
-    if names:
-        classes: tuple[str, ...] = ()
-    elif class_names:
+    known = known_facts(found, weights).classes
+    outputs = num_classes or len(known) or found.num_classes
+    classes = known if len(known) == outputs and not names else ()
+    if class_names is not None:
         classes = _read_names(class_names, outputs)
-    else:
-        classes = stored if len(stored) == outputs else known_names(found.dataset, outputs)
     if weights is None:
         note(f"{network} has random weights, good for speed and nothing else; pass --weights FILE.")
+    if said is not None:
+        note(said)
 
     from rexport.exporting import export
     from rexport.exporting.half import FLOAT16_TOLERANCE
@@ -246,14 +243,9 @@ def _document(result: ExportResult, output: Path, network: str) -> dict[str, obj
 
 def _read_names(path: Path, outputs: int) -> tuple[str, ...]:
     from rexport._errors import UsageError
+    from rexport.class_names import read_class_names
 
-    try:
-        if path.is_dir():
-            names = tuple(sorted(child.name for child in path.iterdir() if child.is_dir()))
-        else:
-            names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--class-names {path} can't be read: {error}.") from error
+    names = read_class_names(path)
     if len(names) != outputs:
         raise UsageError(f"--class-names {path} has {len(names)} names, and the network {outputs} outputs.")
     return names

@@ -81,7 +81,7 @@ def train(
     from rexport._errors import UsageError
     from rexport._files import check_writable
     from rexport.cli._console import note, print_json, progress, say
-    from rexport.cli._options import report_skipped, with_overrides
+    from rexport.cli._options import report_skipped
     from rexport.training import Scope
 
     started = perf_counter()
@@ -92,21 +92,26 @@ def train(
         raise UsageError("--freeze-backbone keeps the weights that are given; pass --weights FILE too.")
     Qat.check(qat, target, weights=weights, freeze_backbone=freeze_backbone, precision=precision)
 
-    from rexport.models import registry
-    from rexport.preprocessing import Preprocessing
+    from rexport.models import network_preprocessing, registry
+    from rexport.models.weights_file import WeightsFacts, save_weights
+    from rexport.preprocessing import PictureOptions
     from rexport.training import choose_execution, find_images, open_pictures, recipe_for
     from rexport.training import train as run
 
     _use_threads(threads)
     found = registry.find(network)
     execution = choose_execution(device, "fp32" if qat else precision)
-    preprocessing = with_overrides(Preprocessing.default_for(found.input_size), resize=resize, mean=mean, std=std)
+    options = PictureOptions.parse(resize=resize, mean=mean, std=std)
+    preprocessing, said = network_preprocessing(found, weights, options)
+    if said is not None and not preprocessing.assumed:
+        note(said)
+    preprocessing = replace(preprocessing, assumed=False)  # from here on it is a fact
     images = find_images(data, preprocessing, test=test)
     module = _build(network, weights, images, seed=seed)
     plan = recipe_for(
         recipe,
         module,
-        input_size=found.input_size,
+        input_size=preprocessing.size,
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
@@ -146,7 +151,7 @@ def train(
             note(f"the same command goes on from {checkpoint.path}.")
         raise
     int8 = None if integers is None else integers.finish(output)
-    _write(output, module, images.classes)
+    save_weights(module, output, WeightsFacts(preprocessing=preprocessing, classes=images.classes))
     checkpoint.remove()
     report_skipped((*pictures.skipped, *held_out.skipped))
     seconds = perf_counter() - started
@@ -227,17 +232,6 @@ def _open_checkpoint(output: Path, identity: RunIdentity, *, every: int | None, 
         at = f"step {done.steps} of epoch {len(done.epochs) + 1}" if done.steps else f"epoch {len(done.epochs)}"
         say(f"going on from {checkpoint.path}, after {at} (--restart begins anew)")
     return checkpoint
-
-
-def _write(output: Path, module: nn.Module, classes: tuple[str, ...]) -> None:
-    import json
-
-    from safetensors.torch import save
-
-    from rexport._files import write_bytes
-
-    # safetensors writes the entries of its metadata in an order that changes from run to run: one entry, the same file
-    write_bytes(output, save(module.state_dict(), {"classes": json.dumps(classes)}))
 
 
 def _line(result: EpochResult, epochs: int) -> str:

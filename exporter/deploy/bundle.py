@@ -152,13 +152,16 @@ def _oldest_onnxruntime(model: VettedModel) -> str:
 
 
 def _described(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return what the manifest says of it: what the model's metadata says, and the rest of it in words."""
-    stated: dict[str, Any] = json.loads(preprocessing.to_json())
+    """Return what the manifest says of it: what the model's metadata says, and the rest of it in words.
+
+    Who makes a bundle has read whether it is assumed, and lets it hold: it is a fact for devices.
+    """
+    stated: dict[str, Any] = json.loads(replace(preprocessing, assumed=False).to_json())
     return {
         **stated,
         "takes": str(preprocessing.takes),
         "crop": "centre",
-        "interpolation": "bilinear-antialiased",
+        "interpolation": f"{preprocessing.interpolation}-antialiased",
     }
 
 

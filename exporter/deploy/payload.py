@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rexport._errors import DataError, EngineFileError, InputError, UsageError
 from rexport.calibration import CalibrationTable
+from rexport.class_names import read_class_names
 from rexport.deploy.golden import GoldenPair, golden_pair
 from rexport.deploy.manifest import Engine
 from rexport.deploy.vetting import VettedModel, vet
@@ -26,7 +26,6 @@ __all__ = ["MODEL", "Payload", "collect", "stated_preprocessing"]
 MODEL = "model.onnx"
 
 _LARGEST_TEXT = 64 * 2**20
-_MOST_NAMES = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,25 +94,12 @@ def stated_preprocessing(model: VettedModel) -> Preprocessing:
 
 
 def _class_names(model: VettedModel, golden: GoldenPair, given: Path | None) -> tuple[str, ...]:
-    names = model.metadata.classes if given is None else _read_names(given)
+    names = model.metadata.classes if given is None else read_class_names(given)
     outputs = golden.logits.shape[1]
     if names and len(names) != outputs:
         where = given or model.path
         raise InputError(f"{where} names {len(names)} classes, and {model.path} has {outputs} outputs.")
     return names
-
-
-def _read_names(path: Path) -> tuple[str, ...]:
-    text = _text(path, "class names")
-    if not text.lstrip().startswith("["):
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
-    try:
-        names = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no list in JSON ({error}); write one name a line.") from error
-    if not all(isinstance(name, str) for name in names) or len(names) > _MOST_NAMES:
-        raise InputError(f"{path} is not a list of names; write one name a line.")
-    return tuple(names)
 
 
 def _engines(model: VettedModel, batch: int, paths: tuple[Path, ...]) -> list[tuple[Engine, bytes]]:

@@ -5,10 +5,14 @@
 after the shorter side was resized to ``resize`` pixels and the middle ``size`` × ``size`` was cut out; a model may do
 some of it itself. Pillow is asked only to read JPEG and PNG; ``.ppm`` and ``.npy`` need none.
 
-Resizing is Pillow's antialiased bilinear filter: with the scale s = old / new, and the support w = max(s, 1), a pixel i
-of the result is the sum of those at j, each with the weight max(0, 1 − |j + ½ − (i + ½) s| / w), normalised and
-rounded to 22 bits after the point; first along rows, rounded to 8 bits, then along columns. Pillow 13 takes the columns
-first where that is less work, which is another rounding: by 1 of 255, in a few pixels.
+Resizing is Pillow's antialiased bilinear or bicubic filter f: with the scale s = old / new, and w = max(s, 1), a pixel i
+of the result is the sum of those at j, each with the weight f(|j + ½ − (i + ½) s| / w), normalised and rounded to 22
+bits after the point; first along rows, rounded to 8 bits, then along columns. Pillow 13 takes the columns first where
+that is less work, which is another rounding: by 1 of 255, in a few pixels (bicubic: by more, next to white and black).
+With a = −½ (Keys 1981),
+
+    bilinear  f(x) = 1 − x, x < 1
+    bicubic   f(x) = (a + 2) x³ − (a + 3) x² + 1, x < 1;  a x³ − 5 a x² + 8 a x − 4 a, 1 ≤ x < 2
 """
 
 from __future__ import annotations
@@ -52,7 +56,8 @@ def model_input(path: Path, preprocessing: dict[str, Any] | None, golden: np.nda
         raise ValueError("the bundle does not say how pictures become the model's input, so it takes .npy inputs only")
     done_inside = set(preprocessing.get("in_graph", ()))
     if "crop" not in done_inside:
-        pixels = _crop(pixels, int(preprocessing["size"]), preprocessing["resize"], path)
+        bicubic = str(preprocessing.get("interpolation")).startswith("bicubic")
+        pixels = _crop(pixels, int(preprocessing["size"]), preprocessing["resize"], path, bicubic=bicubic)
     if "normalise" in done_inside:
         return pixels[np.newaxis]
     scaled = pixels.astype(np.float32) / np.float32(255)
@@ -61,14 +66,14 @@ def model_input(path: Path, preprocessing: dict[str, Any] | None, golden: np.nda
     return normal.astype(golden.dtype)
 
 
-def resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+def resized(pixels: np.ndarray, width: int, height: int, *, bicubic: bool = False) -> np.ndarray:
     """Resize pixels, uint8 of shape ``(H, W, 3)``, as Pillow does."""
     if width != pixels.shape[1]:
-        pixels = _along(pixels.transpose(1, 0, 2), width).transpose(1, 0, 2)
-    return _along(pixels, height) if height != pixels.shape[0] else pixels
+        pixels = _along(pixels.transpose(1, 0, 2), width, bicubic=bicubic).transpose(1, 0, 2)
+    return _along(pixels, height, bicubic=bicubic) if height != pixels.shape[0] else pixels
 
 
-def _crop(pixels: np.ndarray, size: int, resize: int | None, path: Path) -> np.ndarray:
+def _crop(pixels: np.ndarray, size: int, resize: int | None, path: Path, *, bicubic: bool) -> np.ndarray:
     height, width = pixels.shape[:2]
     if resize is None:
         if (width, height) != (size, size):
@@ -76,28 +81,39 @@ def _crop(pixels: np.ndarray, size: int, resize: int | None, path: Path) -> np.n
         return pixels
     short, long = sorted((width, height))
     longer = int(resize * long / short)
-    pixels = resized(pixels, *((resize, longer) if width <= height else (longer, resize)))
+    pixels = resized(pixels, *((resize, longer) if width <= height else (longer, resize)), bicubic=bicubic)
     top, left = (round((side - size) / 2) for side in pixels.shape[:2])
     return pixels[top : top + size, left : left + size]
 
 
-def _along(pixels: np.ndarray, new: int) -> np.ndarray:
+def _along(pixels: np.ndarray, new: int, *, bicubic: bool) -> np.ndarray:
     """Resize along the first axis."""
     import numpy as np
 
     old = pixels.shape[0]
     scale = old / new
-    support = max(scale, 1.0)
+    wide = max(scale, 1.0)
+    support = 2.0 * wide if bicubic else wide
     weights = np.zeros((new, old))
     for index in range(new):
         centre = (index + 0.5) * scale
         first, last = max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), old)
-        row = np.maximum(0.0, 1.0 - np.abs((np.arange(first, last) - centre + 0.5) * (1.0 / support)))
-        weights[index, first:last] = np.floor(row / row.sum() * (1 << _BITS) + 0.5)
+        away = np.abs((np.arange(first, last) - centre + 0.5) * (1.0 / wide))
+        row = _cubic(away) if bicubic else np.maximum(0.0, 1.0 - away)
+        row = row / row.sum() * (1 << _BITS)
+        weights[index, first:last] = np.trunc(row + np.copysign(0.5, row))
     # below 2^53, so that float64 adds them up exactly
     sums = weights @ pixels.reshape(old, -1).astype(np.float64)
     rounded = np.floor((sums + (1 << (_BITS - 1))) / (1 << _BITS))
     return np.clip(rounded, 0, 255).astype(np.uint8).reshape(new, *pixels.shape[1:])
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    a = -0.5
+    inner, outer = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0, (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return np.where(x < 1.0, inner, np.where(x < 2.0, outer, 0.0))
 
 
 def _read(path: Path) -> np.ndarray:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rexport.models.ensemble import Ensemble
 from rexport.models.families import Family, parse_spec, plain, preact_resnet, resnet, resnext, spec_of
-from rexport.models.labels import class_names, stored_classes
+from rexport.models.labels import imagenet_classes
 from rexport.models.preact_resnet import PreActResNet
+from rexport.models.provenance import known_facts, network_preprocessing
 from rexport.models.registry import build, find, networks
 from rexport.models.resnet import ResNet
 from rexport.models.resnext_forms import convert_form
@@ -13,6 +14,7 @@ from rexport.models.spec import Block, Downsample, Form, ResNetSpec, Shortcut, S
 from rexport.models.summary import Stage, Summary, summarize
 from rexport.models.vgg import Vgg
 from rexport.models.weights import load_weights, read_state_dict, state_dict_hash
+from rexport.models.weights_file import WeightsFacts, read_weights_facts, save_weights, stored_classes
 from rexport.models.zoo import Network
 
 __all__ = [
@@ -31,18 +33,23 @@ __all__ = [
     "Stride",
     "Summary",
     "Vgg",
+    "WeightsFacts",
     "build",
-    "class_names",
     "convert_form",
     "find",
+    "imagenet_classes",
+    "known_facts",
     "load_weights",
+    "network_preprocessing",
     "networks",
     "parse_spec",
     "plain",
     "preact_resnet",
     "read_state_dict",
+    "read_weights_facts",
     "resnet",
     "resnext",
+    "save_weights",
     "spec_of",
     "state_dict_hash",
     "stored_classes",

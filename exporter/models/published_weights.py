@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import torch
 
 from rexport._errors import UnavailableError, UsageError, WeightsError
-from rexport.models.references import import_torchvision
+from rexport._files import file_sha256
+from rexport.models.labels import imagenet_classes
+from rexport.models.references import import_timm, import_torchvision, of_timm, of_torchvision
+from rexport.models.weights_file import WeightsFacts
 
-__all__ = ["fetch"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["fetch", "published_facts"]
 
 _HUB_FILE = "model.safetensors"
+_TORCHVISION_FILE = re.compile(r".+-([0-9a-f]{8})\.pth")  # whose name has the first digits of its SHA-256
+_TIMM_REPOSITORY = re.compile(r"hub:timm/([^/]+)(?:/.*)?")
 
 
 def fetch(weights: str | Path) -> Path:
@@ -38,19 +48,65 @@ def fetch(weights: str | Path) -> Path:
     return Path(weights)
 
 
-def _from_torchvision(name: str) -> Path:
-    models = import_torchvision().models
-    known = [
-        f"{type(weight).__name__}.{weight.name}"
-        for network in models.list_models(module=models)
-        for weight in models.get_model_weights(network)
-    ]
+def published_facts(weights: Path | str) -> WeightsFacts | None:
+    """Return what is known of weights from those who publish them; ``None`` where nobody known publishes them.
+
+    They are torchvision's by a ``torchvision:`` reference, or by the hash in their file's name, if that is the file's;
+    and timm's by their repository on the Hugging Face hub.
+
+    Raises:
+        UsageError: A reference names nothing, or pictures are prepared for it in a way that can't be stated.
+        UnavailableError: The library that it takes can't be imported.
+    """
+    text = str(weights)
+    if text.startswith("torchvision:"):
+        return _torchvisions_facts(_torchvisions(text.removeprefix("torchvision:")))
+    if repository := _TIMM_REPOSITORY.fullmatch(text):
+        return _timms_facts(repository[1])
+    path = Path(weights)
+    match = _TORCHVISION_FILE.fullmatch(path.name)
+    if match is None or not path.is_file() or not file_sha256(path).startswith(match[1]):
+        return None
     try:
-        chosen = models.get_weight(name)
+        published = {Path(urlparse(weight.url).path).name: weight for weight in _all_of_torchvision()}
+    except UnavailableError:
+        return None
+    return _torchvisions_facts(published[path.name]) if path.name in published else None
+
+
+def _torchvisions_facts(weights: Any) -> WeightsFacts:
+    return WeightsFacts(
+        preprocessing=of_torchvision(weights), classes=tuple(weights.meta.get("categories") or ())
+    )
+
+
+def _timms_facts(name: str) -> WeightsFacts | None:
+    settings = import_timm().get_pretrained_cfg(name)
+    if settings is None or name not in (settings.architecture, f"{settings.architecture}.{settings.tag}"):
+        return None
+    on_imagenet = str(settings.tag).endswith("in1k") and settings.num_classes == 1000
+    return WeightsFacts(preprocessing=of_timm(name, settings), classes=imagenet_classes() if on_imagenet else ())
+
+
+def _all_of_torchvision() -> Iterator[Any]:
+    models = import_torchvision().models
+    for network in models.list_models(module=models):
+        yield from models.get_model_weights(network)
+
+
+def _torchvisions(name: str) -> Any:
+    """Return the member of torchvision's enumerations of weights that is called so."""
+    try:
+        return import_torchvision().models.get_weight(name)
     except (ValueError, AttributeError, KeyError) as error:
+        known = [f"{type(weight).__name__}.{weight.name}" for weight in _all_of_torchvision()]
         near = difflib.get_close_matches(name, known, n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else f" They are called as {known[0]} is."
         raise UsageError(f"torchvision has no weights {name!r}.{hint}") from error
+
+
+def _from_torchvision(name: str) -> Path:
+    chosen = _torchvisions(name)
     try:
         chosen.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # no network, or a download that does not have its hash

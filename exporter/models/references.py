@@ -3,7 +3,8 @@
     torchvision:resnet50        timm:resnet50        package.module:callable
 
 A callable is called without arguments, or with ``num_classes`` if it takes that, and returns a module. Weights are
-never fetched here; they are given by ``--weights``.
+never fetched here; they are given by ``--weights``. How pictures are prepared is what torchvision and timm say: timm of
+each network (``timm:resnet50``) and of each of its published weights (``timm:resnet50.tv_in1k``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +23,12 @@ from torch import nn
 
 from rexport._errors import UnavailableError, UsageError
 from rexport.models.zoo import Network
+from rexport.preprocessing import Interpolation, Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["from_reference", "import_torchvision"]
+__all__ = ["from_reference", "import_timm", "import_torchvision", "of_timm", "of_torchvision"]
 
 # what importing torchvision registers shape functions for: these must exist, and no network here calls them
 _OPERATORS = (
@@ -84,20 +88,98 @@ def import_torchvision() -> Any:
 def _torchvision(name: str) -> Network:
     models = import_torchvision().models
     _require_known(name, models.list_models(module=models), "torchvision")
-    return _network(f"torchvision:{name}", lambda classes: models.get_model(name, weights=None, num_classes=classes))
+    published = models.get_model_weights(name)
+    ways = {of_torchvision(weights) for weights in published}
+    preprocessing = None
+    if ways:  # of weights that were prepared for differently, torchvision's DEFAULT is no more than likely
+        preprocessing = replace(of_torchvision(published.DEFAULT), assumed=len(ways) > 1)
+    return Network(
+        name=f"torchvision:{name}",
+        depth=None,
+        paper="torchvision",
+        dataset="imagenet",
+        input_size=preprocessing.size if preprocessing else _DEFAULT_SIZE,
+        num_classes=_DEFAULT_CLASSES,
+        construct=lambda classes: models.get_model(name, weights=None, num_classes=classes),
+        preprocessing=preprocessing,
+    )
+
+
+def of_torchvision(weights: Any) -> Preprocessing:
+    """Return how torchvision prepares pictures for a member of its ``Weights`` enumerations."""
+    transforms = weights.transforms()
+    return Preprocessing(
+        size=transforms.crop_size[0],
+        resize=transforms.resize_size[0],
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+        interpolation=Interpolation(transforms.interpolation.value),
+    )
+
+
+def import_timm() -> Any:
+    """Import timm.
+
+    Raises:
+        UnavailableError: It is not installed, or can't be imported.
+    """
+    try:
+        import_torchvision()  # timm imports it, and can't where this can
+        return importlib.import_module("timm")
+    except (ImportError, UnavailableError) as error:
+        raise UnavailableError(f"timm can't be imported ({error}): pip install timm.") from error
 
 
 def _timm(name: str) -> Network:
-    try:
-        import_torchvision()  # timm imports it, and can't where this can
-        timm = importlib.import_module("timm")
-    except (ImportError, UnavailableError) as error:
-        raise UnavailableError(f"timm can't be imported ({error}): pip install timm.") from error
-    _require_known(name, timm.list_models(), "timm")
+    timm = import_timm()
+    _require_known(name, timm.list_models() + timm.list_models(pretrained=True), "timm")
     settings = timm.get_pretrained_cfg(name)
-    size = settings.input_size[-1] if settings is not None else _DEFAULT_SIZE
-    return _network(
-        f"timm:{name}", lambda classes: timm.create_model(name, pretrained=False, num_classes=classes), size=size
+    preprocessing, inexpressible = None, ""
+    if settings is not None:
+        try:
+            preprocessing = of_timm(name, settings)
+        except UsageError as error:
+            inexpressible = str(error)
+    return Network(
+        name=f"timm:{name}",
+        depth=None,
+        paper="timm",
+        dataset="imagenet",
+        input_size=settings.input_size[-1] if settings is not None else _DEFAULT_SIZE,
+        num_classes=_DEFAULT_CLASSES,
+        construct=lambda classes: timm.create_model(name, pretrained=False, num_classes=classes),
+        preprocessing=preprocessing,
+        inexpressible=inexpressible,
+    )
+
+
+def of_timm(name: str, settings: Any) -> Preprocessing:
+    """Return how timm prepares pictures, by its ``PretrainedCfg`` and what ``timm.data.create_transform`` makes of it.
+
+    Raises:
+        UsageError: A :class:`rexport.Preprocessing` can't say it.
+    """
+    channels, height, width = settings.input_size
+    resize = math.floor(height / settings.crop_pct)
+    if (channels, height) != (3, width) or len(settings.mean) != 3:
+        why = f"to {channels}×{height}×{width}"
+    elif settings.crop_mode != "center":
+        why = f"by the crop mode {settings.crop_mode}"
+    elif resize < height:
+        why = f"to less than the {height} pixels of the crop"
+    elif settings.interpolation not in tuple(Interpolation):
+        why = f"by the interpolation {settings.interpolation}"
+    else:
+        return Preprocessing(
+            size=height,
+            resize=resize,
+            mean=tuple(settings.mean),
+            std=tuple(settings.std),
+            interpolation=Interpolation(settings.interpolation),
+        )
+    raise UsageError(
+        f"timm resizes the pictures of {name} {why}, which rexport's preprocessing can't say; state another with "
+        "--resize, --mean and --std."
     )
 
 
@@ -119,7 +201,16 @@ def _own(module_name: str, name: str) -> Network:
             raise UsageError(f"{module_name}:{name} makes a {type(made).__name__}, and not a torch.nn.Module.")
         return made
 
-    return _network(f"{module_name}:{name}", construct)
+    return Network(
+        name=f"{module_name}:{name}",
+        depth=None,
+        paper=module_name,
+        dataset=None,
+        input_size=_DEFAULT_SIZE,
+        num_classes=_DEFAULT_CLASSES,
+        construct=construct,
+        assumed_size=True,
+    )
 
 
 def _takes_classes(make: Callable[..., Any]) -> bool:
@@ -127,19 +218,6 @@ def _takes_classes(make: Callable[..., Any]) -> bool:
         return "num_classes" in inspect.signature(make).parameters
     except (TypeError, ValueError):  # some that are written in C have none
         return False
-
-
-def _network(name: str, construct: Callable[[int], nn.Module], *, size: int = _DEFAULT_SIZE) -> Network:
-    where = name.partition(":")[0]
-    return Network(
-        name=name,
-        depth=None,
-        paper=where,
-        dataset="imagenet" if where in ("torchvision", "timm") else None,
-        input_size=size,
-        num_classes=_DEFAULT_CLASSES,
-        construct=construct,
-    )
 
 
 def _require_known(name: str, known: Sequence[str], where: str) -> None:

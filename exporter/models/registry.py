@@ -18,16 +18,16 @@ import torch
 from rexport._errors import UsageError, WeightsError
 from rexport.models.ensemble import Ensemble
 from rexport.models.families import parse_spec
-from rexport.models.labels import class_names, stored_classes
 from rexport.models.published_weights import fetch
 from rexport.models.references import from_reference
 from rexport.models.weights import load_weights
+from rexport.models.weights_file import stored_classes
 from rexport.models.zoo import NETWORKS, Network, cifar_network, from_spec
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["build", "class_names", "find", "networks"]
+__all__ = ["build", "find", "networks"]
 
 
 def networks() -> tuple[Network, ...]:
@@ -107,6 +107,7 @@ def _ensemble(name: str) -> Network:
         raise UsageError(f"An ensemble is networks with a + between, and {name!r} lacks one of them.")
     members = tuple(find(part) for part in parts)
     first = members[0]
+    ways = {member.preprocessing for member in members}
     for other in members[1:]:
         for what in ("input_size", "num_classes"):
             if getattr(other, what) != getattr(first, what):
@@ -114,6 +115,8 @@ def _ensemble(name: str) -> Network:
                     f"{first.name} and {other.name} can't be averaged: their {what.replace('_', ' ')} is "
                     f"{getattr(first, what)} and {getattr(other, what)}."
                 )
+    if len(ways - {None}) > 1:
+        raise UsageError(f"{name} can't be averaged: their libraries prepare pictures in different ways.")
     return Network(
         name="+".join(member.name for member in members),
         depth=max((member.depth for member in members if member.depth), default=None),
@@ -123,6 +126,9 @@ def _ensemble(name: str) -> Network:
         num_classes=first.num_classes,
         construct=lambda num_classes: Ensemble(member.construct(num_classes) for member in members),
         members=members,
+        preprocessing=first.preprocessing if len(ways) == 1 else None,
+        inexpressible=next((member.inexpressible for member in members if member.inexpressible), ""),
+        assumed_size=any(member.assumed_size for member in members),
     )
 
 

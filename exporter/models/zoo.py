@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from rexport.preprocessing import Preprocessing
+
 __all__ = ["NETWORKS", "Network", "cifar_network", "from_spec"]
 
 _PAPERS = {
@@ -50,6 +52,9 @@ class Network:
         num_classes: Classes of that dataset.
         construct: Makes the module, with freshly drawn weights, for a number of classes.
         members: Of an ensemble, in order.
+        preprocessing: How its library prepares pictures for it; ``None`` where nobody says.
+        inexpressible: Why there is none though its library says it: a sentence; otherwise empty.
+        assumed_size: Whether ``input_size`` is no more than the field's habit.
     """
 
     name: str
@@ -60,6 +65,9 @@ class Network:
     num_classes: int
     construct: Callable[[int], nn.Module] = field(repr=False, compare=False)
     members: tuple[Network, ...] = ()
+    preprocessing: Preprocessing | None = None
+    inexpressible: str = ""
+    assumed_size: bool = False
 
     def summary(self) -> Summary:
         """Count parameters and multiply-accumulates at the network's own input size, in milliseconds."""

@@ -5,9 +5,10 @@ For a picture of sides H and W, the shorter side of which is to become R pixels 
     (h, w) = ⌊R (H, W) / min(H, W)⌋        top = round((h − S) / 2),  left = round((w − S) / 2)
 
 in integers, where round takes halves to the even neighbour: (d + (⌊d/2⌋ mod 2)) / 2 for d = h − S. That is what
-:class:`rexport.Preprocessing` does, and torchvision's Resize and CenterCrop. The filter is a triangle as wide as the
-reduction, and at the borders what there is of it (``antialias``, ``exclude_outside``), as in Pillow's ``BILINEAR``: one
-pass along the rows and one along the columns, each rounded to whole grey levels.
+:class:`rexport.Preprocessing` does, and torchvision's Resize and CenterCrop. The filter is a triangle or Keys' cubic of
+a = −½, as wide as the reduction, and at the borders what there is of it (``antialias``, ``exclude_outside``), as in
+Pillow's ``BILINEAR`` and ``BICUBIC``: one pass along the rows and one along the columns, each rounded to whole grey
+levels.
 
     uint8 (N, H, W, 3) → Resize → Slice → the model
 """
@@ -15,7 +16,7 @@ pass along the rows and one along the columns, each rounded to whole grey levels
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -24,7 +25,7 @@ from rexport._errors import ModelFileError, UsageError
 from rexport.model_file import Metadata, default_opset, image_input
 from rexport.passes._builder import Builder
 from rexport.passes._graph import is_op, remembered_names
-from rexport.preprocessing import Takes
+from rexport.preprocessing import Interpolation, Takes
 
 if TYPE_CHECKING:
     from rexport.preprocessing import Preprocessing
@@ -34,6 +35,10 @@ __all__ = ["cut_pixels", "with_resize"]
 _OPSET = 18  # of Resize with antialias
 _UINT8, _INT64 = ir.DataType.UINT8, ir.DataType.INT64
 _SIDES = (1, 2)  # the axes of height and width
+_FILTERS: dict[Interpolation, dict[str, Any]] = {
+    Interpolation.BILINEAR: {"mode": "linear"},
+    Interpolation.BICUBIC: {"mode": "cubic", "cubic_coeff_a": -0.5},
+}
 
 
 def with_resize(model: ir.Model) -> ir.Model:
@@ -105,7 +110,7 @@ def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> 
         shape=[batch, None, None, 3],
         dtype=_UINT8,
         axes=_SIDES,
-        mode="linear",
+        **_FILTERS[preprocessing.interpolation],
         antialias=1,
         exclude_outside=1,
     )

@@ -1,0 +1,101 @@
+"""What a ``.safetensors`` file of weights says beside them: how pictures were prepared in training, and the classes.
+
+    classes          JSON: the names of the outputs, in order
+    preprocessing    JSON, as in the metadata of ONNX files (see :mod:`rexport.preprocessing`)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from rexport._errors import ModelFileError, WeightsError
+from rexport._files import write_bytes
+from rexport.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["WeightsFacts", "read_weights_facts", "save_weights", "stored_classes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsFacts:
+    """What is known of weights.
+
+    Attributes:
+        preprocessing: How pictures became the network's input in training; ``None`` where nobody says.
+        classes: The names of the outputs, in order; empty likewise.
+    """
+
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] = ()
+
+
+def save_weights(module: nn.Module, path: Path, facts: WeightsFacts) -> None:
+    """Write a network's state dict with what is known of it; the same is the same to the byte.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+    metadata = {"classes": json.dumps(facts.classes)} if facts.classes else {}
+    if facts.preprocessing is not None:
+        metadata["preprocessing"] = facts.preprocessing.to_json()
+    write_bytes(path, _in_order(save(module.state_dict(), metadata)))
+
+
+def read_weights_facts(weights: Path | str | None) -> WeightsFacts:
+    """Return what a ``.safetensors`` file says; another file, or one that can't be read, says nothing.
+
+    Loading a file that can't be read says why.
+
+    Raises:
+        WeightsError: It says something of its preprocessing that makes no sense.
+    """
+    path = None if weights is None else Path(weights)
+    if path is None or path.suffix.lower() != ".safetensors" or not path.is_file():
+        return WeightsFacts()
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return WeightsFacts()
+    try:
+        preprocessing = Preprocessing.from_json(metadata["preprocessing"]) if "preprocessing" in metadata else None
+    except ModelFileError as error:
+        raise WeightsError(
+            f"What {path} says of its preprocessing can't be read; write it again with `rexport train`, or without."
+        ) from error
+    return WeightsFacts(preprocessing=preprocessing, classes=_names(metadata.get("classes", "[]")))
+
+
+def stored_classes(weights: Path | str | None) -> tuple[str, ...]:
+    """Return the names of the classes that a ``.safetensors`` file says it was trained on, or ``()``."""
+    return read_weights_facts(weights).classes
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(text)
+    except ValueError:
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+
+
+def _in_order(data: bytes) -> bytes:
+    """Return a safetensors file with its metadata sorted: the library's order changes from run to run.
+
+    A file is the length of its header in 8 bytes, the header in JSON, padded with spaces to a multiple of 8, and then
+    the tensors, whose places the header counts from its end (the format's README, "Format").
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
