@@ -88,10 +88,9 @@ def _set(value: ir.Value, array: np.ndarray) -> None:
 
 
 def _wrong_weight(model: ir.Model) -> None:
+    """Give a layer weights of the other sign; single ones are for the audit of what a file stores."""
     value = _weight(model, "c")
-    integers = value.const_value.numpy().copy()
-    integers[0] = -integers[0]
-    _set(value, integers)
+    _set(value, -value.const_value.numpy())
 
 
 def _swapped_channels(model: ir.Model) -> None:
@@ -144,16 +143,6 @@ def test_a_file_that_no_runtime_loads_is_refused() -> None:
     next(node for node in quantized.graph if node.op_type == "Conv").domain = "nobody"
     with pytest.raises(VerificationError, match="refused by what is to run it"):
         _proof(original, quantized)
-
-
-def test_a_runtime_that_computes_something_else_than_the_file_says_is_seen() -> None:
-    """ONNX Runtime makes integers of a float convolution between integers, with one scale for its whole weight."""
-    original = _network()
-    # channels of very different size, in the layer that stays in float
-    weights = _weights_of(original)
-    weights["w2"] = weights["w2"] * np.logspace(0, -5, 8, dtype=np.float32).reshape(-1, 1, 1, 1)
-    original = graph(_BODY.replace("d = Add (c, b)", "d = Mul (c, big)"), weights | {"big": np.float32(1e5) * np.ones((1, 8, 1, 1), np.float32)}, outputs="float[N, 10] y")
-    del original
 
 
 def _output(sqnr: float, varying: float = 30.0, as_run: float = 30.0, by_node: float = 30.0) -> OutputProof:

@@ -1,0 +1,102 @@
+"""What an INT8 model stores, held against what it was made from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from rexport._errors import VerificationError
+from rexport.calibration import calibrate
+from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, Target, audit, quantize, recover
+from tests._graphs import convolution, graph, images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MODEL = graph(
+    "a = Conv <pads = [1, 1, 1, 1]> (x, w1) b = Relu (a) c = Conv <pads = [1, 1, 1, 1]> (b, w2) d = MaxPool "
+    "<kernel_shape = [2, 2]> (c) e = Conv (d, w3) y = Conv (e, w4)",
+    {
+        "w1": convolution(8, 3),
+        "w2": convolution(8, 8, seed=1),
+        "w3": convolution(8, 8, seed=2),
+        "w4": convolution(8, 8, seed=3),
+    },
+)
+
+
+def _quantized(target: Target) -> tuple[ir.Model, ir.Model]:
+    """Return the model, equalized and rounded for what its layers read, and what it was equalized to."""
+    table = calibrate(_MODEL, iter([images(8)]))
+    recovered = recover(_MODEL, table, target=target, images=lambda: iter([images(8)]), total=8)
+    return recovered.equalized.model, quantize(_MODEL, table, target=target, recovered=recovered).model
+
+
+@pytest.mark.parametrize(
+    "target", [X86, X86.with_reduced_range(), ARM, OPENVINO, TENSORRT], ids=lambda target: target.name
+)
+def test_what_is_stored_right_passes(target: Target) -> None:
+    audit(*_quantized(target))
+
+
+def _integers(model: ir.Model, layer: str) -> ir.Value:
+    node = next(node for node in model.graph if node.outputs[0].name == layer)
+    return node.inputs[1].producer().inputs[0]
+
+
+def _set(value: ir.Value, array: np.ndarray) -> None:
+    value.const_value = ir.tensor(array, name=value.name)
+
+
+def _one_wrong_weight(model: ir.Model) -> None:
+    value = _integers(model, "c")
+    integers = value.const_value.numpy().copy()
+    largest = np.unravel_index(np.abs(integers.astype(int)).argmax(), integers.shape)
+    integers[largest] = -integers[largest]
+    _set(value, integers)
+
+
+def _weights_of_another_layer(model: ir.Model) -> None:
+    _set(_integers(model, "c"), _integers(model, "e").const_value.numpy())
+
+
+def _swapped_channels(model: ir.Model) -> None:
+    value = _integers(model, "c")
+    _set(value, value.const_value.numpy()[:, ::-1].copy())
+
+
+def _wrong_scale_of_a_weight(model: ir.Model) -> None:
+    node = next(node for node in model.graph if node.outputs[0].name == "c")
+    scale = node.inputs[1].producer().inputs[1]
+    _set(scale, scale.const_value.numpy() * np.float32(2))
+
+
+def _wrong_scale_of_a_tensor(model: ir.Model) -> None:
+    """Let the layer after the pooling read the pooled integers with a scale of its own."""
+    node = next(node for node in model.graph if node.outputs[0].name == "e").inputs[0].producer()
+    scale = node.inputs[1]
+    wrong = ir.Value(name="wrong", shape=scale.shape, type=scale.type)
+    _set(wrong, scale.const_value.numpy() * np.float32(1.5))
+    model.graph.register_initializer(wrong)
+    node.replace_input_with(1, wrong)
+
+
+@pytest.mark.parametrize(
+    ("plant", "named"),
+    [
+        (_one_wrong_weight, "steps from its own"),
+        (_weights_of_another_layer, "steps from its own"),
+        (_swapped_channels, "steps from its own"),
+        (_wrong_scale_of_a_weight, "steps from its own"),
+        (_wrong_scale_of_a_tensor, "another scale than"),
+    ],
+)
+@pytest.mark.parametrize("target", [X86, TENSORRT], ids=lambda target: target.name)
+def test_a_planted_fault_is_named(plant: Callable[[ir.Model], None], named: str, target: Target) -> None:
+    source, quantized = _quantized(target)
+    plant(quantized)
+    with pytest.raises(VerificationError, match=named):
+        audit(source, quantized)
