@@ -77,7 +77,7 @@ class Observation:
         if default_opset(model) < _OLDEST_OPSET:
             raise ModelFileError(
                 f"The model is of opset {default_opset(model)}, and calibration needs {_OLDEST_OPSET} or later; "
-                "convert it with rexport.model_file.with_opset first."
+                "convert it with rexport.passes.raise_opset first."
             )
         image, watched = image_input(model).name, observed_tensors(model)
         computed, visible = with_visible_terms(model)

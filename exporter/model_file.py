@@ -33,6 +33,7 @@ __all__ = [
     "image_input",
     "load",
     "model_hash",
+    "opset_of",
     "preprocessing_of",
     "save",
     "state_preprocessing",
@@ -203,12 +204,30 @@ def model_hash(model: ir.Model) -> str:
 
 
 def default_opset(model: ir.Model) -> int:
-    """Return the version of the standard ONNX operators that the model imports."""
-    return model.opset_imports[""]
+    """Return the version of the standard ONNX operators that the model imports.
+
+    Raises:
+        ModelFileError: It has none of them.
+    """
+    return opset_of(model.graph)
+
+
+def opset_of(graph: ir.Graph) -> int:
+    """Return the version of the standard ONNX operators that a graph uses; see :func:`default_opset`."""
+    version = graph.opset_imports.get("")
+    if version is None:
+        domains = ", ".join(graph.opset_imports) or "no domain"
+        raise ModelFileError(
+            f"The model has no operators of ONNX itself, only of {domains}; take a network that was exported to ONNX."
+        )
+    return version
 
 
 def with_opset(model: ir.Model, at_least: int) -> ir.Model:
-    """Return the model with operators of version ``at_least`` or later: itself, or a converted copy.
+    """Return the model with operators of version ``at_least`` or later: itself, or a copy that ONNX converted.
+
+    The converter changes the meaning of some operators: :func:`rexport.passes.raise_opset.raise_opset` proves that it
+    did not.
 
     Raises:
         ModelFileError: ONNX's version converter can't convert it.
@@ -217,10 +236,10 @@ def with_opset(model: ir.Model, at_least: int) -> ir.Model:
         return model
     try:
         return ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), at_least))
-    except RuntimeError as error:  # what the converter raises, in C++
+    except RuntimeError as error:  # what the converter raises, in C++: the place, the assertion, "failed: " and why
         raise ModelFileError(
             f"The model is of opset {default_opset(model)} and can't be converted to {at_least} "
-            f"({_first_line(error)}); export it again."
+            f"({_first_line(error).rpartition('failed: ')[2]}); export it again with opset {at_least} or later."
         ) from error
 
 

@@ -24,6 +24,8 @@ def print_passes(reports: Sequence[PassReport], *, explain: bool = False) -> Non
     for report in reports:
         if report.rolled_back is not None:
             note(f"{report.name} was taken back: {report.rolled_back}")
+        for text in report.notes:
+            note(text)
         if explain:
             for refusal in report.refusals:
                 print(f"{report.name} left {refusal.where}: {refusal.why}")
@@ -41,6 +43,7 @@ def passes_json(reports: Sequence[PassReport]) -> list[dict[str, Any]]:
             "name": report.name,
             "changed": report.changed,
             "refused": [{"where": refusal.where, "why": refusal.why} for refusal in report.refusals],
+            "notes": list(report.notes),
             "rolled_back": report.rolled_back,
         }
         for report in reports

@@ -63,7 +63,7 @@ def fuse(
     --stem and --regroup change no results either. What a layer takes is remembered for this processor and version of
     the runtime.
     """
-    from rexport._errors import UsageError
+    from rexport._errors import ModelFileError, UsageError
     from rexport._files import check_writable
     from rexport.cli._console import print_json, progress
     from rexport.cli._options import model_preprocessing
@@ -83,7 +83,10 @@ def fuse(
     original = load(model)
     preprocessing = model_preprocessing(original, model, resize=None, mean=mean, std=std) if raw_image else None
     with progress(f"fusing {model.name}", None):
-        reference = Reference(original, preprocessing=preprocessing) if verify else None
+        try:
+            reference = Reference(original, preprocessing=preprocessing) if verify else None
+        except ModelFileError as error:
+            raise ModelFileError(f"{error} Pass --no-verify to go without the comparison.") from error
         result = run_passes(original, passes=passes, reference=reference)
         fused = result.model if preprocessing is None else with_raw_images(result.model, preprocessing)
     tuned = choose_forms(fused, forms, verify=verify, progress=progress)

@@ -23,7 +23,8 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from rexport.cost import picture_size, tensor_shapes
-from rexport.model_file import image_input, with_opset
+from rexport.model_file import image_input
+from rexport.passes.raise_opset import raise_opset
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -72,11 +73,12 @@ class ActivationGraph:
         model: With one image input.
 
     Raises:
-        ModelFileError: It has no image input.
+        ModelFileError: It has no image input, or can't be converted to a newer opset.
+        VerificationError: Converted to one, it computes something else.
     """
 
     def __init__(self, model: ir.Model) -> None:
-        model = with_opset(model, _OPSET)
+        model = raise_opset(model, _OPSET)
         self.input = image_input(model).name
         self._proto = onnx.shape_inference.infer_shapes(ir.to_proto(model))
         graph = self._proto.graph

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rexport.model_file import opset_of
 from rexport.passes import _batch_norm
 from rexport.passes._batch_norm import Affine
-from rexport.passes._graph import constant, is_op, opset, shape_in_words, why_not_constant
+from rexport.passes._graph import constant, is_op, shape_in_words, why_not_constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -54,7 +55,7 @@ def why_not_affine(node: ir.Node, *, channels: int, rank: int) -> str | None:
         if why is None and len(_batch_norm.affine_of(node).scale) != channels:
             why = f"it is of other channels than the {channels} that it reads"
         return why
-    if node.graph is not None and opset(node.graph) < 7:
+    if node.graph is not None and opset_of(node.graph) < 7:
         return "it broadcasts as opsets before 7 do"
     what, operand = _OPERANDS[node.op_type], _operand(node)
     why, array = why_not_constant(operand, what), constant(operand)

@@ -40,6 +40,7 @@ class PassReport:
         summary: What it is for, in a line.
         changed: How many places it changed.
         refusals: Those that it left as they were.
+        notes: What else a user should know of its changes, in sentences.
         rolled_back: Why what it changed was taken back, as a sentence; ``None`` if it was not.
     """
 
@@ -47,6 +48,7 @@ class PassReport:
     summary: str
     changed: int
     refusals: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()
     rolled_back: str | None = None
 
 
@@ -75,10 +77,12 @@ class GraphPass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> PassResult:
         """Change the model and report."""
 
-    def result(self, model: ir.Model, *, changed: int, refusals: Iterable[Refusal] = ()) -> PassResult:
+    def result(
+        self, model: ir.Model, *, changed: int, refusals: Iterable[Refusal] = (), notes: Iterable[str] = ()
+    ) -> PassResult:
         """Return what :meth:`call` returns, once the model is changed."""
         name, summary = type(self).__name__, self.summary
-        report = PassReport(name=name, summary=summary, changed=changed, refusals=tuple(refusals))
+        report = PassReport(name=name, summary=summary, changed=changed, refusals=tuple(refusals), notes=tuple(notes))
         return PassResult(model, modified=changed > 0, report=report)
 
 

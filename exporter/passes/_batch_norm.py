@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rexport.passes._graph import constant, int_attribute, opset, shape_in_words, why_not_constant
+from rexport.model_file import opset_of
+from rexport.passes._graph import constant, int_attribute, shape_in_words, why_not_constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -33,7 +34,7 @@ def why_not_affine(node: ir.Node) -> str | None:
     # before opset 14 it is the number of outputs that says so, read or not
     if int_attribute(node, "training_mode", 0) or any(value.name for value in node.outputs[1:]):
         return "it is in training mode: its statistics change while the model runs"
-    if node.graph is not None and opset(node.graph) < 7 and not int_attribute(node, "is_test", 0):
+    if node.graph is not None and opset_of(node.graph) < 7 and not int_attribute(node, "is_test", 0):
         return "it is in the training mode of opsets before 7"
     if not int_attribute(node, "spatial", 1):
         return "it normalises each pixel by itself (spatial = 0)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import numpy as np
 
@@ -18,6 +18,7 @@ __all__ = [
     "axes_of",
     "bypass",
     "clip_bounds",
+    "computes_in",
     "constant",
     "free_name",
     "int_attribute",
@@ -25,22 +26,17 @@ __all__ = [
     "is_rectifier",
     "name_of",
     "only_consumer",
-    "opset",
     "remembered_names",
     "replace_initializer",
     "shape_in_words",
     "take_over",
+    "varying",
     "why_not_bypassed",
     "why_not_constant",
     "why_not_exclusive",
 ]
 
 _NAMES = "rexport.names"  # in the transient notes of a graph
-
-
-def opset(graph: ir.Graph) -> int:
-    """Return the version of the standard operators that the graph uses."""
-    return graph.opset_imports[""]
 
 
 def is_op(node: ir.Node | None, *op_types: str) -> bool:
@@ -103,6 +99,37 @@ def why_not_exclusive(value: ir.Value, what: str) -> str | None:
     if others:
         return f"its {what} {value.name!r} is shared with {others} other place{'s' if others > 1 else ''}"
     return None
+
+
+def varying(graph: ir.Graph, *, kept: Collection[str] = ()) -> set[ir.Value | None]:
+    """Return what depends on the graph's inputs, or on the result of an operator in ``kept``."""
+    values: set[ir.Value | None] = set(graph.inputs)
+    for node in graph:
+        if node.op_type in kept or any(value in values for value in node.inputs):
+            values.update(node.outputs)
+    return values
+
+
+def computes_in(model: ir.Model, *dtypes: ir.DataType) -> bool:
+    """Say whether anything but a Cast reads tensors of one of these types, and depends on the model's inputs.
+
+    Weights that are stored in another type and cast to float32 are weights in float32.
+    """
+    for graph in model.graphs():
+        depending = varying(graph)
+        for node in graph:
+            reads = [value for value in node.inputs if value is not None]
+            # what the graph inside a node captures may be anything
+            depends = graph is not model.graph or any(value in depending for value in reads)
+            if depends and not is_op(node, "Cast") and any(_dtype_of(value) in dtypes for value in reads):
+                return True
+    return False
+
+
+def _dtype_of(value: ir.Value) -> int | None:
+    """Return the type of a tensor, also where a file does not say that of a Cast's result."""
+    node = value.producer()
+    return value.dtype if node is None or not is_op(node, "Cast") else int_attribute(node, "to", 0)
 
 
 def why_not_bypassed(node: ir.Node) -> str | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from rexport.passes._graph import add_initializer, constant, free_name, opset, why_not_constant
+from rexport.model_file import opset_of
+from rexport.passes._graph import add_initializer, constant, free_name, why_not_constant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +88,7 @@ def added_pads(node: ir.Node, padding: Padding) -> list[int]:
 def new_pad(graph: ir.Graph, source: ir.Value, padding: Padding, dtype: np.dtype[Any], *, name: str) -> ir.Node:
     """Return a Pad node that reads ``source``, of ``dtype``, under a free name; it is not in the graph yet."""
     widths = [*padding.before, *padding.after]
-    if opset(graph) < _INPUTS_FROM:
+    if opset_of(graph) < _INPUTS_FROM:
         node = ir.node("Pad", [source], {"mode": "constant", "pads": widths, "value": float(padding.value)})
     else:
         constants = (np.array(widths, np.int64), np.array(padding.value, dtype))

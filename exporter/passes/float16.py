@@ -20,7 +20,7 @@ from onnx_ir.passes import common
 
 from rexport._errors import ModelFileError
 from rexport.model_file import Metadata, default_opset
-from rexport.passes._graph import add_initializer, constant, free_name, is_op, name_of, remembered_names
+from rexport.passes._graph import add_initializer, computes_in, constant, free_name, is_op, name_of, remembered_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -87,8 +87,8 @@ def with_float16(
 
 
 def require_float32(model: ir.Model, path: object = "The model") -> None:
-    """Raise :class:`ModelFileError` for a model that has weights in float16 already."""
-    if any(value.dtype == _HALF for value in model.graph.initializers.values()):
+    """Raise :class:`ModelFileError` for a model that computes in float16 already; one that stores weights so may."""
+    if computes_in(model, _HALF):
         raise ModelFileError(f"{path} is in float16 already; take the float32 model that it was made from.")
 
 

@@ -97,7 +97,8 @@ def fuse(
             fused = _copy(proven)
         elif report.changed:
             proven, unchanged = None, 1
-        reports[one_pass] = replace(report, changed=so_far.changed + report.changed)
+        changed, notes = so_far.changed + report.changed, so_far.notes + report.notes
+        reports[one_pass] = replace(report, changed=changed, notes=notes)
     common.RemoveUnusedNodesPass()(fused)
     return FuseResult(model=fused, reports=tuple(reports.values()))
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from rexport.model_file import opset_of
 from rexport.passes._affine import affine_of, mapped_by, why_not_affine
 from rexport.passes._base import RewritePass
 from rexport.passes._conv import set_weights, weights_of, why_not_foldable, why_not_storable
-from rexport.passes._graph import constant, int_attribute, is_op, only_consumer, opset, take_over
+from rexport.passes._graph import constant, int_attribute, is_op, only_consumer, take_over
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +68,7 @@ class MatMulToGemm(RewritePass[_Product]):
             return why
         if int_attribute(node, "transA", 0):
             return "it transposes its input"
-        if node.graph is not None and opset(node.graph) < 7:
+        if node.graph is not None and opset_of(node.graph) < 7:
             return "Gemm broadcasts as opsets before 7 do"
         dtype = node.inputs[1].dtype if node.inputs[1] is not None else None
         if dtype not in _DTYPES:

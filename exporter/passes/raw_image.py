@@ -17,12 +17,13 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from rexport.model_file import Metadata, with_opset
+from rexport.model_file import Metadata
 from rexport.passes._border import with_channel_of_ones
 from rexport.passes._builder import Builder
 from rexport.passes._conv import pads, weights_of, why_not_storable
 from rexport.passes._graph import remembered_names, replace_initializer
 from rexport.passes._pixels import SCALE, Normalisation, dequantized, images_of, into_bias, readers_of, require
+from rexport.passes.raise_opset import raise_opset
 from rexport.preprocessing import Preprocessing, Takes
 
 __all__ = ["with_raw_images"]
@@ -41,7 +42,7 @@ def with_raw_images(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
     Raises:
         ModelFileError: Something else than a convolution reads the images, or its weights can't be changed.
     """
-    changed = with_opset(model, at_least=_OPSET).clone()
+    changed = raise_opset(model, at_least=_OPSET).clone()
     graph = changed.graph
     index, images = images_of(changed)
     convolutions = readers_of(images)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rexport.model_file import opset_of
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import bypass, constant, int_attribute, is_op, opset, why_not_bypassed
+from rexport.passes._graph import bypass, constant, int_attribute, is_op, why_not_bypassed
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -30,7 +31,7 @@ class RemoveIdentity(RewritePass["ir.Node"]):
                 mode = constant(training)
                 if mode is None or bool(mode):
                     return "it is a Dropout in training mode"
-            if match.graph is not None and opset(match.graph) < 7 and not int_attribute(match, "is_test", 0):
+            if match.graph is not None and opset_of(match.graph) < 7 and not int_attribute(match, "is_test", 0):
                 return "it is a Dropout in the training mode of opsets before 7"
             if any(len(mask.uses()) or mask.is_graph_output() for mask in match.outputs[1:]):
                 return "the mask of the Dropout is used"

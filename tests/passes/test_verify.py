@@ -114,7 +114,7 @@ def test_a_changed_model_that_does_not_run_is_a_difference() -> None:
 def test_an_original_that_does_not_run_is_no_difference() -> None:
     text = '<ir_version: 9, opset_import: ["": 18]> graph (float[A, B] x) => (float[A, B] y) { y = Reshape(x, t) }'
     model = parse(text.replace("{ y", "<int64[2] t = {5, 5}> { y"))
-    with pytest.raises(ModelFileError, match=r"(?s)does not run on random inputs.*--no-verify"):
+    with pytest.raises(ModelFileError, match=r"does not run on random inputs"):
         verify_equal(model, model.clone())
 
 
@@ -122,7 +122,7 @@ def test_an_input_without_a_shape_can_t_be_tried() -> None:
     model = parse(TWO_OUTPUTS)
     shapeless = model.clone()
     shapeless.graph.inputs[0].shape = None
-    with pytest.raises(ModelFileError, match=r"'x' has no shape.*--no-verify"):
+    with pytest.raises(ModelFileError, match=r"'x' has no shape, so the model can't be tried"):
         verify_equal(shapeless, model)
 
 
@@ -194,8 +194,8 @@ def test_what_is_too_large_is_not_tried() -> None:
         <ir_version: 9, opset_import: ["": 18]>
         g (float[1000000, 3, 10000, 10000] x) => (float[1000000, 3, 10000, 10000] y) { y = Relu(x) }
     """)
-    with pytest.raises(ModelFileError, match="has the shape 1000000×3×10000×10000, so it can't be tried; pass --no-"):
+    with pytest.raises(ModelFileError, match="has the shape 1000000×3×10000×10000, so the model can't be tried"):
         verify_equal(model, model)
     preprocessing = Preprocessing(size=10_000, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    with pytest.raises(ModelFileError, match="so it can't be tried"):
+    with pytest.raises(ModelFileError, match="so the model can't be tried"):
         Reference(model, preprocessing=preprocessing)
