@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rexport.calibration.calibrate import calibrate
 from rexport.calibration.calibrate_dataset import DatasetCalibration, calibrate_dataset
-from rexport.calibration.calibrator import Calibrator, Method, choose_range
+from rexport.calibration.calibrator import Calibrator, Method, choose_range, costlier_than_minmax
 from rexport.calibration.dataset import BadImage, Batch, Dataset, ViewBatch
 from rexport.calibration.datasets import open_dataset
 from rexport.calibration.histogram import Histogram
@@ -32,6 +32,7 @@ __all__ = [
     "calibrate",
     "calibrate_dataset",
     "choose_range",
+    "costlier_than_minmax",
     "observed_tensors",
     "open_dataset",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING, ClassVar
 from rexport._errors import UsageError
 from rexport.calibration.entropy import entropy_threshold
 from rexport.calibration.percentile import percentile_range
-from rexport.calibration.squared_error import least_squares_range
+from rexport.calibration.squared_error import least_squares_range, squared_error
 from rexport.calibration.statistics import TensorRange
 
 if TYPE_CHECKING:
     from rexport.calibration.statistics import TensorStatistics
+    from rexport.calibration.table import CalibrationTable
 
-__all__ = ["Calibrator", "Method", "choose_range"]
+__all__ = ["Calibrator", "Method", "choose_range", "costlier_than_minmax"]
+
+_MUCH = 4.0  # times the squared error: 6 dB
 
 
 class Method(StrEnum):
@@ -122,3 +126,39 @@ def choose_range(statistics: TensorStatistics, calibrator: Calibrator, *, steps:
     # The edge of a bin may lie beyond the last value in it.
     low, high = max(min(chosen.low, 0.0), widest.low), min(max(chosen.high, 0.0), widest.high)
     return TensorRange(low, high)
+
+
+def costlier_than_minmax(
+    table: CalibrationTable, calibrator: Calibrator, *, steps: int, symmetric: bool, factor: float = _MUCH
+) -> dict[str, float]:
+    """Return the tensors whose values lose much more by a calibrator's range than by that of all values, worst first.
+
+    A calibrator clips some values so that the others are rounded more finely. Where that costs more than it gains on the
+    very images of the calibration, it does not suit them.
+
+    Args:
+        table: The statistics.
+        calibrator: The way to choose.
+        steps: As for :func:`choose_range`.
+        symmetric: Likewise.
+        factor: How many times the squared error of :attr:`Calibrator.MINMAX` is much.
+
+    Returns:
+        By tensor, how many times its squared error is, as its histogram tells it.
+    """
+    ratios: dict[str, float] = {}
+    for name, seen in table.tensors.items():
+        chosen, widest = (
+            choose_range(seen, way, steps=steps, symmetric=symmetric) for way in (calibrator, Calibrator.MINMAX)
+        )
+        if chosen == widest:
+            continue
+        if chosen.low == chosen.high:  # all is lost that is not zero
+            ratios[name] = math.inf
+            continue
+        errors = (
+            squared_error(seen.histogram, ends, steps=steps, symmetric=symmetric) for ends in (chosen, widest)
+        )
+        ratios[name] = next(errors) / next(errors)
+    worst_first = sorted(ratios.items(), key=lambda item: -item[1])
+    return {name: ratio for name, ratio in worst_first if ratio > factor}

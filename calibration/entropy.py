@@ -8,7 +8,9 @@ Migacz 2017, "8-bit inference with TensorRT". The bin at zero counts as its neig
 zeros, which are exact whatever the threshold, and would draw it towards themselves.
 
 With running sums over the bins a threshold costs 128 terms, so that all of them are compared at once; but for those
-that clip half of the values or more.
+that clip one in a hundred of the values that are not zero, or more. Real activations lose less than a tenth of that (the
+tensors of trained CIFAR-10 networks), whereas of values at few levels, as pictures in black and white give them, the
+divergence would clip the upper ones: where one bin alone is left, P and Q are equal.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ __all__ = ["entropy_threshold"]
 
 _BINS = 2048
 _LEVELS = 128
-_KEPT = 0.5  # of the values: where one bin alone is left, P and Q are equal, and nothing is known any more
+_KEPT = 0.99  # of the values that are not in the bin at zero
 
 
 def entropy_threshold(histogram: Histogram) -> float:
@@ -62,7 +64,8 @@ def _divergence(counts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         cross = (within * log_q).sum(axis=1) + np.where(outside > 0, outside * log_q_last, 0.0)
         divergence: np.ndarray = (entropy - cross) / total - np.log(total) + np.log(inside)
-    return np.where(inside > _KEPT * total, divergence, np.inf)
+    at_zero = running[1]
+    return np.where(inside - at_zero >= _KEPT * (total - at_zero), divergence, np.inf)
 
 
 def _x_log_x(x: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rexport.calibration.histogram import Histogram
 
-__all__ = ["least_squares_range"]
+__all__ = ["least_squares_range", "squared_error"]
 
 _OCTAVES = 10  # down to a thousandth of the widest range
 _PER_OCTAVE = 8
@@ -51,6 +51,20 @@ def least_squares_range(histogram: Histogram, widest: TensorRange, *, steps: int
         above = _best(partial(_with_high, error, low * below, high), near=above)
         below = _best(partial(_with_low, error, low, high * above), near=below)
     return TensorRange(widest.low * below, widest.high * above)
+
+
+def squared_error(histogram: Histogram, chosen: TensorRange, *, steps: int, symmetric: bool) -> float:
+    """Return the mean squared error of the values of a histogram, rounded and clipped to the integers of a range.
+
+    ``chosen`` holds zero, and more than that. It is in units of the square of the histogram's largest magnitude, in
+    which it is a number that float64 holds.
+    """
+    edges, largest = histogram.edges(), max(-chosen.low, chosen.high)
+    unit = np.abs(edges).max()
+    error = _Error(edges / unit, np.array(histogram.counts, np.float64), steps)
+    low, high, threshold = (np.array([end / unit]) for end in (chosen.low, chosen.high, largest))
+    errors = error.of_symmetric(threshold) if symmetric else error.of(low, high)
+    return float(errors[0]) / (histogram.total * histogram.width / unit)
 
 
 def _with_high(error: _Error, low: float, high: float, factors: np.ndarray) -> np.ndarray:

@@ -12,7 +12,15 @@ import onnx_ir as ir
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LARGEST", "TOO_LARGE", "cause_of", "complete_shapes", "read_all_tensors", "why_not_readable"]
+__all__ = [
+    "LARGEST",
+    "TOO_LARGE",
+    "cause_of",
+    "complete_shapes",
+    "name_nodes",
+    "read_all_tensors",
+    "why_not_readable",
+]
 
 LARGEST = 2**31 - 1  # bytes: protobuf's limit
 TOO_LARGE = "{:.1f} GiB of weights, and one ONNX file, as rexport writes it, holds 2 at most."
@@ -121,6 +129,26 @@ def complete_shapes(proto: onnx.ModelProto) -> None:
 
 def _lacks_shape(value: onnx.ValueInfoProto) -> bool:
     return value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give every node of a graph and the graphs inside a name that no other has; equal models get equal names.
+
+    ONNX leaves names out, and lets them be equal to each other and to those of tensors; rexport and its users tell
+    layers apart by them. The first of several nodes of a name keeps it, and one without gets that of its result.
+    """
+    nodes = list(model.graph.all_nodes())
+    given, taken = {node.name for node in nodes}, set[str]()
+    for node in nodes:
+        if not node.name or node.name in taken:
+            results = (value.name for value in node.outputs if value.name)
+            base = name = node.name or next(results, node.op_type)
+            count = 0
+            while name in given or name in taken:
+                count += 1
+                name = f"{base}_{count}"
+            node.name = name
+        taken.add(node.name)
 
 
 def read_all_tensors(model: ir.Model) -> None:

@@ -18,7 +18,15 @@ import onnx_ir as ir
 
 from rexport._errors import ModelFileError, UsageError
 from rexport._files import write_bytes
-from rexport._onnx_proto import LARGEST, TOO_LARGE, cause_of, complete_shapes, read_all_tensors, why_not_readable
+from rexport._onnx_proto import (
+    LARGEST,
+    TOO_LARGE,
+    cause_of,
+    complete_shapes,
+    name_nodes,
+    read_all_tensors,
+    why_not_readable,
+)
 from rexport.preprocessing import PictureOptions, Preprocessing, Takes
 
 if TYPE_CHECKING:
@@ -139,8 +147,8 @@ class ImageInput:
 def load(path: Path) -> ir.Model:
     """Read an ONNX file into memory, external data of its own folder included.
 
-    What other frameworks' exporters leave out is completed: sizes below zero are open, and outputs without a shape have
-    the inferred one.
+    What other frameworks' exporters leave out is completed: sizes below zero are open, outputs without a shape have
+    the inferred one, and every node has a name of its own.
 
     Raises:
         ModelFileError: No such file, not ONNX, an invalid graph, or one that rexport can't hold or read (see above).
@@ -168,6 +176,7 @@ def load(path: Path) -> ir.Model:
         raise ModelFileError(f"{path} is not a valid ONNX model: {cause_of(error)}.") from error
     if "ai.onnx" in model.opset_imports:  # the long name of the standard operators
         model.opset_imports.setdefault("", model.opset_imports.pop("ai.onnx"))
+    name_nodes(model)
     return model
 
 
@@ -235,12 +244,14 @@ def with_opset(model: ir.Model, at_least: int) -> ir.Model:
     if default_opset(model) >= at_least:
         return model
     try:
-        return ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), at_least))
+        converted = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), at_least))
     except RuntimeError as error:  # what the converter raises, in C++: the place, the assertion, "failed: " and why
         raise ModelFileError(
             f"The model is of opset {default_opset(model)} and can't be converted to {at_least} "
             f"({_first_line(error).rpartition('failed: ')[2]}); export it again with opset {at_least} or later."
         ) from error
+    name_nodes(converted)  # the converter gives those that it adds none
+    return converted
 
 
 def image_input(model: ir.Model, path: Path | str = "The model") -> ImageInput:

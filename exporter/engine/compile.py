@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import UnavailableError, VerificationError
 from rexport._files import atomic_path
+from rexport._onnx_proto import name_nodes
 from rexport._progress import Progress, silent
 from rexport.engine.build_log import KNOWN_VERSIONS, BuiltLayer, layers_of_log, types_of_products
 from rexport.engine.inspector import types_of_inspected
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from rexport.engine.options import BuildOptions
 
-__all__ = ["PRODUCTS", "Compiled", "compile_model", "name_nodes", "quantized_layers"]
+__all__ = ["PRODUCTS", "Compiled", "compile_model", "quantized_layers"]
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators of layers that multiply."""
@@ -86,12 +87,6 @@ def compile_model(model: ir.Model, options: BuildOptions, *, progress: Progress 
         return Compiled(
             data=(folder / "engine").read_bytes(), said=said, precisions=precisions, layers=layers, seconds=seconds
         )
-
-
-def name_nodes(model: ir.Model) -> None:
-    """Give every node a name, by which TensorRT's log tells of it."""
-    for node in model.graph:
-        node.name = name_of(node)
 
 
 def quantized_layers(model: ir.Model) -> list[str]:

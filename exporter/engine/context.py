@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rexport.engine.compile import Compiled, name_nodes
+from rexport._onnx_proto import name_nodes
+from rexport.engine.compile import Compiled
 from rexport.engine.context_file import read_context_file, require_compiled
 from rexport.engine.process import run_worker
 from rexport.model_file import to_bytes

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from rexport._errors import ModelFileError, UsageError
 from rexport._files import file_sha256
+from rexport._onnx_proto import name_nodes
 from rexport._progress import Progress, silent
 from rexport.engine.build import BuiltEngine
-from rexport.engine.compile import name_nodes
 from rexport.engine.process import run_worker
 from rexport.engine.rules import follow_rules
 from rexport.engine_file import read_facts, read_intact

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from rexport._onnx_proto import name_nodes
 from rexport.passes._base import PassReport
 from rexport.passes._graph import is_op
 from rexport.passes.average_pool_to_global import AveragePoolToGlobal
@@ -72,7 +73,8 @@ def fuse(
 ) -> FuseResult:
     """Return a fused copy of ``model``; the model itself is left as it was (weights that stay are shared).
 
-    The names of the model's inputs and outputs, its metadata and its opset stay. Any ONNX model will do. What one pass
+    The names of the model's inputs and outputs, its metadata and its opset stay; nodes without a name, or with that of
+    another, get one. Any ONNX model will do. What one pass
     changes may make a place for another, so they run again, in the same order, until none finds anything to change.
 
     Args:
@@ -100,6 +102,7 @@ def fuse(
         changed, notes = so_far.changed + report.changed, so_far.notes + report.notes
         reports[one_pass] = replace(report, changed=changed, notes=notes)
     common.RemoveUnusedNodesPass()(fused)
+    name_nodes(fused)
     return FuseResult(model=fused, reports=tuple(reports.values()))
 
 

@@ -12,7 +12,9 @@ ReLU, pooling, and the additions of a residual network, whose tensors are scaled
 over the tensors t scaled together, is the smallest factor with which no tensor's range grows at either end: every
 channel's rounding errors become smaller, or stay. A channel that fills its range is cut where another image goes
 farther than those of the calibration, so factors are larger by 40 / images, up to 1: with half of it for 80 images, and
-next to nothing for 1,000. (On trained CIFAR-10 networks, 80 images without it cost 3 dB, and 10 images 10 dB.)
+next to nothing for 1,000. (On trained CIFAR-10 networks, 80 images without it cost 3 dB, and 10 images 10 dB.) Of a
+channel that was always zero nothing is known, and it stays as it is: enlarged, its weights would be the largest of the
+layer, and whatever has one scale for all of a weight would see nothing else. (No CIFAR-10 network changes by 0.01 dB.)
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rexport._onnx_proto import name_nodes
 from rexport.calibration import TensorRange
 from rexport.passes._batch_norm import why_not_affine
 from rexport.passes._conv import why_not_foldable
@@ -80,20 +83,19 @@ def equalize(model: ir.Model, table: CalibrationTable) -> Equalized:
     what reads or writes them but layers with weights of their own and the operators named above.
     """
     copy = model.clone()
+    name_nodes(copy)
     factors: dict[str, np.ndarray] = {}
     for tensors in _scaled_together(copy.graph):
         together = _factors(tensors, table)
         if together is not None:
             factors |= dict.fromkeys(tensors, together)
     with remembered_names(copy.graph):
-        for node in copy.graph:
-            if not is_op(node, "Conv", "Gemm", "BatchNormalization"):
-                continue
+        for node in [node for node in copy.graph if _scalable(node)]:
             before, after = (factors.get(str(value.name)) for value in (node.inputs[0], node.outputs[0]) if value)
-            if is_op(node, "Conv", "Gemm"):
-                scale_layer(node, before, after)
-            else:
+            if is_op(node, "BatchNormalization"):
                 _scale_normalisation(node, before, after)
+            else:
+                scale_layer(node, before, after)
     return Equalized(model=copy, factors=factors)
 
 
@@ -111,7 +113,8 @@ def _factors(tensors: Sequence[str], table: CalibrationTable) -> np.ndarray | No
     if not shares:
         return None
     headroom = 1 + _UNSEEN / min(one.images for one in seen)
-    factors: np.ndarray = np.clip(np.maximum.reduce(shares) * headroom, _SMALLEST, 1)
+    largest: np.ndarray = np.maximum.reduce(shares)
+    factors = np.where(largest == 0, 1, np.clip(largest * headroom, _SMALLEST, 1))
     return factors.astype(np.float32).astype(np.float64)
 
 

@@ -2,7 +2,8 @@
 
 A patch is what one output of a convolution sees, K = C/G · k_h · k_w numbers for each of its G groups, in the order of
 its weight; a linear layer sees its whole input. Patches are taken at a fixed pseudo-random sample of places, so many
-that the Gram matrix of a layer has twice as many as columns, and no more.
+that the Gram matrix of a layer has twice as many as columns, and no more. One that would take too much memory (1 GB for
+the 11,585 inputs of a linear layer, 5 GB for VGG's 25,088) is left to the blocks on its diagonal.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ __all__ = ["layers_with_patches", "observe_inputs"]
 _PER_COLUMN = 2  # patches for each column of a Gram matrix
 _MOST_VALUES = 2**20  # of the images that run together: six of 224 × 224 pixels
 _MOST_MEMORY = 256 * 2**20  # bytes of Gram matrices at a time; the layers are observed in as many rounds as it takes
+_MOST_OF_A_LAYER = 256 * 2**20  # bytes of its Gram matrices, those of 5,792 columns; ResNet-50 has 4,608
+_AT_ONCE = 2**24  # entries of products that are added up at a time: 64 MB
 
 
 def layers_with_patches(model: ir.Model) -> list[ir.Node]:
@@ -91,10 +94,12 @@ class _Patches:
     per_image: int
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     count: int = 0
+    blocks: int = field(init=False)
     sums: np.ndarray = field(init=False)
     products: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        self.blocks = -(-8 * self.groups * self.columns**2 // _MOST_OF_A_LAYER)
         self.sums = np.zeros((self.groups, self.columns))
 
     @classmethod
@@ -110,25 +115,37 @@ class _Patches:
         return str(self.layer.inputs[0].name)
 
     @property
+    def block(self) -> int:
+        return -(-self.columns // self.blocks)
+
+    @property
     def bytes(self) -> int:
-        return 8 * self.groups * self.columns**2
+        return 8 * self.groups * self.blocks * self.block**2
 
     def add(self, values: np.ndarray) -> None:
         """Take the patches of a batch, of shape ``(N, C, H, W)`` or ``(N, C)``."""
         patches = self._taken(values).reshape(-1, self.groups, self.columns)
-        by_group = patches.transpose(1, 0, 2).astype(np.float32)
-        product = by_group.transpose(0, 2, 1) @ by_group
-        if self.products is None:
-            self.products = np.zeros(product.shape)
-        self.products += product
-        self.sums += by_group.sum(axis=1, dtype=np.float64)
+        self.sums += patches.sum(axis=0, dtype=np.float64)
         self.count += len(patches)
+        beyond = self.blocks * self.block - self.columns
+        if beyond:
+            patches = np.pad(patches, ((0, 0), (0, 0), (0, beyond)))
+        by_block = patches.reshape(len(patches), -1, self.block).transpose(1, 0, 2).astype(np.float32)
+        if self.products is None:
+            self.products = np.zeros((len(by_block), self.block, self.block))
+        at_once = max(1, _AT_ONCE // self.block**2)
+        for start in range(0, len(by_block), at_once):
+            part = by_block[start : start + at_once]
+            self.products[start : start + at_once] += part.transpose(0, 2, 1) @ part
 
     def inputs(self) -> Inputs:
         assert self.products is not None
         gram, self.products = self.products, None  # so that its memory is free for the next round
         gram /= self.count
-        return Inputs(gram, self.sums / self.count)
+        shape = (self.groups, self.columns, self.columns)
+        if self.blocks > 1:
+            shape = (self.groups, self.blocks, self.block, self.block)
+        return Inputs(gram.reshape(shape), self.sums / self.count)
 
     def _taken(self, values: np.ndarray) -> np.ndarray:
         if is_op(self.layer, "Gemm"):

@@ -64,8 +64,8 @@ def _range_of(
     tensor: str, table: CalibrationTable, target: Target, calibrator: Calibrator, equalized: Equalized | None
 ) -> TensorRange:
     integers = target.activations
-    steps = integers.high if integers.symmetric else integers.high - integers.low
-    chosen = choose_range(table.tensors[tensor], calibrator, steps=steps, symmetric=integers.symmetric)
+    seen = table.tensors[tensor]
+    chosen = choose_range(seen, calibrator, steps=integers.steps, symmetric=integers.symmetric)
     return chosen if equalized is None else equalized.range_of(tensor, table, chosen)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rexport._onnx_proto import name_nodes
 from rexport.quantization.maps import maps_of
 from rexport.quantization.normalisation import write_as_convolutions
 from rexport.quantization.placement import Placement, place
@@ -58,6 +59,7 @@ def plan(
         DataError: The table lacks a tensor.
     """
     planned = (model if equalized is None else equalized.model).clone()
+    name_nodes(planned)
     if target.group_multiple == 1:
         write_as_convolutions(planned.graph, keep_float=keep_float)
     placement = place(planned, target=target, keep_float=keep_float)

@@ -12,6 +12,10 @@ nearest plane solves well: with L lower triangular, column after column from the
 so that each rounding error is made up for by the columns still to come. GPTQ (Frantar et al. 2022, arXiv:2210.17323)
 does the same in another order and notation. Columns of large inputs come last, and so are rounded first. Of few columns
 (8 % of random rows of 9), each rounded to the nearest is better by chance, and is taken.
+
+Where K is large, H is taken as block-diagonal: each block of columns is rounded by itself, in memory that grows with K
+alone. What is left out is how inputs of different blocks go together; of that, the mean of the outputs is made up for by
+the bias.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rexport.quantization.schemes import Integers
 
 __all__ = ["Inputs", "RoundedWeight", "best_scales", "round_to_nearest_plane"]
@@ -29,6 +35,7 @@ __all__ = ["Inputs", "RoundedWeight", "best_scales", "round_to_nearest_plane"]
 _BLOCK = 64  # columns at a time, so that most of the work is a matrix product
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**8  # what is less is zero for every purpose
 _DAMPING = 1e-3  # of the mean diagonal: more than the rounding of float32, less than what tells columns apart
+_AT_ONCE = 2**22  # weights whose scales are chosen together, so that their copies in float64 take some 100 MB
 _SHRUNK = [1.0 - 0.025 * step for step in range(13)]  # shares of the largest weight that a scale may cover
 
 
@@ -37,12 +44,28 @@ class Inputs:
     """What a layer reads, as its weights see it: the patches x of each of G groups, vectors of K numbers.
 
     Attributes:
-        gram: E[x xᵀ], float64 of shape ``(G, K, K)``.
+        gram: E[x xᵀ], float64 of shape ``(G, K, K)``; or the blocks of B columns on its diagonal, ``(G, N, B, B)``, of
+            which the last may reach beyond K.
         mean: E[x], float64 of shape ``(G, K)``.
     """
 
     gram: np.ndarray
     mean: np.ndarray
+
+    @property
+    def power(self) -> np.ndarray:
+        """E[xₖ²], float64 of shape ``(G, K)``."""
+        groups, columns = self.mean.shape
+        return np.diagonal(self.gram, axis1=-2, axis2=-1).reshape(groups, -1)[:, :columns]
+
+    def blocks(self) -> Iterator[tuple[int, slice, np.ndarray]]:
+        """Yield each block as its group, its columns and its Gram matrix."""
+        groups, columns = self.mean.shape
+        size = self.gram.shape[-1]
+        for group, grams in enumerate(self.gram.reshape(groups, -1, size, size)):
+            for start, gram in zip(range(0, columns, size), grams, strict=True):
+                end = min(start + size, columns)
+                yield group, slice(start, end), gram[: end - start, : end - start]
 
 
 @dataclass(frozen=True)
@@ -72,18 +95,16 @@ def round_to_nearest_plane(
         integers: A symmetric range.
         noise: The variance of the rounding errors of the inputs, which the weights pass on, too.
     """
-    groups, columns, _ = inputs.gram.shape
-    rows = weight.reshape(groups, -1, columns).astype(np.float64)
+    groups, columns = inputs.mean.shape
+    rows = weight.reshape(groups, -1, columns)
     scales = scale.reshape(groups, -1, 1).astype(np.float64)
-    quantized = np.empty(rows.shape)
-    for group in range(groups):
-        quantized[group] = _nearest_plane(rows[group] / scales[group], inputs.gram[group], noise, integers)
-    errors = rows - scales * quantized
-    return RoundedWeight(
-        integers=quantized.reshape(weight.shape).astype(integers.dtype),
-        scale=scale,
-        bias=np.einsum("gok,gk->go", errors, inputs.mean).reshape(-1),
-    )
+    quantized, bias = np.empty(rows.shape, integers.dtype), np.zeros(rows.shape[:2])
+    for group, block, gram in inputs.blocks():
+        part, scale_of_rows = rows[group, :, block].astype(np.float64), scales[group]
+        rounded = _nearest_plane(part / scale_of_rows, gram, noise, integers)
+        quantized[group, :, block] = rounded
+        bias[group] += (part - scale_of_rows * rounded) @ inputs.mean[group, block]
+    return RoundedWeight(integers=quantized.reshape(weight.shape), scale=scale, bias=bias.reshape(-1))
 
 
 def best_scales(weight: np.ndarray, inputs: Inputs, integers: Integers) -> np.ndarray:
@@ -92,9 +113,16 @@ def best_scales(weight: np.ndarray, inputs: Inputs, integers: Integers) -> np.nd
     A scale that cuts the largest weights rounds all others more finely; the cost is Σ H_kk e_k², as if the columns
     were independent.
     """
-    groups, columns, _ = inputs.gram.shape
-    rows = weight.reshape(groups, -1, columns).astype(np.float64)
-    power = np.diagonal(inputs.gram, axis1=1, axis2=2)[:, None, :]
+    groups, columns = inputs.mean.shape
+    rows, power = weight.reshape(groups, -1, columns), inputs.power[:, None, :]
+    at_once = max(1, _AT_ONCE // (groups * columns))
+    parts = [rows[:, start : start + at_once] for start in range(0, rows.shape[1], at_once)]
+    best = [_best_scales(part.astype(np.float64), power, integers) for part in parts]
+    return np.concatenate(best, axis=1).reshape(-1).astype(np.float32)
+
+
+def _best_scales(rows: np.ndarray, power: np.ndarray, integers: Integers) -> np.ndarray:
+    """Return the scales of some rows of each group, of shape ``(G, rows, 1)``."""
     largest: np.ndarray = np.abs(rows).max(axis=2, keepdims=True) / integers.high
     largest = np.where(largest >= _SMALLEST_SCALE, largest, 1.0)  # a channel of zeros
     best, least = largest, np.full(largest.shape, np.inf)
@@ -103,7 +131,7 @@ def best_scales(weight: np.ndarray, inputs: Inputs, integers: Integers) -> np.nd
         error = rows - scale * np.clip(np.rint(rows / scale), integers.low, integers.high)
         cost = (power * error**2).sum(axis=2, keepdims=True)
         best, least = np.where(cost < least, scale, best), np.minimum(cost, least)
-    return best.reshape(-1).astype(np.float32)
+    return best
 
 
 def _damping(gram: np.ndarray, noise: float) -> float:

@@ -34,6 +34,11 @@ class Integers:
         """Whether the range is the same on both sides of zero, so that the zero point is zero."""
         return self.low == -self.high
 
+    @property
+    def steps(self) -> int:
+        """How many there are between the lowest and the highest; of a symmetric range, on either side of zero."""
+        return self.high if self.symmetric else self.high - self.low
+
 
 UINT8 = Integers(dtype=np.uint8, low=0, high=255)
 INT8 = Integers(dtype=np.int8, low=-127, high=127)

@@ -63,7 +63,10 @@ def fake_quantize(
         UsageError: The table is of another model, or an operator can't be trained.
         ModelFileError: The model is quantized already.
     """
-    layers = {name_of(node) for node in model.graph if is_op(node, *WEIGHTED)}
+    names = [name_of(node) for node in model.graph if is_op(node, *WEIGHTED)]
+    layers = set(names)
+    if len(layers) < len(names):  # they would become one parameter
+        raise UsageError("Two layers of the model have the same name; rexport.fuse gives each a name of its own.")
     known = layers
     if network is not None:
         known = {name for name, module in network.named_modules() if isinstance(module, _TRAINED)}

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rexport._errors import UsageError
-from rexport.calibration import Calibrator, Method, TensorRange, TensorStatistics, choose_range
+from rexport.calibration import (
+    CalibrationTable,
+    Calibrator,
+    Method,
+    TensorRange,
+    TensorStatistics,
+    choose_range,
+    costlier_than_minmax,
+)
 from rexport.calibration.entropy import entropy_threshold
 from tests.calibration._tables import arrays, statistics
 
@@ -143,6 +151,75 @@ def test_constant_and_dead_tensors_have_a_range(calibrator: Calibrator, value: f
         assert chosen.low == pytest.approx(min(exact, 0), rel=2e-3 if calibrator == Calibrator.MSE else 1e-3)
 
 
+def _degenerate(kind: str) -> np.ndarray:
+    """Return values of no bell, float32 of shape (4, 1, 4096)."""
+    random = np.random.default_rng(0)
+    zeros, chance = np.zeros(2**14), random.random(2**14)
+    spike = zeros.copy()
+    spike[5000] = 7
+    values = {
+        "two levels": np.where(chance < 0.5, 0, 8) + 0.01 * random.random(2**14),
+        "two levels, of which the upper is rare": np.where(chance < 0.97, 0.5, 8),
+        "both signs": np.where(chance < 0.4, -3, 5),
+        "constant": zeros + 3,
+        "a single spike": spike,
+        "nearly always zero": np.where(chance < 1e-3, 4 + chance, 0),
+        "zero": zeros,
+    }[kind]
+    return values.astype(np.float32).reshape(4, 1, -1)
+
+
+@pytest.mark.parametrize("calibrator", _ALL, ids=str)
+@pytest.mark.parametrize("target", [_ENDS, {"steps": 127, "symmetric": True}], ids=["ends", "symmetric"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "two levels",
+        "two levels, of which the upper is rare",
+        "both signs",
+        "constant",
+        "nearly always zero",
+        "zero",
+    ],
+)
+def test_values_of_no_bell_are_not_cut(calibrator: Calibrator, target: dict[str, int], kind: str) -> None:
+    values = _degenerate(kind)
+    chosen = choose_range(TensorStatistics.of(values), calibrator, **target)
+    assert chosen.low <= 0 <= chosen.high
+    clipped = np.clip(values, -chosen.high, chosen.high) if target["symmetric"] else np.clip(values, *_ends(chosen))
+    assert np.abs(clipped - values).max() <= 0.05 * np.abs(values).max()
+
+
+def _ends(chosen: TensorRange) -> tuple[float, float]:
+    return chosen.low, chosen.high
+
+
+@pytest.mark.parametrize("calibrator", [Calibrator.PERCENTILE, Calibrator.ENTROPY, Calibrator.MSE], ids=str)
+def test_a_single_spike_is_all_there_is(calibrator: Calibrator) -> None:
+    chosen = choose_range(TensorStatistics.of(_degenerate("a single spike")), calibrator, **_ENDS)
+    assert chosen.high == pytest.approx(7, rel=0.01)
+
+
+@pytest.mark.parametrize("target", [_ENDS, {"steps": 127, "symmetric": True}], ids=["ends", "symmetric"])
+def test_what_a_calibrator_costs(target: dict[str, int]) -> None:
+    values = {kind: _drawn(kind) for kind in ("normal", "relu", "outliers")} | {"zero": _degenerate("zero")}
+    values["spike"] = _degenerate("a single spike")
+    seen = {kind: TensorStatistics.of(array) for kind, array in values.items()}
+    table = CalibrationTable(model_sha256="ab" * 32, images=4, tensors=seen)
+    assert costlier_than_minmax(table, Calibrator.MINMAX, **target, factor=0) == {}
+    assert costlier_than_minmax(table, Calibrator.MSE, **target, factor=1.01) == {}
+    calibrator = Calibrator(Method.PERCENTILE, 95)
+    ratios = costlier_than_minmax(table, calibrator, **target, factor=0)
+    assert list(ratios.values()) == sorted(ratios.values(), reverse=True)
+    for kind in ("normal", "relu", "outliers"):
+        ways = (calibrator, Calibrator.MINMAX)
+        chosen, widest = (_error(values[kind], choose_range(seen[kind], way, **target), **target) for way in ways)
+        # the values in a bin count as spread over it, the many zeros of a ReLU too
+        assert ratios[kind] == pytest.approx(chosen / widest, rel=0.1), kind
+    assert set(costlier_than_minmax(table, calibrator, **target)) == {"normal", "relu", "outliers"}
+    assert "spike" in costlier_than_minmax(table, Calibrator.AVERAGE, **target)
+
+
 def _entropy_by_definition(values: np.ndarray) -> float:
     """Go through Migacz's procedure threshold by threshold, with 2ᵉ⁺¹ as the width of a bin."""
     width = 2 * TensorStatistics.of(values).histogram.width
@@ -157,7 +234,7 @@ def _entropy_by_definition(values: np.ndarray) -> float:
             bins = slice(level * end // 128, (level + 1) * end // 128)
             filled = p[bins] > 0
             q[bins][filled] = counts[bins].sum() / max(1, filled.sum())
-        if counts[:end].sum() > counts.sum() / 2 and (q[p > 0] > 0).all():
+        if counts[1:end].sum() >= 0.99 * counts[1:].sum() and (q[p > 0] > 0).all():
             p, q = p[p > 0] / p.sum(), q[p > 0] / q.sum()
             divergence = float((p * np.log(p / q)).sum())
             if divergence <= best[0] + 1e-12:  # far below what thresholds differ by

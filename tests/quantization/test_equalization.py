@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rexport.calibration import CalibrationTable, TensorRange, TensorStatistics, calibrate, observed_tensors
 from rexport.model_file import model_hash, to_bytes
 from rexport.passes import fuse
+from rexport.passes._graph import name_of
 from rexport.quantization import equalization
 from rexport.quantization.equalization import Equalized, equalize
 from tests._graphs import convolution, graph, images, run, run_exposed, vector
@@ -66,7 +67,7 @@ def _assert_scaled(model: ir.Model, x: np.ndarray, *, tolerance: float = _TOLERA
     before = calibrate(model, [x])
     result = equalize(model, before)
     onnx.checker.check_model(to_bytes(result.model), full_check=True)
-    assert [node.name for node in result.model.graph] == [node.name for node in model.graph]
+    assert [node.name for node in result.model.graph] == [name_of(node) for node in model.graph]
     names = [str(value.name) for node in model.graph for value in node.outputs if value.name in before.tensors]
     for name, plain, scaled in zip(
         names, run_exposed(model, x, names), run_exposed(result.model, x, names), strict=True
@@ -337,7 +338,7 @@ def test_what_a_branch_reads_keeps_its_scale() -> None:
         assert _relative(plain, scaled) <= _TOLERANCE
 
 
-def test_channels_that_are_never_used_get_the_smallest_factor() -> None:
+def test_channels_that_are_never_used_stay_as_they_are() -> None:
     weights = _weights()
     weights["b"][2] = -100  # behind the ReLU it is always zero
     weights["w"][5], weights["b"][5] = 0, 0
@@ -345,7 +346,13 @@ def test_channels_that_are_never_used_get_the_smallest_factor() -> None:
         f"a = Conv {_PAD} (x, w, b) r = Relu (a) y = Conv (r, v)", {name: weights[name] for name in ("w", "b", "v")}
     )
     result = _assert_scaled(model, images(3))
-    assert [result.factors["r"][channel] for channel in (2, 5)] == [_SMALLEST, _SMALLEST]
+    assert [result.factors["r"][channel] for channel in (2, 5)] == [1, 1]
+
+
+def test_a_channel_that_is_hardly_used_gets_the_smallest_factor() -> None:
+    model = graph(f"a = Conv {_PAD} (x, w) y = Conv (a, v)", {"w": convolution(2, 3), "v": convolution(4, 2)})
+    table = _table(model, {"x": [(-1, 1)] * 3, "a": [(0, 8.0), (0, 1e-30)]})
+    np.testing.assert_array_equal(equalize(model, table).factors["a"], [1, _SMALLEST])
 
 
 def test_a_tensor_that_is_always_zero_keeps_its_scale() -> None:
@@ -398,8 +405,10 @@ def test_no_end_grows_and_no_smaller_factor_would_do(ends: list[tuple[float, flo
         for by_channel, end in ((seen.channel_lows, seen.low), (seen.channel_highs, seen.high)):
             if end:
                 attained = np.maximum(attained, np.array(by_channel) / factors / end)
-    # each channel reaches an end of one of the tensors, or has the smallest factor there is
-    np.testing.assert_allclose(attained[factors > _SMALLEST], 1, rtol=1e-6)
+    # each channel reaches an end of one of the tensors, is always zero, or has the smallest factor there is
+    zero = attained == 0
+    assert (factors[zero] == 1).all()
+    np.testing.assert_allclose(attained[~zero & (factors > _SMALLEST)], 1, rtol=1e-6)
     assert (attained[factors == _SMALLEST] <= 1 + 1e-6).all()
 
 

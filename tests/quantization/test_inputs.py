@@ -190,6 +190,25 @@ def test_several_rounds_give_the_same(memory: int, monkeypatch: pytest.MonkeyPat
     assert (memory != 30_000) or 1 < rounds <= len(layers)
 
 
+@pytest.mark.usefixtures("all_places")
+@pytest.mark.parametrize(("geometry", "columns", "blocks"), [("1×1", 6, 2), ("3×3", 54, 4), ("groups", 27, 4)])
+def test_of_a_large_layer_only_blocks_are_kept(
+    geometry: str, columns: int, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = _model(_GEOMETRIES[geometry]), images(5, _SIZE)
+    whole = _observed(model, x)["y"]
+    monkeypatch.setattr(module, "_MOST_OF_A_LAYER", int(whole.gram.nbytes / (blocks - 0.5)))
+    monkeypatch.setattr(module, "_AT_ONCE", 1)
+    inputs = _observed(model, x)["y"]
+    np.testing.assert_array_equal(inputs.mean, whole.mean)
+    assert inputs.gram.shape[:2] == (len(whole.gram), blocks)
+    seen = np.zeros(columns)
+    for group, part, gram in inputs.blocks():
+        np.testing.assert_allclose(gram, whole.gram[group, part, part], rtol=0, atol=_TOLERANCE * np.abs(gram).max())
+        seen[part] += 1
+    assert (seen == len(whole.gram)).all()
+
+
 def test_copies_that_fill_up_a_batch_do_not_count() -> None:
     weights = {"w": convolution(6, 3, 1), "k": vector(30).reshape(5, 6)}
     body = "a = Conv (x, w) g = GlobalAveragePool (a) f = Flatten (g) y = Gemm <transB=1> (f, k)"

@@ -157,6 +157,40 @@ def test_groups_are_layers_of_their_own(seed: int, groups: int, outputs: int, co
     np.testing.assert_array_equal(scales, np.concatenate(apart))
 
 
+def _in_blocks(inputs: Inputs, size: int) -> Inputs:
+    """Return what is left of the Gram matrices in blocks of ``size`` columns on their diagonals."""
+    groups, columns = inputs.mean.shape
+    blocks = -(-columns // size)
+    padded = np.pad(inputs.gram, ((0, 0), *[(0, blocks * size - columns)] * 2))
+    places = [slice(start, start + size) for start in range(0, blocks * size, size)]
+    return Inputs(np.stack([padded[:, place, place] for place in places], axis=1), inputs.mean)
+
+
+@given(_ANY, st.integers(1, 2), st.integers(1, 3), st.integers(1, 20), st.integers(1, 20))
+@settings(deadline=None)
+def test_blocks_of_columns_are_rounded_apart(seed: int, groups: int, outputs: int, columns: int, size: int) -> None:
+    whole = _inputs(*(_patches(seed + group, columns, 3 * columns) for group in range(groups)))
+    blocks, weight = _in_blocks(whole, size), _weight(seed, groups * outputs, columns)
+    scale = best_scales(weight, blocks, INT8)
+    np.testing.assert_array_equal(scale, best_scales(weight, whole, INT8))
+    result = round_to_nearest_plane(weight, scale, blocks, INT8)
+    bias = np.zeros(len(weight))
+    for start in range(0, columns, size):
+        part = slice(start, start + size)
+        inputs = Inputs(whole.gram[:, part, part], whole.mean[:, part])
+        alone = round_to_nearest_plane(weight[:, part], scale, inputs, INT8)
+        np.testing.assert_array_equal(result.integers[:, part], alone.integers)
+        bias += alone.bias
+    np.testing.assert_allclose(result.bias, bias, rtol=1e-12, atol=1e-15)
+
+
+def test_how_many_scales_are_chosen_at_a_time_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, weight = _inputs(_patches(0, 20), _patches(1, 20)), _weight(0, 14, 20)
+    scales = best_scales(weight, inputs, INT8)
+    monkeypatch.setattr(rounding, "_AT_ONCE", 3 * 2 * 20)
+    np.testing.assert_array_equal(best_scales(weight, inputs, INT8), scales)
+
+
 @given(_ANY, st.integers(1, 4), st.integers(1, 3), st.integers(1, 12), st.floats(0, 1))
 @settings(deadline=None)
 def test_the_bias_keeps_the_mean_of_the_outputs(
