@@ -47,7 +47,7 @@ def name_after_modules(model: ir.Model, module: nn.Module, calls: Mapping[str, i
         module: What was exported.
         calls: See :func:`calls_in`.
     """
-    paths = {path: any(child.children()) for path, child in module.named_modules()}
+    paths = {path: any(True for _ in child.children()) for path, child in module.named_modules()}
     origins = {node: _origin(node, paths, calls) for node in model.graph}
     # the last node of a call computes its result
     results = {origin: node for node, origin in origins.items() if origin and not paths[origin[0]]}

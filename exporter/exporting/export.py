@@ -15,14 +15,14 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from rexport._errors import UsageError, VerificationError
+from rexport._errors import InputError, UsageError, VerificationError
 from rexport.exporting._features import drop_copies, require_features, returning
 from rexport.exporting._names import calls_in, name_after_modules
 from rexport.exporting._opset import lower_to_17
 from rexport.exporting._sizes import other_size, require_any_size
 from rexport.exporting.parity import DEFAULT_TOLERANCE, PROBABILITIES, Parity, prove_parity
-from rexport.model_file import Head, Metadata, default_opset, image_input, to_bytes
-from rexport.models.ensemble import Ensemble
+from rexport.model_file import Head, Metadata, default_opset, head_of, image_input, to_bytes
+from rexport.models.modules import in_one_line, results_of, return_one_tensor, unwrapped
 from rexport.models.weights import state_dict_hash
 from rexport.passes import FoldConstants, fuse
 from rexport.passes.raw_image import with_raw_images
@@ -74,13 +74,14 @@ def export(
 
     Args:
         module: Takes float32 of shape ``(N, 3, S, S)`` and returns logits of shape ``(N, classes)``, or anything
-            if there are ``features``. It is put into eval mode.
+            if there are ``features``; of several tensors, the first is taken. It is put into eval mode. What
+            ``torch.compile`` or DataParallel wrapped is taken out of that.
         preprocessing: How pictures become its input; ``preprocessing.size`` is ``S``. What of it the file does is for
             the options below to say.
         network: The name to keep in the file, from which later commands can build it again.
         classes: The names of its outputs, in order.
-        head: What the file's output is: ``logits``, or their softmax, called ``probabilities``. An ensemble's output
-            is its average of softmax scores, whatever is asked for.
+        head: What the file's output is: ``logits``, or their softmax, called ``probabilities``. A network that ends in
+            a softmax itself, such as an ensemble, gives that, whatever is asked for.
         features: Names of modules in it (of ``named_modules()``) whose results are the outputs of the file, in this
             order and under these names, each of shape ``(N, ...)``. What they do not need is not in the file.
         batch: A fixed batch size; by default any.
@@ -95,7 +96,9 @@ def export(
 
     Raises:
         UsageError: The opset is not one of ``OPSETS``, or too old to resize; there is no such feature, or it comes with
-            class names or a softmax; the network needs one size, or pictures are to be resized and it is not said how.
+            class names or a softmax; the network needs one size or another number of class names, does not run, or
+            is none that can be exported; or pictures are to be resized and it is not said how.
+        InputError: PyTorch can't export the network.
         ModelFileError: Raw images were asked for, and something else than a convolution reads the images.
         VerificationError: The result is not valid ONNX, not of the opset, or not equal to the module.
     """
@@ -105,19 +108,22 @@ def export(
         raise UsageError("Pictures that are cut in the graph have one size then, so the network needs no --any-size.")
     if features and (classes or head is not Head.LOGITS):
         raise UsageError("Features have no classes and no softmax: ask for --features, or for a classifier.")
+    if head is Head.LOG_SOFTMAX:
+        raise UsageError(f"A file gives {Head.LOGITS} or {Head.SOFTMAX}, and {head} only where the network does.")
+    module = unwrapped(module)
     module.eval()
     preprocessing = replace(preprocessing, takes=Takes.NORMALISED)  # until it is made to take more
     size = preprocessing.size
-    ends_in_softmax = isinstance(module, Ensemble)
+    _require_names(classes, next(iter(results_of(module, size).values())))
     if features:
         require_features(module, features, torch.zeros(1, 3, size, size))
     if any_size:
         require_any_size(module, size)
-    with returning(module, features), _collecting_rarely():
+    with return_one_tensor(module), returning(module, features), _collecting_rarely():
         program = _to_onnx(
             module,
             size=other_size(size) if any_size else (size, size),
-            outputs=features or [PROBABILITIES if ends_in_softmax else "logits"],
+            outputs=features or ["logits"],
             batch=batch,
             any_size=any_size,
             opset=max(opset, _DIRECT_FROM),
@@ -126,10 +132,14 @@ def export(
     assert source is not None
     if features:
         drop_copies(model)
-    if head is Head.SOFTMAX and not ends_in_softmax:
-        _append_softmax(model.graph)
     _own_weights(model)
     FoldConstants()(model)
+    own_head = Head.LOGITS if features else head_of(model)
+    is_appended = head is Head.SOFTMAX and own_head is not Head.SOFTMAX
+    if is_appended:
+        _append_softmax(model.graph)
+    elif own_head is Head.SOFTMAX:
+        model.graph.outputs[0].name = PROBABILITIES
     name_after_modules(model, module, calls_in(source))
     reports: tuple[PassReport, ...] = ()
     if fused:
@@ -149,15 +159,15 @@ def export(
         network=network,
         preprocessing=Metadata.of(model).preprocessing or preprocessing,
         classes=tuple(classes),
-        head=Head.SOFTMAX if ends_in_softmax and not features else head,
+        head=Head.SOFTMAX if is_appended else own_head,
         features=tuple(features),
         weights_sha256=state_dict_hash(module),
         versions=json.dumps({name: version(name) for name in ("rexport", "torch", "onnx", "onnxscript", "onnx-ir")}),
     ).write_to(model)
     _check(model)
-    # what an ensemble gives is compared as it is
-    appended = Head.LOGITS if ends_in_softmax else head
-    parity = prove_parity(module, model, size=size, head=appended, features=features, tolerance=tolerance)
+    appended = Head.SOFTMAX if is_appended else Head.LOGITS  # a softmax of the network's own is compared as it is
+    with return_one_tensor(module):
+        parity = prove_parity(module, model, size=size, head=appended, features=features, tolerance=tolerance)
     return ExportResult(model=model, parity=parity, reports=reports)
 
 
@@ -175,19 +185,34 @@ def _to_onnx(
         dynamic |= {2: "height", 3: "width"}
     # optimize=False: PyTorch's own optimization folds BatchNormalization too, without a report
     with _quiet():
-        program = torch.onnx.export(
-            module,
-            (torch.zeros(batch or 2, 3, *size),),
-            input_names=["images"],
-            output_names=list(outputs),
-            dynamic_shapes=(dynamic,) if dynamic else None,
-            opset_version=opset,
-            dynamo=True,
-            optimize=False,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                module,
+                (torch.zeros(batch or 2, 3, *size),),
+                input_names=["images"],
+                output_names=list(outputs),
+                dynamic_shapes=(dynamic,) if dynamic else None,
+                opset_version=opset,
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+            )
+        except Exception as error:  # whatever of the network can't be traced or translated
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise InputError(
+                f"PyTorch can't export the network ({in_one_line(cause)}); what it computes must not depend on the "
+                "values of pictures, and be of operators that ONNX has."
+            ) from error
     assert program is not None
     return program
+
+
+def _require_names(classes: Sequence[str], output: torch.Tensor) -> None:
+    outputs = output.shape[1] if output.dim() > 1 else 1
+    if classes and len(classes) != outputs:
+        raise UsageError(f"There are {len(classes)} class names, and the network gives {outputs} outputs.")
 
 
 def _append_softmax(graph: ir.Graph) -> None:

@@ -1,83 +1,87 @@
 """Reading state dicts, checking that they fit a network, and telling networks apart by their weights.
 
-A checkpoint is ``.safetensors``, or what ``torch.save`` wrote (``.pt``, ``.pth``, ``.th``, ``.bin``), which
-is unpickled without running any code in it. The state dict may be the file's ``state_dict`` or ``model``
-entry, its names may start with ``module.`` (DataParallel), and the head may be called ``linear``. Floats of
-any width become float32.
+What trainers wrap around a network (``torch.compile``, DataParallel, Lightning, averages of weights) puts a prefix
+before its names. Names are changed only where the network does not have them as they are: of all prefixes in a file,
+the one is taken off that leaves most names of the network. Floats of any width become float32.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from rexport._errors import WeightsError
+from rexport.models.weight_files import read_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-__all__ = ["head_of", "load_backbone", "load_weights", "read_state_dict", "state_dict_hash"]
+__all__ = ["last_linear", "load_backbone", "load_weights", "read_state_dict", "state_dict_hash"]
 
-_TORCH_SUFFIXES = (".pt", ".pth", ".th", ".bin")
 _COUNTER = "num_batches_tracked"  # BatchNorm's count of training steps: no influence on what the network computes
 _SHOWN = 5
+# what torch.compile, DataParallel, FSDP and activation checkpointing put into names, wherever they stand around a layer
+_TRANSPARENT = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+_AVERAGES = frozenset(("ema", "ema_model", "model_ema"))
+_PREFIXES = _TRANSPARENT | _AVERAGES | {"model", "net", "network", "backbone"}
+_HEADS = ("fc", "linear", "classifier", "head", "last_linear")
+_AVERAGE_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 
 
-def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+def read_state_dict(
+    path: Path | str, network: nn.Module | None = None, *, tell: Callable[[str], None] = lambda _: None
+) -> dict[str, Tensor]:
     """Read a checkpoint's tensors.
 
     Args:
-        path: A ``.safetensors``, ``.pt``, ``.pth``, ``.th`` or ``.bin`` file.
+        path: A ``.safetensors`` file, or one that ``torch.save`` wrote (see :mod:`rexport.models.weight_files`).
+        network: Whose names the tensors are to have, as far as they can be told. Without it, a prefix that all names
+            share is taken off, and a head called ``linear`` is called ``fc``, as torchvision does.
+        tell: Is given a sentence about what of the file was left out.
 
     Returns:
-        Tensors by torchvision's names, on the CPU; those of floating point as float32.
+        Tensors by name, on the CPU; those of floating point as float32.
 
     Raises:
         WeightsError: The file is missing, of another kind, damaged or would run code; or it holds something
             that is not a tensor, or a tensor with a NaN or an infinity.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (".safetensors", *_TORCH_SUFFIXES):
-        kinds = ", ".join((".safetensors", *_TORCH_SUFFIXES))
-        raise WeightsError(f"{path} can't be read as weights: the name must end in one of {kinds}.")
-    if not path.is_file():
-        raise WeightsError(f"{path} is a folder, not a file." if path.is_dir() else f"There is no file {path}.")
-    content = _read_safetensors(path) if suffix == ".safetensors" else _unwrap(_read_pickle(path), path)
-    if not content:
+    stored = read_weights(path)
+    if not stored.entries:
         raise WeightsError(f"{path} holds no tensors.")
+    names = _shared_names(stored.entries) if network is None else _names_in_network(stored.entries, network)
     state: dict[str, Tensor] = {}
-    for key, value in content.items():
-        name = _torchvision_name(str(key))
+    for key, name in names.items():
         if name in state:
             raise WeightsError(f"{path} has two tensors for {name}; {key} is the second.")
-        state[name] = _checked(value, str(key), path)
+        state[name] = _checked(stored.entries[key], key, path)
+    _tell_of_rest([key for key in stored.entries if key not in names], stored.averaged, path, tell)
     return state
 
 
-def load_weights(module: nn.Module, path: Path | str) -> None:
+def load_weights(module: nn.Module, path: Path | str, *, tell: Callable[[str], None] = lambda _: None) -> None:
     """Fill a network with a checkpoint's tensors; every one must fit.
 
     A missing ``num_batches_tracked`` is left at zero: PyTorch before 0.4.1 did not write it.
 
     Args:
-        module: The network; where the weights do not fit it is left as it was.
+        module: The network; where the weights do not fit it is left as it was. On the meta device it gets memory.
         path: As for :func:`read_state_dict`.
+        tell: Likewise.
 
     Raises:
         WeightsError: The file can't be read, or tensors are missing, unexpected or of another shape.
     """
-    _fill(module, read_state_dict(path), Path(path))
+    _fill(module, read_state_dict(path, module, tell=tell), Path(path))
 
 
-def load_backbone(module: nn.Module, path: Path | str) -> bool:
+def load_backbone(module: nn.Module, path: Path | str, *, tell: Callable[[str], None] = lambda _: None) -> bool:
     """Fill a network with a checkpoint's tensors, but for a head of another number of classes.
 
     All else must fit. Such a head stays as it is in ``module``; a head of the same number of classes is filled too.
@@ -85,6 +89,7 @@ def load_backbone(module: nn.Module, path: Path | str) -> bool:
     Args:
         module: The network; where the weights do not fit it is left as it was.
         path: As for :func:`read_state_dict`.
+        tell: Likewise.
 
     Returns:
         Whether the head was filled too.
@@ -92,8 +97,8 @@ def load_backbone(module: nn.Module, path: Path | str) -> bool:
     Raises:
         WeightsError: The file can't be read, or tensors but the head are missing, unexpected or of another shape.
     """
-    state, own = read_state_dict(path), module.state_dict()
-    head = head_of(module)
+    state, own = read_state_dict(path, module, tell=tell), module.state_dict()
+    head = last_linear(module)
     weight = state.get(f"{head}.weight")
     other_head = weight is not None and weight.dim() == 2 and len(weight) != len(own[f"{head}.weight"])
     if weight is not None and other_head and weight.shape[1:] == own[f"{head}.weight"].shape[1:]:
@@ -102,14 +107,14 @@ def load_backbone(module: nn.Module, path: Path | str) -> bool:
     return not other_head
 
 
-def head_of(module: nn.Module) -> str:
+def last_linear(module: nn.Module) -> str:
     """Return the name of a network's last linear layer, which its classes come from.
 
     Raises:
         WeightsError: It has none.
 
     Example:
-        >>> head_of(nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)))
+        >>> last_linear(nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)))
         '2'
     """
     names = [str(name) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
@@ -135,7 +140,23 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         found = " ".join(problem for problem in problems if problem)
         hint = _hint(module, state, expected, missing=missing, unexpected=unexpected, misfits=misfits)
         raise WeightsError(f"{path} does not fit the network. {found} {hint}")
-    module.load_state_dict(state, strict=False)
+    on_meta = any(tensor.is_meta for tensor in expected.values())
+    module.load_state_dict(state, strict=False, assign=on_meta)
+    if on_meta:
+        _complete(module)
+
+
+def _complete(module: nn.Module) -> None:
+    """Make what a state dict may lack of a network that was made on the meta device, without numbers."""
+    for name, buffer in module.named_buffers():
+        if buffer.is_meta and name.endswith(_COUNTER):
+            path, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(path), attribute, torch.zeros_like(buffer, device="cpu"))
+        elif buffer.is_meta:
+            raise WeightsError(
+                f"The network was made on the meta device, and its buffer {name} is in no state dict; make it on the "
+                "CPU."
+            )
 
 
 def state_dict_hash(module: nn.Module) -> str:
@@ -154,64 +175,87 @@ def state_dict_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
-        raise _damaged(path, "a safetensors file", error) from error
-    except OSError as error:
-        raise WeightsError(f"{path} can't be read: {error.strerror or error}.") from error
-    return tensors
+def _shared_names(keys: Collection[str]) -> dict[str, str]:
+    """Return the names of a file's tensors without the prefix that all of them have, by their ``keys`` there."""
+    named = [key for key in keys if key != _AVERAGE_COUNTER]
+    *_, prefix = (prefix for prefix in _prefixes(named[0]) if all(key.startswith(prefix) for key in named))
+    names = {key: key.removeprefix(prefix) for key in named}
+    if any(name.startswith("fc.") for name in names.values()):
+        return names
+    return {key: re.sub(r"^linear\.", "fc.", name) for key, name in names.items()}
 
 
-def _read_pickle(path: Path) -> object:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about old formats, which are read all the same
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"{path} can't be read: {error.strerror or error}.") from error
-    except Exception as error:  # damaged pickles raise nearly anything
-        message = str(error)
-        if "TorchScript" in message:
-            raise WeightsError(
-                f"{path} is a TorchScript program, not a state dict. Save its weights with "
-                "`torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')`."
-            ) from error
-        if match := re.search(r"GLOBAL (\w+(?:\.\w+)*)", message):
-            raise WeightsError(
-                f"{path} can't be read without running code that it names ({match[1]}), which rexport does "
-                "not do. If you trust it, convert it once where that code is at home: "
-                "`safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')`."
-            ) from error
-        raise _damaged(path, "a file written by torch.save", error) from error
+def _names_in_network(keys: Collection[str], network: nn.Module) -> dict[str, str]:
+    """Return what the network calls a file's tensors, by their ``keys`` there; those that are not its own are left out.
+
+    Where no prefix was taken off, only copies of the network's own tensors are left out.
+    """
+    own = set(network.state_dict())
+    prefixes = {prefix: None for key in keys for prefix in _prefixes(key)}  # in the order of the file
+
+    def renamed(prefix: str) -> dict[str, str]:
+        return {key: _own_name(key.removeprefix(prefix), own) for key in keys if key.startswith(prefix)}
+
+    def fit(prefix: str) -> tuple[int, bool, int]:
+        fitting = own.intersection(renamed(prefix).values())
+        return len(fitting), _AVERAGES.isdisjoint(prefix.split(".")), -len(prefix)
+
+    prefix = max(prefixes, key=fit)
+    names = renamed(prefix)
+    _rename_head(names, own, network)
+    if prefix:
+        return names
+    return {key: name for key, name in names.items() if name in own or not _is_copy(key, own)}
 
 
-def _damaged(path: Path, kind: str, error: Exception) -> WeightsError:
-    lines = str(error).splitlines() if isinstance(error, (RuntimeError, EOFError)) else []
-    reason = f" ({lines[0][:120]})" if lines else ""
-    return WeightsError(
-        f"{path} is damaged, or is not {kind}{reason}. It may be half a download, or a web page or a Git LFS "
-        "pointer in the place of one; get it again."
-    )
+def _prefixes(key: str) -> Iterator[str]:
+    """Yield what wrappers may have put before a name: nothing, or its first parts, one more each time."""
+    prefix = ""
+    yield prefix
+    for part in key.split(".")[:-1]:
+        if part not in _PREFIXES:
+            return
+        prefix += f"{part}."
+        yield prefix
 
 
-def _unwrap(content: object, path: Path) -> Mapping[Any, object]:
-    while isinstance(content, Mapping):
-        wrapper = next((key for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)), None)
-        if wrapper is None:
-            return content
-        content = content[wrapper]
-    raise WeightsError(
-        f"{path} holds a value of type {type(content).__name__}, not a state dict: names and their tensors."
-    )
+def _own_name(name: str, own: Collection[str]) -> str:
+    if name in own:
+        return name
+    first, *rest = name.split(".")
+    shorter = ".".join((first, *(part for part in rest if part not in _TRANSPARENT)))
+    return shorter if shorter in own else name
 
 
-def _torchvision_name(key: str) -> str:
-    name = key.removeprefix("module.")
-    return f"fc.{name.removeprefix('linear.')}" if name.startswith("linear.") else name
+def _is_copy(key: str, own: Collection[str]) -> bool:
+    return key == _AVERAGE_COUNTER or any(_own_name(key.removeprefix(prefix), own) in own for prefix in _prefixes(key))
+
+
+def _rename_head(names: dict[str, str], own: set[str], network: nn.Module) -> None:
+    """Let a head that is called otherwise in the file have the name that it has in the network."""
+    linear = [str(name) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)][-1:]
+    if not linear or f"{linear[0]}.weight" in names.values():
+        return
+    for head in _HEADS:
+        parts = {f"{head}.{part}": f"{linear[0]}.{part}" for part in ("weight", "bias")}
+        if f"{head}.weight" in names.values() and own.isdisjoint(parts):
+            names.update({key: parts[name] for key, name in names.items() if name in parts})
+            return
+
+
+def _tell_of_rest(keys: Sequence[str], averaged: str | None, path: Path, tell: Callable[[str], None]) -> None:
+    copies = [key for key in keys if not _AVERAGES.isdisjoint(key.split("."))]
+    if averaged is None and copies:
+        averaged = copies[0].partition(".")[0]
+    if averaged is not None:
+        tell(
+            f"{path} has averaged (EMA) weights too, under {averaged}; these are the plain ones. For the others, save "
+            "them alone to a file."
+        )
+    rest = [key for key in keys if key not in copies and key != _AVERAGE_COUNTER]
+    if rest:
+        more = f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else ""
+        tell(f"left out of {path}, as the network has no such thing: {', '.join(rest[:_SHOWN])}{more}.")
 
 
 def _checked(value: object, key: str, path: Path) -> Tensor:
@@ -267,9 +311,10 @@ def _hint(
     if not missing and not unexpected and weight in misfits and set(misfits) <= {weight, f"{head[0]}.bias"}:
         got, wanted = state[weight].shape, expected[weight].shape
         if len(got) == 2 and got[1] == wanted[1]:
-            return f"Only the head differs: the weights are for {got[0]} classes; pass --num-classes {got[0]}."
+            return (
+                f"Only the head differs: the weights are for {got[0]} classes and the network has {wanted[0]} outputs; "
+                "give it as many (--num-classes, if it takes that), or other weights."
+            )
     if len(missing) >= 0.9 * sum(not name.endswith(_COUNTER) for name in expected):
-        return (
-            "Nearly everything is missing: these are weights of another network, or their names are not torchvision's."
-        )
+        return "Nearly everything is missing: these are weights of another network, or of this one under other names."
     return "These are probably weights of another network; `rexport models` lists the names to choose from."

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from rexport._errors import RexportError
 from rexport._progress import Progress, silent
-from rexport.models.weights import head_of
+from rexport.models.weights import last_linear
 from rexport.training.checkpoint import EpochResult, Position, Snapshot
 from rexport.training.execution import Execution
 from rexport.training.pictures import normalise
@@ -125,7 +125,7 @@ class _Trainer:
         self.test = test
         self.execution = execution
         self.checkpoint = checkpoint
-        trained = module if scope == Scope.ALL else module.get_submodule(head_of(module))
+        trained = module if scope == Scope.ALL else module.get_submodule(last_linear(module))
         module.requires_grad_(False)
         trained.requires_grad_(True)
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}

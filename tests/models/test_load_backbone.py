@@ -11,7 +11,7 @@ from torch import nn
 
 from rexport import build
 from rexport._errors import WeightsError
-from rexport.models.weights import head_of, load_backbone
+from rexport.models.weights import last_linear, load_backbone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def trained(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_head_of_other_classes_stays_as_drawn(trained: Path) -> None:
+def test_a_last_linear_other_classes_stays_as_drawn(trained: Path) -> None:
     module, drawn = (build("cifar_resnet8", num_classes=3, seed=2) for _ in range(2))
     assert not load_backbone(module, trained)
     expected = build("cifar_resnet8", weights=trained).state_dict()
@@ -32,7 +32,7 @@ def test_a_head_of_other_classes_stays_as_drawn(trained: Path) -> None:
         assert torch.equal(tensor, (drawn.state_dict() if name.startswith("fc.") else expected)[name]), name
 
 
-def test_a_head_of_as_many_classes_is_filled_too(trained: Path) -> None:
+def test_a_last_linear_as_many_classes_is_filled_too(trained: Path) -> None:
     module = build("cifar_resnet8", seed=2)
     assert load_backbone(module, trained)
     assert torch.equal(module.fc.weight, build("cifar_resnet8", seed=1).fc.weight)
@@ -47,7 +47,7 @@ def test_all_else_must_fit(trained: Path, classes: int) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
-def test_a_head_of_another_width_does_not_fit(tmp_path: Path) -> None:
+def test_a_last_linear_another_width_does_not_fit(tmp_path: Path) -> None:
     state = build("cifar_resnet8").state_dict() | {"fc.weight": torch.zeros(10, 32)}
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match=r"fc\.weight"):
@@ -55,6 +55,6 @@ def test_a_head_of_another_width_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_a_network_without_a_head(trained: Path) -> None:
-    assert head_of(build("resnet18")) == "fc"
+    assert last_linear(build("resnet18")) == "fc"
     with pytest.raises(WeightsError, match="no linear layer"):
-        head_of(nn.Sequential(nn.Conv2d(3, 4, 3)))
+        last_linear(nn.Sequential(nn.Conv2d(3, 4, 3)))

@@ -1,0 +1,125 @@
+"""Modules that others made: the network inside of what they wrapped around it, and the tensor among what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from rexport._errors import UsageError
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+__all__ = ["in_one_line", "results_of", "return_one_tensor", "uncompiled", "unwrapped"]
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the network inside of ``torch.compile``, DataParallel and averages of weights, as deep as they go.
+
+    Raises:
+        UsageError: It is a TorchScript program, which PyTorch's exporter does not take.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UsageError("The network is a TorchScript program, which can't be exported; give the module it came from.")
+    inner = module._modules.get("_orig_mod")  # of torch.compile, whose own class takes a second to import
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)):
+        inner = module.module
+    if inner is None:
+        module._compiled_call_impl = None  # of module.compile(), which leaves the module as it is
+        return module
+    return unwrapped(inner)
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Return :func:`unwrapped` ``module``, and change it: what is compiled inside of it is put back as it was."""
+    network = unwrapped(module)
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if "_orig_mod" in child._modules:
+                setattr(parent, name, unwrapped(child))
+    return network
+
+
+def return_one_tensor(module: nn.Module, name: str | None = None) -> RemovableHandle:
+    """Let ``module`` return one tensor where it returns several: the one that :func:`results_of` calls ``name``.
+
+    Without a name it is the first. ``module.forward`` itself goes on to return all of them.
+
+    Raises:
+        UsageError: When it runs: it returns no tensor, or none of that name.
+    """
+    return module.register_forward_hook(_Chooser(name))
+
+
+def results_of(module: nn.Module, size: int) -> dict[str, torch.Tensor]:
+    """Run ``module`` on a black picture and return its results by name, each of shape ``(1, ...)``, first the first.
+
+    In a dictionary or a dataclass they have the names of their keys, elsewhere numbers from 0; inside of each other,
+    dots between.
+
+    Args:
+        module: Takes float32 of shape ``(1, 3, size, size)``, and is in eval mode.
+        size: Height and width of the picture.
+
+    Raises:
+        UsageError: It does not run on such a picture, or returns no tensor.
+    """
+    try:
+        with torch.inference_mode():
+            result = module.forward(torch.zeros(1, 3, size, size))
+    except Exception as error:  # whatever a network of the user's raises
+        raise UsageError(
+            f"The network does not run on a picture of {size}×{size} pixels in three colours ({in_one_line(error)})."
+        ) from error
+    return _require_tensors(result)
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an error's class and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+
+
+@dataclass(frozen=True)
+class _Chooser:
+    """A forward hook; unlike a function inside another, it can be copied and pickled along with its module."""
+
+    name: str | None
+
+    def __call__(self, _module: nn.Module, _inputs: object, result: object) -> torch.Tensor:
+        if isinstance(result, torch.Tensor) and self.name is None:
+            return result
+        tensors = _require_tensors(result)
+        if self.name is None:
+            return next(iter(tensors.values()))
+        if self.name not in tensors:
+            raise UsageError(f"The network has no result {self.name!r}; it returns {', '.join(tensors)}.")
+        return tensors[self.name]
+
+
+def _require_tensors(result: object) -> dict[str, torch.Tensor]:
+    tensors = _tensors_in(result, "")
+    if not tensors:
+        raise UsageError(f"The network returns a {type(result).__name__} without a tensor in it.")
+    return tensors
+
+
+def _tensors_in(result: Any, name: str) -> dict[str, torch.Tensor]:
+    if isinstance(result, torch.Tensor):
+        return {name or "0": result}
+    items: dict[str, Any] = {}
+    if isinstance(result, Mapping):
+        items = {str(key): value for key, value in result.items()}
+    elif is_dataclass(result):
+        items = {field.name: getattr(result, field.name) for field in fields(result)}
+    elif isinstance(result, (tuple, list)):
+        items = dict(zip(getattr(result, "_fields", map(str, range(len(result)))), result, strict=True))
+    tensors: dict[str, torch.Tensor] = {}
+    for key, value in items.items():
+        tensors |= _tensors_in(value, f"{name}.{key}" if name else key)
+    return tensors

@@ -1,0 +1,165 @@
+"""Files of weights as trainers leave them: a state dict, bare or among whatever else they keep.
+
+A file is ``.safetensors``, or what ``torch.save`` wrote, whatever its name ends in (``.pt``, ``.pth.tar``, ``.ckpt``).
+That is unpickled without running any code in it: what is no number, text or container (a trainer's configuration)
+becomes a :class:`Placeholder`, which nothing is ever asked of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rexport._errors import WeightsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["StoredWeights", "read_weights"]
+
+# under what trainers keep the weights, and the moving average of them: PyTorch's examples and tutorials, Lightning,
+# torchvision's and timm's training, DeepSpeed
+_PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
+_AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "ema")
+_UNKNOWN_CLASS = re.compile(r"GLOBAL (\w+(?:\.\w+)*) was not an allowed global")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredWeights:
+    """The ``entries`` of a file's state dict, under the file's own names and not looked at yet.
+
+    ``averaged`` is the key under which the file has averaged (EMA) weights too, where it has both.
+    """
+
+    entries: Mapping[str, object]
+    averaged: str | None = None
+
+
+class Placeholder:
+    """What stands for an object of a class that is not loaded."""
+
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Placeholder:
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: object, **keywords: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def read_weights(path: Path) -> StoredWeights:
+    """Read a file's state dict.
+
+    Raises:
+        WeightsError: The file is missing, of another kind or damaged, needs code to be read, or has no state dict.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path} is a folder, not a file." if path.is_dir() else f"There is no file {path}.")
+    if path.suffix.lower() == ".onnx":
+        raise WeightsError(f"{path} is an ONNX model, not weights; pass a .safetensors file or one of torch.save.")
+    if path.suffix.lower() == ".safetensors":
+        return StoredWeights(entries=_read_safetensors(path))
+    return _state_dict_in(_read_pickle(path), path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise _damaged(path, "a safetensors file", error) from error
+    except OSError as error:
+        raise WeightsError(f"{path} can't be read: {error.strerror or error}.") from error
+    return tensors
+
+
+def _read_pickle(path: Path) -> object:
+    placeholders: dict[str, type] = {}
+    while True:
+        allowed: list[Any] = [argparse.Namespace, *((kind, name) for name, kind in placeholders.items())]
+        try:
+            with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(allowed):
+                return torch.load(path, map_location="cpu", weights_only=True)  # old formats come with a warning
+        except OSError as error:
+            raise WeightsError(f"{path} can't be read: {error.strerror or error}.") from error
+        except Exception as error:  # damaged pickles raise nearly anything
+            unknown = _UNKNOWN_CLASS.search(str(error))
+            name = "" if unknown is None else unknown[1]
+            full_name = name if "." in name else f"builtins.{name}"  # PyTorch's message leaves that out
+            if unknown is None or full_name in placeholders:
+                raise _unreadable(path, error) from error
+            placeholders[full_name] = type(full_name, (Placeholder,), {})
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    if "TorchScript" in str(error):
+        return WeightsError(
+            f"{path} is a TorchScript program, not a state dict. Save its weights with "
+            "`torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')`."
+        )
+    if match := re.search(r"GLOBAL (\w+(?:\.\w+)*)", str(error)):
+        return _needs_code(path, match[1])
+    return _damaged(path, "a file written by torch.save", error)
+
+
+def _needs_code(path: Path, name: str) -> WeightsError:
+    return WeightsError(
+        f"{path} can't be read without running code that it names ({name}), which rexport does not do. If you trust "
+        "it, convert it once where that code is at home: "
+        "`safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')`."
+    )
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> WeightsError:
+    lines = str(error).splitlines() if isinstance(error, (RuntimeError, EOFError)) else []
+    reason = f" ({lines[0][:120]})" if lines else ""
+    return WeightsError(
+        f"{path} is damaged, or is not {kind}{reason}. It may be half a download, or a web page or a Git LFS "
+        "pointer in the place of one; get it again."
+    )
+
+
+def _state_dict_in(content: object, path: Path) -> StoredWeights:
+    averaged = None
+    while isinstance(content, Mapping):
+        mappings = {key: value for key, value in content.items() if isinstance(value, Mapping)}
+        key = next((key for key in _PLAIN if key in mappings), None)
+        beside = next((key for key in _AVERAGED if key in mappings), None)
+        if key is None:
+            key = beside or _only_state_dict(content, mappings, path)
+        elif averaged is None:
+            averaged = beside
+        if key is None:
+            return StoredWeights(entries={str(name): value for name, value in content.items()}, averaged=averaged)
+        content = mappings[key]
+    if isinstance(content, Placeholder):
+        raise _needs_code(path, type(content).__name__)
+    raise WeightsError(
+        f"{path} holds a value of type {type(content).__name__}, not a state dict: names and their tensors."
+    )
+
+
+def _only_state_dict(content: Mapping[Any, object], mappings: Mapping[Any, Mapping[Any, object]], path: Path) -> Any:
+    """Return the key of the one entry that holds tensors; ``None`` if ``content`` holds them itself."""
+    network = next((content[key] for key in (*_PLAIN, *_AVERAGED) if isinstance(content.get(key), Placeholder)), None)
+    if network is not None:
+        raise _needs_code(path, type(network).__name__)
+    if any(isinstance(value, Tensor) for name, value in content.items() if "." in str(name)):
+        return None
+    holders = [key for key, value in mappings.items() if any(isinstance(entry, Tensor) for entry in value.values())]
+    if len(holders) > 1:
+        raise WeightsError(
+            f"{path} holds several state dicts ({', '.join(map(str, holders))}); save the network's alone: "
+            f"`torch.save(torch.load(FILE)[{holders[0]!r}], 'weights.pth')`."
+        )
+    return holders[0] if holders else None
