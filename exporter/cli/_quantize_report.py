@@ -40,7 +40,7 @@ def print_quantized(result: QuantizeResult) -> None:
         print_gate(result.gate)
     if result.forms is None:
         return
-    print("not proven, as --no-verify asks" if result.proof is None else f"proof: {result.proof}")
+    print("not proven, as --no-verify asks" if result.proof is None else f"{result.proof.verdict}: {result.proof}")
     if result.repaired:
         print(
             f"left in float, as {target.runtime} computes something else there than the file says: "

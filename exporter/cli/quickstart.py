@@ -179,10 +179,12 @@ def _convert(files: _Files, module: torch.nn.Module, preprocessing: Preprocessin
     )
     result = run(request, progress=progress)
     integer = sum(layer.precision == "int8" for layer in result.layers)
+    assert result.proof is not None
     say.done(
         f"quantized {integer} of {len(result.layers)} layers to INT8 on {result.table.images} images, "
-        f"{result.recovery.recovered}; {result.proof}"
+        f"{result.recovery.recovered}"
     )
+    say.done(f"the INT8 file is {result.proof.verdict}: {result.proof}")
 
 
 def _evaluate(files: _Files, preprocessing: Preprocessing, say: _Steps) -> dict[str, Evaluation]:

@@ -57,7 +57,7 @@ _USABLE_AGREEMENT, _GOOD_AGREEMENT = 0.9, 0.95
 _TIE = 0.05  # of the standard deviation of a picture's scores
 _RUNTIME_DB = 6.0
 _CLOSE_DB = 40.0  # above, roundings that fall another way are all that tells a runtime from the file
-_NODE_BY_NODE = "run node by node, as its runtime is not here"
+_NODE_BY_NODE = "node by node, as its runtime is not here"
 
 Outputs: TypeAlias = "list[np.ndarray]"
 Run: TypeAlias = "Callable[[np.ndarray], Outputs]"
@@ -77,6 +77,7 @@ class Verdict(StrEnum):
     GOOD = "good"
     WEAK = "weak"
     UNUSABLE = "not usable"
+    UNJUDGED = "not judged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,16 +150,18 @@ class Proof:
 
     @property
     def verdict(self) -> Verdict:
-        """What it comes to; drawn pictures may lie far from those of the calibration, and condemn no finite output."""
+        """What it comes to; drawn pictures may be far from those of the calibration, and only show that a file runs."""
         worst = self.worst.sqnr_db
         if math.isnan(worst):
             return Verdict.UNUSABLE
+        if self.pictures is Pictures.DRAWN:
+            return Verdict.UNJUDGED
         share = most = 1.0
         if self.agreement is not None and self.agreement.judged:
             share = self.agreement.same / self.agreement.judged
             _, most = wilson_interval(self.agreement.same, self.agreement.judged)
         if worst < _USABLE_DB or most < _USABLE_AGREEMENT:
-            return Verdict.WEAK if self.pictures is Pictures.DRAWN else Verdict.UNUSABLE
+            return Verdict.UNUSABLE
         varying = min(output.varying_db for output in self.outputs)
         if worst < _GOOD_DB or varying < _VARYING_DB or share < _GOOD_AGREEMENT:
             return Verdict.WEAK
@@ -172,12 +175,11 @@ class Proof:
             figures += f" of {worst.name}"
         if self.agreement is not None:
             figures += f", agreement {100 * self.agreement.share:.1f} %"
-        text = f"{self.verdict}: {figures} with the float file on {self.images} {self.pictures} pictures"
-        text += f", {self.runtime}"
+        text = f"{figures} against the float file on {self.images} {self.pictures} pictures, {self.runtime}"
         if self.runtime == _NODE_BY_NODE:
             return text
         as_run, by_node = _in_words(worst.as_run_db), _in_words(worst.node_by_node_db)
-        return f"{text} ({as_run} on the first ones, {by_node} node by node)"
+        return f"{text}: {as_run} on the first batch, {by_node} node by node"
 
     def to_json(self) -> dict[str, Any]:
         """Return it for a JSON document; what is infinite or no number is ``None``."""
@@ -257,9 +259,7 @@ def prove(
     )
 
 
-def _in_onnx_runtime(
-    model: ir.Model, *, threads: int | None, optimize: bool = True, as_on_arm: bool = False
-) -> Run:
+def _in_onnx_runtime(model: ir.Model, *, threads: int | None, optimize: bool = True, as_on_arm: bool = False) -> Run:
     session = open_session(to_bytes(model), threads=threads, optimize=optimize, as_on_arm=as_on_arm)
     name = image_input(model).name
 
@@ -276,17 +276,17 @@ def _in_onnx_runtime(
 def _as_it_is_run(model: ir.Model, target: Target, threads: int | None, stack: ExitStack) -> tuple[str, Run]:
     """Return what runs the model, in words, and a function that does; files it needs live as long as ``stack``."""
     if target.runtime == ONNX_RUNTIME and target.activations.dtype is not np.int8:
-        return f"run by {ONNX_RUNTIME}", _in_onnx_runtime(model, threads=threads)
+        return f"in {ONNX_RUNTIME}", _in_onnx_runtime(model, threads=threads)
     # without VNNI, x86 processors add pairs of products in 16 bits, and ARM's do not
     if target.runtime == ONNX_RUNTIME and (this_cpu().has_vnni or this_cpu().architecture not in X86_NAMES):
-        words = f"run by {ONNX_RUNTIME} with its kernels for int8"
+        words = f"in {ONNX_RUNTIME} with its kernels for int8"
         return words, _in_onnx_runtime(model, threads=threads, as_on_arm=True)
     if target.runtime == OPENVINO.runtime and find_spec("openvino"):
         from rexport.runtimes.openvino import OpenVino
 
         path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.onnx"
         save(model, path)
-        return f"run by {target.runtime}", stack.enter_context(OpenVino(Source(path=path), threads=threads)).run_all
+        return f"in {target.runtime}", stack.enter_context(OpenVino(Source(path=path), threads=threads)).run_all
     return _NODE_BY_NODE, _in_onnx_runtime(model, threads=threads, optimize=False)
 
 

@@ -14,7 +14,6 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from rexport._files import check_writable, write_text
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport.calibration import CalibrationTable, Calibrator, calibrate_dataset, open_dataset
 from rexport.calibration.dataset import spread
-from rexport.evaluation.judging import judging_runtime_for, weakest_tensor
+from rexport.evaluation.judging import judging_runtime_for, weakest_layer
 from rexport.evaluation.proof import Pictures, Proof, Verdict, prove
 from rexport.jobs.choices import Recovery
 from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
@@ -49,11 +48,13 @@ from rexport.tuning import Exam, conditions_for, mix_precision, require_speedup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import onnx_ir as ir
 
     from rexport.calibration import BadImage, Dataset
     from rexport.calibration.engines import Engine
+    from rexport.evaluation.judging import WeakLayer
     from rexport.preprocessing import Preprocessing
     from rexport.quantization import LayerReport, Recovered, Target
     from rexport.tuning import Comparison, GateResult
@@ -373,10 +374,11 @@ class _Work:
                 )
             if not proof.runtime_differs or len(repaired) == _REPAIRS:
                 break
-            blamed = self._blame(quantized.model, quantized.model, batches)
-            if blamed not in {layer.name for layer in quantized.layers if layer.precision == "int8"}:
+            blamed = self._weakest_layer(quantized.model, quantized.model, batches)
+            integer = {layer.name for layer in quantized.layers if layer.precision == "int8"}
+            if blamed is None or blamed.node not in integer:
                 break
-            repaired += (blamed,)
+            repaired += (blamed.node,)
         self._judge(proof, quantized.model, batches)
         return _Made(quantized=quantized, forms=forms, proof=proof, repaired=repaired)
 
@@ -421,20 +423,20 @@ class _Work:
         Raises:
             VerificationError: It is not usable.
         """
-        if proof.verdict is Verdict.GOOD:
+        if proof.verdict in (Verdict.GOOD, Verdict.UNJUDGED):
             return
-        tensor = self._blame(self.scaled, quantized, batches)
-        where = "" if tensor is None else f" It goes wrong at {tensor}."
+        layer = self._weakest_layer(self.scaled, quantized, batches)
+        where = "" if layer is None else f" It goes wrong at {layer}."
         if proof.verdict is Verdict.UNUSABLE:
             raise VerificationError(
-                f"The INT8 file is {proof}; it was not written.{where} Calibrate with more pictures, of the kind that it "
-                "will see, or another --calibrator; or leave layers in float with --eval-data DIR and --max-drop."
+                f"The INT8 file is not usable: {proof}.{where} It was not written. Calibrate with more pictures, of "
+                "the kind that it will see, or another --calibrator; or leave layers in float with --eval-data DIR "
+                "and --max-drop."
             )
-        self.note(f"the INT8 file is {proof}.{where}")
+        self.note(f"the INT8 file is weak: {proof}.{where}")
 
-    def _blame(self, reference: ir.Model, quantized: ir.Model, batches: list[np.ndarray]) -> str | None:
-        """Return the node that computes the first tensor of ``quantized`` that is not the reference's."""
-        tensor = weakest_tensor(
+    def _weakest_layer(self, reference: ir.Model, quantized: ir.Model, batches: list[np.ndarray]) -> WeakLayer | None:
+        return weakest_layer(
             reference,
             quantized,
             batches[0][: image_input(self.original).batch or 4],
@@ -442,7 +444,6 @@ class _Work:
             threads=self.request.threads,
             progress=self.progress,
         )
-        return None if tensor is None else tensor.node
 
 
 def _open(

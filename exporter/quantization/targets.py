@@ -20,7 +20,18 @@ from rexport.quantization.schemes import INT8, INT8_FULL, INT8_HALF, UINT8, Inte
 if TYPE_CHECKING:
     from rexport._cpu import Cpu
 
-__all__ = ["ARM", "ONNX_RUNTIME", "OPENVINO", "TARGETS", "TENSORRT", "X86", "X86_NAMES", "Stored", "Target", "target_for"]
+__all__ = [
+    "ARM",
+    "ONNX_RUNTIME",
+    "OPENVINO",
+    "TARGETS",
+    "TENSORRT",
+    "X86",
+    "X86_NAMES",
+    "Stored",
+    "Target",
+    "target_for",
+]
 
 ONNX_RUNTIME = "ONNX Runtime"
 X86_NAMES, _ARM_NAMES = ("x86_64", "AMD64"), ("aarch64", "arm64", "ARM64")  # of architectures, by systems
