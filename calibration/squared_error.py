@@ -64,7 +64,7 @@ def squared_error(histogram: Histogram, chosen: TensorRange, *, steps: int, symm
     error = _Error(edges / unit, np.array(histogram.counts, np.float64), steps)
     low, high, threshold = (np.array([end / unit]) for end in (chosen.low, chosen.high, largest))
     errors = error.of_symmetric(threshold) if symmetric else error.of(low, high)
-    return float(errors[0]) / (histogram.total * histogram.width / unit)
+    return float(errors[0] / (histogram.total * histogram.width / unit))
 
 
 def _with_high(error: _Error, low: float, high: float, factors: np.ndarray) -> np.ndarray:

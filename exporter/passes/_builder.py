@@ -31,15 +31,16 @@ class Builder:
         inputs: Sequence[ir.Value | None],
         name: str,
         *,
-        shape: Sequence[int | ir.SymbolicDim | None],
+        shape: Sequence[int | ir.SymbolicDim | None] | None,
         dtype: ir.DataType,
         **attributes: Any,
     ) -> ir.Value:
-        """Insert a node of the standard operators and return its one result, of that ``shape`` and ``dtype``."""
+        """Insert a node of the standard operators and return its one result, of that ``dtype`` and ``shape``, if it is known."""
         free = free_name(self.graph, f"{self.prefix}_{name}")
         node = ir.node(op_type, inputs, attributes, name=free)
         (value,) = node.outputs
-        value.name, value.shape, value.type = free, ir.Shape(shape), ir.TensorType(dtype)
+        value.name, value.type = free, ir.TensorType(dtype)
+        value.shape = None if shape is None else ir.Shape(shape)
         self.graph.insert_before(self.before, node)
         return value
 

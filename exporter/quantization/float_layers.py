@@ -2,8 +2,9 @@
 
 Of a convolution in float that reads a DequantizeLinear and is read by a QuantizeLinear, ONNX Runtime's optimizer
 (``WeightBiasQuantization``) makes one of integers by itself, with a single scale for all of its weight: the very layer
-that is to be exact becomes the coarsest. It does so where the tensor has a scale without a dimension. Hence these
-layers read the integers through a DequantizeLinear of their own, which says the same scale for each channel.
+that is to be exact becomes the coarsest. It does so where the tensor has a single scale. Hence these layers read the
+integers through a DequantizeLinear of their own, which says the same scale for each channel; and where there is one
+channel, or the first axis has them, through s (q − z) in float.
 """
 
 from __future__ import annotations
@@ -13,28 +14,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from rexport.passes._builder import Builder
 from rexport.passes._graph import add_initializer, constant, free_name, int_attribute, is_op
 from rexport.quantization.layers import WEIGHTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["dequantize_per_channel"]
+__all__ = ["dequantize_in_float", "dequantize_per_channel"]
 
 _CHANNELS = 1  # the axis
 
 
 def dequantize_per_channel(graph: ir.Graph, layers: Iterable[ir.Node]) -> None:
     """Let those of ``layers`` that have a weight read integers with a scale for each channel, all the same."""
-    written: dict[ir.Node, ir.Value] = {}
+    written: dict[tuple[ir.Node, int], ir.Value] = {}
     for layer in layers:
         source = layer.inputs[0].producer() if is_op(layer, *WEIGHTED) and layer.inputs[0] is not None else None
-        channels = _channels_read_by(layer) if source is not None else None
-        if source is None or channels is None or not _has_one_scale(source):
-            continue
-        if source not in written:
-            written[source] = _per_channel(graph, source, channels)
-        layer.replace_input_with(0, written[source])
+        if source is None or constant(layer.inputs[1]) is None or not _has_one_scale(source):
+            continue  # a weight that is computed could not be rounded
+        channels = _channels_read_by(layer)
+        if (source, channels) not in written:
+            write = _per_channel if channels > 1 else _in_float
+            written[source, channels] = write(graph, source, channels)
+        layer.replace_input_with(0, written[source, channels])
 
 
 def _has_one_scale(node: ir.Node) -> bool:
@@ -42,13 +45,13 @@ def _has_one_scale(node: ir.Node) -> bool:
     return scale is not None and scale.size == 1
 
 
-def _channels_read_by(layer: ir.Node) -> int | None:
+def _channels_read_by(layer: ir.Node) -> int:
+    """Return how many channels a layer reads on axis 1; 1 where that axis has something else."""
     weight = constant(layer.inputs[1])
-    if weight is None:  # nothing that could be rounded
-        return None
+    assert weight is not None
     if is_op(layer, "Gemm"):
         is_plain = int_attribute(layer, "transA", 0) == 0
-        return int(weight.shape[int_attribute(layer, "transB", 0)]) if is_plain else None
+        return int(weight.shape[int_attribute(layer, "transB", 0)]) if is_plain else 1
     if is_op(layer, "ConvTranspose"):
         return int(weight.shape[0])
     return int(weight.shape[1]) * int_attribute(layer, "group", 1)
@@ -67,3 +70,23 @@ def _per_channel(graph: ir.Graph, dequantize: ir.Node, channels: int) -> ir.Valu
     result.name, result.shape, result.type = name, old.shape, old.type
     graph.insert_after(dequantize, copy)
     return result
+
+
+def _in_float(graph: ir.Graph, dequantize: ir.Node, _: int) -> ir.Value:
+    """Insert what computes as ``dequantize`` does, in operators that nothing is known of, and return its result."""
+    (old,), integers, dtype = dequantize.outputs, dequantize.inputs[0], ir.DataType.FLOAT
+    builder = Builder(graph, before=dequantize, prefix=str(old.name))
+    shape = None if old.shape is None else list(old.shape)
+    floats = builder.node("Cast", [integers], "float", shape=shape, dtype=dtype, to=int(dtype))
+    return dequantize_in_float(builder, floats, dequantize, dtype)
+
+
+def dequantize_in_float(builder: Builder, numbers: ir.Value | None, dequantize: ir.Node, dtype: ir.DataType) -> ir.Value:
+    """Insert s (q − z) with the scale s and the zero point z of a DequantizeLinear, of q in floats."""
+    zero, scale = constant(dequantize.inputs[2]), dequantize.inputs[1]
+    assert zero is not None
+    old = dequantize.outputs[0].shape
+    shape = None if old is None else list(old)
+    stored = builder.constant("zero", zero.astype(dtype.numpy()))
+    centred = builder.node("Sub", [numbers, stored], "centred", shape=shape, dtype=dtype)
+    return builder.node("Mul", [centred, scale], "scaled", shape=shape, dtype=dtype)

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from rexport._errors import UsageError
 from rexport.passes._builder import Builder
 from rexport.passes._graph import constant, is_op, name_of, replace_initializer, take_over
+from rexport.quantization.float_layers import dequantize_in_float
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -68,12 +69,6 @@ def _cast(graph: ir.Graph, image: ir.Value, dtype: ir.DataType) -> None:
 
 def _compute(graph: ir.Graph, dequantize: ir.Node, dtype: ir.DataType) -> None:
     """Put s (q − z) in the place of a DequantizeLinear."""
-    result, (numbers, scale, zero_point) = dequantize.outputs[0], dequantize.inputs
-    zero = constant(zero_point)
-    assert zero is not None
-    assert result.shape is not None
+    result = dequantize.outputs[0]
     builder = Builder(graph, before=dequantize, prefix=str(result.name))
-    shape = list(result.shape)
-    stored = builder.constant("zero", zero.astype(dtype.numpy()))
-    centred = builder.node("Sub", [numbers, stored], "centred", shape=shape, dtype=dtype)
-    take_over(result, builder.node("Mul", [centred, scale], "scaled", shape=shape, dtype=dtype))
+    take_over(result, dequantize_in_float(builder, dequantize.inputs[0], dequantize, dtype))

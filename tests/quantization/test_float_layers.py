@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from rexport.calibration import calibrate
 from rexport.model_file import to_bytes
 from rexport.quantization import ARM, TENSORRT, X86, quantize
-from rexport.runtimes.onnxruntime import executed_ops
-from tests._graphs import convolution, graph, run
+from rexport.runtimes.onnxruntime import executed_ops, open_session
+from tests._graphs import convolution, graph, images, run
 from tests.quantization._tables import pictures, table_of
 
 if TYPE_CHECKING:
@@ -68,3 +69,38 @@ def test_others_are_left_their_one_scale() -> None:
     scales = [node.inputs[1] for node in result.graph if node.op_type == "QuantizeLinear"]
     assert all(scale is not None and scale.shape is not None and len(scale.shape) == 0 for scale in scales)
     assert not [node for node in result.graph if "per_channel" in str(node.name)]
+
+
+_LINEAR = "g = GlobalAveragePool (a) f = Flatten (g)"
+_HEAD = "c = Gemm <transB=1> (b, u) y = Tanh (c)"
+
+
+@pytest.mark.parametrize("target", [X86, ARM])
+@pytest.mark.parametrize(
+    ("body", "weights"),
+    [
+        (
+            f"a = Conv {_PAD} (x, w) b = Conv {_PAD} (a, v) c = Conv {_PAD} (b, u) y = Tanh (c)",
+            {"w": convolution(1, 3), "v": convolution(4, 1), "u": convolution(3, 4)},
+        ),
+        (
+            f"a = Conv {_PAD} (x, w) {_LINEAR} b = Gemm <transB=1> (f, v) {_HEAD}",
+            {"w": convolution(1, 3), "v": convolution(5, 1, 1)[:, :, 0, 0], "u": convolution(3, 5, 1)[:, :, 0, 0]},
+        ),
+        (
+            f"a = Conv {_PAD} (x, w) {_LINEAR} t = Transpose (f) b = Gemm <transA=1> (t, v) {_HEAD}",
+            {"w": convolution(4, 3), "v": convolution(4, 5, 1)[:, :, 0, 0], "u": convolution(3, 5, 1)[:, :, 0, 0]},
+        ),
+    ],
+    ids=["a single channel", "a single feature", "features on the first axis"],
+)
+def test_layers_without_an_axis_of_several_channels_stay_exact(
+    body: str, weights: dict[str, np.ndarray], target: Target
+) -> None:
+    model, x = graph(body, weights, outputs="float[N, C] y" if "Gemm" in body else "float[N, C, H, W] y"), images(4)
+    result = quantize(model, calibrate(model, [x]), target=target, keep_float={"b"}).model
+    executed = executed_ops(to_bytes(result), as_on_arm=target is ARM)
+    assert executed["Conv"] + executed["FusedConv"] + executed["Gemm"] == 1
+    by_itself = open_session(to_bytes(result), optimize=False).run(None, {"x": x})[0]
+    # steps of the last tensor's integers, of which a result that is nearly half-way may be the next
+    assert np.abs(run(result, x)[0] - by_itself).max() <= 1.01 * np.ptp(by_itself) / 127
