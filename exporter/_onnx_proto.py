@@ -12,7 +12,15 @@ import onnx_ir as ir
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LARGEST", "TOO_LARGE", "cause_of", "complete_shapes", "read_all_tensors", "why_not_readable"]
+__all__ = [
+    "LARGEST",
+    "TOO_LARGE",
+    "cause_of",
+    "complete_shapes",
+    "external_names",
+    "read_all_tensors",
+    "why_not_readable",
+]
 
 LARGEST = 2**31 - 1  # bytes: protobuf's limit
 TOO_LARGE = "{:.1f} GiB of weights, and one ONNX file, as rexport writes it, holds 2 at most."
@@ -92,6 +100,17 @@ def _size_outside(tensor: onnx.TensorProto) -> int:
     except (ValueError, TypeError):  # no type, or text; the checker and the loader will say so
         return 0
     return int(prod(max(size, 0) for size in tensor.dims) * item)
+
+
+def external_names(proto: onnx.ModelProto) -> set[str]:
+    """Return the names of the files that hold tensors of a model, from its folder on."""
+    return {
+        entry.value
+        for tensor in _tensors(proto)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
 
 
 def complete_shapes(proto: onnx.ModelProto) -> None:

@@ -18,7 +18,15 @@ import onnx_ir as ir
 
 from rexport._errors import ModelFileError
 from rexport._files import write_bytes
-from rexport._onnx_proto import LARGEST, TOO_LARGE, cause_of, complete_shapes, read_all_tensors, why_not_readable
+from rexport._onnx_proto import (
+    LARGEST,
+    TOO_LARGE,
+    cause_of,
+    complete_shapes,
+    external_names,
+    read_all_tensors,
+    why_not_readable,
+)
 from rexport.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -30,6 +38,7 @@ __all__ = [
     "ImageInput",
     "Metadata",
     "default_opset",
+    "external_files",
     "image_input",
     "load",
     "model_hash",
@@ -165,6 +174,15 @@ def load(path: Path) -> ir.Model:
     if "ai.onnx" in model.opset_imports:  # the long name of the standard operators
         model.opset_imports.setdefault("", model.opset_imports.pop("ai.onnx"))
     return model
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """Return the files in which an ONNX file keeps tensors outside of itself; none of a file that can't be read."""
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except Exception:  # protobuf's own errors share no public base class
+        return ()
+    return tuple(path.parent / name for name in sorted(external_names(proto)))
 
 
 def save(model: ir.Model, path: Path) -> None:

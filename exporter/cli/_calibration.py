@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rexport._errors import DataError, UsageError
+from rexport.cli._paths import READ, READ_IMAGES, WRITE
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -47,6 +48,7 @@ class Where(StrEnum):
 
 OptionalData = Annotated[
     Path | None,
+    READ_IMAGES,
     typer.Option(
         "--data",
         help="Images: DIR/<class>/<image>, a flat folder, or an .npy or .npz file; not needed with --table.",
@@ -64,6 +66,7 @@ CalibratorChoice = Annotated[
 ]
 Tables = Annotated[
     list[Path] | None,
+    READ,
     typer.Option(
         "--table",
         help="A calibration table of the same model, instead of running --data; several are added up.",
@@ -72,6 +75,7 @@ Tables = Annotated[
 ]
 SaveTable = Annotated[
     Path | None,
+    WRITE,
     typer.Option("--save-table", help="Write the calibration table here, for --table.", show_default=False),
 ]
 EngineChoice = Annotated[

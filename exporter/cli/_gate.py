@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rexport._errors import UsageError
+from rexport.cli._paths import READ_IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ __all__ = ["EvalData", "Gate", "MaxDrop", "MinSpeedup", "gate_json", "print_gate
 
 EvalData = Annotated[
     Path | None,
+    READ_IMAGES,
     typer.Option(
         "--eval-data", help="Labelled images, a folder per class, to measure accuracy on.", show_default=False
     ),

@@ -10,6 +10,7 @@ import typer
 
 from rexport._errors import UsageError
 from rexport.cli._console import note
+from rexport.cli._paths import READ, READ_IMAGES, WRITE
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,10 +32,11 @@ __all__ = [
     "with_overrides",
 ]
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
+Output = Annotated[Path, WRITE, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Data = Annotated[
     Path,
+    READ_IMAGES,
     typer.Option(
         "--data",
         help="Images: DIR/<class>/<image>, a flat folder, or an .npy or .npz file.",
@@ -43,6 +45,7 @@ Data = Annotated[
 ]
 Weights = Annotated[
     Path | None,
+    READ,
     typer.Option("--weights", help="A state dict: .safetensors, .pt or .pth. Without it, weights are random."),
 ]
 Resize = Annotated[
