@@ -13,7 +13,7 @@ import numpy as np
 from rexport._errors import DataError
 from rexport.calibration.dataset import BadImage, Batch, ViewBatch, fingerprint_of, spread
 from rexport.calibration.decoding import in_threads, read_picture, unreadable
-from rexport.preprocessing import Takes
+from rexport.preprocessing import IMAGE_SUFFIXES, Takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from rexport.calibration.views import Views
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFolder"]
+__all__ = ["ImageFolder"]
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _BATCHES_AHEAD = 2
 _T = TypeVar("_T")
 

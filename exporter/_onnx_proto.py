@@ -17,6 +17,7 @@ __all__ = [
     "TOO_LARGE",
     "cause_of",
     "complete_shapes",
+    "external_names",
     "name_nodes",
     "read_all_tensors",
     "why_not_readable",
@@ -100,6 +101,17 @@ def _size_outside(tensor: onnx.TensorProto) -> int:
     except (ValueError, TypeError):  # no type, or text; the checker and the loader will say so
         return 0
     return int(prod(max(size, 0) for size in tensor.dims) * item)
+
+
+def external_names(proto: onnx.ModelProto) -> set[str]:
+    """Return the names of the files that hold tensors of a model, from its folder on."""
+    return {
+        entry.value
+        for tensor in _tensors(proto)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
 
 
 def complete_shapes(proto: onnx.ModelProto) -> None:

@@ -23,6 +23,7 @@ from rexport._onnx_proto import (
     TOO_LARGE,
     cause_of,
     complete_shapes,
+    external_names,
     name_nodes,
     read_all_tensors,
     why_not_readable,
@@ -38,6 +39,7 @@ __all__ = [
     "ImageInput",
     "Metadata",
     "default_opset",
+    "external_files",
     "head_of",
     "image_input",
     "load",
@@ -191,6 +193,15 @@ def load(path: Path) -> ir.Model:
         model.opset_imports.setdefault("", model.opset_imports.pop("ai.onnx"))
     name_nodes(model)
     return model
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """Return the files in which an ONNX file keeps tensors outside of itself; none of a file that can't be read."""
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except Exception:  # protobuf's own errors share no public base class
+        return ()
+    return tuple(path.parent / name for name in sorted(external_names(proto)))
 
 
 def save(model: ir.Model, path: Path) -> None:

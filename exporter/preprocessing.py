@@ -21,10 +21,21 @@ from rexport._errors import DataError, ModelFileError, UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Interpolation", "PictureOptions", "Preprocessing", "Takes", "to_rgb"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "IMAGE_SUFFIXES",
+    "Interpolation",
+    "PictureOptions",
+    "Preprocessing",
+    "Takes",
+    "to_rgb",
+]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""How files of pictures are called, in lower case."""
 
 
 class Takes(StrEnum):

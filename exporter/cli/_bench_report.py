@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rexport._errors import UsageError
+from rexport.cli._paths import READ, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,16 +20,19 @@ __all__ = ["Compare", "Markdown", "MaxRegression", "Report", "Reports", "changes
 
 Report = Annotated[
     Path | None,
+    WRITE,
     typer.Option("--report", metavar="FILE.html", help="Write a report with charts, one file.", show_default=False),
 ]
 Markdown = Annotated[
     str | None,
+    WRITE,
     typer.Option(
         "--markdown", metavar="FILE|-", help="Write the table in Markdown; - prints it instead.", show_default=False
     ),
 ]
 Compare = Annotated[
     Path | None,
+    READ,
     typer.Option(
         "--compare", metavar="OLD.json", help="Say what changed since this earlier run (-o).", show_default=False
     ),

@@ -53,6 +53,11 @@ class Request:
     triton_gpu: bool
     new_key: Path | None
 
+    def inputs(self) -> tuple[Path, ...]:
+        """Return the files to read."""
+        paths = (self.model, self.key, self.table, self.profile, self.classes, self.golden, *self.engines)
+        return tuple(path for path in paths if path is not None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
@@ -122,6 +127,7 @@ def run(request: Request) -> Done:
         raise UsageError(
             "A bundle is signed: name your private key with --key, or make a pair with --new-key private.pem."
         )
+    from rexport._apart import require_apart
     from rexport.deploy.bundle import bundle_of, require_sensible
     from rexport.deploy.container import require_folder, require_target, write
     from rexport.deploy.payload import collect
@@ -132,6 +138,7 @@ def run(request: Request) -> Done:
     options = _options(request, request.model, versioned=signs)
     require_sensible(options)
     output = request.output or Path(f"{options.name}-{options.version}.rxb")
+    require_apart((output,), request.inputs())
     if signs:
         require_target(output)
     if request.triton is not None and (request.triton / options.name).exists():

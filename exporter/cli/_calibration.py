@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rexport.cli._paths import READ, READ_IMAGES, WRITE
 from rexport.jobs.choices import Recovery
 
 __all__ = [
@@ -33,6 +34,7 @@ class Where(StrEnum):
 
 OptionalData = Annotated[
     Path | None,
+    READ_IMAGES,
     typer.Option(
         "--data",
         help="Images: DIR/<class>/<image>, a flat folder, or an .npy or .npz file; not needed with --table.",
@@ -50,6 +52,7 @@ CalibratorChoice = Annotated[
 ]
 Tables = Annotated[
     list[Path] | None,
+    READ,
     typer.Option(
         "--table",
         help="A calibration table of the same model, instead of running --data; several are added up.",
@@ -58,6 +61,7 @@ Tables = Annotated[
 ]
 SaveTable = Annotated[
     Path | None,
+    WRITE,
     typer.Option("--save-table", help="Write the calibration table here, for --table.", show_default=False),
 ]
 EngineChoice = Annotated[

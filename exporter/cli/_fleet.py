@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rexport._errors import DeviceError, UsageError
+from rexport.cli._paths import READ
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -43,7 +44,7 @@ Addresses = Annotated[
     typer.Argument(metavar="[USER@HOST[:PORT]]...", help="Devices; with --inventory, some of its.", show_default=False),
 ]
 Inventory = Annotated[
-    Path | None, typer.Option("--inventory", metavar="FILE.toml", help="A table [[device]] for each device.")
+    Path | None, READ, typer.Option("--inventory", metavar="FILE.toml", help="A table [[device]] for each device.")
 ]
 Group = Annotated[list[str] | None, typer.Option("--group", metavar="NAME", help="Only devices in it; repeatable.")]
 Parallel = Annotated[int, typer.Option(min=1, help="So many devices at a time.")]
@@ -55,10 +56,12 @@ Python = Annotated[
 ]
 Identity = Annotated[
     Path | None,
+    READ,
     typer.Option(metavar="FILE", help="The private key to log in with.", show_default="the usual ones and the agent's"),
 ]
 KnownHosts = Annotated[
     Path | None,
+    READ,
     typer.Option("--known-hosts", metavar="FILE", help="The devices' host keys.", show_default="~/.ssh/known_hosts"),
 ]
 ConnectTimeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait for a connection.")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport.cli._console import note
+from rexport.cli._paths import READ, READ_IMAGES, WRITE
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,10 +29,11 @@ __all__ = [
     "model_preprocessing",
 ]
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
+Output = Annotated[Path, WRITE, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Data = Annotated[
     Path,
+    READ_IMAGES,
     typer.Option(
         "--data",
         help="Images: DIR/<class>/<image>, a flat folder, or an .npy or .npz file.",
@@ -40,6 +42,7 @@ Data = Annotated[
 ]
 Weights = Annotated[
     Path | None,
+    READ,
     typer.Option("--weights", help="A state dict: .safetensors, .pt or .pth. Without it, weights are random."),
 ]
 Resize = Annotated[

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rexport.cli._paths import READ_IMAGES
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -28,6 +30,7 @@ PrecisionChoice = Annotated[
 ]
 OverflowData = Annotated[
     Path | None,
+    READ_IMAGES,
     typer.Option(
         "--data",
         help="Images, for fp16: layers whose numbers grow too large for it on them stay in float32.",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport.cli._paths import READ
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,6 +21,7 @@ __all__ = ["ProfileFile", "ProfiledBench", "Saved", "profiled_bench", "save_chos
 
 ProfileFile = Annotated[
     Path | None,
+    READ,
     typer.Option(
         "--profile",
         help="Measure the file of a profile that `rexport tune` wrote, on its runtime, threads and batch; MODELS are "

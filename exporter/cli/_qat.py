@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport._errors import UsageError, VerificationError
+from rexport.cli._paths import READ_IMAGES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from rexport.preprocessing import Preprocessing
     from rexport.training import FakeQuantized
 
-__all__ = ["QAT_LEARNING_RATE", "Qat", "QatData", "QatTarget"]
+__all__ = ["QAT_LEARNING_RATE", "Qat", "QatData", "QatTarget", "int8_path"]
 
 QatData = Annotated[
     Path | None,
+    READ_IMAGES,
     typer.Option(
         "--qat",
         metavar="DIR",
@@ -35,6 +37,11 @@ QatTarget = Annotated[
 QAT_LEARNING_RATE = 0.001  # of a fine-tune's in float: with BatchNorm folded, larger steps forget what was learnt
 _SAMPLES, _BATCH = 512, 64
 _TOLERANCE = 1e-4  # of the logits' scale: BatchNorm is written back with weights that are rounded once more
+
+
+def int8_path(weights: Path) -> Path:
+    """Return where the INT8 file of trained ``weights`` is written."""
+    return weights.with_suffix(".int8.onnx")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +117,7 @@ class Qat:
         """
         from rexport.model_file import save
 
-        file = output.with_suffix(".int8.onnx")
+        file = int8_path(output)
         self.trained.write_to(self.network)
         _require_equal(self.network, self.trained.float_model())
         save(self.trained.quantized().model, file)

@@ -11,6 +11,7 @@ import typer
 from rexport.cli._bench_report import Compare, Markdown, MaxRegression, Report, Reports
 from rexport.cli._limits import Layers, PeakOption, RemeasurePeak
 from rexport.cli._options import Json, Threads
+from rexport.cli._paths import READ, READ_IMAGES, WRITE
 from rexport.cli._profile import ProfileFile
 from rexport.cli._scenario import LatencyBound, Loadgen, ScenarioChoice, TrialSeconds
 
@@ -30,6 +31,7 @@ _BATCHES = "1,8"
 def bench(
     models: Annotated[
         list[str] | None,
+        READ,
         typer.Argument(
             metavar="MODEL...",
             help="ONNX files, engines and names of networks; the first is the baseline.",
@@ -50,6 +52,7 @@ def bench(
     profile: ProfileFile = None,
     data: Annotated[
         Path | None,
+        READ_IMAGES,
         typer.Option(
             help="Labelled pictures, DIR/<class>/<image>, for top-1 beside the speed; otherwise pictures are drawn.",
             exists=True,
@@ -84,6 +87,7 @@ def bench(
     max_regression: MaxRegression = None,
     output: Annotated[
         Path | None,
+        WRITE,
         typer.Option("--output", "-o", help="Also write the JSON to this file."),
     ] = None,
     as_json: Json = False,

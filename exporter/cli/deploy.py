@@ -20,6 +20,7 @@ from rexport.cli._fleet import (
     Root,
 )
 from rexport.cli._options import Json
+from rexport.cli._paths import READ, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,9 @@ __all__ = ["deploy"]
 
 
 def deploy(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `rexport bundle` wrote: a file or a folder.")],
+    bundle: Annotated[
+        Path, READ, typer.Argument(metavar="BUNDLE", help="What `rexport bundle` wrote: a file or a folder.")
+    ],
     addresses: Addresses = None,
     inventory: Inventory = None,
     group: Group = None,
@@ -48,6 +51,7 @@ def deploy(
     known_hosts: KnownHosts = None,
     trust: Annotated[
         Path | None,
+        READ,
         typer.Option(
             metavar="KEY.pem", help="First set-up: have the devices trust this public key.", show_default=False
         ),
@@ -56,10 +60,12 @@ def deploy(
     install_timeout: InstallTimeout = 900.0,
     ansible: Annotated[
         Path | None,
+        WRITE,
         typer.Option(metavar="DIR", help="Write an Ansible role and playbook instead.", show_default=False),
     ] = None,
     mender: Annotated[
         Path | None,
+        WRITE,
         typer.Option(metavar="DIR", help="Write a Mender update module instead.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the devices, and change nothing.")] = False,
@@ -84,12 +90,13 @@ def deploy(
         devices = _fleet.choose_devices(
             addresses or [], inventory=inventory, groups=group or [], root=root, python=python
         )
+    inputs = [path for path in (bundle, inventory, trust) if path is not None]
     cargo = Cargo.load(bundle, trust=trust)
     key = None if trust is None else load_public_key(trust)
     if ansible is not None:
-        _write_role(ansible, cargo, key, devices, root=root, python=python, as_json=as_json)
+        _write_role(ansible, cargo, key, devices, root=root, python=python, inputs=inputs, as_json=as_json)
     elif mender is not None:
-        _write_module(mender, cargo, key, root=root, python=python, as_json=as_json)
+        _write_module(mender, cargo, key, root=root, python=python, inputs=inputs, as_json=as_json)
     else:
         access = _fleet.access_of(
             identity=identity, known_hosts=known_hosts, connect_timeout=connect_timeout, install_timeout=install_timeout
@@ -157,25 +164,37 @@ def _write_role(
     *,
     root: str | None,
     python: str | None,
+    inputs: Sequence[Path],
     as_json: bool,
 ) -> None:
     from rexport.deploy.ansible import write_role
     from rexport.deploy.remote import AgentFile
 
-    written = write_role(folder, cargo=cargo, agent=AgentFile(), key=key, devices=devices, root=root, python=python)
+    written = write_role(
+        folder, cargo=cargo, agent=AgentFile(), key=key, devices=devices, root=root, python=python, inputs=inputs
+    )
     how = f"ansible-playbook -i {folder / 'inventory.yml'} {folder / 'deploy.yml'}"
     _show_written(cargo, written, how, as_json=as_json)
 
 
 def _write_module(
-    folder: Path, cargo: Cargo, key: PublicKey | None, *, root: str | None, python: str | None, as_json: bool
+    folder: Path,
+    cargo: Cargo,
+    key: PublicKey | None,
+    *,
+    root: str | None,
+    python: str | None,
+    inputs: Sequence[Path],
+    as_json: bool,
 ) -> None:
     from rexport.deploy.inventory import Device, override
     from rexport.deploy.mender import write_module
     from rexport.deploy.remote import AgentFile
 
     device = override(Device(host="device"), root=root, python=python)
-    written = write_module(folder, cargo=cargo, agent=AgentFile(), key=key, root=device.root, python=device.python)
+    written = write_module(
+        folder, cargo=cargo, agent=AgentFile(), key=key, root=device.root, python=device.python, inputs=inputs
+    )
     _show_written(cargo, written, f"see {folder / 'README.md'}", as_json=as_json)
 
 

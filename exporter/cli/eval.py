@@ -12,6 +12,7 @@ import typer
 from rexport.cli._calibration import Address, EngineChoice, Where, Workers
 from rexport.cli._divergence import Divergences
 from rexport.cli._options import Data, Json, Mean, Resize, SkipBad, Std, Threads, Weights
+from rexport.cli._paths import READ
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,7 @@ _AGREEING = 0.9  # a share of images below which a model is hardly the reference
 def eval(  # noqa: A001
     model: Annotated[
         str,
+        READ,
         typer.Argument(
             metavar="MODEL",
             help="An ONNX file, an engine, or a network's name with --weights.",
@@ -42,7 +44,7 @@ def eval(  # noqa: A001
     data: Data,
     weights: Weights = None,
     reference: Annotated[
-        Path | None, typer.Option(help="An ONNX file to compare with, such as the float model.")
+        Path | None, READ, typer.Option(help="An ONNX file to compare with, such as the float model.")
     ] = None,
     on: Annotated[
         str | None,

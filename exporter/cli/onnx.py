@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport.cli._options import Json, Mean, Output, Resize, Std, Weights
+from rexport.cli._paths import READ_IMAGES
 from rexport.cli._precision import OverflowData, Precision, PrecisionChoice
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def onnx(
     ] = None,
     class_names: Annotated[
         Path | None,
+        READ_IMAGES,
         typer.Option(
             help="A text file with a name per line, in the order of the outputs, or a folder with a folder per "
             "class; by default the names that the weights, or those who publish them, state."

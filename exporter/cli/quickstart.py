@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rexport.cli._options import Json
+from rexport.cli._paths import WRITE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,7 @@ _MOST_DROP = 0.005
 
 
 def quickstart(
-    folder: Annotated[Path, typer.Option("--dir", help="Where the files go.")] = Path("rexport-quickstart"),
+    folder: Annotated[Path, WRITE, typer.Option("--dir", help="Where the files go.")] = Path("rexport-quickstart"),
     as_json: Json = False,
 ) -> None:
     """Train a small ResNet on real handwritten digits, export, fuse, quantize, evaluate and measure it.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rexport.cli._options import Json, Mean, Output, Resize, SkipBad, Std, Threads
-from rexport.cli._qat import QAT_LEARNING_RATE, Qat, QatData, QatTarget
+from rexport.cli._options import Json, Mean, Resize, SkipBad, Std, Threads
+from rexport.cli._paths import READ, READ_IMAGES, Writes
+from rexport.cli._qat import QAT_LEARNING_RATE, Qat, QatData, QatTarget, int8_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,20 +22,36 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
+def _checkpoint_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.resume")
+
+
+def _with_checkpoint(output: Path) -> tuple[Path, ...]:
+    return (_checkpoint_path(output), int8_path(output))
+
+
 def train(
     network: Annotated[
         str, typer.Argument(metavar="NETWORK", help="A name from `rexport models`.", show_default=False)
     ],
     data: Annotated[
         Path,
+        READ_IMAGES,
         typer.Option("--data", help="A folder with train/<class>/… and test/<class>/… (or val/…).", show_default=False),
     ],
-    output: Output,
+    output: Annotated[
+        Path,
+        Writes(_with_checkpoint),
+        typer.Option("--output", "-o", help="The file to write.", show_default=False),
+    ],
     test: Annotated[
-        Path | None, typer.Option("--test", help="A folder per class to test on; --data may then be one itself.")
+        Path | None,
+        READ_IMAGES,
+        typer.Option("--test", help="A folder per class to test on; --data may then be one itself."),
     ] = None,
     weights: Annotated[
         Path | None,
+        READ,
         typer.Option("--weights", help="Start from this state dict; a head of other classes is drawn anew."),
     ] = None,
     freeze_backbone: Annotated[
@@ -223,7 +240,7 @@ def _open_checkpoint(output: Path, identity: RunIdentity, *, every: int | None, 
     from rexport.cli._console import say
     from rexport.training import CheckpointFile
 
-    checkpoint = CheckpointFile(output.with_name(f"{output.name}.resume"), identity, every=every)
+    checkpoint = CheckpointFile(_checkpoint_path(output), identity, every=every)
     if restart:
         checkpoint.remove()
     snapshot = checkpoint.read()

@@ -11,6 +11,7 @@ import typer
 from rexport.cli._calibration import RecoverChoice
 from rexport.cli._gate import EvalData
 from rexport.cli._options import Json, Output, SkipBad
+from rexport.cli._paths import READ, READ_IMAGES, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ class GoalName(StrEnum):
 
 def tune(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file, float or INT8.", show_default=False)
+        Path, READ, typer.Argument(metavar="MODEL.onnx", help="An ONNX file, float or INT8.", show_default=False)
     ],
     output: Output,
     goal: Annotated[
@@ -43,6 +44,7 @@ def tune(
     ] = None,
     data: Annotated[
         Path | None,
+        READ_IMAGES,
         typer.Option("--data", help="Images to make INT8 files of a float model with, as `rexport quantize` does."),
     ] = None,
     eval_data: EvalData = None,
@@ -77,6 +79,7 @@ def tune(
     ] = None,
     model_out: Annotated[
         Path | None,
+        WRITE,
         typer.Option(
             "--model-out", help="Where to write the file if it had to be made.", show_default="NAME-tuned.onnx"
         ),
@@ -92,6 +95,7 @@ def tune(
     """
     import tempfile
 
+    from rexport._apart import require_apart
     from rexport._files import check_writable
     from rexport.benchmarks import machine_facts
     from rexport.cli import _console
@@ -102,10 +106,10 @@ def tune(
     from rexport.tuning import Bounds, Goal, search_deployment
 
     made_at = output.parent / f"{model.stem}-tuned.onnx" if model_out is None else model_out
+    require_apart((output, made_at), (model,), images=[path for path in (data, eval_data) if path is not None])
     _check(latency_bound, max_drop, eval_data, seconds)
     check_writable(output)
     check_writable(made_at)
-    _keep_apart(model, output, made_at)
     machine = machine_facts()  # before this command makes it busy itself
     asked = Deploying.parse(
         model,
@@ -152,16 +156,6 @@ def _check(latency_bound: float | None, max_drop: float | None, eval_data: Path 
     if seconds is not None and not 0 < seconds < math.inf:
         raise UsageError(f"--seconds {seconds:g}: it is a number above 0, such as 120.")
     check_gate(eval_data, max_drop)
-
-
-def _keep_apart(model: Path, output: Path, made_at: Path) -> None:
-    from rexport._errors import UsageError
-
-    if len({path.resolve() for path in (model, output, made_at)}) < 3:
-        raise UsageError(
-            f"The profile {output} and the file {made_at} would take the place of each other or of {model}; choose "
-            "others with -o and --model-out."
-        )
 
 
 def _require_some(candidates: Sequence[Candidate], left_out: Sequence[LeftOut]) -> None:

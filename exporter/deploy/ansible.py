@@ -14,7 +14,7 @@ from rexport.deploy.agent_file import AGENT_NAME
 from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT, Device
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rexport.deploy.remote import AgentFile, Cargo
@@ -108,6 +108,7 @@ def write_role(
     devices: Sequence[Device],
     root: str | None = None,
     python: str | None = None,
+    inputs: Iterable[Path] = (),
 ) -> tuple[Path, ...]:
     """Write the role with the bundle and the agent in it, a playbook, and an inventory.
 
@@ -119,12 +120,14 @@ def write_role(
         devices: For the inventory; an example without.
         root: rexport's folder on devices for which the inventory names no other.
         python: The Python there, likewise.
+        inputs: The files that all this was read from, which stay as they are.
 
     Returns:
         The files that were written.
 
     Raises:
         OutputError: They can't be.
+        UsageError: One of them is one of ``inputs``.
     """
     bundle = f"{cargo.name}-{cargo.version}.rxb"
     defaults = {
@@ -149,7 +152,7 @@ def write_role(
     files |= {f"{role}/files/{AGENT_NAME}": agent.source.data, f"{role}/files/{bundle}": cargo.source.data}
     if key is not None:
         files[f"{role}/files/trusted.pem"] = key.pem()
-    return write_files(folder, {name: (data, 0o644) for name, data in files.items()})
+    return write_files(folder, {name: (data, 0o644) for name, data in files.items()}, inputs=inputs)
 
 
 def _inventory(devices: Sequence[Device]) -> str:

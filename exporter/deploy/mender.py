@@ -13,6 +13,7 @@ from rexport.deploy.agent_file import AGENT_NAME
 from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from rexport.deploy.remote import AgentFile, Cargo
@@ -59,7 +60,14 @@ def module_source(*, root: str, python: str) -> str:
 
 
 def write_module(
-    folder: Path, *, cargo: Cargo, agent: AgentFile, key: PublicKey | None, root: str, python: str
+    folder: Path,
+    *,
+    cargo: Cargo,
+    agent: AgentFile,
+    key: PublicKey | None,
+    root: str,
+    python: str,
+    inputs: Iterable[Path] = (),
 ) -> tuple[Path, ...]:
     """Write the module, the agent, the bundle, a script that makes an artifact of it, and what to do with them.
 
@@ -70,12 +78,14 @@ def write_module(
         key: The public key that the devices are to trust, if it is to lie beside.
         root: rexport's folder on the devices.
         python: The Python there.
+        inputs: The files that all this was read from, which stay as they are.
 
     Returns:
         The files that were written.
 
     Raises:
         OutputError: They can't be.
+        UsageError: One of them is one of ``inputs``.
     """
     artifact = f"{cargo.name}-{cargo.version}"
     bundle = f"{artifact}.rxb"
@@ -90,4 +100,4 @@ def write_module(
     }
     if key is not None:
         files["trusted.pem"] = (key.pem(), 0o644)
-    return write_files(folder, files)
+    return write_files(folder, files, inputs=inputs)

@@ -275,8 +275,8 @@ def test_what_fails_is_a_row_with_the_reason(workshop: Path, monkeypatch: pytest
         ("--data images.npy --precision fp32", 2, "--data is for making INT8 files"),
         ("--data missing", 1, "missing"),
         ("--data images.npy --eval-data images.npy", 2, "Accuracy needs labels"),
-        ("--model-out m.onnx", 2, "would take the place"),
-        ("--model-out p.toml", 2, "would take the place"),
+        ("--model-out m.onnx", 2, "name another file"),
+        ("--model-out p.toml", 2, "name two files"),
         ("--model-out no/such/m.onnx", 1, "mkdir"),
     ],
 )
@@ -294,7 +294,7 @@ def test_mistakes_are_sentences(workshop: Path, planted: list[Job], arguments: s
         ("cifar_resnet20", 2, "rexport onnx cifar_resnet20 -o cifar_resnet20.onnx"),
         ("missing.onnx", 1, "does not exist"),
         ("images.npy", 1, "is not an ONNX file"),
-        ("p.toml", 2, "would take the place"),
+        ("p.toml", 2, "name another file"),
     ],
 )
 def test_models_that_are_none(workshop: Path, model: str, code: int, words: str) -> None:

@@ -17,6 +17,7 @@ from rexport.engine import BackendName, BuildOptions
 from rexport.engine_file import read_facts
 from rexport.evaluation import Arithmetic, Candidate, DivergenceReport, Reference, divergence, find_divergence
 from rexport.evaluation.candidate import engine_compiler
+from rexport.evaluation.likeness import difference
 from rexport.evaluation.tensors import ActivationGraph
 from rexport.model_file import Metadata, load
 from rexport.passes.raw_image import with_raw_images
@@ -30,7 +31,10 @@ from tests.quantization._tables import exported
 from tests.runtimes._files import images_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from rexport.evaluation.tensors import Tensor
 
 _INT8 = {"x86": X86, "openvino": OPENVINO, "raw openvino": OPENVINO}
 
@@ -195,21 +199,35 @@ def test_what_only_goes_wrong_together_is_told_as_a_part(monkeypatch: pytest.Mon
     assert "together" in str(report.first)
 
 
-@pytest.mark.parametrize("kind", ["float", "x86", "raw"])
-def test_a_cut_out_part_computes_what_the_model_does(kind: str) -> None:
-    """Cut at every tensor at once, ONNX Runtime gives each of them again."""
-    model = _model(kind)
-    images = images_for(kind, 2)
+def _computed_in_parts(model: ir.Model, images: np.ndarray) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
+    """Yield each tensor with its values in the model, and those that ONNX Runtime computes of the tensors before it."""
     known = ActivationGraph(model)
     tensors = known.tensors(known.names)
-    names = [one.name for one in tensors]
-    part, given = known.cut_out(names, names, batch=2)
+    names = [tensor.name for tensor in tensors]
+    part, given = known.cut_out(names, names, batch=len(images))
     assert set(given) <= {*names, known.input}
     values = Reference(model, images).values([*names, known.input])
-    flat = np.concatenate([values[name].reshape(2, -1).astype(np.float32) for name in given], axis=1)
+    flat = np.concatenate([values[name].reshape(len(images), -1).astype(np.float32) for name in given], axis=1)
     result = Candidate(model=model, runtime="cpu", images=images).run(part, flat)
-    expected = np.concatenate([values[name].reshape(2, -1) for name in names], axis=1)
-    assert np.abs(result - expected).max() <= 1e-4 * np.abs(expected).max()
+    ends = np.cumsum([tensor.numbers for tensor in tensors])[:-1]
+    for tensor, actual in zip(tensors, np.split(result, ends, axis=1), strict=True):
+        expected = values[tensor.name]
+        yield tensor, expected, actual.reshape(expected.shape)
+
+
+@pytest.mark.parametrize("kind", ["float", "x86", "raw", "openvino"])
+def test_a_cut_out_part_computes_what_the_model_does(kind: str) -> None:
+    """Cut at every tensor at once, ONNX Runtime gives each of them again.
+
+    The optimized part and the reference, node by node, run other kernels. In float32, sums differ in their last bits.
+    What is stored as integers is rounded after such a sum, so one that lies between two integers may become either:
+    few do, and those are one step off.
+    """
+    for tensor, expected, actual in _computed_in_parts(_model(kind), images_for(kind, 2)):
+        off = difference(expected, actual, step=tensor.step)
+        assert off.explained_by(Arithmetic.FLOAT32), tensor.name
+        if tensor.step is not None:
+            assert np.mean(np.abs(expected - actual) > tensor.step / 2) < 0.01, tensor.name
 
 
 def test_float_against_int8() -> None:

@@ -69,7 +69,8 @@ def test_integers_stay_the_same_to_the_last_bit() -> None:
         "fc": convolution(5, 8, 1)[..., 0, 0],
     }
     original = graph(body, weights, outputs="float[N, 5] y")
-    int8 = quantize(original, calibrate(original, [images(32)]), target=X86).model
+    target = X86.with_reduced_range()  # without VNNI, larger sums saturate, each order its own way
+    int8 = quantize(original, calibrate(original, [images(32)]), target=target).model
     for merged in (2, 4):
         fewer = regrouped(int8, merged)
         assert [groups_of(node) for node in fewer.graph if groups_of(node) > 1] == ([2] if merged == 2 else [])

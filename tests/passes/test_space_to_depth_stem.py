@@ -76,7 +76,8 @@ def test_integers_stay_the_same_to_the_last_bit() -> None:
     """
     weights = {"w": convolution(16, 3, 7), "b": vector(16), "fc": convolution(5, 16, 1)[..., 0, 0]}
     original = graph(body, weights, outputs="float[N, 5] y")
-    int8 = quantize(original, calibrate(original, [images(32)]), target=X86).model
+    target = X86.with_reduced_range()  # without VNNI, larger sums saturate, each order its own way
+    int8 = quantize(original, calibrate(original, [images(32)]), target=target).model
     changed, report = changed_by(SpaceToDepthStem, int8)
     assert report.changed == 1
     assert executed_ops(to_bytes(changed)) == executed_ops(to_bytes(int8)) + Counter(["SpaceToDepth"])

@@ -105,7 +105,8 @@ def bottleneck() -> ir.Model:
 
 def test_integers_stay_the_same_to_the_last_bit() -> None:
     original = bottleneck()
-    int8 = quantize(original, calibrate(original, [images(32)]), target=X86).model
+    target = X86.with_reduced_range()  # without VNNI, larger sums saturate, each order its own way
+    int8 = quantize(original, calibrate(original, [images(32)]), target=target).model
     branches, report = split(int8)
     assert (report.changed, report.refusals) == (1, ())
     assert all(groups_of(node) == 1 for node in branches.graph)

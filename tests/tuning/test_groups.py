@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 def int8() -> ir.Model:
     model = graph(BODY, WEIGHTS, outputs="float[N, 5] y")
-    return quantize(model, calibrate(model, [images(16)]), target=X86).model
+    target = X86.with_reduced_range()  # without VNNI, larger sums saturate, each order its own way
+    return quantize(model, calibrate(model, [images(16)]), target=target).model
 
 
 def groups(model: ir.Model) -> list[int]:
