@@ -150,7 +150,7 @@ def _identity(model: ir.Model, metadata: model_file.Metadata) -> Identity:
         precision=precision_of(model),
         network=metadata.network,
         weights=metadata.weights_sha256,
-        softmax=metadata.head is Head.SOFTMAX,
+        softmax=model_file.head_of(model) is Head.SOFTMAX,
     )
 
 

@@ -295,7 +295,7 @@ def _views(crops: int, scales: str | None, resize: int | None) -> Views:
 def _describe(source: Source, views: Views, *, resize: int | None, mean: str | None, std: str | None) -> _Described:
     from rexport.cli._options import model_preprocessing, with_overrides
     from rexport.evaluation.described import described
-    from rexport.model_file import Head, Metadata, image_input
+    from rexport.model_file import Head, Metadata, head_of, image_input
     from rexport.models import class_names, registry, stored_classes
     from rexport.preprocessing import Preprocessing
 
@@ -310,12 +310,11 @@ def _describe(source: Source, views: Views, *, resize: int | None, mean: str | N
         )
     loaded = described(source.path)
     _require_classifier(loaded, source.path, views)
-    metadata = Metadata.of(loaded)
     return _Described(
         preprocessing=model_preprocessing(loaded, source.path, resize=resize, mean=mean, std=std),
-        classes=metadata.classes,
+        classes=Metadata.of(loaded).classes,
         batch=image_input(loaded).batch,
-        head=metadata.head,
+        head=head_of(loaded),
     )
 
 
@@ -323,7 +322,7 @@ def _describe_reference(
     reference: Source | None, views: Views, preprocessing: Preprocessing
 ) -> tuple[Preprocessing, Head]:
     """Return the model's ``preprocessing`` with what the reference takes of it, and what the reference gives."""
-    from rexport.model_file import Head, Metadata, image_input, load
+    from rexport.model_file import Head, Metadata, head_of, image_input, load
     from rexport.preprocessing import Takes
 
     path = None if reference is None else reference.path
@@ -333,7 +332,7 @@ def _describe_reference(
     _require_classifier(loaded, path, views)
     stated = Metadata.of(loaded).preprocessing
     takes = stated.takes if stated else Takes.PIXELS if image_input(loaded).raw else Takes.NORMALISED
-    return replace(preprocessing, takes=takes), Metadata.of(loaded).head
+    return replace(preprocessing, takes=takes), head_of(loaded)
 
 
 def _prepare(shown: Preprocessing, wanted: Preprocessing) -> Prepare | None:

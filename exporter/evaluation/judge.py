@@ -131,7 +131,7 @@ class Judge:
 
 def compared_scores(views: Views, heads: set[Head]) -> Scores:
     """Return which scores of models with these heads can be compared and averaged over views."""
-    return "probabilities" if not isinstance(views, CenterCrop) or Head.SOFTMAX in heads else "logits"
+    return "logits" if isinstance(views, CenterCrop) and heads == {Head.LOGITS} else "probabilities"
 
 
 def require_something_to_measure(dataset: Dataset, *, compares: bool) -> None:

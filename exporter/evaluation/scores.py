@@ -81,7 +81,7 @@ class Classifier:
     def _of(self, images: np.ndarray) -> np.ndarray:
         inputs = images if self.prepare is None else self.prepare(images)
         scores = _require_scores(self.runtime.run(inputs), len(images), self.head)
-        return _softmax(scores) if self.probabilities and self.head is Head.LOGITS else scores
+        return _softmax(scores) if self.probabilities and self.head is not Head.SOFTMAX else scores
 
 
 def _require_scores(scores: np.ndarray, images: int, head: Head) -> np.ndarray:
@@ -89,9 +89,9 @@ def _require_scores(scores: np.ndarray, images: int, head: Head) -> np.ndarray:
         raise ModelFileError(f"The model is no classifier: its output for {images} images has shape {scores.shape}.")
     broken = int((~np.isfinite(scores).all(axis=1)).sum())
     if broken:  # the largest of them would mean nothing, and might even be right
-        what = "logits" if head is Head.LOGITS else "probabilities"
+        kind = "probabilities" if head is Head.SOFTMAX else "logits"
         raise ModelFileError(
-            f"The model's {what} for {broken} of {images} images are not finite (NaN or infinite): look for such "
+            f"The model's {kind} for {broken} of {images} images are not finite (NaN or infinite): look for such "
             "values in its weights, and in the images if they come from an array."
         )
     return scores

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rexport._files import file_sha256
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
-from rexport.model_file import Metadata, default_opset, load
+from rexport.model_file import Metadata, default_opset, head_of, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def describe(path: Path) -> FileReport:
         "macs": sum(macs) if macs else None,
         "precisions": dict(Counter(layer.precision for layer in layers)),
         "layers": [layer.to_json() for layer in layers],
-        "metadata": _metadata(metadata),
+        "metadata": _metadata(metadata) | {"head": None if metadata.features else str(head_of(model))},
     }
     return FileReport(
         kind="onnx",
@@ -71,7 +71,6 @@ def _metadata(metadata: Metadata) -> dict[str, Any]:
         "network": metadata.network,
         "preprocessing": None if metadata.preprocessing is None else json.loads(metadata.preprocessing.to_json()),
         "classes": len(metadata.classes),
-        "head": None if metadata.features else str(metadata.head),
         "features": list(metadata.features),
         "weights_sha256": metadata.weights_sha256,
         "quantization": _object(metadata.quantization),

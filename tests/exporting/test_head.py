@@ -12,7 +12,7 @@ import torch
 from rexport._errors import VerificationError
 from rexport.calibration import calibrate
 from rexport.exporting import export, prove_parity
-from rexport.model_file import Head, Metadata, to_bytes
+from rexport.model_file import Head, Metadata, head_of, to_bytes
 from rexport.models import build
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import X86, quantize
@@ -58,8 +58,9 @@ def test_every_other_node_is_as_without_it(network: Exported, exported: Callable
 
 
 def test_the_file_says_so(network: Exported, exported: Callable[..., Exported]) -> None:
-    assert Metadata.of(network.result.model).head is Head.SOFTMAX
-    assert Metadata.of(exported("cifar_resnet8", 32).result.model).head is Head.LOGITS
+    assert Metadata.of(network.result.model).head is head_of(network.result.model) is Head.SOFTMAX
+    logits = exported("cifar_resnet8", 32).result.model
+    assert Metadata.of(logits).head is head_of(logits) is Head.LOGITS
 
 
 def test_the_proof_is_of_the_probabilities(network: Exported) -> None:
@@ -112,7 +113,7 @@ def test_quantization_leaves_it_in_float(network: Exported) -> None:
     model = network.result.model
     int8 = quantize(model, calibrate(model, [pictures(16)]), target=X86)
     assert [layer.name for layer in int8.layers if layer.precision == "float32"] == ["softmax"]
-    assert Metadata.of(int8.model).head is Head.SOFTMAX
+    assert Metadata.of(int8.model).head is head_of(int8.model) is Head.SOFTMAX
     (probabilities,) = open_session(to_bytes(int8.model)).run(None, {"images": pictures(5)})
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
@@ -123,7 +124,7 @@ def test_an_ensemble_ends_in_its_average_of_probabilities(head: Head) -> None:
     model = export(module, preprocessing=Preprocessing(size=32), head=head).model
     (output,) = model.graph.outputs
     assert output.name == "probabilities"
-    assert Metadata.of(model).head is Head.SOFTMAX
+    assert Metadata.of(model).head is head_of(model) is Head.SOFTMAX
     assert [node.op_type for node in model.graph].count("Softmax") == 2  # one for each member
     with torch.inference_mode():
         expected = module(torch.from_numpy(pictures(3))).numpy()
