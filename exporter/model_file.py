@@ -42,8 +42,10 @@ __all__ = [
 _PREFIX = "rexport."
 # what changes the shape or the type of numbers, and hardly the numbers
 _SAME_NUMBERS = frozenset(
-    ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
-    + ("Cast", "Dropout", "QuantizeLinear", "DequantizeLinear")
+    (
+        *("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"),
+        *("Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"),
+    )
 )
 _MOST_MEMBERS = 1000
 
