@@ -9,15 +9,16 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from PIL import Image, UnidentifiedImageError
-
 from rexport._cpu import this_cpu
 from rexport._errors import DataError
 from rexport.calibration.dataset import BadImage
+from rexport.device import _pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
     from pathlib import Path
+
+    from PIL.Image import Image
 
 __all__ = ["UnreadableError", "in_threads", "read_picture", "unreadable"]
 
@@ -25,17 +26,12 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-def read_picture(path: Path, crop: Callable[[Image.Image], _R]) -> _R | BadImage:
+def read_picture(path: Path, crop: Callable[[Image], _R]) -> _R | BadImage:
     """Open a picture and return what ``crop`` makes of it, or why it can't be used."""
     try:
-        with Image.open(path) as image:
-            return crop(image)
-    except DataError as error:
+        return _pictures.read_picture(path, crop)
+    except (DataError, _pictures.PictureError) as error:
         return BadImage(path, str(error))
-    except UnidentifiedImageError:
-        return BadImage(path, "is not an image that Pillow knows")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return BadImage(path, f"can't be decoded ({error})")
 
 
 def in_threads(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport._errors import DataError, ModelFileError, UsageError
+from rexport.device import _pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -330,20 +331,15 @@ class PictureOptions:
 
 
 def to_rgb(image: Image) -> Image:
-    """Return the picture with three channels of 8 bits.
-
-    It is the upper byte of 16-bit grey, which Pillow would clip to white; of 16-bit colour, Pillow only reads that.
+    """Return the picture with three channels of 8 bits, as the agent on devices reads it.
 
     Raises:
         DataError: Its pixels have no known white.
     """
-    from PIL.Image import fromarray
-
-    if image.mode.startswith("I;16"):
-        image = fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise DataError("has pixels of 32 bits, and which of them are white is not known; save it with 8 bits")
-    return image.convert("RGB")
+    try:
+        return _pictures.to_rgb(image)
+    except _pictures.PictureError as error:
+        raise DataError(str(error)) from error
 
 
 def _resize_at(size: int, known: Preprocessing) -> int | None:

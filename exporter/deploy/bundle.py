@@ -33,7 +33,7 @@ from rexport.deploy.options import BundleOptions
 from rexport.deploy.pack import sign_files
 from rexport.deploy.payload import MODEL, Payload, collect
 from rexport.deploy.quantized import QuantizedFile, machines_for, runtimes_for
-from rexport.model_file import default_opset
+from rexport.model_file import default_opset, head_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 __all__ = ["BundleOptions", "MadeBundle", "bundle_of", "make_bundle", "require_sensible"]
 
 _CLASSES, _PROFILE, _TABLE = "classes.json", "profile.toml", "table.json"
-_OLDEST_ONNXRUNTIME, _ITS_OPSET, _ITS_IR = "1.20", 20, 10
+# The newest opset and IR version that each ONNX Runtime loads, those before it included, and has a residual network's
+# operators for. Of opset 23, 1.23 lacks QuantizeLinear.
+_ONNXRUNTIMES = (("1.17", 20, 9), ("1.18", 21, 10), ("1.21", 22, 10), ("1.24", 25, 13), ("1.25", 26, 13))
 _SAFE_DB = 6.0  # how far the demanded ratio is to be above the one at which the largest score may change
 
 
@@ -99,6 +101,7 @@ def bundle_of(payload: Payload, *, key: PrivateKey, options: BundleOptions) -> M
         expires=options.expires,
         target=_target(payload, options),
         model=MODEL,
+        head=str(head_of(payload.model.model)),
         engines=tuple(engine for engine, _ in payload.engines),
         classes=classes,
         preprocessing=_described(payload.preprocessing),
@@ -146,8 +149,10 @@ def _target(payload: Payload, options: BundleOptions) -> Target:
 
 def _oldest_onnxruntime(model: VettedModel) -> str:
     """Return the oldest version that is sure to run the model: of newer operators, the one that just did."""
-    if default_opset(model.model) <= _ITS_OPSET and model.model.ir_version <= _ITS_IR:
-        return f">={_OLDEST_ONNXRUNTIME}"
+    opset, ir_version = default_opset(model.model), model.model.ir_version
+    for version, its_opset, its_ir in _ONNXRUNTIMES:
+        if opset <= its_opset and ir_version <= its_ir:
+            return f">={version}"
     return ">=" + ".".join(onnxruntime.__version__.split(".")[:2])
 
 

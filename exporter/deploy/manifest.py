@@ -19,6 +19,7 @@ from rexport._errors import BundleError
 from rexport.deploy._strict_json import Fields, loads
 from rexport.device._errors import RefusedError
 from rexport.device._manifest import parse_manifest
+from rexport.model_file import Head
 
 __all__ = [
     "LARGEST_BUNDLE",
@@ -62,6 +63,7 @@ _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SPECIFIER = re.compile(r"(>=|<|==)\d{1,9}(\.\d{1,9}){0,4}")
 _DOTTED = re.compile(r"\d{1,9}(\.\d{1,9}){0,5}")
+_HEAD = re.compile("|".join(Head))
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _EXPIRES = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _LARGEST_VERSION = 2**31 - 1
@@ -144,6 +146,7 @@ class Manifest:
         expires: The end of the time in which it may be installed, in UTC to the second; ``None`` without one.
         target: The devices it is for.
         model: The file of the model.
+        head: What it gives: ``logits``, ``softmax`` or ``log-softmax``; ``None`` in bundles that do not say.
         engines: Made from it.
         classes: The file of the names of its outputs, a JSON list; ``None`` without.
         preprocessing: How pictures become its input (see ``deploy.bundle``).
@@ -159,6 +162,7 @@ class Manifest:
     expires: datetime | None
     target: Target
     model: str
+    head: str | None = None
     engines: tuple[Engine, ...] = ()
     classes: str | None = None
     preprocessing: Object
@@ -202,7 +206,7 @@ class Manifest:
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             found = document.get("schema") if isinstance(document, dict) else None
             raise BundleError(f'{MANIFEST} is not of schema "{SCHEMA}" but of {found!r}; make the bundle again.')
-        return _manifest(Fields(MANIFEST, "", document))
+        return _manifest(Fields(MANIFEST, "", {"head": None, **document}))
 
 
 def require_name(name: str) -> None:
@@ -258,6 +262,7 @@ def _manifest(document: Fields) -> Manifest:
         expires=_expires(document),
         target=_target(document.inner("target")),
         model=document.file("model", files),
+        head=None if document.values["head"] is None else document.text("head", _HEAD),
         engines=tuple(_engine(Fields(MANIFEST, f"engines[{index}].", one), files) for index, one in enumerate(engines)),
         classes=document.optional_file("classes", files),
         preprocessing=_preprocessing(document.inner("preprocessing")),

@@ -26,6 +26,7 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SPEC = re.compile(r"(>=|<|==)\d{1,9}(\.\d{1,9}){0,4}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_HEADS = ("logits", "softmax", "log-softmax")
 _KEYS = [
     "schema",
     "name",
@@ -33,6 +34,7 @@ _KEYS = [
     "expires",
     "target",
     "model",
+    "head",
     "engines",
     "classes",
     "preprocessing",
@@ -86,13 +88,17 @@ class Limits(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """A bundle's manifest; see the field's names in the file itself."""
+    """A bundle's manifest; see the field's names in the file itself.
+
+    ``head`` is what the model gives, ``None`` in bundles that were made before manifests said it.
+    """
 
     name: str
     version: int
     expires: datetime | None
     target: Target
     model: str
+    head: str | None
     engines: list[Engine]
     classes: str | None
     preprocessing: dict[str, Any] | None
@@ -126,7 +132,7 @@ def parse_manifest(data: bytes) -> Manifest:
 def _manifest(document: Any, sha256: str) -> Manifest:
     if isinstance(document, dict) and document.get("schema") != SCHEMA:
         raise ValueError(f"its schema is {document.get('schema')!r} instead of {SCHEMA!r}")
-    fields = _object(document, "the manifest", _KEYS)
+    fields = _object({"head": None, **_mapping(document, "the manifest")}, "the manifest", _KEYS)
     files = {_file_name(name): _entry(entry, name) for name, entry in _mapping(fields["files"], "files").items()}
     if not 1 <= len(files) <= MAX_FILES or len({name.lower() for name in files}) != len(files):
         raise ValueError(f"it must name 1 to {MAX_FILES} files, also apart where case does not count")
@@ -140,6 +146,7 @@ def _manifest(document: Any, sha256: str) -> Manifest:
         expires=_optional(fields["expires"], _time),
         target=_target(fields["target"]),
         model=known(fields["model"]),
+        head=_optional(fields["head"], _head),
         engines=[_engine(each, known) for each in _list(fields["engines"], "engines")],
         classes=_optional(fields["classes"], known),
         preprocessing=_optional(fields["preprocessing"], lambda value: _mapping(value, "preprocessing")),
@@ -156,6 +163,12 @@ def _with_checked_extras(
     for key in ("profile", "table"):  # they travel along, for people and for `rexport inspect`
         _optional(fields[key], known)
     return files
+
+
+def _head(value: Any) -> str:
+    if value not in _HEADS:
+        raise ValueError(f"head must be one of {', '.join(_HEADS)}")
+    return str(value)
 
 
 def _target(value: Any) -> Target:

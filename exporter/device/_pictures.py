@@ -18,17 +18,24 @@ With a = −½ (Keys 1981),
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    from PIL.Image import Image
 
-__all__ = ["model_input", "resized"]
+    _R = TypeVar("_R")
+
+__all__ = ["PictureError", "model_input", "read_picture", "resized", "to_rgb"]
 
 _BITS = 22
 _PPM = re.compile(rb"P6\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(?:#[^\n]*\n\s*)*255\s")
+
+
+class PictureError(ValueError):
+    """A picture can't be taken; the message is what goes between its name and a full stop."""
 
 
 def model_input(path: Path, preprocessing: dict[str, Any] | None, golden: np.ndarray) -> np.ndarray:
@@ -40,7 +47,7 @@ def model_input(path: Path, preprocessing: dict[str, Any] | None, golden: np.nda
         golden: The bundle's golden input, whose type and rank a ready input must have.
 
     Raises:
-        ValueError: It can't be read, or is not what the model takes.
+        PictureError: It can't be read, or is not what the model takes.
     """
     import numpy as np
 
@@ -48,16 +55,19 @@ def model_input(path: Path, preprocessing: dict[str, Any] | None, golden: np.nda
     if pixels.dtype == golden.dtype and pixels.shape[1:] == golden.shape[1:] and pixels.ndim == golden.ndim:
         return pixels  # ready
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise ValueError(
-            f"{path} holds {pixels.dtype} of shape {pixels.shape}, neither RGB pixels (uint8, height × width × 3) nor "
+        raise PictureError(
+            f"holds {pixels.dtype} of shape {pixels.shape}, neither RGB pixels (uint8, height × width × 3) nor "
             f"an input of the model ({golden.dtype}, {(1, *golden.shape[1:])})"
         )
     if preprocessing is None:
-        raise ValueError("the bundle does not say how pictures become the model's input, so it takes .npy inputs only")
+        raise PictureError(
+            "can't be prepared: the bundle does not say how pictures become the model's input, so it takes .npy inputs "
+            "only"
+        )
     done_inside = set(preprocessing.get("in_graph", ()))
     if "crop" not in done_inside:
         bicubic = str(preprocessing.get("interpolation")).startswith("bicubic")
-        pixels = _crop(pixels, int(preprocessing["size"]), preprocessing["resize"], path, bicubic=bicubic)
+        pixels = _crop(pixels, int(preprocessing["size"]), preprocessing["resize"], bicubic=bicubic)
     if "normalise" in done_inside:
         return pixels[np.newaxis]
     scaled = pixels.astype(np.float32) / np.float32(255)
@@ -73,11 +83,11 @@ def resized(pixels: np.ndarray, width: int, height: int, *, bicubic: bool = Fals
     return _along(pixels, height, bicubic=bicubic) if height != pixels.shape[0] else pixels
 
 
-def _crop(pixels: np.ndarray, size: int, resize: int | None, path: Path, *, bicubic: bool) -> np.ndarray:
+def _crop(pixels: np.ndarray, size: int, resize: int | None, *, bicubic: bool) -> np.ndarray:
     height, width = pixels.shape[:2]
     if resize is None:
         if (width, height) != (size, size):
-            raise ValueError(f"{path} is {width}×{height} pixels, and the model takes {size}×{size} without resizing")
+            raise PictureError(f"is {width}×{height} pixels, and the model takes {size}×{size} without resizing")
         return pixels
     short, long = sorted((width, height))
     longer = int(resize * long / short)
@@ -116,6 +126,45 @@ def _cubic(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1.0, inner, np.where(x < 2.0, outer, 0.0))
 
 
+def read_picture(path: Path, take: Callable[[Image], _R]) -> _R:
+    """Open a picture with Pillow and return what ``take`` makes of it.
+
+    Raises:
+        PictureError: It can't be decoded.
+        ImportError: There is no Pillow.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return take(image)
+    except PictureError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureError("is not an image that Pillow knows") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PictureError(f"can't be decoded ({error})") from error
+
+
+def to_rgb(image: Image) -> Image:
+    """Return the picture with three channels of 8 bits; what it says of transparency and orientation is left alone.
+
+    It is the upper byte of 16-bit grey, which Pillow would clip to white; of 16-bit colour, Pillow only reads that.
+
+    Raises:
+        PictureError: Its pixels have no known white.
+    """
+    import numpy as np
+    from PIL.Image import fromarray
+
+    # Pillow before 10.3 opens grey PNGs of 16 bits, the most that PNGs have, in the mode of 32
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        image = fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise PictureError("has pixels of 32 bits, and which of them are white is not known; save it with 8 bits")
+    return image.convert("RGB")
+
+
 def _read(path: Path) -> np.ndarray:
     import numpy as np
 
@@ -123,26 +172,27 @@ def _read(path: Path) -> np.ndarray:
         array: np.ndarray = np.load(str(path), allow_pickle=False)
         return array
     if path.suffix == ".ppm":
-        return _ppm(path)
+        pixels = _ppm(path)
+        if pixels is not None:
+            return pixels
     try:
-        from PIL import Image
+        return read_picture(path, lambda image: np.asarray(to_rgb(image)))
     except ImportError as error:
-        raise ValueError(
-            f"{path.name}: reading pictures other than .ppm and .npy takes Pillow, which is not installed; type "
+        raise PictureError(
+            "can't be read: pictures other than .ppm (P6) and .npy take Pillow, which is not installed; type "
             "`pip install pillow`"
         ) from error
-    with Image.open(path) as image:
-        if image.mode.startswith("I;16"):
-            return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
-        return np.asarray(image.convert("RGB"))
 
 
-def _ppm(path: Path) -> np.ndarray:
+def _ppm(path: Path) -> np.ndarray | None:
+    """Return the pixels of a binary PPM of 8 bits, ``None`` where it is something else, which Pillow may know."""
     import numpy as np
 
     data = path.read_bytes()
     match = _PPM.match(data)
-    width, height = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
-    if match is None or len(data) - match.end() != 3 * width * height:
-        raise ValueError(f"{path} is no binary PPM (P6) of 8 bits")
+    if match is None:
+        return None
+    width, height = int(match.group(1)), int(match.group(2))
+    if len(data) - match.end() != 3 * width * height:
+        raise PictureError(f"can't be decoded: a PPM of {width}×{height} pixels has another length")
     return np.frombuffer(data, np.uint8, offset=match.end()).reshape(height, width, 3)

@@ -7,12 +7,13 @@ hash.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._errors import InstallError, UnusableError
 from ._files import flush, remove, sha256_of, write_atomic
 from ._target import usable_runtimes
-from ._worker_process import Bounds, WorkerError, ask_worker
+from ._worker_process import Bounds, WorkerError, answers_of_worker, ask_worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,25 +79,40 @@ def self_check(version: Version, *, quick: bool = False) -> Checked:
 
 
 def classify(version: Version, images: list[Path]) -> list[dict[str, Any]]:
-    """Return the likeliest classes of each picture.
+    """Return the likeliest classes of each picture; one that can't be classified has an ``error`` and no classes.
+
+    Each picture has the time that the self-check has, and one that crashes the worker costs none of the others.
 
     Raises:
-        UnusableError: None of the version's runtimes is here, or it can't take a picture.
+        UnusableError: None of the version's runtimes is here, or its model does not load.
     """
     manifest = version.manifest
     runtime = usable_runtimes(manifest)[0]
     question = {
         **_question(version, runtime),
         "task": "classify",
-        "images": [str(image.resolve()) for image in images],
+        "head": manifest.head,
         "preprocessing": manifest.preprocessing,
         "classes": None if manifest.classes is None else version.file(manifest.classes),
     }
-    try:
-        results: list[dict[str, Any]] = ask_worker(question, _bounds(manifest, runtime))["results"]
-    except WorkerError as error:
-        raise UnusableError(f"{manifest.name} {manifest.version} can't classify: {error}.") from error
-    return [{**result, "image": str(image)} for image, result in zip(images, results)]
+    results: list[dict[str, Any]] = []
+    while len(results) < len(images):
+        waiting = images[len(results) :]
+        question["images"] = [str(image.resolve()) for image in waiting]
+        loaded = False
+        try:
+            with closing(answers_of_worker(question, _bounds(manifest, runtime), 1 + len(waiting))) as answers:
+                next(answers)
+                loaded = True
+                for image, answer in zip(waiting, answers):
+                    error = None if answer["why_not"] is None else f"{image}: {answer['why_not']}"
+                    results.append({"image": str(image), "top": answer["top"], "error": error})
+        except WorkerError as error:
+            if not loaded:
+                raise UnusableError(f"{manifest.name} {manifest.version} can't classify: {error}.") from error
+            image = images[len(results)]
+            results.append({"image": str(image), "top": [], "error": f"{image}: can't be classified ({error})"})
+    return results
 
 
 def _question(version: Version, runtime: dict[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 import re
+import sys
 from contextlib import suppress
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ _PACKAGES = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
     "rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
 }
+# The newest packages of ONNX Runtime on PyPI for older Pythons.
+_NEWEST_FOR_PYTHON = {(3, 8): "1.19.2", (3, 9): "1.19.2", (3, 10): "1.23.2"}
 _PROBE = Bounds(seconds=60, memory_mib=4096, data_limit=False)
 
 
@@ -70,9 +73,21 @@ def require_target(target: Target) -> dict[str, str]:
         wanted = " or ".join(f"{name}{','.join(specs)}" for name, specs in sorted(target.runtimes.items()))
         here = ", ".join(f"{name} {version}" for name, version in installed.items()) or "none of these"
         raise UnusableError(
-            f"The bundle needs {wanted}, and Python {platform.python_version()} has {here} on this device; install it."
+            f"The bundle needs {wanted}, and Python {platform.python_version()} has {here} on this device; "
+            f"{_advice(target, sys.version_info[:2])}."
         )
     return fitting
+
+
+def _advice(target: Target, python: tuple[int, ...]) -> str:
+    """Say what to do where no runtime fits; ``python`` is the version of Python here, two numbers."""
+    newest = _NEWEST_FOR_PYTHON.get((python[0], python[1]))
+    if newest is None or all(_meets(newest, spec) for spec in target.runtimes.get("onnxruntime", [])):
+        return "install it"
+    return (
+        f"for this Python, ONNX Runtime {newest} is the newest there is, so install a newer Python, or export the "
+        "model with a lower --opset and bundle it again"
+    )
 
 
 def usable_runtimes(manifest: Manifest) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The process that imports NumPy and the runtime: ``_worker``, one JSON object from stdin, one to stdout.
+"""The process that imports NumPy and the runtime: ``_worker``, one JSON object from stdin, its answers to stdout.
 
 Everything it loads, it loads from bytes whose hash it has just checked against the manifest's.
 """
@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Iterator
 
 from ._files import open_plain
 
@@ -32,32 +32,45 @@ _ADDRESS_SPACE, _OF_A_THREAD = 4096, 256  # MiB besides what is allocated: libra
 _LARGEST_FILE = 4 << 30
 _WARM_UP, _LEAST, _MOST, _SECONDS = 3, 11, 200, 1.0  # runs, and how long they go on
 _TOP = 5
+_ROUNDED = 1e-2  # how far from 1 a sum of probabilities may be: float16's and 8 bits' roundings
 
 
 def main() -> int:
-    """Answer the question on stdin."""
-    answers = os.fdopen(os.dup(1), "w")
+    """Answer the question on stdin, one JSON object a line."""
+    said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # native libraries print to stdout as they like
     question = json.loads(sys.stdin.buffer.read().decode("utf-8"))
-    _bound(question["limits"])
-    tasks = {"version": _version, "probe": _probe, "build": _build, "check": _check, "classify": _classify}
+    _bound(question["limits"], question["answers"])
     try:
-        answer = tasks[question["task"]](question)
-    except MemoryError:
-        answer = {"error": f"it needs more memory than {question['limits']['memory_mib']} MiB"}
+        for answer in _answers(question):
+            said.write(json.dumps(answer, allow_nan=False) + "\n")
+            said.flush()
     except Exception as error:  # the runtimes raise their own
-        answer = {"error": " ".join(str(error).split())[:600] or type(error).__name__}
-    json.dump(answer, answers, allow_nan=False)
-    answers.close()
+        said.write(json.dumps({"error": _reason(error, question)}) + "\n")
+    said.close()
     return 0
 
 
-def _bound(limits: dict[str, Any]) -> None:
+def _answers(question: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if question["task"] == "classify":
+        yield from _classify(question)
+        return
+    tasks = {"version": _version, "probe": _probe, "build": _build, "check": _check}
+    yield tasks[question["task"]](question)
+
+
+def _reason(error: Exception, question: dict[str, Any]) -> str:
+    if isinstance(error, MemoryError):
+        return f"it needs more memory than {question['limits']['memory_mib']} MiB"
+    return " ".join(str(error).split())[:600] or type(error).__name__
+
+
+def _bound(limits: dict[str, Any], answers: int) -> None:
     """Bound this process before anything is loaded, and have it end with the agent."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     cores = os.cpu_count() or 1
-    seconds = math.ceil(limits["seconds"] * cores) + 1
+    seconds = math.ceil(limits["seconds"] * cores * answers) + 1
     bounds = {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: seconds, resource.RLIMIT_FSIZE: _LARGEST_FILE}
     if limits["data_limit"]:
         bounds[resource.RLIMIT_DATA] = limits["memory_mib"] << 20
@@ -141,39 +154,66 @@ def _median_ms(backend: Backend, given: np.ndarray, seconds: float) -> float:
     return sorted(times)[len(times) // 2] * 1e3
 
 
-def _classify(question: dict[str, Any]) -> dict[str, Any]:
-    """Return the likeliest classes of each picture."""
-    import numpy as np
-
-    from ._pictures import model_input
+def _classify(question: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield once that the model is loaded, and then the likeliest classes of each picture, or why it has none."""
+    from ._pictures import PictureError, model_input
 
     names = json.loads(_verified(question["classes"]).decode("utf-8")) if question["classes"] else None
     golden = _array(question["golden"]["input"])
+    head = question["head"]
+    if head is None:  # of a bundle that was made before manifests said it
+        head = "softmax" if _are_probabilities(_array(question["golden"]["logits"])) else "logits"
     backend = _open(question)
-    results = []
-    for image in question["images"]:
-        given = model_input(Path(image), question["preprocessing"], golden)
-        batch = backend.batch or 1
-        if len(given) < batch:  # the model insists on more at a time
-            given = np.concatenate([given, np.repeat(given[-1:], batch - len(given), axis=0)])
-        logits = backend.run(given)[0].astype(np.float64).reshape(-1)
-        likely = np.exp(logits - logits.max())
-        likely /= likely.sum()
-        top = np.argsort(-likely, kind="stable")[:_TOP]
-        results.append(
-            {
-                "image": image,
-                "top": [
-                    {
-                        "class": int(index),
-                        "name": names[index] if isinstance(names, list) and index < len(names) else None,
-                        "probability": float(likely[index]),
-                    }
-                    for index in top
-                ],
-            }
-        )
-    return {"results": results}
+    yield {"version": backend.version}
+
+    def answer(image: str) -> dict[str, Any]:
+        try:
+            given = model_input(Path(image), question["preprocessing"], golden)
+            return {"top": _likeliest(_probabilities(backend, given, head), names), "why_not": None}
+        except PictureError as error:
+            return {"top": [], "why_not": str(error)}
+        except Exception as error:  # the runtimes and Pillow's plugins raise their own
+            return {"top": [], "why_not": f"can't be classified ({_reason(error, question)})"}
+
+    yield from map(answer, question["images"])
+
+
+def _probabilities(backend: Backend, given: np.ndarray, head: str) -> np.ndarray:
+    """Return the probabilities of the classes, float64, for the first of the images that are given.
+
+    The softmax of logits is taken, and that of their logarithms alike; probabilities are what they are.
+    """
+    import numpy as np
+
+    batch = backend.batch or 1
+    if len(given) < batch:  # the model insists on more at a time
+        given = np.concatenate([given, np.repeat(given[-1:], batch - len(given), axis=0)])
+    scores: np.ndarray = backend.run(given)[0].astype(np.float64).reshape(-1)
+    if not np.isfinite(scores).all():
+        raise ValueError("its scores are not finite")
+    if head == "softmax":
+        return scores
+    powers = np.exp(scores - scores.max())
+    likely: np.ndarray = powers / powers.sum()
+    return likely
+
+
+def _are_probabilities(scores: np.ndarray) -> bool:
+    sums = scores.reshape(len(scores), -1).sum(axis=1)
+    return bool((scores >= 0).all() and (abs(sums - 1) < _ROUNDED).all())
+
+
+def _likeliest(likely: np.ndarray, names: Any) -> list[dict[str, Any]]:
+    import numpy as np
+
+    return [
+        {
+            "class": int(index),
+            "name": names[index] if isinstance(names, list) and index < len(names) else None,
+            "probability": float(likely[index]),
+        }
+        for index in np.argsort(-likely, kind="stable")[:_TOP]
+    ]
 
 
 def _open(question: dict[str, Any]) -> Backend:

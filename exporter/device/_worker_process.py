@@ -1,28 +1,34 @@
 """Running the worker: a process with bounds on its memory and time, which may crash or hang without harm.
 
-It is this very agent, started anew with the verb ``_worker``; it reads one JSON object from stdin and prints one.
+It is this very agent, started anew with the verb ``_worker``; it reads one JSON object from stdin and prints its
+answers, one a line.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-from typing import Any, NamedTuple
+import time
+from contextlib import closing, suppress
+from typing import IO, Any, Iterator, NamedTuple
 
-__all__ = ["Bounds", "WorkerError", "ask_worker", "own_archive"]
+__all__ = ["Bounds", "WorkerError", "answers_of_worker", "ask_worker", "own_archive"]
 
 _SAID = 600  # characters of what a worker that failed said last
+_TO_END = 10.0  # seconds from a worker's last word to the end of its process
+_CHUNK = 1 << 16
 
 
 class Bounds(NamedTuple):
     """What a worker may take.
 
     Attributes:
-        seconds: By the clock; on all its cores together, as many times that as there are.
+        seconds: For each of its answers, by the clock; on all its cores together, as many times that as there are.
         memory_mib: That it may allocate.
         data_limit: Whether that is enforced; CUDA reserves more address space than there is memory.
     """
@@ -37,38 +43,86 @@ class WorkerError(Exception):
 
 
 def ask_worker(question: dict[str, Any], limits: Bounds) -> dict[str, Any]:
-    """Return the worker's answer.
+    """Return the worker's only answer.
 
     Raises:
         WorkerError: It says why it has none, crashed, or took too long.
     """
-    question = {**question, "limits": limits._asdict()}
-    with tempfile.TemporaryDirectory(prefix="rexport-") as folder, tempfile.TemporaryFile() as errors:
+    with closing(answers_of_worker(question, limits, 1)) as answers:
+        return next(answers)
+
+
+def answers_of_worker(question: dict[str, Any], limits: Bounds, count: int) -> Iterator[dict[str, Any]]:
+    """Yield the worker's answers as they come; closing the iterator ends it.
+
+    Args:
+        question: What it is asked.
+        limits: What it may take.
+        count: How many answers there will be.
+
+    Raises:
+        WorkerError: It says why it has none, crashed, or took too long for one.
+    """
+    text = json.dumps({**question, "limits": limits._asdict(), "answers": count})
+    folder = tempfile.TemporaryDirectory(prefix="rexport-")
+    with folder, tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as errors:
+        asked.write(text.encode())
+        asked.seek(0)
         process = subprocess.Popen(
             _command(),
-            stdin=subprocess.PIPE,
+            stdin=asked,
             stdout=subprocess.PIPE,
             stderr=errors,
-            cwd=folder,
+            cwd=folder.name,
             start_new_session=True,
         )
         try:
-            answer, _ = process.communicate(json.dumps(question).encode(), timeout=limits.seconds)
-        except subprocess.TimeoutExpired as error:
-            raise WorkerError(f"it was not done after {limits.seconds:g} s") from error
+            lines = _lines(process, limits.seconds)
+            for _ in range(count):
+                yield _document(next(lines, b""), process, errors)
         finally:
             _kill(process)
-        errors.seek(max(0, errors.seek(0, os.SEEK_END) - 4 * _SAID))
-        said = " ".join(errors.read().decode("utf-8", "replace").split())[-_SAID:]
-    if process.returncode < 0:
-        raise WorkerError(f"it crashed with {_signal_name(-process.returncode)}")
+
+
+def _lines(process: subprocess.Popen[bytes], patience: float) -> Iterator[bytes]:
+    """Yield the lines that a process prints, each within ``patience`` seconds of when it is waited for."""
+    assert process.stdout is not None
+    descriptor, buffer = process.stdout.fileno(), b""
+    arrivals = select.poll()
+    arrivals.register(descriptor, select.POLLIN)
+    while True:
+        deadline = time.monotonic() + patience
+        while b"\n" not in buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or not arrivals.poll(left * 1e3):
+                raise WorkerError(f"it was not done after {patience:g} s")
+            part = os.read(descriptor, _CHUNK)
+            if not part:
+                return
+            buffer += part
+        line, _, buffer = buffer.partition(b"\n")
+        yield line
+
+
+def _document(line: bytes, process: subprocess.Popen[bytes], errors: IO[bytes]) -> dict[str, Any]:
     try:
-        document = json.loads(answer.decode("utf-8"))
+        document = json.loads(line.decode("utf-8"))
     except ValueError as error:
-        raise WorkerError(f"it ended with exit code {process.returncode}, saying: {said or 'nothing'}") from error
+        raise WorkerError(_how_it_ended(process, errors)) from error
     if not isinstance(document, dict) or "error" in document:
         raise WorkerError(str(document["error"]).rstrip(".") if isinstance(document, dict) else "it answered nonsense")
     return document
+
+
+def _how_it_ended(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_TO_END)
+    code = process.poll()
+    if code is not None and code < 0:
+        return f"it crashed with {_signal_name(-code)}"
+    errors.seek(max(0, errors.seek(0, os.SEEK_END) - 4 * _SAID))
+    said = " ".join(errors.read().decode("utf-8", "replace").split())[-_SAID:]
+    return f"it ended with exit code {code}, saying: {said or 'nothing'}"
 
 
 def own_archive() -> str | None:
@@ -91,9 +145,8 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     except PermissionError:
         process.kill()
     process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _signal_name(number: int) -> str:

@@ -9,7 +9,7 @@ import platform
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from . import AGENT_VERSION, _worker
 from ._container import Archive, Container, open_bundle
@@ -28,6 +28,14 @@ _WAIT = 120.0  # seconds; as long as an install usually takes
 _MAX_KEY_BYTES = 4096
 
 
+class Answer(NamedTuple):
+    """What a verb found out: one JSON document, or lines; and what went wrong with a part of it."""
+
+    document: dict[str, Any]
+    lines: str
+    problems: tuple[str, ...] = ()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the agent's command line.
 
@@ -43,17 +51,21 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     device = Device(Path(options.root).absolute())
     try:
-        document, lines = options.verb(device, options)
+        answer = Answer(*options.verb(device, options))
     except (AgentError, OSError) as error:
         return _fail(device, options, error)
     except KeyboardInterrupt:
         print("rexport-agent: interrupted; what was active before still is.", file=sys.stderr)
         return 128 + signal.SIGINT
+    document, lines, problems = answer
     if device.recovered:
         document["recovered"] = device.recovered
         print(f"rexport-agent: {device.recovered}", file=sys.stderr)
-    print(json.dumps(document, sort_keys=True) if options.json else lines)
-    return 0
+    if options.json or lines:
+        print(json.dumps(document, sort_keys=True) if options.json else lines)
+    for problem in problems:
+        print(f"rexport-agent: {problem}.", file=sys.stderr)
+    return AgentError.exit_code if problems else 0
 
 
 def _fail(device: Device, options: argparse.Namespace, error: AgentError | OSError) -> int:
@@ -142,7 +154,7 @@ def _check(device: Device, _options: argparse.Namespace) -> tuple[dict[str, Any]
     return document, f"{manifest.name} {manifest.version}: {_check_line(check)}"
 
 
-def _run(device: Device, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _run(device: Device, options: argparse.Namespace) -> Answer:
     device.recover_if_free()
     images = [Path(image) for image in options.images]
     for image in images:
@@ -152,15 +164,17 @@ def _run(device: Device, options: argparse.Namespace) -> tuple[dict[str, Any], s
     results = classify(version, images)
     manifest = version.manifest
     lines = []
-    for result in results:
+    for result in (result for result in results if result["error"] is None):
         named = [f"{top['name'] or top['class']} {top['probability']:.1%}" for top in result["top"]]
         lines.append(f"{result['image']}: {', '.join(named)}")
-    return {
+    document = {
         "schema": "rexport.device.run/1",
         "name": manifest.name,
         "version": manifest.version,
         "results": results,
-    }, "\n".join(lines)
+    }
+    problems = tuple(result["error"] for result in results if result["error"] is not None)
+    return Answer(document, "\n".join(lines), problems)
 
 
 def _status(device: Device, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:

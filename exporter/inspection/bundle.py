@@ -91,6 +91,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("for", f"{target.system} on {', '.join(target.machines)}"),
         ("runs on", " or ".join(runtimes)),
         ("takes", f"{taken['takes']} images, {taken['size']}×{taken['size']}{resized}"),
+        ("gives", manifest.head or "scores, as logits or probabilities"),
         ("check", f"scores within {golden.min_sqnr_db:g} dB{top}{latency}"),
         ("limits", f"{limits.seconds} s and {limits.memory_mib} MiB for the check"),
         *(

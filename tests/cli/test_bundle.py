@@ -38,7 +38,7 @@ def test_from_nothing_to_a_bundle_that_openssl_verifies(folder: Path) -> None:
         "private.pub.pem: the public key, for devices",
     ]
     assert "b: m 3, 0.00 MiB, to be installed until" in done.stdout
-    assert "for linux on aarch64, x86_64; runs on onnxruntime>=1.20" in done.stdout
+    assert "for linux on aarch64, x86_64; runs on onnxruntime>=1.17" in done.stdout
     command = ["openssl", "dgst", "-sha256", "-verify", "private.pub.pem", "-signature", "b/manifest.sig"]
     verified = subprocess.run([*command, "b/manifest.json"], cwd=folder, capture_output=True, text=True)
     assert verified.stdout == "Verified OK\n"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rexport.device._pictures import model_input, resized
+from rexport.calibration.dataset import BadImage
+from rexport.calibration.decoding import read_picture
+from rexport.device._pictures import PictureError, model_input, resized, to_rgb
 from rexport.preprocessing import Interpolation, Preprocessing, Takes
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
 _SIDES = st.integers(1, 70)
 
@@ -96,6 +97,88 @@ def test_what_can_not_be_taken_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     refused("pixels.npy", "takes .npy inputs only", None)
     refused("large.npy", "is 8×9 pixels, and the model takes 8×8 without resizing")
     refused("objects.npy", "allow_pickle=False")
-    refused("cut.ppm", "no binary PPM")
+    refused("cut.ppm", "a PPM of 8×8 pixels has another length")
     monkeypatch.setitem(sys.modules, "PIL", None)
     refused("x.png", "pip install pillow")
+
+
+_SIDE = 8
+_EXIF_TURNED = Image.Exif()
+_EXIF_TURNED[0x0112] = 6  # the orientation: to be shown turned by 90 degrees
+_RGB = Image.fromarray(_pixels(_SIDE, _SIDE))
+_DEEP = (np.arange(_SIDE * _SIDE).reshape(_SIDE, _SIDE) * 1000).astype(np.uint16)
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "turned.jpg": {"exif": _EXIF_TURNED},
+    "animated.gif": {"save_all": True, "append_images": [Image.new("P", (_SIDE, _SIDE), 7)]},
+    "transparent.png": {"transparency": 0},
+}
+_PICTURES = {
+    "grey.png": _RGB.convert("L"),
+    "bits.png": _RGB.convert("1"),
+    "grey-alpha.png": _RGB.convert("LA"),
+    "palette.png": _RGB.convert("P"),
+    "transparent.png": _RGB.convert("P"),
+    "palette-alpha.tif": _RGB.convert("P").convert("PA"),
+    "alpha.png": _RGB.convert("RGBA"),
+    "turned.jpg": _RGB,
+    "cmyk.jpg": _RGB.convert("CMYK"),
+    "cmyk.tif": _RGB.convert("CMYK"),
+    "ycbcr.tif": _RGB.convert("YCbCr"),
+    "animated.gif": _RGB.convert("P"),
+    "plain.ppm": _RGB,
+    "grey.pgm": _RGB.convert("L"),
+    "deep.png": Image.fromarray(_DEEP),
+    "deep.tif": Image.fromarray(_DEEP),
+    "deep-big-endian.tif": Image.frombytes("I;16B", (_SIDE, _SIDE), _DEEP.astype(">u2").tobytes()),
+    "integers.tif": Image.fromarray(_DEEP.astype(np.int32)),
+    "floats.tif": Image.fromarray(_DEEP.astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", _PICTURES)
+def test_every_kind_of_picture_is_read_or_refused_as_rexport_does(tmp_path: Path, name: str) -> None:
+    path, preprocessing = tmp_path / name, Preprocessing(size=_SIDE)
+    _PICTURES[name].save(path, **_OPTIONS.get(name, {}))
+    golden = np.empty((1, 3, _SIDE, _SIDE), np.float32)
+    expected = read_picture(path, preprocessing.pixels)
+    if isinstance(expected, BadImage):
+        with pytest.raises(PictureError) as refused:
+            model_input(path, _stated(preprocessing), golden)
+        assert str(expected) == f"{path}: {refused.value}"
+    else:
+        found = model_input(path, _stated(preprocessing), golden)
+        np.testing.assert_array_equal(found, preprocessing.to_input(expected)[np.newaxis])
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif", "deep-big-endian.tif"])
+def test_of_16_bits_the_upper_ones_are_taken(tmp_path: Path, name: str) -> None:
+    _PICTURES[name].save(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        np.testing.assert_array_equal(np.asarray(to_rgb(image)), np.repeat(_DEEP[..., np.newaxis] >> 8, 3, axis=2))
+
+
+def test_a_png_of_16_bits_as_older_pillows_open_it(tmp_path: Path) -> None:
+    _PICTURES["deep.png"].save(tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as opened:
+        image = opened.convert("I")  # as before Pillow 10.3
+        image.format = "PNG"
+        np.testing.assert_array_equal(np.asarray(to_rgb(image))[..., 0], _DEEP >> 8)
+
+
+@pytest.mark.parametrize("name", ["integers.tif", "floats.tif"])
+def test_pixels_without_a_known_white_are_refused(tmp_path: Path, name: str) -> None:
+    _PICTURES[name].save(tmp_path / name)
+    with pytest.raises(PictureError, match="has pixels of 32 bits, and which of them are white is not known"):
+        model_input(tmp_path / name, _stated(Preprocessing(size=_SIDE)), np.empty((1, 3, _SIDE, _SIDE), np.float32))
+
+
+def test_what_is_no_picture_is_refused_as_rexport_does(tmp_path: Path) -> None:
+    _RGB.save(tmp_path / "x.png")
+    whole = (tmp_path / "x.png").read_bytes()
+    for data in (b"no picture", whole[: len(whole) // 2], b""):
+        (tmp_path / "x.png").write_bytes(data)
+        expected = read_picture(tmp_path / "x.png", Preprocessing(size=_SIDE).pixels)
+        assert isinstance(expected, BadImage)
+        with pytest.raises(PictureError) as refused:
+            model_input(tmp_path / "x.png", _stated(Preprocessing(size=_SIDE)), np.empty((1, 3, 8, 8), np.float32))
+        assert str(expected) == f"{tmp_path / 'x.png'}: {refused.value}"

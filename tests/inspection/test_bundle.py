@@ -38,8 +38,9 @@ def test_both_forms(bundle: MadeBundle, tmp_path: Path, name: str, form: str) ->
     assert facts["signature"] == f"by the key {fingerprint}"
     assert facts["expires"] == "2999-01-01 00:00 UTC"
     assert facts["for"] == "linux on aarch64, x86_64"
-    assert facts["runs on"] == "onnxruntime >=1.20"
+    assert facts["runs on"] == "onnxruntime >=1.17"
     assert facts["takes"] == "normalised images, 8×8"
+    assert facts["gives"] == "logits"
     assert facts["check"] == "scores within 30 dB, the same largest score"
     document = json.loads(json.dumps(dict(report.document)))
     assert document["form"] == form
