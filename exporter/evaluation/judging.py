@@ -46,16 +46,17 @@ def judging_runtime(model: ir.Model) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class WeakLayer:
-    """A layer, by the name of its node, and the tensor in which its result is looked at: how far it is off there."""
+    """A tensor, how far it is off, and the name and operator of the node that computes it; ``None`` for an input."""
 
-    node: str
-    op_type: str
     tensor: str
     sqnr_db: float
+    node: str | None
+    op_type: str | None
 
     def __str__(self) -> str:
         """Name it."""
-        return f"the tensor {self.tensor} of {self.node} ({self.op_type}), {self.sqnr_db:.1f} dB"
+        computed_by = "which the model is given" if self.node is None else f"of {self.node} ({self.op_type})"
+        return f"the tensor {self.tensor}, {computed_by}: {self.sqnr_db:.1f} dB"
 
 
 def weakest_layer(
@@ -92,21 +93,21 @@ def weakest_layer(
     if not rows:
         return None
     row = min(rows, key=lambda row: row.difference.sqnr_db)
-    node = _computation_of(quantized, row.tensor)
+    value = _computed(quantized, row.tensor)
+    node = value.producer()
     return WeakLayer(
-        node=name_of(node),
-        op_type=node.op_type,
-        tensor=str(node.outputs[0].name),
+        tensor=str(value.name),
         sqnr_db=row.difference.sqnr_db,
+        node=None if node is None else name_of(node),
+        op_type=None if node is None else node.op_type,
     )
 
 
-def _computation_of(model: ir.Model, tensor: str) -> ir.Node:
-    """Return the operator whose result ``tensor`` is, before it was rectified and stored as integers."""
-    node = next(node for node in model.graph if any(value.name == tensor for value in node.outputs))
-    while is_op(node, "QuantizeLinear", "DequantizeLinear", "Relu", "Clip"):
-        source = node.inputs[0]
-        if source is None or source.producer() is None:
-            break
-        node = source.producer()
-    return node
+def _computed(model: ir.Model, tensor: str) -> ir.Value:
+    """Return the result of an operator that ``tensor`` is, before it was rectified and stored as integers."""
+    value = next(value for node in model.graph for value in node.outputs if value.name == tensor)
+    while is_op(node := value.producer(), "QuantizeLinear", "DequantizeLinear", "Relu", "Clip"):
+        assert node is not None
+        assert node.inputs[0] is not None
+        value = node.inputs[0]
+    return value

@@ -261,12 +261,10 @@ class ActivationGraph:
         """Return what a reference calls a tensor: the same, or what was quantized where it has no integers there."""
         if name in known or self.step(name) is None:
             return name if name in known else None
-        while name in self._producer:
-            node = self._producer[name]
-            name = node.input[0]
-            if node.op_type == "QuantizeLinear":
-                return name if name in known else None
-        return None
+        quantize = self._producer.get(self._producer[name].input[0])
+        if quantize is None or quantize.op_type != "QuantizeLinear":  # integers that were moved since
+            return None
+        return quantize.input[0] if quantize.input[0] in known else None
 
     def _is_picture(self, name: str) -> bool:
         return name in self._shapes and self._types.get(name) in _FLOATS

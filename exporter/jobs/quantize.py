@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rexport._apart import require_apart
 from rexport._cpu import this_cpu
 from rexport._errors import DataError, UsageError, VerificationError
 from rexport._files import check_writable, write_text
@@ -253,9 +254,11 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
         GateError: It is slower than asked for.
         OutputError: A file can't be written.
     """
-    check_writable(request.output)
-    if request.save_table is not None:
-        check_writable(request.save_table)
+    outputs = [path for path in (request.output, request.save_table) if path is not None]
+    images = [path for path in (request.data, request.eval_data) if path is not None]
+    require_apart(outputs, [request.model, *request.tables], images=images)
+    for path in outputs:
+        check_writable(path)
     if request.min_speedup is not None and not request.runs_here:
         raise UsageError(
             f"--min-speedup measures on ONNX Runtime on this machine, which is not what --target "

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from typer.testing import CliRunner
 
@@ -49,12 +50,17 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def _network_in(path: str) -> bytes:
+    """Return the graph of a file without its metadata, which says what the file was proven on."""
+    return onnx.load(path).graph.SerializeToString(deterministic=True)
+
+
 def test_a_table_gives_the_same_file_as_its_images(workshop: Path) -> None:
     said = run("quantize m.onnx --data images.npy -o a.onnx --save-table t.json --calibrator entropy --recover none")
     assert "calibrated on 100 images, entropy" in said
     assert "t.json: the calibration table" in said
     run("quantize m.onnx --table t.json -o b.onnx --calibrator entropy --recover none")
-    assert Path("a.onnx").read_bytes() == Path("b.onnx").read_bytes()
+    assert _network_in("a.onnx") == _network_in("b.onnx")
     table = CalibrationTable.from_json(Path("t.json").read_text())
     for calibrator in ("minmax", "average", "percentile", "percentile:99", "mse"):
         document = run_json(f"quantize m.onnx --table t.json -o {calibrator[:6]}.onnx --calibrator {calibrator}")
@@ -71,7 +77,7 @@ def test_tables_of_parts_add_up_to_that_of_the_whole(workshop: Path) -> None:
     run("quantize m.onnx --table rest.json --table first.json -o c.onnx --save-table c.json")
     # 40 images are five batches of 8, so that none is of other images
     assert Path("whole.json").read_text() == Path("c.json").read_text()
-    assert Path("whole.onnx").read_bytes() == Path("c.onnx").read_bytes()
+    assert _network_in("whole.onnx") == _network_in("c.onnx")
 
 
 def test_the_engine_makes_no_difference(workshop: Path) -> None:
@@ -79,13 +85,12 @@ def test_the_engine_makes_no_difference(workshop: Path) -> None:
     processes = "--engine processes --workers 2 --threads 1"
     run(f"quantize m.onnx --data images.npy -o b.onnx --save-table b.json {processes}")
     assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
-    assert Path("a.onnx").read_bytes() == Path("b.onnx").read_bytes()
+    assert _network_in("a.onnx") == _network_in("b.onnx")
 
 
 _TABLE = [
     ("quantize m.onnx -o out.onnx", 2, "pass --data IMAGES, or --table"),
     ("quantize m.onnx --table t.json -o out.onnx --recover adaround", 2, "pass --data IMAGES too, or --recover equ"),
-    ("quantize m.onnx --table t.json --data one.npy -o out.onnx --recover none", 2, "--data means nothing beside --ta"),
     ("quantize m.onnx --data images.npy -o out.onnx --calibrator kl", 2, "no calibrator 'kl'; choose one of minmax"),
     ("quantize m.onnx --data images.npy -o out.onnx --calibrator percentile:3", 2, "over 50 and up to 100"),
     ("quantize m.onnx --data images.npy -o out.onnx --workers 2", 2, "pass --engine processes"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,9 +18,19 @@ from rexport.models.summary import summarize
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import QuantizedModel, quantize
 from rexport.quantization.targets import target_for
-from rexport.tuning import Comparison, Conditions, Exam, mix_precision, require_speedup
+from rexport.tuning import (
+    Comparison,
+    Conditions,
+    Exam,
+    GatePoint,
+    GateResult,
+    LayerSensitivity,
+    mix_precision,
+    require_speedup,
+)
 from rexport.tuning.layer_cost import float_costs
 from rexport.tuning.sensitivity import Probe, layer_sensitivities
+from tests._graphs import graph
 from tests._networks import trained_like
 
 if TYPE_CHECKING:
@@ -165,3 +176,30 @@ def test_operations_are_the_networks_multiply_accumulates() -> None:
     costs = float_costs(model, [str(node) for node in weighted])
     assert sum(costs.values()) == pytest.approx(2)
     assert min(costs.values()) > 1 / len(costs)
+
+
+def test_the_document_has_the_curve_and_no_infinite_numbers() -> None:
+    first = GatePoint(float_layers=(), float_share=0.0, top1=0.7, sqnr_db=12.0)
+    chosen = GatePoint(
+        float_layers=("conv1",),
+        float_share=0.25,
+        top1=0.795,
+        sqnr_db=math.inf,
+        comparison=Comparison(speedup=1.5, interval=(1.4, 1.6)),
+    )
+    result = GateResult(
+        quantized=QuantizedModel(model=graph("y = Relu (x)"), layers=()),
+        chosen=chosen,
+        points=(first, chosen),
+        float_top1=0.8,
+        images=1000,
+        max_drop=math.inf,
+        sensitivities=(LayerSensitivity(name="conv1", op_type="Conv", sqnr_db=12.5, cost=0.3),),
+    )
+    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert document["holds"] is True
+    assert document["max_drop_points"] is None
+    assert [point["top1"] for point in document["curve"]] == [0.7, 0.795]
+    assert document["curve"][1]["sqnr_db"] is None
+    assert document["curve"][1]["speedup_interval"] == [1.4, 1.6]
+    assert document["sensitivities"] == [{"layer": "conv1", "op_type": "Conv", "sqnr_db": 12.5, "cost": 0.3}]
