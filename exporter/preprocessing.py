@@ -301,7 +301,10 @@ class PictureOptions:
         )
         if result.assumed:
             see = "--resize" if known.takes.raw else "--resize, --mean and --std"
-            return result, f"{source} does not say how pictures become its input; taking {result.in_words()} (see {see})."
+            return (
+                result,
+                f"{source} does not say how pictures become its input; taking {result.in_words()} (see {see}).",
+            )
         return result, None if known.assumed else self._replacing(known, source)
 
     def _replacing(self, known: Preprocessing, source: str) -> str | None:

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
 @pytest.mark.parametrize(
     "text",
-    ["a\nb c\nñ", "a\nb c\nñ\n", "a\r\nb c\r\nñ\r\n", "a\rb c\rñ", " a \n\nb c\nñ\n\n\n", '["a", "b c", "ñ"]', '\n["a","b c","ñ"]'],
+    [
+        "a\nb c\nñ",
+        "a\nb c\nñ\n",
+        "a\r\nb c\r\nñ\r\n",
+        "a\rb c\rñ",
+        " a \n\nb c\nñ\n\n\n",
+        '["a", "b c", "ñ"]',
+        '\n["a","b c","ñ"]',
+    ],
 )
 def test_only_names_are_names(tmp_path: Path, mark: bytes, text: str) -> None:
     (tmp_path / "names").write_bytes(mark + text.encode())

@@ -75,9 +75,7 @@ def published_facts(weights: Path | str) -> WeightsFacts | None:
 
 
 def _torchvisions_facts(weights: Any) -> WeightsFacts:
-    return WeightsFacts(
-        preprocessing=of_torchvision(weights), classes=tuple(weights.meta.get("categories") or ())
-    )
+    return WeightsFacts(preprocessing=of_torchvision(weights), classes=tuple(weights.meta.get("categories") or ()))
 
 
 def _timms_facts(name: str) -> WeightsFacts | None:

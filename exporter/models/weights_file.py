@@ -1,7 +1,7 @@
 """What a ``.safetensors`` file of weights says beside them: how pictures were prepared in training, and the classes.
 
-    classes          JSON: the names of the outputs, in order
-    preprocessing    JSON, as in the metadata of ONNX files (see :mod:`rexport.preprocessing`)
+classes          JSON: the names of the outputs, in order
+preprocessing    JSON, as in the metadata of ONNX files (see :mod:`rexport.preprocessing`)
 """
 
 from __future__ import annotations

@@ -25,9 +25,7 @@ def _pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    height=_SIDES, width=_SIDES, new_height=_SIDES, new_width=_SIDES, seed=st.integers(0, 99), bicubic=st.booleans()
-)
+@given(height=_SIDES, width=_SIDES, new_height=_SIDES, new_width=_SIDES, seed=st.integers(0, 99), bicubic=st.booleans())
 def test_resizing_is_pillows(
     height: int, width: int, new_height: int, new_width: int, seed: int, *, bicubic: bool
 ) -> None:

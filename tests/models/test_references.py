@@ -55,7 +55,9 @@ def test_timms_networks(torchvision: Any) -> None:
         assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 4)
 
 
-@pytest.mark.parametrize("name", ["resnetv2_50x1_bit", "resnet50", "resnet50.tv_in1k", "seresnext26t_32x4d", "resnet32ts"])
+@pytest.mark.parametrize(
+    "name", ["resnetv2_50x1_bit", "resnet50", "resnet50.tv_in1k", "seresnext26t_32x4d", "resnet32ts"]
+)
 def test_timms_pictures_are_timms(name: str, torchvision: Any) -> None:
     timm = pytest.importorskip("timm")
     preprocessing = models.find(f"timm:{name}").preprocessing
