@@ -177,8 +177,8 @@ def test_other_filters_and_truths_are_refused(change: str) -> None:
 )
 def test_the_text_says_what_others_need_to_know(takes: Takes, layout: str, dtype: str, in_graph: str) -> None:
     assert Preprocessing(size=32, mean=(0, 0, 0), std=(1, 1, 1), takes=takes).to_json() == (
-        '{"size": 32, "resize": null, "interpolation": "bilinear", "mean": [0, 0, 0], "std": [1, 1, 1], "color": "RGB", '
-        f'"layout": "{layout}", "dtype": "{dtype}", "scale": "1/255", "in_graph": {in_graph}}}'
+        '{"size": 32, "resize": null, "interpolation": "bilinear", "mean": [0, 0, 0], "std": [1, 1, 1], '
+        f'"color": "RGB", "layout": "{layout}", "dtype": "{dtype}", "scale": "1/255", "in_graph": {in_graph}}}'
     )
 
 

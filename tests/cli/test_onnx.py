@@ -68,7 +68,7 @@ def test_any_size_is_evaluated_at_several_scales() -> None:
 
 
 def test_what_nobody_states_is_assumed_aloud() -> None:
-    exported = CliRunner().invoke(app, "onnx cifar_resnet8 -o m.onnx".split())
+    exported = CliRunner().invoke(app, ["onnx", "cifar_resnet8", "-o", "m.onnx"])
     assert exported.exit_code == 0, exported.output
     random, assumed = exported.stderr.splitlines()
     assert "random weights" in random
@@ -84,9 +84,13 @@ def test_what_is_stated_is_no_assumption() -> None:
     (random,) = CliRunner().invoke(app, command.split()).stderr.splitlines()
     assert "random weights" in random
     assert "assumed" not in run_json("inspect m.onnx")["metadata"]["preprocessing"]
-    evaluated = CliRunner().invoke(app, "eval m.onnx --data images --reference m.onnx --mean 0,0,0".split())
+    evaluated = CliRunner().invoke(
+        app, ["eval", "m.onnx", "--data", "images", "--reference", "m.onnx", "--mean", "0,0,0"]
+    )
     assert "m.onnx states mean 0.5,0.5,0.5; taking --mean 0,0,0 instead." in evaluated.stderr
-    evaluated = CliRunner().invoke(app, "eval m.onnx --data images --reference m.onnx --mean 0.5,0.5,0.5".split())
+    evaluated = CliRunner().invoke(
+        app, ["eval", "m.onnx", "--data", "images", "--reference", "m.onnx", "--mean", "0.5,0.5,0.5"]
+    )
     assert (evaluated.exit_code, evaluated.stderr) == (0, "")
 
 
