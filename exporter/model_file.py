@@ -437,14 +437,16 @@ def _misfit(inputs: Sequence[ir.Value]) -> str:
     """Return the one thing that keeps a model's inputs from being pictures, where it is one of the usual."""
     if len(inputs) > 1:
         return "; models of several inputs are not supported"
-    if not inputs or inputs[0].shape is None or len(inputs[0].shape) != 4:
+    shape = inputs[0].shape if inputs else None
+    if shape is None or len(shape) != 4 or inputs[0].dtype not in (ir.DataType.FLOAT, ir.DataType.UINT8):
         return ""
-    _, *sides = inputs[0].shape
-    if sides[0] != 3 and sides[2] == 3 and inputs[0].dtype == ir.DataType.FLOAT:
-        return "; channels last are supported in uint8 only, so export it with the channels first"
-    channels = sides.pop(2 if inputs[0].dtype == ir.DataType.UINT8 else 0)
+    raw = inputs[0].dtype == ir.DataType.UINT8
+    _, *sides = shape
+    channels = sides.pop(2 if raw else 0)
+    if channels != 3 and 3 in sides:
+        return f"; {'uint8' if raw else 'float32'} is supported with the channels {'last' if raw else 'first'} only"
     if channels != 3:
-        return f"; pictures of {channels} channels are not supported"
+        return f"; pictures of {channels} channel{'' if channels == 1 else 's'} are not supported"
     if sides[0] != sides[1]:
         return "; pictures that are not square are not supported"
     return ""

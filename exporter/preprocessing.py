@@ -97,7 +97,7 @@ class Preprocessing:
 
     @classmethod
     def default_for(cls, size: int) -> Preprocessing:
-        """Assume the field's habit at an input size: ImageNet's resize by 8/7 and crop, or CIFAR's pictures as they are."""
+        """Assume the field's habit at a size: ImageNet's resize by 8/7 and crop, or CIFAR's pictures as they are."""
         return cls(size=size, resize=round(size * 256 / 224) if size >= 128 else None, assumed=True)
 
     def in_words(self) -> str:

@@ -273,14 +273,20 @@ def test_weights_that_are_inputs_are_no_pictures() -> None:
 @pytest.mark.parametrize(
     ("inputs", "found"),
     [
-        ("float[N, 1, 28, 28] x", "x: float32 of shape (N, 1, 28, 28)"),
-        ("float[N, 28, 28, 3] x", "x: float32 of shape (N, 28, 28, 3)"),
-        ("float[N, 3, 28, 32] x", "x: float32 of shape (N, 3, 28, 32)"),
-        ("uint8[N, 3, 28, 28] x", "x: uint8 of shape (N, 3, 28, 28)"),
-        ("uint8[N, 28, 32, 3] x", "x: uint8 of shape (N, 28, 32, 3)"),
-        ("uint8[N, 28, 28, C] x", "x: uint8 of shape (N, 28, 28, C)"),
+        ("float[N, 1, 28, 28] x", "x: float32 of shape (N, 1, 28, 28); pictures of 1 channel are not supported"),
+        (
+            "float[N, 28, 28, 3] x",
+            "x: float32 of shape (N, 28, 28, 3); float32 is supported with the channels first only",
+        ),
+        ("float[N, 3, 28, 32] x", "x: float32 of shape (N, 3, 28, 32); pictures that are not square are not supported"),
+        ("uint8[N, 3, 28, 28] x", "x: uint8 of shape (N, 3, 28, 28); uint8 is supported with the channels last only"),
+        ("uint8[N, 28, 32, 3] x", "x: uint8 of shape (N, 28, 32, 3); pictures that are not square are not supported"),
+        ("uint8[N, 28, 28, C] x", "x: uint8 of shape (N, 28, 28, C); pictures of C channels are not supported"),
         ("int8[N, 28, 28, 3] x", "x: int8 of shape (N, 28, 28, 3)"),
-        ("float[N, 3] x, int64[1] n", "x: float32 of shape (N, 3); n: int64 of shape (1)"),
+        (
+            "float[N, 3] x, int64[1] n",
+            "x: float32 of shape (N, 3); n: int64 of shape (1); models of several inputs are not supported",
+        ),
         ("float x", "x: float32 of shape ()"),
         ("float[] x", "x: float32 of unknown shape"),
         ("float[?, 3] x", "x: float32 of shape (?, 3)"),

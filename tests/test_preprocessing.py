@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rexport._errors import DataError, ModelFileError
-from rexport.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Takes
+from rexport._errors import DataError, ModelFileError, UsageError
+from rexport.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Interpolation,
+    PictureOptions,
+    Preprocessing,
+    Takes,
+)
 
 
 def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -25,7 +33,7 @@ def transforms(torchvision: Any) -> Any:
 def of_torchvision(transforms: Any, preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
     """Return what torchvision's reference evaluation makes of a picture."""
     steps = [
-        transforms.Resize(preprocessing.resize),
+        transforms.Resize(preprocessing.resize, transforms.InterpolationMode(preprocessing.interpolation)),
         transforms.CenterCrop(preprocessing.size),
         transforms.ToTensor(),
         transforms.Normalize(preprocessing.mean, preprocessing.std),
@@ -50,10 +58,11 @@ def assert_same(actual: np.ndarray, expected: np.ndarray) -> None:
     [(500, 375), (375, 500), (256, 256), (257, 256), (300, 299), (1024, 333), (80, 61), (31, 97), (224, 224)],
 )
 @pytest.mark.parametrize(("size", "resize"), [(224, 256), (224, 224), (224, 235), (97, 101), (1, 8)])
+@pytest.mark.parametrize("interpolation", Interpolation)
 def test_pictures_become_what_torchvision_makes_of_them(
-    width: int, height: int, size: int, resize: int, transforms: Any
+    width: int, height: int, size: int, resize: int, interpolation: Interpolation, transforms: Any
 ) -> None:
-    preprocessing = Preprocessing(size=size, resize=resize)
+    preprocessing = Preprocessing(size=size, resize=resize, interpolation=interpolation)
     image = picture(width, height)
     assert_same(ours(preprocessing, image), of_torchvision(transforms, preprocessing, image))
 
@@ -138,11 +147,24 @@ positive = st.floats(1e-3, 10)
     mean=st.tuples(finite, finite, finite),
     std=st.tuples(positive, positive, positive),
     takes=st.sampled_from(Takes),
+    interpolation=st.sampled_from(Interpolation),
+    assumed=st.booleans(),
 )
-def test_what_is_written_is_read(size: int, extra: int | None, mean: Any, std: Any, takes: Takes) -> None:
-    resize = None if extra is None else size + extra
-    written = Preprocessing(size=size, resize=resize, mean=mean, std=std, takes=takes)
-    assert Preprocessing.from_json(written.to_json()) == written
+def test_what_is_written_is_read(size: int, extra: int | None, **fields: Any) -> None:
+    written = Preprocessing(size=size, resize=None if extra is None else size + extra, **fields)
+    read = Preprocessing.from_json(written.to_json())
+    assert (read, read.assumed) == (written, written.assumed)
+
+
+def test_what_is_assumed_says_so() -> None:
+    assert '"assumed": true' in Preprocessing.default_for(224).to_json()
+    assert "assumed" not in Preprocessing(size=224, resize=256).to_json()
+
+
+@pytest.mark.parametrize("change", ['"interpolation": "lanczos"', '"interpolation": 3', '"assumed": "no"'])
+def test_other_filters_and_truths_are_refused(change: str) -> None:
+    with pytest.raises(ModelFileError, match="preprocessing metadata can't be read"):
+        Preprocessing.from_json(f"{Preprocessing(size=32).to_json()[:-1]}, {change}}}")
 
 
 @pytest.mark.parametrize(
@@ -155,8 +177,8 @@ def test_what_is_written_is_read(size: int, extra: int | None, mean: Any, std: A
 )
 def test_the_text_says_what_others_need_to_know(takes: Takes, layout: str, dtype: str, in_graph: str) -> None:
     assert Preprocessing(size=32, mean=(0, 0, 0), std=(1, 1, 1), takes=takes).to_json() == (
-        '{"size": 32, "resize": null, "mean": [0, 0, 0], "std": [1, 1, 1], "color": "RGB", '
-        f'"layout": "{layout}", "dtype": "{dtype}", "scale": "1/255", "in_graph": {in_graph}}}'
+        '{"size": 32, "resize": null, "interpolation": "bilinear", "mean": [0, 0, 0], "std": [1, 1, 1], '
+        f'"color": "RGB", "layout": "{layout}", "dtype": "{dtype}", "scale": "1/255", "in_graph": {in_graph}}}'
     )
 
 
@@ -256,3 +278,64 @@ def test_views_are_rgb(mode: str, transforms: Any) -> None:
     np.testing.assert_array_equal(Preprocessing(size=24).whole(image, 28), np.asarray(expected))
     corner = Preprocessing(size=24, resize=28).ten_crops(image)[0]
     np.testing.assert_array_equal(corner, np.asarray(expected)[:24, :24])
+
+
+# what a user states
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def test_what_is_the_same_needs_no_word() -> None:
+    known = Preprocessing(size=32, resize=36)
+    options = PictureOptions.parse(size=32, resize=36, mean="0.485,0.456,0.406", std="0.229,0.224,0.225")
+    assert options.applied_to(known, "m.onnx") == (known, None)
+    assert PictureOptions().applied_to(known, "m.onnx") == (known, None)
+
+
+def test_what_replaces_what_is_stated_is_said() -> None:
+    known = Preprocessing(size=32, mean=HALF, std=HALF, interpolation=Interpolation.BICUBIC)
+    found, note = PictureOptions.parse(resize=40, mean="0,0,0", std="0.5,0.5,0.5").applied_to(known, "m.onnx")
+    assert found == replace(known, resize=40, mean=(0.0, 0.0, 0.0))
+    assert note == "m.onnx states resize none, mean 0.5,0.5,0.5; taking --resize 40 --mean 0,0,0 instead."
+
+
+def test_another_size_keeps_the_proportion() -> None:
+    found, note = PictureOptions(size=288).applied_to(Preprocessing(size=224, resize=232), "w")
+    assert (found.size, found.resize) == (288, 298)
+    assert note == "w states size 224; taking --input-size 288 instead."
+
+
+def test_what_is_assumed_is_said_until_it_is_all_stated() -> None:
+    known = Preprocessing.default_for(224)
+    found, note = PictureOptions.parse(mean="0.5,0.5,0.5").applied_to(known, "w.pth")
+    assert (found.assumed, found.mean) == (True, HALF)
+    assert note == (
+        "w.pth does not say how pictures become its input; taking the middle 224×224 of pictures resized to 256, mean "
+        "0.5,0.5,0.5 and std 0.229,0.224,0.225 (see --resize, --mean and --std)."
+    )
+    found, note = PictureOptions(size=32, mean=HALF, std=HALF).applied_to(known, "w.pth")
+    assert (found, found.assumed, note) == (Preprocessing(size=32, mean=HALF, std=HALF), False, None)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "divided"),
+    [
+        ("123,117,104", None, "--mean 123,117,104 is for pixels of 0…255; divide by 255: --mean 0.482,0.459,0.408."),
+        (None, "58.4,57.1,57.4", "divide by 255: --std 0.229,0.224,0.225."),
+        ("0,0,0", "255,255,255", "divide by 255: --std 1,1,1."),
+        ("123,117,104", "1,1,1", "--mean 0.482,0.459,0.408 --std 0.00392,0.00392,0.00392."),
+        ("123,117,104", "0.2,0.2,0.2", "divide by 255: --mean 0.482,0.459,0.408."),
+        ("1,2", None, "--mean 1,2: expected three numbers"),
+        ("nan,0,0", None, "--mean nan,0,0: expected three numbers"),
+        (None, "1,0,1", "larger than zero"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(mean: str | None, std: str | None, divided: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        PictureOptions.parse(mean=mean, std=std)
+    assert divided in str(caught.value)
+
+
+def test_numbers_of_scaled_pixels_are_taken() -> None:
+    options = PictureOptions.parse(mean="0,0.5,1", std="1,0.0039,0.5")
+    assert options == PictureOptions(mean=(0, 0.5, 1), std=(1, 0.0039, 0.5))

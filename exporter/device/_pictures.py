@@ -5,8 +5,8 @@
 after the shorter side was resized to ``resize`` pixels and the middle ``size`` × ``size`` was cut out; a model may do
 some of it itself. Pillow is asked only to read JPEG and PNG; ``.ppm`` and ``.npy`` need none.
 
-Resizing is Pillow's antialiased bilinear or bicubic filter f: with the scale s = old / new, and w = max(s, 1), a pixel i
-of the result is the sum of those at j, each with the weight f(|j + ½ − (i + ½) s| / w), normalised and rounded to 22
+Resizing is Pillow's antialiased filter f, bilinear or bicubic: with the scale s = old / new, and w = max(s, 1), a pixel
+i of the result is the sum of those at j, each with the weight f(|j + ½ − (i + ½) s| / w), normalised and rounded to 22
 bits after the point; first along rows, rounded to 8 bits, then along columns. Pillow 13 takes the columns first where
 that is less work, which is another rounding: by 1 of 255, in a few pixels (bicubic: by more, next to white and black).
 With a = −½ (Keys 1981),

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rexport._files import file_sha256
+from rexport.cost import picture_size
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
 from rexport.model_file import Metadata, default_opset, head_of, load
@@ -45,6 +46,7 @@ def describe(path: Path) -> FileReport:
         "operators": dict(operators.most_common()),
         "parameters": sum(layer.parameters for layer in layers),
         "macs": sum(macs) if macs else None,
+        "picture_size": picture_size(model) if macs else None,
         "precisions": dict(Counter(layer.precision for layer in layers)),
         "layers": [layer.to_json() for layer in layers],
         "metadata": _metadata(metadata) | {"head": None if metadata.features else str(head_of(model))},
@@ -88,7 +90,9 @@ def _object(text: str | None) -> Any:
 
 
 def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]]:
-    macs = "unknown" if document["macs"] is None else f"{document['macs']:,}"
+    size, macs = document["picture_size"], "unknown"
+    if document["macs"] is not None:
+        macs = f"{document['macs']:,} for one picture of {size}×{size}"
     by_precision = ", ".join(f"{count} {name}" for name, count in document["precisions"].items())
     facts = [
         ("ONNX file", f"{document['bytes'] / 2**20:.2f} MiB, opset {document['opset']}"),
@@ -96,7 +100,7 @@ def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]
         *(("input", _in_words(tensor)) for tensor in document["inputs"]),
         *(("output", _in_words(tensor)) for tensor in document["outputs"]),
         ("parameters", f"{document['parameters']:,}"),
-        ("MACs", f"{macs} for one picture"),
+        ("MACs", macs),
         ("layers", by_precision or "none"),
         ("producer", document["producer"] or "unknown"),
     ]
@@ -104,8 +108,12 @@ def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]
         facts.append(("network", metadata.network))
     if metadata.classes:
         facts.append(("classes", f"{len(metadata.classes)}: {', '.join(metadata.classes[:3])} …"))
+    assumed = metadata.preprocessing is not None and metadata.preprocessing.assumed
     for label, text in (
-        ("preprocessing", None if metadata.preprocessing is None else metadata.preprocessing.to_json()),
+        (
+            "preprocessing, assumed" if assumed else "preprocessing",
+            None if metadata.preprocessing is None else metadata.preprocessing.to_json(),
+        ),
         ("weights", None if metadata.weights_sha256 is None else f"sha256 {metadata.weights_sha256}"),
         ("made with", metadata.versions),
     ):

@@ -22,7 +22,7 @@ __all__ = ["known_facts", "network_preprocessing"]
 
 
 def known_facts(network: Network, weights: Path | str | None) -> WeightsFacts:
-    """Return what the weights or who publishes them say, and of the preprocessing the network's library, where not they.
+    """Return what the weights or their publishers say; of the preprocessing, else what the network's library does.
 
     Args:
         network: What the weights are for.

@@ -23,7 +23,7 @@ def test_half_a_file_and_what_is_said_of_it() -> None:
     assert (found["schema"], found["kind"], found["file"]) == ("rexport.inspect/1", "onnx", "half.onnx")
     assert found["precisions"] == {"float16": 14}
     text = run("inspect half.onnx")
-    assert "12,501,632 for one picture" in text
+    assert "12,501,632 for one picture of 32×32" in text
     assert "float16" in text
     assert run_json("eval half.onnx --data images --reference half.onnx")["agreement"] == 1.0
 

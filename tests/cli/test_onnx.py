@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 import pytest
 from typer.testing import CliRunner
 
 from rexport.cli import app
+from rexport.model_file import Metadata, load
 from tests.cli._run import run, run_json
 
 pytestmark = pytest.mark.usefixtures("images")
@@ -62,3 +65,36 @@ def test_any_size_is_evaluated_at_several_scales() -> None:
     assert (ten["images"], ten["crops"], ten["scales"]) == (6, 10, None)
     one = run_json("eval any.onnx --data images --reference any.onnx")
     assert (one["crops"], one["scales"], one["scores"]) == (1, None, "logits")
+
+
+def test_what_nobody_states_is_assumed_aloud() -> None:
+    exported = CliRunner().invoke(app, ["onnx", "cifar_resnet8", "-o", "m.onnx"])
+    assert exported.exit_code == 0, exported.output
+    random, assumed = exported.stderr.splitlines()
+    assert "random weights" in random
+    assert "cifar_resnet8 does not say how pictures become its input; taking pictures of 32×32 as they are" in assumed
+    metadata = run_json("inspect m.onnx")["metadata"]
+    assert metadata["preprocessing"]["assumed"] is True
+    assert metadata["classes"] == 0  # ten outputs are not CIFAR-10's
+    assert "preprocessing, assumed" in run("inspect m.onnx")
+
+
+def test_what_is_stated_is_no_assumption() -> None:
+    command = "onnx cifar_resnet8 -o m.onnx --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
+    (random,) = CliRunner().invoke(app, command.split()).stderr.splitlines()
+    assert "random weights" in random
+    assert "assumed" not in run_json("inspect m.onnx")["metadata"]["preprocessing"]
+    evaluated = CliRunner().invoke(
+        app, ["eval", "m.onnx", "--data", "images", "--reference", "m.onnx", "--mean", "0,0,0"]
+    )
+    assert "m.onnx states mean 0.5,0.5,0.5; taking --mean 0,0,0 instead." in evaluated.stderr
+    evaluated = CliRunner().invoke(
+        app, ["eval", "m.onnx", "--data", "images", "--reference", "m.onnx", "--mean", "0.5,0.5,0.5"]
+    )
+    assert (evaluated.exit_code, evaluated.stderr) == (0, "")
+
+
+def test_names_of_a_windows_editor_are_names() -> None:
+    Path("names.txt").write_bytes(b"\xef\xbb\xbf" + b"".join(f"class {i}\r\n".encode() for i in range(10)) + b"\r\n")
+    run("onnx cifar_resnet8 -o m.onnx --class-names names.txt")
+    assert Metadata.of(load(Path("m.onnx"))).classes == tuple(f"class {i}" for i in range(10))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from rexport.cli import app
+from rexport.model_file import Metadata, load
 from rexport.models import build, load_weights
+from rexport.preprocessing import Preprocessing
 from tests.cli._run import invoke
 from tests.training._images import write_images
 
@@ -46,7 +49,9 @@ def test_weights_classes_and_the_document(workshop: Path) -> None:
     assert document["top1"] == document["epochs"][-1]["top1"] == 1.0
     assert [line[:14] for line in done.stderr.splitlines()[1:]] == [f"epoch   {epoch} of 3" for epoch in (1, 2, 3)]
     with safe_open("w.safetensors", framework="pt") as file:
-        assert {key: json.loads(text) for key, text in file.metadata().items()} == {"classes": ["blue", "red"]}
+        metadata = file.metadata()
+    assert json.loads(metadata["classes"]) == ["blue", "red"]
+    assert Preprocessing.from_json(metadata["preprocessing"]) == Preprocessing(size=32)
     load_weights(build("cifar_resnet8", num_classes=2), "w.safetensors")
     assert sorted(path.name for path in workshop.iterdir()) == ["data", "w.safetensors"]
 
@@ -57,6 +62,22 @@ def test_what_it_writes_is_what_the_other_commands_take(workshop: Path) -> None:
     assert CliRunner().invoke(app, exported).exit_code == 0
     evaluated = CliRunner().invoke(app, ["eval", "w.onnx", "--data", "data/test", "--json"])
     assert json.loads(evaluated.stdout)["top1"] == 1.0
+
+
+def test_how_it_prepared_pictures_is_what_the_exported_file_states(workshop: Path) -> None:
+    assert _train("--epochs", "1", "--mean", "0,0,0", "--std", "0.1,0.1,0.1", "--resize", "36").exit_code == 0
+    exported = invoke("onnx", "cifar_resnet8", "--weights", "w.safetensors", "-o", "w.onnx")
+    assert (exported.exit_code, exported.stderr) == (0, "")
+    metadata = Metadata.of(load(workshop / "w.onnx"))
+    stated = Preprocessing(size=32, resize=36, mean=(0, 0, 0), std=(0.1, 0.1, 0.1))
+    assert metadata.preprocessing == stated
+    assert not metadata.preprocessing.assumed
+    assert metadata.classes == ("blue", "red")
+    again = invoke(*_TRAIN, "--epochs", "1", "--weights", "w.safetensors", "--std", "0.2,0.2,0.2")
+    assert "w.safetensors states std 0.1,0.1,0.1; taking --std 0.2,0.2,0.2 instead." in again.stderr
+    invoke("onnx", "cifar_resnet8", "--weights", "w.safetensors", "-o", "w.onnx")
+    found = Metadata.of(load(workshop / "w.onnx")).preprocessing
+    assert found == replace(stated, std=(0.2, 0.2, 0.2))  # fine-tuned as it was trained, but for what was said
 
 
 @pytest.mark.slow

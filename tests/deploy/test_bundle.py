@@ -29,7 +29,7 @@ from rexport.deploy.manifest import Limits, Manifest
 from rexport.deployment_profile import file_sha256, load_profile, write_profile
 from rexport.engine_file import EngineFacts, facts_path
 from rexport.model_file import Metadata, load, save
-from rexport.preprocessing import Preprocessing
+from rexport.preprocessing import Interpolation, Preprocessing
 from rexport.quantization import ARM, X86, quantize
 from tests._graphs import run
 from tests.deploy._bundles import CLASSES, classifier, fixed_key, made, probabilities, raw_classifier, saved
@@ -79,6 +79,12 @@ def test_the_simple_case(tmp_path: Path) -> None:
     assert (images.dtype, images.shape) == (np.float32, (1, 3, 8, 8))
     assert (logits.dtype, logits.shape) == (np.float32, (1, 4))
     np.testing.assert_array_equal(logits, run(classifier(), images)[0])
+
+
+def test_how_pictures_are_resized_is_what_devices_are_told(tmp_path: Path) -> None:
+    preprocessing = Preprocessing(size=8, resize=9, interpolation=Interpolation.BICUBIC, assumed=True)
+    stated = made(tmp_path, preprocessing=preprocessing).manifest.preprocessing
+    assert (stated["resize"], stated["interpolation"]) == (9, "bicubic-antialiased")
 
 
 def test_the_same_again_is_the_same_to_the_byte(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from rexport import models
 from rexport._errors import UsageError
@@ -51,6 +53,31 @@ def test_timms_networks(torchvision: Any) -> None:
     network = models.build("timm:resnetv2_50", num_classes=4)
     with torch.inference_mode():
         assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnetv2_50x1_bit", "resnet50", "resnet50.tv_in1k", "seresnext26t_32x4d", "resnet32ts"]
+)
+def test_timms_pictures_are_timms(name: str, torchvision: Any) -> None:
+    timm = pytest.importorskip("timm")
+    preprocessing = models.find(f"timm:{name}").preprocessing
+    assert preprocessing is not None
+    transform = timm.data.create_transform(**timm.data.resolve_data_config(timm.get_pretrained_cfg(name).to_dict()))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 417, 3), np.uint8))
+    ours = preprocessing.normalise(preprocessing.crop(picture))
+    # one rounding of the last bit: pixels / 255 may be a product with 1 / 255
+    assert np.abs(ours - transform(picture).numpy()).max() <= 2**-23 / min(preprocessing.std)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "efficientnet_b0", "inception_v3"])
+def test_torchvisions_pictures_are_torchvisions(name: str, torchvision: Any) -> None:
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    network = models.find(f"torchvision:{name}")
+    assert network.preprocessing is not None
+    assert network.preprocessing.assumed == (name == "resnet50")  # of which V1 and V2 are prepared for differently
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 417, 3), np.uint8))
+    ours = network.preprocessing.normalise(network.preprocessing.crop(picture))
+    assert np.abs(ours - weights.transforms()(picture).numpy()).max() <= 2**-23 / min(network.preprocessing.std)
 
 
 @pytest.mark.parametrize("where", ["torchvision", "timm"])

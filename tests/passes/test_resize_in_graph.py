@@ -14,7 +14,7 @@ from rexport.model_file import Metadata, image_input, to_bytes
 from rexport.passes import Reference, fuse
 from rexport.passes.raw_image import with_raw_images
 from rexport.passes.resize_in_graph import cut_pixels, with_resize
-from rexport.preprocessing import Preprocessing, Takes
+from rexport.preprocessing import Interpolation, Preprocessing, Takes
 from rexport.runtimes.onnxruntime import open_session
 from tests.passes._models import parse
 
@@ -41,18 +41,21 @@ def exposed(model: ir.Model) -> bytes:
 
 
 @cache
-def session(size: int, resize: int):
-    return open_session(exposed(with_resize(raw(Preprocessing(size=size, resize=resize)))), threads=1)
+def session(preprocessing: Preprocessing):
+    return open_session(exposed(with_resize(raw(preprocessing))), threads=1)
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def levels_off(size: int, resize: int, picture: np.ndarray) -> int:
+def levels_off(
+    size: int, resize: int, picture: np.ndarray, interpolation: Interpolation = Interpolation.BILINEAR
+) -> int:
     """Return by how much the pixels that are cut in the graph differ from those of Pillow."""
-    _, pixels = session(size, resize).run(None, {"x": picture[None]})
-    wanted = Preprocessing(size=size, resize=resize).crop(Image.fromarray(picture))
+    preprocessing = Preprocessing(size=size, resize=resize, interpolation=interpolation)
+    _, pixels = session(preprocessing).run(None, {"x": picture[None]})
+    wanted = preprocessing.crop(Image.fromarray(picture))
     assert (pixels.dtype, pixels.shape) == (np.uint8, (1, size, size, 3))
     return int(np.abs(pixels[0].astype(int) - wanted).max())
 
@@ -71,9 +74,10 @@ def test_pictures_are_resized_and_cut_as_pillow_does(
     assert levels_off(*size, picture) <= LEVELS
 
 
+@pytest.mark.parametrize("interpolation", Interpolation)
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (480, 640), (1080, 1920), (224, 224), (90, 61)])
-def test_pictures_of_common_sizes(height: int, width: int) -> None:
-    assert levels_off(224, 256, noise(height, width)) <= LEVELS
+def test_pictures_of_common_sizes(height: int, width: int, interpolation: Interpolation) -> None:
+    assert levels_off(224, 256, noise(height, width), interpolation) <= LEVELS
 
 
 @given(more=st.integers(0, 40), extra=st.integers(0, 9), upright=st.booleans())
