@@ -8,10 +8,10 @@ The sum stands for every kernel position lying inside the picture. Where the con
 not: the zeros would have to be −c/a, which become 0 under the map. So, where it pads and ``c`` is not 0,
 
 - if −c/a is one number for all channels, a Pad puts that number around the picture, and the convolution pads no more;
-- otherwise a Pad gives the picture one channel more, of ones, which stands for the shift (see ``_border``).
+- otherwise a Pad gives the picture one channel more, of one number, which stands for the shift (see ``_border``).
 
 Either Pad copies numbers and computes none. In group ``g``, ``i`` runs over that group's input channels; a channel of
-ones for every group would have to stand between the others, so that is refused. What is said of BatchNormalization
+them for every group would have to stand between the others, so that is refused. What is said of BatchNormalization
 goes for the multiplication by a constant and the addition of one too (see ``_affine``), and for several in a row.
 """
 
@@ -25,7 +25,7 @@ import onnx_ir as ir
 from rexport.passes._affine import affine_of, mapped_by, may_broadcast, why_not_affine
 from rexport.passes._base import RewritePass
 from rexport.passes._batch_norm import Affine
-from rexport.passes._border import with_channel_of_ones
+from rexport.passes._border import one_for, with_channel_of_ones
 from rexport.passes._conv import pads, pads_the_same, set_weights, weights_of, why_not_foldable, why_not_storable
 from rexport.passes._graph import constant, int_attribute, is_op, only_consumer
 from rexport.passes._pad import Padding, new_pad
@@ -123,7 +123,10 @@ def _folded(match: _MapsConv) -> _Folded | None:
     if weight.shape[1] != len(affine.scale):
         return None
     none = (0,) * weight.ndim
-    return _Folded(with_channel_of_ones(weight, affine), bias, Padding(none, (0, 1, *none[2:]), 1.0))
+    stored = constant(match.conv.inputs[1])
+    assert stored is not None
+    one = one_for(affine, stored.dtype)
+    return _Folded(with_channel_of_ones(weight, affine, one=one), bias, Padding(none, (0, 1, *none[2:]), one))
 
 
 def _composed(match: _MapsConv, *, channels: int, rank: int) -> Affine:
