@@ -4,7 +4,8 @@ Of a convolution in float that reads a DequantizeLinear and is read by a Quantiz
 (``WeightBiasQuantization``) makes one of integers by itself, with a single scale for all of its weight: the very layer
 that is to be exact becomes the coarsest. It does so where the tensor has a single scale. Hence these layers read the
 integers through a DequantizeLinear of their own, which says the same scale for each channel; and where there is one
-channel, or the first axis has them, through s (q − z) in float.
+channel, or the first axis has them, through s (q − z) in float. So does an AveragePool that stays float because the
+integer kernel, which ONNX Runtime takes between integers whenever it can, is wrong (see ``averages``).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rexport.quantization.layers import WEIGHTED
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["dequantize_in_float", "dequantize_per_channel"]
+__all__ = ["average_in_float", "dequantize_in_float", "dequantize_per_channel"]
 
 _CHANNELS = 1  # the axis
 
@@ -35,9 +36,17 @@ def dequantize_per_channel(graph: ir.Graph, layers: Iterable[ir.Node]) -> None:
             continue  # a weight that is computed could not be rounded
         channels = _channels_read_by(layer)
         if (source, channels) not in written:
-            write = _per_channel if channels > 1 else _in_float
-            written[source, channels] = write(graph, source, channels)
+            several = channels > 1
+            written[source, channels] = _per_channel(graph, source, channels) if several else _in_float(graph, source)
         layer.replace_input_with(0, written[source, channels])
+
+
+def average_in_float(graph: ir.Graph, layers: Iterable[ir.Node]) -> None:
+    """Let those of ``layers`` that are AveragePool read floats, and no DequantizeLinear."""
+    for layer in layers:
+        source = layer.inputs[0].producer() if is_op(layer, "AveragePool") and layer.inputs[0] is not None else None
+        if source is not None and _has_one_scale(source):
+            layer.replace_input_with(0, _in_float(graph, source))
 
 
 def _has_one_scale(node: ir.Node) -> bool:
@@ -72,7 +81,7 @@ def _per_channel(graph: ir.Graph, dequantize: ir.Node, channels: int) -> ir.Valu
     return result
 
 
-def _in_float(graph: ir.Graph, dequantize: ir.Node, _: int) -> ir.Value:
+def _in_float(graph: ir.Graph, dequantize: ir.Node) -> ir.Value:
     """Insert what computes as ``dequantize`` does, in operators that nothing is known of, and return its result."""
     (old,), integers, dtype = dequantize.outputs, dequantize.inputs[0], ir.DataType.FLOAT
     builder = Builder(graph, before=dequantize, prefix=str(old.name))

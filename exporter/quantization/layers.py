@@ -17,6 +17,7 @@ from rexport.passes._graph import (
     only_consumer,
     why_not_constant,
 )
+from rexport.quantization.averages import why_not_averaged
 from rexport.quantization.targets import Stored
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ def _why_float(node: ir.Node, target: Target, before: Mapping[ir.Node, Layer]) -
         why_not = _why_not_weighted(node, target)
     elif is_op(node, *_JOINING):
         why_not = _why_not_joining(node, target, before)
+    elif is_op(node, "AveragePool"):
+        why_not = why_not_averaged(node)
     if why_not is None and target.stored is Stored.RESULTS and not is_op(node, "Gemm"):  # whose kernel gives floats too
         return "its result is an output of the model, which stays float" if result_of(node).is_graph_output() else None
     return why_not

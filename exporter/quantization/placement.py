@@ -64,6 +64,8 @@ def place(model: ir.Model, *, target: Target = X86, keep_float: Collection[str] 
 
 def _stored_around(node: ir.Node, target: Target) -> Iterator[ir.Value]:
     inputs = node.inputs[:1] if is_op(node, *WEIGHTED, *_POOLING) else node.inputs
+    if is_op(node, "AveragePool") and node.inputs[0] is not None and is_op(node.inputs[0].producer(), "Pad"):
+        inputs = [moved_from(node.inputs[0]) or node.inputs[0]]  # a Pad may have been written since calibration
     yield from (value for value in inputs if value is not None)
     result = result_of(node)
     if target.stored is Stored.RESULTS and not (result.is_graph_output() or _ends_in_scores(node)):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rexport._onnx_proto import name_nodes
+from rexport.quantization.averages import write_padding_out
 from rexport.quantization.maps import maps_of
 from rexport.quantization.normalisation import write_as_convolutions
 from rexport.quantization.placement import Placement, place
@@ -57,11 +58,14 @@ def plan(
 
     Raises:
         DataError: The table lacks a tensor.
+        ModelFileError: The target can't compute a layer as the model says.
     """
     planned = (model if equalized is None else equalized.model).clone()
     name_nodes(planned)
     if target.group_multiple == 1:
         write_as_convolutions(planned.graph, keep_float=keep_float)
+    if "AveragePool" in target.kernels:
+        write_padding_out(planned.graph, target)
     placement = place(planned, target=target, keep_float=keep_float)
     chosen = maps_of(placement, table, target=target, calibrator=calibrator, equalized=equalized)
     maps = {source: replace(of, scale=rounded_up(of.scale, target.rest)) for source, of in chosen.items()}

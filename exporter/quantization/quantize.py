@@ -31,7 +31,7 @@ from rexport.passes._graph import (
     replace_initializer,
 )
 from rexport.passes.float16 import require_float32, with_float16
-from rexport.quantization.float_layers import dequantize_per_channel
+from rexport.quantization.float_layers import average_in_float, dequantize_per_channel
 from rexport.quantization.layers import WEIGHTED, Layer, is_given, output_axis
 from rexport.quantization.pixels import compute_pixels
 from rexport.quantization.plan import Plan, plan
@@ -117,9 +117,11 @@ def quantize(
         _quantize_tensors(quantized.graph, placement, planned.maps, target)
         if target.activations.symmetric:
             compute_pixels(quantized.graph, placement.given.values())
+        in_float = [layer.node for layer in placement.layers if not layer.integer]
         if target.runtime == ONNX_RUNTIME:
-            in_float = (layer.node for layer in placement.layers if not layer.integer)
             dequantize_per_channel(quantized.graph, in_float)
+        if "AveragePool" in target.kernels:
+            average_in_float(quantized.graph, in_float)
     common.RemoveUnusedNodesPass()(quantized)
     _describe(quantized, table, target, placement, calibrator, recovered)
     rest = {}
