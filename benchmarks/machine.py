@@ -32,7 +32,7 @@ class Machine:
     Attributes:
         cpu: The processor's name.
         architecture: ``x86_64``, ``aarch64`` …
-        cores: Those this process may use.
+        cores: Those this process can keep busy.
         int8: The instructions that INT8 convolutions run on, in words.
         vnni: Whether the processor has VNNI.
         memory_gib: Main memory in GiB; ``None`` where the system does not tell.
@@ -40,6 +40,7 @@ class Machine:
         python: The version of Python.
         packages: Versions of the packages that matter; ``None`` where one is not installed.
         load_average: Processes that wanted to run in the last minute, before measuring; ``None`` on Windows.
+        cpu_quota: The container's CPU quota in cores; ``None`` without one.
     """
 
     cpu: str
@@ -52,6 +53,7 @@ class Machine:
     python: str
     packages: Mapping[str, str | None]
     load_average: float | None
+    cpu_quota: float | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -82,6 +84,7 @@ def machine_facts() -> Machine:
         python=platform.python_version(),
         packages={name: _version(distributions) for name, distributions in _DISTRIBUTIONS.items()},
         load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        cpu_quota=cpu.quota,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from rexport.device._cores import throttling_quota, usable_cores
 
 __all__ = ["Cpu", "this_cpu"]
 
@@ -20,14 +21,17 @@ class Cpu:
     Attributes:
         name: As it calls itself.
         architecture: ``x86_64``, ``aarch64`` …
-        cores: Those that this process may use.
+        cores: Those that this process can keep busy: it may run on them, and its CPU quota reaches for them.
         flags: The instruction sets that Linux lists; empty on other systems, which do not tell.
+        quota: The time on all cores together that the process's container may take, in cores; ``None`` if as much as
+            the cores that it may run on.
     """
 
     name: str
     architecture: str
     cores: int
     flags: frozenset[str]
+    quota: float | None = None
 
     @property
     def has_vnni(self) -> bool:
@@ -64,5 +68,4 @@ def this_cpu() -> Cpu:
             elif key in ("flags", "Features"):
                 flags = frozenset(value.split())
                 break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Cpu(name=name, architecture=platform.machine(), cores=cores, flags=flags)
+    return Cpu(name=name, architecture=platform.machine(), cores=usable_cores(), flags=flags, quota=throttling_quota())

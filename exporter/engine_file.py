@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import struct
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import EngineFileError, UnavailableError
@@ -178,7 +178,8 @@ def read_facts(engine: Path) -> EngineFacts:
     wrong = _garbled(facts)
     if wrong is not None:
         raise EngineFileError(f"{path} gives {wrong}, which is garbled; copy it again, or build the engine again.")
-    return facts
+    fixed = facts.inputs[0]["shape"][0] if facts.inputs[0]["shape"] else -1
+    return facts if fixed < 1 else replace(facts, batch=(fixed, fixed, fixed))  # older ones state what was asked for
 
 
 def read_header(engine: Path) -> EngineHeader:

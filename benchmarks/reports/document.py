@@ -35,6 +35,7 @@ _KIND = "rexport.bench"
 _SCHEMA = f"{_KIND}/1"
 _KNOWN_FACTS = {
     "cpu", "architecture", "cores", "int8", "vnni", "memory_gib", "os", "python", "packages", "load_average",
+    "cpu_quota",
 }  # fmt: skip
 
 
@@ -51,6 +52,7 @@ class MachineFacts:
     python: str | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
     load_average: float | None = None
+    cpu_quota: float | None = None
     other: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -265,6 +267,7 @@ def _machine(fields: Fields | None) -> MachineFacts:
         python=fields.text("python"),
         packages={name: version for name, version in versions.items() if version is not None},
         load_average=fields.number("load_average"),
+        cpu_quota=fields.number("cpu_quota"),
         other={name: value for name, value in others.items() if value is not None},
     )
 

@@ -138,6 +138,13 @@ def notes(document: Document) -> tuple[Note, ...]:
             "times are too long and intervals wide: measure again when it is idle."
         )
         listed.append(Note(kind=Kind.CAUTION, where=None, text=text))
+    quota = document.machine.cpu_quota
+    if quota is not None:
+        text = (
+            f"the container's CPU quota is the time of {quota:g} cores, and what needs more of it is throttled: times, "
+            "and p90 above all, are then those of the quota and not of the model; measure without a quota."
+        )
+        listed.append(Note(kind=Kind.CAUTION, where=None, text=text))
     return tuple(sorted(listed, key=lambda note: list(Kind).index(note.kind)))
 
 

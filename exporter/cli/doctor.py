@@ -55,8 +55,9 @@ def doctor(
 
 def _print_machine(machine: Machine) -> None:
     memory = "" if machine.memory_gib is None else f"{machine.memory_gib:g} GiB"
+    quota = "" if machine.cpu_quota is None else f", CPU quota of {machine.cpu_quota:g}"
     rows = [
-        ("processor", f"{machine.cpu} ({machine.architecture}, {machine.cores} usable cores)"),
+        ("processor", f"{machine.cpu} ({machine.architecture}, {machine.cores} usable cores{quota})"),
         ("INT8", _int8(machine)),
         ("memory", memory),
         ("system", f"{machine.os}, Python {machine.python}"),

@@ -45,8 +45,13 @@ def engine(
         ),
     ] = None,
     batch: Annotated[
-        str, typer.Option(metavar="MIN:OPT:MAX", help="Batches that it takes, and the one it is tuned for.")
-    ] = "1",
+        str | None,
+        typer.Option(
+            metavar="MIN:OPT:MAX",
+            help="Batches that it takes, and the one it is tuned for.",
+            show_default="that of MODEL.onnx, or 1",
+        ),
+    ] = None,
     workspace: Annotated[
         int | None, typer.Option(metavar="MIB", help="The most scratch memory of a layer.", show_default="all")
     ] = None,
@@ -97,7 +102,7 @@ def engine(
     options = BuildOptions(
         backend=name,
         capabilities=_capabilities(sm),
-        batch=BatchRange.parse(batch),
+        batch=None if batch is None else BatchRange.parse(batch),
         workspace_mib=workspace,
         optimization_level=optimization_level,
         timing_cache=timing_cache,

@@ -129,7 +129,7 @@ def _config(name: str, payload: Payload, options: TritonOptions) -> str:
 
 def _max_batch(payload: Payload, options: TritonOptions) -> int:
     """Return the most images at a time; 0 where the model's own shape has the batch in it, as Triton has it."""
-    if payload.model.image.batch is not None and not payload.engines:
+    if payload.model.image.batch is not None:
         return 0
     return min([options.max_batch, *payload.engine_batches])
 

@@ -12,10 +12,10 @@ from rexport._errors import GateError
 from rexport._files import atomic_path, check_writable, file_sha256, write_text
 from rexport._progress import Progress, silent
 from rexport.engine.compile import PRODUCTS, Compiled, compile_model, quantized_layers
-from rexport.engine.options import BackendName, check_capabilities
+from rexport.engine.options import BackendName, batch_of, check_capabilities
 from rexport.engine.rules import follow_rules
 from rexport.engine_file import EngineFacts, facts_path
-from rexport.model_file import load
+from rexport.model_file import Metadata, head_of, load
 from rexport.passes._graph import is_op, name_of
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def build_engine(model: Path, options: BuildOptions, *, command: str = "", progr
 
     Raises:
         ModelFileError: The file breaks a rule of TensorRT, or TensorRT can't read it.
+        UsageError: The file insists on other batches than the options name.
         UnavailableError: The backend is not installed, does not compile for a GPU that was named, or its compiler
             ended in a crash.
         GateError: A layer that the file quantizes came out in float.
@@ -72,6 +73,7 @@ def build_engine(model: Path, options: BuildOptions, *, command: str = "", progr
     """
     options = replace(options, capabilities=check_capabilities(options.backend, options.capabilities))
     source = load(model)
+    options = replace(options, batch=batch_of(source, options.batch))
     prepared, repairs = follow_rules(source)
     if options.backend is BackendName.ONNXRUNTIME:
         from rexport.engine.context import compile_context
@@ -101,7 +103,7 @@ def _facts(
         capabilities=tuple(said.get("capabilities", options.capabilities)),
         device=said.get("device"),
         cuda=said.get("cuda"),
-        batch=(options.batch.least, options.batch.best, options.batch.most),
+        batch=options.batches,
         inputs=tuple(said["inputs"]),
         outputs=tuple(said["outputs"]),
         layers=tuple(
@@ -119,9 +121,15 @@ def _facts(
         rexport=metadata.version("rexport"),
         version_compatible=options.version_compatible,
         hardware_compatible=options.hardware_compatible,
-        metadata={key: text for key, text in source.metadata_props.items() if key.startswith(_METADATA)},
+        metadata=_metadata(source),
         stripped=options.strip,
     )
+
+
+def _metadata(model: ir.Model) -> dict[str, str]:
+    """Return what rexport wrote into a file; and what a classifier gives, which its graph says and an engine can't."""
+    stated = {key: text for key, text in model.metadata_props.items() if key.startswith(_METADATA)}
+    return stated if Metadata.of(model).features else {**stated, f"{_METADATA}head": str(head_of(model))}
 
 
 def _require_integers(model: ir.Model, precisions: Mapping[str, str]) -> None:

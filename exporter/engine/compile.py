@@ -121,7 +121,7 @@ def _worker_options(options: BuildOptions) -> dict[str, Any]:
         "work": "build",
         "backend": str(options.backend),
         "capabilities": list(options.capabilities),
-        "batch": [options.batch.least, options.batch.best, options.batch.most],
+        "batch": list(options.batches),
         "workspace_mib": options.workspace_mib,
         "optimization_level": options.optimization_level,
         "timing_cache": options.timing_cache and str(options.timing_cache.absolute()),

@@ -65,7 +65,7 @@ def _worker_options(options: BuildOptions, name: str) -> dict[str, Any]:
     return {
         "work": "build in onnxruntime",
         "model": name,
-        "batch": [options.batch.least, options.batch.best, options.batch.most],
+        "batch": list(options.batches),
         "workspace_mib": options.workspace_mib,
         "optimization_level": options.optimization_level,
         "hardware_compatible": options.hardware_compatible,

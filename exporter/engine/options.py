@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["BackendName", "BatchRange", "BuildOptions", "check_capabilities"]
+    import onnx_ir as ir
+
+__all__ = ["BackendName", "BatchRange", "BuildOptions", "batch_of", "check_capabilities"]
 
 # What TensorRT for RTX 1.7 compiles for; Turing apart, since in one engine with others it turns convolutions to float.
 RTX_CAPABILITIES = (75, 80, 86, 89, 120, 121)
@@ -71,7 +73,7 @@ class BuildOptions:
     Attributes:
         backend: Whose compiler.
         capabilities: The GPUs' compute capabilities times ten, such as 86; empty for the GPU that is here.
-        batch: Of a model with an open batch.
+        batch: ``None`` for what the model insists on, or 1.
         workspace_mib: The most scratch memory that a layer may take on the GPU, in MiB; by default all of it.
         optimization_level: From 0 to 5: how long TensorRT searches for faster kernels.
         timing_cache: A file of measured times, read and written, that makes the next build faster.
@@ -83,7 +85,7 @@ class BuildOptions:
 
     backend: BackendName
     capabilities: tuple[int, ...] = ()
-    batch: BatchRange = BatchRange(least=1, best=1, most=1)
+    batch: BatchRange | None = None
     workspace_mib: int | None = None
     optimization_level: int | None = None
     timing_cache: Path | None = None
@@ -91,6 +93,11 @@ class BuildOptions:
     hardware_compatible: bool = False
     refittable: bool = False
     strip: bool = False
+
+    @property
+    def batches(self) -> tuple[int, int, int]:
+        """The least, the best and the most images of ``batch``."""
+        return (1, 1, 1) if self.batch is None else (self.batch.least, self.batch.best, self.batch.most)
 
     def __post_init__(self) -> None:
         if self.workspace_mib is not None and self.workspace_mib < 1:
@@ -113,6 +120,26 @@ class BuildOptions:
             raise UsageError(
                 f"{' and '.join(wrong)} can't be had of ONNX Runtime; leave it out, or build with --backend tensorrt."
             )
+
+
+def batch_of(model: ir.Model, wanted: BatchRange | None) -> BatchRange:
+    """Return the batches of an engine of ``model``: those that are ``wanted``, or those that it insists on.
+
+    Raises:
+        UsageError: It insists on others than are wanted.
+    """
+    inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+    sizes = [value.shape[0] for value in inputs if value.shape]
+    fixed = next((size for size in sizes if isinstance(size, int)), None)
+    if fixed is None:
+        return wanted or BatchRange(least=1, best=1, most=1)
+    insisted = BatchRange(least=fixed, best=fixed, most=fixed)
+    if wanted not in (None, insisted):
+        raise UsageError(
+            f"--batch {wanted}: the file takes {fixed} images at a time and no other number; leave --batch out, or "
+            "export the file with `--batch dynamic`."
+        )
+    return insisted
 
 
 def check_capabilities(backend: BackendName, capabilities: Sequence[int]) -> tuple[int, ...]:

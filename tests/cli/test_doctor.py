@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from rexport.benchmarks import machine_facts
 from rexport.cli import app
-from rexport.cli.doctor import _int8
+from rexport.cli.doctor import _int8, _print_machine
 from rexport.runtimes.probes import PROBES
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ def test_a_broken_pytorch_is_exit_code_5(tmp_path: Path, monkeypatch: pytest.Mon
     torch = next(runtime for runtime in json.loads(result.stdout)["runtimes"] if runtime["name"] == "torch")
     assert torch["reason"] == "ImportError: libtorch_cpu.so: file too short"
     assert "PyTorch on the CPU does not work here" in result.stderr
+
+
+def test_a_cpu_quota_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_machine(replace(machine_facts(), cores=2, cpu_quota=1.5))
+    assert "2 usable cores, CPU quota of 1.5)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,14 @@ def classifier(*, seed: int = 0, batch: str = "N", size: int = 8, opset: int = 1
     return model
 
 
-def probabilities() -> ir.Model:
+def probabilities(*, batch: str = "N") -> ir.Model:
     """Return :func:`classifier` with a softmax behind it, of which its metadata does not tell."""
     model = graph(
         "c = Conv <pads = [1, 1, 1, 1]> (x, w)\n r = Relu(c)\n p = GlobalAveragePool(r)\n f = Flatten(p)\n"
         "z = Gemm <transB = 1> (f, m)\n y = Softmax <axis = 1> (z)",
         {"w": convolution(6, 3), "m": _matrix(0)},
-        inputs="float[N, 3, 8, 8] x",
-        outputs=f"float[N, {len(CLASSES)}] y",
+        inputs=f"float[{batch}, 3, 8, 8] x",
+        outputs=f"float[{batch}, {len(CLASSES)}] y",
     )
     Metadata(preprocessing=Preprocessing(size=8), classes=CLASSES).write_to(model)
     return model

@@ -229,6 +229,13 @@ def _engine(folder: Path, model: Path, **changes: Any) -> Path:
     return path
 
 
+def test_an_engine_of_a_fixed_batch_takes_that_batch_whatever_older_facts_say(tmp_path: Path) -> None:
+    model = saved(tmp_path, classifier(batch="4"))
+    inputs = ({"name": "x", "dtype": "float", "shape": [4, 3, 8, 8]},)
+    bundle = made(tmp_path, model, engines=(_engine(tmp_path, model, inputs=inputs, batch=(1, 1, 1)),))
+    assert len(bundle.manifest.engines) == 1
+
+
 def test_engines_of_the_model(tmp_path: Path) -> None:
     model = saved(tmp_path)
     bundle = made(tmp_path, model, engines=(_engine(tmp_path, model),))

@@ -146,6 +146,12 @@ def test_a_batch_that_the_model_insists_on(tmp_path: Path, definition: Any) -> N
     assert len(triton_files("tiny", payload, TritonOptions())["warmup/golden"]) == payload.golden.input.nbytes
 
 
+def test_a_plan_of_a_fixed_batch_is_served_with_it(tmp_path: Path, definition: Any) -> None:
+    config = _config(_with_plans(_collected(tmp_path, classifier(batch="4")), (87,)), definition)
+    assert (config.max_batch_size, config.HasField("dynamic_batching")) == (0, False)
+    assert (list(config.input[0].dims), list(config.output[0].dims)) == ([4, 3, 8, 8], [4, 4])
+
+
 def test_plans_of_tensorrt(tmp_path: Path, definition: Any) -> None:
     payload = _collected(tmp_path)
     config = _config(_with_plans(payload, (87,)), definition)

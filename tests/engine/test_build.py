@@ -26,6 +26,7 @@ from rexport.preprocessing import Preprocessing
 from rexport.quantization import TENSORRT, X86, quantize
 from tests._graphs import convolution, graph
 from tests._networks import trained_like
+from tests.deploy._bundles import probabilities
 from tests.quantization._tables import exported, pictures
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ def test_every_layer_is_in_integers_and_the_file_beside_it_says_so(tmp_path: Pat
     assert header.capabilities == (86, 89)
     read_intact(path, facts)
     assert json.loads(facts_path(path).read_text())["schema"] == "rexport.engine/1"
+
+
+def test_a_fixed_batch_and_the_graphs_head_are_stated(tmp_path: Path) -> None:
+    save(probabilities(batch="4"), tmp_path / "m.onnx")
+    facts = build_engine(tmp_path / "m.onnx", _RTX).facts
+    assert (facts.batch, facts.inputs[0]["shape"][0]) == ((4, 4, 4), 4)
+    assert facts.metadata["rexport.head"] == "softmax"
 
 
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

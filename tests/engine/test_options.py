@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from rexport._errors import UnavailableError, UsageError
-from rexport.engine.options import BackendName, BatchRange, BuildOptions, check_capabilities
+from rexport.engine.options import BackendName, BatchRange, BuildOptions, batch_of, check_capabilities
+from tests._graphs import graph
 
 RTX, TENSORRT = BackendName.RTX, BackendName.TENSORRT
 
@@ -19,6 +20,16 @@ def test_batches(text: str, batch: tuple[int, int, int]) -> None:
 def test_batches_that_make_no_sense(text: str) -> None:
     with pytest.raises(UsageError, match="such as 1:8:32"):
         BatchRange.parse(text)
+
+
+def test_a_fixed_batch_is_the_engines() -> None:
+    some, four = BatchRange.parse("1:8:32"), BatchRange.parse("4")
+    anything = graph("y = Relu(x)", inputs="float[N, 3, 8, 8] x", outputs="float[N, 3, 8, 8] y")
+    assert (batch_of(anything, None), batch_of(anything, some)) == (BatchRange.parse("1"), some)
+    fixed = graph("y = Relu(x)", inputs="float[4, 3, 8, 8] x", outputs="float[4, 3, 8, 8] y")
+    assert batch_of(fixed, None) == batch_of(fixed, four) == four
+    with pytest.raises(UsageError, match="--batch 1:8:32: the file takes 4 images at a time and no other number"):
+        batch_of(fixed, some)
 
 
 def test_capabilities() -> None:

@@ -48,3 +48,9 @@ def test_wrong_outputs_are_noted_once_with_the_reason_where_it_is_known() -> Non
     first, second = noted(rows)
     assert first == Note(kind=Kind.WRONG, where="b.onnx on cpu, batch 1", text="its outputs are noise.")
     assert (second.kind, second.where) == (Kind.WRONG, "c.onnx on cpu, batch 1")
+
+
+def test_a_cpu_quota_is_a_caution() -> None:
+    machine = {"cpu": "some", "cpu_quota": 1.5}
+    (note,) = notes(read_document({"schema": "rexport.bench/1", "machine": machine, "rows": []}))
+    assert note.text.startswith("the container's CPU quota is the time of 1.5 cores, and what needs more")
