@@ -1,21 +1,17 @@
 """rexport takes a residual network from PyTorch to the device.
 
-The steps of the ``rexport`` command from Python, each loaded when it is first used::
+The ``rexport`` command from Python, each part loaded when it is first used::
 
     import rexport
 
-    preprocessing = rexport.Preprocessing(size=32)
     network = rexport.build("cifar_resnet20", weights="cifar_resnet20.th")
-    model = rexport.export(network, preprocessing=preprocessing).model
-    images = rexport.open_dataset(Path("calibration"), preprocessing)
-    target = rexport.target_for(None, rexport.this_cpu())
-    table = rexport.calibrate_dataset(model, images).table
-    batches = lambda: (batch.images for batch in images.batches(16))
-    recovered = rexport.recover(
-        model, table, target=target, images=batches, total=len(images), preprocessing=preprocessing
-    )
-    int8 = rexport.quantize(model, table, target=target, recovered=recovered).model
-    rexport.save(int8, Path("cifar_resnet20.int8.onnx"))
+    exported = rexport.export(network, preprocessing=rexport.Preprocessing(size=32))
+    rexport.save(exported.model, Path("model.onnx"))
+    result = rexport.quantize("model.onnx", data="calibration", output="int8.onnx")
+    print(result.proof)
+
+The steps of that last line on graphs in memory are ``fuse``, ``calibrate``, ``recover`` and
+``rexport.quantization.quantize``.
 """
 
 from __future__ import annotations
@@ -44,11 +40,12 @@ if TYPE_CHECKING:
     from rexport.evaluation.evaluate_file import ClassifierFile, evaluate_file
     from rexport.exporting import export
     from rexport.inspection import inspect_file
+    from rexport.jobs.quantize import quantize_file as quantize
     from rexport.model_file import Head, Metadata, load, save
     from rexport.models import build
     from rexport.passes import fuse
     from rexport.preprocessing import Preprocessing
-    from rexport.quantization import Recovered, Target, quantize, recover, target_for
+    from rexport.quantization import Recovered, Target, recover, target_for
     from rexport.runtimes import open_runtime
     from rexport.runtimes.source import Source
     from rexport.training import fake_quantize
@@ -122,7 +119,7 @@ _HOMES = {
     "mix_precision": "tuning",
     "open_dataset": "calibration",
     "open_runtime": "runtimes",
-    "quantize": "quantization",
+    "quantize": "jobs.quantize:quantize_file",
     "recover": "quantization",
     "regroup": "tuning",
     "save": "model_file",
@@ -133,7 +130,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        module, _, own_name = _HOMES[name].partition(":")
+        return getattr(import_module(f"{__name__}.{module}"), own_name or name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

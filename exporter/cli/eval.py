@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["eval"]
 
+_IN_WORKERS = ("cpu", "cpu-node-by-node")  # the runtimes that any engine's workers have
 _AGREEING = 0.9  # a share of images below which a model is hardly the reference's, quantized
 
 
@@ -51,7 +52,7 @@ def eval(  # noqa: A001
         typer.Option(
             metavar="RUNTIME",
             help="What runs MODEL, such as openvino, cuda or tensorrt.",
-            show_default="cpu; torch for a network, TensorRT for an engine",
+            show_default="cpu, or what an INT8 file is for; torch for a network, TensorRT for an engine",
         ),
     ] = None,
     find_divergence: Divergences = False,
@@ -83,7 +84,7 @@ def eval(  # noqa: A001
     """Measure MODEL's top-1 and top-5 on labelled images, or its agreement with --reference on any.
 
     An ONNX file runs on ONNX Runtime's CPU provider, or --on another runtime, a network on PyTorch, an engine on
-    TensorRT. Several crops or scales of a picture give the average of their class probabilities. Whoever runs the
+    TensorRT. An INT8 file for OpenVINO runs there, and one for TensorRT node by node, as it says. Several crops or scales of a picture give the average of their class probabilities. Whoever runs the
     images of a file, the result is the same. --find-divergence names the first layer that differs from --reference, or
     from MODEL itself, computed node by node.
     """
@@ -92,13 +93,12 @@ def eval(  # noqa: A001
     from rexport.cli._divergence import divergence_json, print_divergence, search
     from rexport.cli._eval_report import evaluation_json, print_evaluation
     from rexport.cli._options import report_skipped
-    from rexport.runtimes import default_runtime
     from rexport.runtimes.source import Source
 
     source = Source.parse(model, weights=weights)
     if source.network and weights is None:
         raise UsageError(f"{model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
-    runtime = on or default_runtime(source)
+    runtime = on or _default_runtime(source, engine)
     chosen = _engine(source, runtime, engine, workers=workers, threads=threads, address=address)
     views = _views(crops, scales, resize)
     described = _describe(source, views, resize=resize, mean=mean, std=std)
@@ -183,6 +183,25 @@ def _itself(source: Source) -> Path:
     return source.path
 
 
+def _default_runtime(source: Source, where: Where) -> str:
+    """Return what shows what a model computes, and say so where that is not ONNX Runtime as it runs other files."""
+    from rexport.cli._console import note
+    from rexport.engine_file import is_engine
+    from rexport.evaluation.judging import NODE_BY_NODE, judging_runtime
+    from rexport.model_file import load
+    from rexport.runtimes import default_runtime
+
+    if source.path is None or is_engine(source.path):
+        return default_runtime(source)
+    runtime = judging_runtime(load(source.path))
+    if runtime == "cpu":
+        return runtime
+    if where is not Where.LOCAL:
+        runtime = NODE_BY_NODE
+    note(f"{source} is for another runtime than ONNX Runtime; it runs on {runtime} here (choose with --on).")
+    return runtime
+
+
 def _engine(
     source: Source, runtime: str, where: Where, *, workers: int | None, threads: int | None, address: str | None
 ) -> Engine:
@@ -194,7 +213,7 @@ def _engine(
             f"--engine {where} runs ONNX files, and {source} is a network of PyTorch; export it with `rexport onnx`, "
             "or leave --engine out."
         )
-    if runtime != "cpu" and where is not Where.LOCAL:
+    if runtime not in _IN_WORKERS and where is not Where.LOCAL:
         raise UsageError(f"--engine {where} runs files on ONNX Runtime's CPU provider; leave it or --on {runtime} out.")
     return choose_engine(EngineName(where), workers=workers, threads=threads, address=address)
 
@@ -238,13 +257,13 @@ def _run(
     from rexport.evaluation import ClassifierFile, evaluate, evaluate_file
     from rexport.runtimes import open_runtime
 
-    if source.path is not None and runtime == "cpu":
+    if source.path is not None and runtime in _IN_WORKERS:
         other = None
         if reference is not None and reference.path is not None:
             path = reference.path.absolute()
             other = ClassifierFile(path=path, head=opened.reference_head, prepare=opened.reference_prepare)
         return evaluate_file(
-            ClassifierFile(path=source.path.absolute(), head=described.head, prepare=opened.prepare),
+            ClassifierFile(path=source.path.absolute(), head=described.head, prepare=opened.prepare, runtime=runtime),
             opened.dataset,
             classes=described.classes,
             reference=other,

@@ -40,16 +40,18 @@ class ClassifierFile:
         path: The file.
         head: What its output is.
         prepare: What makes the images of a data set its input, if they are not; something that can be pickled.
+        runtime: The name of what runs it (see :data:`rexport.runtimes.RUNTIMES`).
     """
 
     path: Path
     head: Head = Head.LOGITS
     prepare: Prepare | None = None
+    runtime: str = "cpu"
 
     def open(self, *, probabilities: bool, threads: int) -> Classifier:
-        """Load it into ONNX Runtime, on the CPU."""
+        """Load it."""
         # parsed anew: a worker may be on a machine that has no such file
-        runtime = open_runtime("cpu", Source.parse(str(self.path)), threads=threads)
+        runtime = open_runtime(self.runtime, Source.parse(str(self.path)), threads=threads)
         return Classifier(runtime=runtime, head=self.head, probabilities=probabilities, prepare=self.prepare)
 
 

@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,13 @@ from rexport._cpu import this_cpu
 from rexport._errors import DataError, UsageError, VerificationError
 from rexport._files import check_writable, write_text
 from rexport._progress import Note, Progress, silent, unsaid
-from rexport.calibration import CalibrationTable, Calibrator, calibrate_dataset, open_dataset
+from rexport.calibration import (
+    CalibrationTable,
+    Calibrator,
+    calibrate_dataset,
+    costlier_than_minmax,
+    open_dataset,
+)
 from rexport.calibration.dataset import spread
 from rexport.evaluation.judging import judging_runtime_for, weakest_layer
 from rexport.evaluation.proof import Pictures, Proof, Verdict, prove
@@ -41,15 +48,24 @@ from rexport.model_file import (
     to_bytes,
 )
 from rexport.passes import Reference, fuse
+from rexport.passes.own_weights import with_own_weights
 from rexport.passes.raise_opset import raise_opset
 from rexport.preprocessing import PictureOptions
-from rexport.quantization import ONNX_RUNTIME, QuantizedModel, audit, quantize, recover, require_float, target_for
+from rexport.quantization import (
+    ONNX_RUNTIME,
+    QuantizedModel,
+    Target,
+    audit,
+    quantize,
+    recover,
+    require_float,
+    target_for,
+)
 from rexport.runtimes.onnxruntime import executed_ops
 from rexport.tuning import Exam, conditions_for, mix_precision, require_speedup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     import onnx_ir as ir
 
@@ -57,10 +73,10 @@ if TYPE_CHECKING:
     from rexport.calibration.engines import Engine
     from rexport.evaluation.judging import WeakLayer
     from rexport.preprocessing import Preprocessing
-    from rexport.quantization import LayerReport, Recovered, Target
+    from rexport.quantization import LayerReport, Recovered
     from rexport.tuning import Comparison, GateResult
 
-__all__ = ["QuantizeRequest", "QuantizeResult", "RecoveryResult", "check_gate", "run"]
+__all__ = ["QuantizeRequest", "QuantizeResult", "RecoveryResult", "check_gate", "quantize_file", "run"]
 
 _FEW = 32  # pictures to calibrate with
 _RECOVERY_PICTURES = 128  # that layers are observed on at most: more cost time, and change hardly a weight
@@ -228,6 +244,70 @@ class QuantizeResult:
         }
 
 
+def quantize_file(
+    model: str | Path,
+    *,
+    output: str | Path,
+    data: str | Path | None = None,
+    target: str | Target | None = None,
+    calibrator: str | Calibrator = Calibrator.MINMAX,
+    recovery: str | Recovery | None = None,
+    tables: Sequence[str | Path] = (),
+    save_table: str | Path | None = None,
+    eval_data: str | Path | None = None,
+    max_drop: float | None = None,
+    samples: int = 512,
+    progress: Progress = silent,
+    note: Note = unsaid,
+) -> QuantizeResult:
+    """Quantize an ONNX file, as ``rexport quantize`` does; what else it takes, :class:`QuantizeRequest` has.
+
+    Example::
+
+        result = rexport.quantize("model.onnx", data="pictures", output="int8.onnx")
+        print(result.proof)
+
+    Args:
+        model: A float ONNX file.
+        output: Where the INT8 file goes.
+        data: Pictures: ``DIR/<class>/<picture>``, a flat folder, or an ``.npy`` or ``.npz`` file.
+        target: What will run it, or its name; by default what this machine is.
+        calibrator: How ranges follow from the statistics.
+        recovery: What is done against the loss of accuracy.
+        tables: Calibration tables of earlier runs.
+        save_table: Where the calibration table goes.
+        eval_data: Labelled pictures to measure accuracy with.
+        max_drop: Percentage points of top-1 that may be lost on them.
+        samples: How many pictures to calibrate with.
+        progress: Told of all that takes long.
+        note: Told what the user should know of.
+
+    Raises:
+        RexportError: As :func:`run`; ``GateError`` too where the accuracy that was asked for can't be had.
+    """
+    request = QuantizeRequest(
+        model=Path(model),
+        output=Path(output),
+        target=target if isinstance(target, Target) else target_for(target, this_cpu()),
+        data=_path(data),
+        tables=tuple(map(Path, tables)),
+        save_table=_path(save_table),
+        calibrator=calibrator if isinstance(calibrator, Calibrator) else Calibrator.parse(calibrator),
+        recovery=None if recovery is None else Recovery(recovery),
+        samples=samples,
+        eval_data=_path(eval_data),
+        max_drop=max_drop,
+    )
+    result = run(request, progress=progress, note=note)
+    if result.gate is not None:
+        result.gate.require()
+    return result
+
+
+def _path(text: str | Path | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
 def check_gate(eval_data: Path | None, max_drop: float | None, min_speedup: float | None = None) -> None:
     """Raise :class:`UsageError` where what a file must not lose, and has to gain, makes no sense."""
     if max_drop is not None and eval_data is None:
@@ -270,6 +350,7 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
     with progress(f"fusing {request.model.name}", None):
         model = _fuse(original, request.target, verify=request.verify)
     table, skipped = _calibrate(request, model, pictures, progress, note)
+    _note_costly_ranges(request, table, note)
     recovery, skipped_too = _recover(request, model, table, pictures, preprocessing, progress)
     work = _Work(
         request=request,
@@ -470,15 +551,15 @@ def _fuse(original: ir.Model, target: Target, *, verify: bool) -> ir.Model:
     Raises:
         VerificationError: It is not, even with each pass that changes the results taken back.
     """
-    fused = fuse(original).model
-    if not verify:
-        return raise_opset(fused, target.opset)
-    reference = Reference(original)
-    try:
-        reference.difference(fused)
-    except VerificationError:  # proven pass by pass, which takes longer, the one at fault is taken back
-        fused = fuse(original, reference=reference).model
-    return raise_opset(fused, target.opset, reference=reference)
+    own = with_own_weights(original)
+    fused = fuse(own).model
+    reference = Reference(original) if verify else None
+    if reference is not None:
+        try:
+            reference.difference(fused)
+        except VerificationError:  # proven pass by pass, which takes longer, the one at fault is taken back
+            fused = fuse(own, reference=reference).model
+    return with_own_weights(raise_opset(fused, target.opset, reference=reference))
 
 
 def _calibrate(
@@ -507,6 +588,18 @@ def _calibrate(
     if request.save_table is not None:
         write_text(request.save_table, table.to_json())
     return table, skipped
+
+
+def _note_costly_ranges(request: QuantizeRequest, table: CalibrationTable, note: Note) -> None:
+    """Say where the calibrator loses much more of the very pictures that it chose for than keeping all values does."""
+    integers = request.target.activations
+    costs = costlier_than_minmax(table, request.calibrator, steps=integers.steps, symmetric=integers.symmetric)
+    if costs:
+        tensor, times = next(iter(costs.items()))
+        note(
+            f"--calibrator {request.calibrator} has {times:.0f} times the squared error of minmax on {tensor}, and much "
+            f"more on {len(costs)} of {len(table.tensors)} tensors; --calibrator minmax or mse suits these images better."
+        )
 
 
 def _read_table(path: Path, model: ir.Model) -> CalibrationTable:

@@ -31,6 +31,7 @@ __all__ = [
     "convolutions_before",
     "identity_of",
     "is_given",
+    "is_given_out",
     "layers_of",
     "moved_from",
     "output_axis",
@@ -93,6 +94,16 @@ def result_of(node: ir.Node) -> ir.Value:
     while (reader := only_consumer(result)) is not None and is_rectifier(reader):
         result = reader.outputs[0]
     return result
+
+
+def is_given_out(value: ir.Value) -> bool:
+    """Say whether a tensor is an output of the model, or all that is made of it are outputs that hold its numbers."""
+    readers = value.consumers()
+    if value.is_graph_output() or not readers:
+        return value.is_graph_output()
+    return all(
+        is_op(node, *_MOVING) and node.inputs[0] is value and all(map(is_given_out, node.outputs)) for node in readers
+    )
 
 
 def identity_of(add: ir.Node) -> ir.Value | None:
@@ -167,7 +178,7 @@ def _why_float(node: ir.Node, target: Target, before: Mapping[ir.Node, Layer]) -
     elif is_op(node, "AveragePool"):
         why_not = why_not_averaged(node)
     if why_not is None and target.stored is Stored.RESULTS and not is_op(node, "Gemm"):  # whose kernel gives floats too
-        return "its result is an output of the model, which stays float" if result_of(node).is_graph_output() else None
+        return "its result is an output of the model, which stays float" if is_given_out(result_of(node)) else None
     return why_not
 
 

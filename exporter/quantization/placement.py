@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rexport.passes._graph import is_op
-from rexport.quantization.layers import WEIGHTED, Layer, identity_of, is_given, layers_of, moved_from, result_of
+from rexport.quantization.layers import (
+    WEIGHTED,
+    Layer,
+    identity_of,
+    is_given,
+    is_given_out,
+    layers_of,
+    moved_from,
+    result_of,
+)
 from rexport.quantization.targets import X86, Stored
 
 if TYPE_CHECKING:
@@ -68,7 +77,7 @@ def _stored_around(node: ir.Node, target: Target) -> Iterator[ir.Value]:
         inputs = [moved_from(node.inputs[0]) or node.inputs[0]]  # a Pad may have been written since calibration
     yield from (value for value in inputs if value is not None)
     result = result_of(node)
-    if target.stored is Stored.RESULTS and not (result.is_graph_output() or _ends_in_scores(node)):
+    if target.stored is Stored.RESULTS and not (is_given_out(result) or _ends_in_scores(node)):
         yield result
 
 
