@@ -6,10 +6,12 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from onnx_ir.passes import common
+
 from rexport._files import file_sha256
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
-from rexport.model_file import Metadata, default_opset, load
+from rexport.model_file import Metadata, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,16 +33,17 @@ def describe(path: Path) -> FileReport:
         ModelFileError: It is broken, or one that rexport refuses.
     """
     model = load(path)
+    common.RemoveInitializersFromInputsPass()(model)  # such weights are defaults, and weights all the same
     layers, metadata = inspected_layers(model), Metadata.of(model)
     operators = Counter(node.op_type for node in model.graph)
     macs = [layer.macs for layer in layers if layer.macs is not None]
     document = {
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
-        "opset": default_opset(model),
+        "opset": model.opset_imports.get(""),
         "ir_version": model.ir_version,
         "producer": " ".join(filter(None, (model.producer_name, model.producer_version))) or None,
-        "inputs": [_tensor(value) for value in _true_inputs(model)],
+        "inputs": [_tensor(value) for value in model.graph.inputs],
         "outputs": [_tensor(value) for value in model.graph.outputs],
         "operators": dict(operators.most_common()),
         "parameters": sum(layer.parameters for layer in layers),
@@ -55,10 +58,6 @@ def describe(path: Path) -> FileReport:
         tables=(_operators(operators), _layers(layers)),
         document=document,
     )
-
-
-def _true_inputs(model: ir.Model) -> list[ir.Value]:
-    return [value for value in model.graph.inputs if value.name not in model.graph.initializers]
 
 
 def _tensor(value: ir.Value) -> dict[str, Any]:
@@ -91,8 +90,9 @@ def _object(text: str | None) -> Any:
 def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]]:
     macs = "unknown" if document["macs"] is None else f"{document['macs']:,}"
     by_precision = ", ".join(f"{count} {name}" for name, count in document["precisions"].items())
+    opset = "no operators of ONNX itself" if document["opset"] is None else f"opset {document['opset']}"
     facts = [
-        ("ONNX file", f"{document['bytes'] / 2**20:.2f} MiB, opset {document['opset']}"),
+        ("ONNX file", f"{document['bytes'] / 2**20:.2f} MiB, {opset}"),
         ("sha256", document["sha256"]),
         *(("input", _in_words(tensor)) for tensor in document["inputs"]),
         *(("output", _in_words(tensor)) for tensor in document["outputs"]),
