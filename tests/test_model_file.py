@@ -87,6 +87,13 @@ def test_the_long_name_of_the_standard_operators_is_understood(tmp_path: Path) -
     assert default_opset(load(write(tmp_path / "m.onnx", changed))) == 18
 
 
+def test_a_model_without_the_standard_operators_has_no_opset_of_them(tmp_path: Path) -> None:
+    changed = proto()
+    changed.graph.node[0].domain = changed.opset_import[0].domain = "com.example"
+    with pytest.raises(ModelFileError, match=r"has no operators of ONNX itself, only of com\.example; take a network"):
+        default_opset(load(write(tmp_path / "m.onnx", changed)))
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

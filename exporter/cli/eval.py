@@ -84,9 +84,10 @@ def eval(  # noqa: A001
     """Measure MODEL's top-1 and top-5 on labelled images, or its agreement with --reference on any.
 
     An ONNX file runs on ONNX Runtime's CPU provider, or --on another runtime, a network on PyTorch, an engine on
-    TensorRT. An INT8 file for OpenVINO runs there, and one for TensorRT node by node, as it says. Several crops or scales of a picture give the average of their class probabilities. Whoever runs the
-    images of a file, the result is the same. --find-divergence names the first layer that differs from --reference, or
-    from MODEL itself, computed node by node.
+    TensorRT. An INT8 file for OpenVINO runs there, and one for TensorRT node by node, as it says. Several crops or
+    scales of a picture give the average of their class probabilities. Whoever runs the images of a file, the result is
+    the same. --find-divergence names the first layer that differs from --reference, or from MODEL itself, computed node
+    by node.
     """
     from rexport._errors import UsageError
     from rexport.cli._console import note, print_json

@@ -6,11 +6,13 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from onnx_ir.passes import common
+
 from rexport._files import file_sha256
 from rexport.cost import picture_size
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
-from rexport.model_file import Metadata, default_opset, head_of, load
+from rexport.model_file import Metadata, head_of, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,16 +34,17 @@ def describe(path: Path) -> FileReport:
         ModelFileError: It is broken, or one that rexport refuses.
     """
     model = load(path)
+    common.RemoveInitializersFromInputsPass()(model)  # such weights are defaults, and weights all the same
     layers, metadata = inspected_layers(model), Metadata.of(model)
     operators = Counter(node.op_type for node in model.graph)
     macs = [layer.macs for layer in layers if layer.macs is not None]
     document = {
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
-        "opset": default_opset(model),
+        "opset": model.opset_imports.get(""),
         "ir_version": model.ir_version,
         "producer": " ".join(filter(None, (model.producer_name, model.producer_version))) or None,
-        "inputs": [_tensor(value) for value in _true_inputs(model)],
+        "inputs": [_tensor(value) for value in model.graph.inputs],
         "outputs": [_tensor(value) for value in model.graph.outputs],
         "operators": dict(operators.most_common()),
         "parameters": sum(layer.parameters for layer in layers),
@@ -57,10 +60,6 @@ def describe(path: Path) -> FileReport:
         tables=(_operators(operators), _layers(layers)),
         document=document,
     )
-
-
-def _true_inputs(model: ir.Model) -> list[ir.Value]:
-    return [value for value in model.graph.inputs if value.name not in model.graph.initializers]
 
 
 def _tensor(value: ir.Value) -> dict[str, Any]:
@@ -94,8 +93,9 @@ def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]
     if document["macs"] is not None:
         macs = f"{document['macs']:,} for one picture of {size}×{size}"
     by_precision = ", ".join(f"{count} {name}" for name, count in document["precisions"].items())
+    opset = "no operators of ONNX itself" if document["opset"] is None else f"opset {document['opset']}"
     facts = [
-        ("ONNX file", f"{document['bytes'] / 2**20:.2f} MiB, opset {document['opset']}"),
+        ("ONNX file", f"{document['bytes'] / 2**20:.2f} MiB, {opset}"),
         ("sha256", document["sha256"]),
         *(("input", _in_words(tensor)) for tensor in document["inputs"]),
         *(("output", _in_words(tensor)) for tensor in document["outputs"]),

@@ -597,8 +597,8 @@ def _note_costly_ranges(request: QuantizeRequest, table: CalibrationTable, note:
     if costs:
         tensor, times = next(iter(costs.items()))
         note(
-            f"--calibrator {request.calibrator} has {times:.0f} times the squared error of minmax on {tensor}, and much "
-            f"more on {len(costs)} of {len(table.tensors)} tensors; --calibrator minmax or mse suits these images better."
+            f"--calibrator {request.calibrator} has {times:.0f} times the squared error of minmax on {tensor}, and "
+            f"much more on {len(costs)} of {len(table.tensors)} tensors; --calibrator minmax suits these images better."
         )
 
 

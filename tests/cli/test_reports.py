@@ -18,6 +18,7 @@ _REPORTS = [
             Refusal(where="x", why="it is odd"),
         ),
     ),
+    PassReport(name="TakeThings", summary="things are taken", changed=1, notes=("3 things were taken.",)),
     PassReport(name="BreakThings", summary="things break", changed=0, rolled_back="The fused model does not run"),
 ]
 
@@ -26,6 +27,7 @@ def _refused(capsys: pytest.CaptureFixture[str], *, explain: bool) -> list[str]:
     print_passes(_REPORTS, explain=explain)
     output = capsys.readouterr()
     assert "BreakThings was taken back: The fused model does not run" in output.err
+    assert "3 things were taken." in output.err
     return [line for line in output.out.splitlines() if " left " in line]
 
 
@@ -44,6 +46,7 @@ def test_each_refusal_is_named_where_all_are_to_be_explained(capsys: pytest.Capt
 
 
 def test_json_has_all_of_it() -> None:
-    things, broken = passes_json(_REPORTS)
+    things, taken, broken = passes_json(_REPORTS)
+    assert (things["notes"], taken["notes"]) == ([], ["3 things were taken."])
     assert (things["changed"], len(things["refused"]), things["rolled_back"]) == (2, 6, None)
     assert broken["rolled_back"] == "The fused model does not run"

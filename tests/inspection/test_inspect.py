@@ -106,6 +106,22 @@ def test_a_float16_file(model: ir.Model, tmp_path: Path) -> None:
     assert whys["layer2.0.conv2"] == "'layer2.0.relu' reaches 100,000, and float16 ends at 65,504"
 
 
+def test_weights_that_are_inputs_too_are_weights(tmp_path: Path) -> None:
+    weights = {"w": convolution(4, 3), "b": np.zeros(4, np.float32)}
+    inputs = "float[N, 3, 16, 16] x, float[4, 3, 3, 3] w, float[4] b"
+    document = _described(graph("y = Conv (x, w, b)", weights, inputs=inputs), tmp_path)
+    assert [tensor["name"] for tensor in document["inputs"]] == ["x"]
+    assert document["parameters"] == 4 * 3 * 9 + 4
+
+
+def test_a_file_of_other_operators_has_no_opset(tmp_path: Path) -> None:
+    model = graph("y = Relu (x)")
+    model.graph.node(0).domain = "com.example"
+    model.opset_imports["com.example"] = model.opset_imports.pop("")
+    document = _described(model, tmp_path)
+    assert (document["opset"], document["operators"]) == (None, {"Relu": 1})
+
+
 def test_a_calibration_table(model: ir.Model, tmp_path: Path) -> None:
     table = calibrate(model, [pictures(4)])
     (tmp_path / "t.json").write_text(table.to_json())

@@ -153,6 +153,30 @@ def test_what_is_in_float16_already_is_refused() -> None:
         with_float16(half)
 
 
+def test_what_is_stored_in_float16_and_computed_in_float32_is_float32() -> None:
+    body = (
+        f"v = Cast <to = 1> (w) a = Conv {_PAD} (x, v) r = Reshape (h, s) u = Cast <to = 1> (r) y = Conv {_PAD} (a, u)"
+    )
+    stored = {"w": _WEIGHTS["w"].astype(np.float16), "h": _WEIGHTS["v"].astype(np.float16).reshape(16, 9)}
+    model = graph(body, stored | {"s": np.array([4, 4, 3, 3])})
+    require_float32(model)
+    assert run(_checked(with_float16(model).model), images(1))[0].shape == (1, 4, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "h = Cast <to = 10> (x) a = Relu (h) y = Cast <to = 1> (a)",
+        "h = Cast <to = 10> (x) b = Add (h, k) y = Cast <to = 1> (b)",
+    ],
+)
+def test_what_computes_in_float16_without_weights_is_refused(body: str) -> None:
+    proto = ir.to_proto(graph(body, {"k": np.float16([1])}))
+    del proto.graph.value_info[:]
+    with pytest.raises(ModelFileError, match="in float16 already"):
+        require_float32(ir.from_proto(proto))
+
+
 def test_the_model_itself_is_left_as_it_was() -> None:
     model = graph(_BODY, _WEIGHTS)
     before = to_bytes(model)

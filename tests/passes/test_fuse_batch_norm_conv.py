@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
 from rexport.passes import FuseBatchNormConv
+from rexport.passes._batch_norm import Affine
+from rexport.passes._border import one_for
 from tests.passes._models import (
     Convolution,
     assert_close,
@@ -23,9 +26,6 @@ from tests.passes._models import (
     refusal,
     run,
 )
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 GROUPS = "the convolution after it has groups and pads with zeros, which do not commute with its shift"
 PLAIN = Convolution(dimensions=2, groups=1, inputs=3, outputs=4, kernel=3, stride=1, padding=0, dilation=1, bias=False)
@@ -125,6 +125,56 @@ def test_the_channel_of_ones_in_float16() -> None:
     fused, _ = changed_by(FuseBatchNormConv, original)
     assert {value.dtype.name for value in (*fused.graph.initializers.values(),)} == {"FLOAT16", "INT64"}
     assert_close(run(fused), run(original), of_scale=5e-3)  # float16 rounds by 5e-4, a few times here
+
+
+# What of a picture of numbers up to ``largest`` a network takes: (x / largest − mean) / std, as exporters write it.
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+NORMALISATIONS = {
+    "Div, Sub, Div": [("Div", "largest"), ("Sub", "mean"), ("Div", "std")],
+    "Sub, Mul": [("Sub", "mean_of_pixels"), ("Mul", "factor")],
+    "Mul, Add": [("Mul", "factor"), ("Add", "summand")],
+}
+
+
+def normalised(largest: float, steps: list[tuple[str, str]]) -> ir.Model:
+    constants = {
+        "largest": np.array(largest),
+        "mean": MEAN.reshape(1, 3, 1, 1),
+        "std": STD.reshape(1, 3, 1, 1),
+        "mean_of_pixels": (largest * MEAN).reshape(1, 3, 1, 1),
+        "factor": (1 / (largest * STD)).reshape(1, 3, 1, 1),
+        "summand": (-MEAN / STD).reshape(1, 3, 1, 1),
+    }
+    names = ["x", *(f"step{i}" for i in range(len(steps)))]
+    nodes = [
+        helper.make_node(op_type, [names[i], operand], [names[i + 1]]) for i, (op_type, operand) in enumerate(steps)
+    ]
+    conv = replace(PLAIN, padding=1)
+    weights = conv.weights(np.random.default_rng(0)) | {operand: constants[operand] for _, operand in steps}
+    weights = {name: array.astype(np.float32) for name, array in weights.items()}
+    model = make([*nodes, conv.node(names[-1], "y")], weights, x=conv.picture, y=conv.result)
+    return ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
+
+
+@pytest.mark.parametrize("largest", [1e-3, 1, 255, 1e4, -255])
+@pytest.mark.parametrize("steps", NORMALISATIONS)
+def test_the_channel_of_ones_is_about_as_large_as_the_picture(largest: float, steps: str) -> None:
+    original = normalised(largest, NORMALISATIONS[steps])
+    fused, _ = changed_by(FuseBatchNormConv, original)
+    assert ops(fused) == {"Pad": 1, "Conv": 1}
+    pad, conv = fused.graph
+    assert 0.25 < pad.inputs[2].const_value.numpy() / largest < 1  # among the numbers of the picture
+    weight = conv.inputs[1].const_value.numpy()
+    # its weights are sums of three channels, and take the scale of the others no further
+    assert (np.abs(weight[:, 3]).max((1, 2)) < 3 * np.abs(weight[:, :3]).max((1, 2, 3))).all()
+    pixels = largest * np.random.default_rng(0).uniform(0, 1, (2, 3, 7, 7)).astype(np.float32)
+    assert_close(run(fused, {"x": pixels}), run(original, {"x": pixels}))
+
+
+def test_the_channel_of_ones_is_a_number_that_float16_has() -> None:
+    affine = Affine(np.full(3, 1e-5), np.array([1, 2, 3]))  # which is 0 at 3e5, and float16 ends at 65,504
+    assert one_for(affine, np.dtype(np.float32)) == -(2**18)
+    assert one_for(affine, np.dtype(np.float16)) == -(2**15)
 
 
 @pytest.mark.parametrize("op_type", ["Mul", "Div", "Add", "Sub"])

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,10 @@ from torch import nn
 
 from rexport.calibration import calibrate
 from rexport.exporting import export
-from rexport.model_file import to_bytes, with_opset
+from rexport.model_file import to_bytes
 from rexport.models import build
 from rexport.passes import Reference, fuse
+from rexport.passes.raise_opset import raise_opset
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import X86, quantize
 from rexport.runtimes.onnxruntime import executed_ops
@@ -167,14 +168,11 @@ def test_a_network_of_others(file: File, torchvision: Any) -> None:
 # options of the older exporter
 
 
-def test_weights_that_a_caller_may_change_stay(torchvision: Any) -> None:
+def test_weights_that_are_inputs_too_are_constants(torchvision: Any) -> None:
     file = File(network="timm.test_resnet", opset=11, options={"keep_initializers_as_inputs": True})
-    original = exported(file, torchvision)
-    result = fuse(original, reference=Reference(original))
-    assert [value.name for value in result.model.graph.inputs] == [value.name for value in original.graph.inputs]
-    assert ops(result.model)["BatchNormalization"] == ops(original)["BatchNormalization"]
-    refused = [refusal.why for report in result.reports for refusal in report.refusals]
-    assert any("is a graph input, so a caller may change it" in why for why in refused)
+    fused = proven(exported(file, torchvision))
+    assert [value.name for value in fused.graph.inputs] == ["pixels"]
+    assert ops(fused) == ops(proven(exported(replace(file, options={}), torchvision)))
 
 
 def test_a_network_in_training_stays_in_training(torchvision: Any) -> None:
@@ -219,7 +217,7 @@ def test_a_file_that_was_converted(start: int, to: int, converted_from: dict[int
 @pytest.mark.slow
 def test_a_file_of_opset_11_is_quantized_throughout(torchvision: Any) -> None:
     original = exported(File(network="torchvision.resnet18", opset=11), torchvision)
-    model = with_opset(proven(original), 13)
+    model = raise_opset(proven(original), 13)
     table = calibrate(model, [pictures().numpy()])
     quantized = quantize(model, table, target=X86).model
     executed = executed_ops(to_bytes(quantized))

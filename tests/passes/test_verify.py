@@ -126,6 +126,18 @@ def test_an_input_without_a_shape_can_t_be_tried() -> None:
         verify_equal(shapeless, model)
 
 
+def test_what_is_only_stored_in_float16_may_not() -> None:
+    def model(weight: float) -> ir.Model:
+        return parse(f"""
+            <ir_version: 9, opset_import: ["": 18]>
+            g (float[N, 2] x) => (float[N, 2] y) <float16[1] w = {{1}}, float k = {{{weight}}}>
+            {{ f = Cast<to = 1>(w)  a = Mul(x, f)  y = Mul(a, k) }}""")
+
+    assert Reference(model(1)).tolerance == 1e-4
+    with pytest.raises(VerificationError):
+        verify_equal(model(1), model(1.001))
+
+
 def test_float16_may_round_as_float16_does(network: ir.Model) -> None:
     half = network.clone()
     for value in [*half.graph.initializers.values(), *half.graph.inputs, *half.graph.outputs]:
