@@ -49,8 +49,9 @@ def write_padding_out(graph: ir.Graph, target: Target) -> None:
             _write(graph, node, pads)
         elif target.runtime != ONNX_RUNTIME:
             raise ModelFileError(
-                f"{name_of(node)} averages zeros around pictures of any size, which {target.runtime} gets wrong in "
-                "integers; export the network for one --input-size, or quantize for another target."
+                f"{name_of(node)} averages zeros around its pictures, and how many depends on their size or on where the "
+                f"last window begins, which {target.runtime} gets wrong in integers; export the network for another "
+                "--input-size, or quantize for another target."
             )
 
 
@@ -59,7 +60,7 @@ def why_not_averaged(node: ir.Node) -> str | None:
     if _dilated(node):
         return "its windows are dilated"
     if int_attribute(node, "count_include_pad", 0) and int_attribute(node, "ceil_mode", 0):
-        return "its windows hang over zeros around pictures of any size"
+        return "its windows hang over zeros around the picture"
     return None
 
 
@@ -96,8 +97,8 @@ def _pads(node: ir.Node) -> list[int] | None:
             return None
         last = -(-(size + before + after - width) // stride) * stride
         if last >= size + before:  # no window begins behind the picture, but one would begin in zeros written out
-            pads[axis + len(kernel)] = last - stride + width - size - before
-    return None if min(pads) < 0 else pads
+            return None
+    return pads
 
 
 def _write(graph: ir.Graph, node: ir.Node, pads: list[int]) -> None:
