@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rexport._files import file_sha256
+from rexport.cost import multiplies
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
 from rexport.model_file import Metadata, default_opset, head_of, load
@@ -33,7 +34,10 @@ def describe(path: Path) -> FileReport:
     model = load(path)
     layers, metadata = inspected_layers(model), Metadata.of(model)
     operators = Counter(node.op_type for node in model.graph)
-    macs = [layer.macs for layer in layers if layer.macs is not None]
+    products = [layer for layer in layers if layer.multiplies]
+    macs = [layer.macs for layer in products if layer.macs is not None]
+    parameters = [layer.parameters for layer in layers if layer.parameters is not None]
+    all_seen = not _multiplies_elsewhere(model)
     document = {
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
@@ -43,8 +47,10 @@ def describe(path: Path) -> FileReport:
         "inputs": [_tensor(value) for value in _true_inputs(model)],
         "outputs": [_tensor(value) for value in model.graph.outputs],
         "operators": dict(operators.most_common()),
-        "parameters": sum(layer.parameters for layer in layers),
+        "parameters": sum(parameters),
+        "parameters_complete": all_seen and len(parameters) == len(layers),
         "macs": sum(macs) if macs else None,
+        "macs_complete": all_seen and len(macs) == len(products),
         "precisions": dict(Counter(layer.precision for layer in layers)),
         "layers": [layer.to_json() for layer in layers],
         "metadata": _metadata(metadata) | {"head": None if metadata.features else str(head_of(model))},
@@ -55,6 +61,12 @@ def describe(path: Path) -> FileReport:
         tables=(_operators(operators), _layers(layers)),
         document=document,
     )
+
+
+def _multiplies_elsewhere(model: ir.Model) -> bool:
+    """Say whether a branch, the body of a loop or a function multiplies, whose layers are not listed."""
+    inner = [graph for graph in model.graphs() if graph is not model.graph]
+    return any(multiplies(node) for graph in (*inner, *model.functions.values()) for node in graph)
 
 
 def _true_inputs(model: ir.Model) -> list[ir.Value]:
@@ -88,14 +100,14 @@ def _object(text: str | None) -> Any:
 
 
 def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]]:
-    macs = "unknown" if document["macs"] is None else f"{document['macs']:,}"
+    macs = "unknown" if document["macs"] is None else _sum(document, "macs")
     by_precision = ", ".join(f"{count} {name}" for name, count in document["precisions"].items())
     facts = [
         ("ONNX file", f"{document['bytes'] / 2**20:.2f} MiB, opset {document['opset']}"),
         ("sha256", document["sha256"]),
         *(("input", _in_words(tensor)) for tensor in document["inputs"]),
         *(("output", _in_words(tensor)) for tensor in document["outputs"]),
-        ("parameters", f"{document['parameters']:,}"),
+        ("parameters", _sum(document, "parameters")),
         ("MACs", f"{macs} for one picture"),
         ("layers", by_precision or "none"),
         ("producer", document["producer"] or "unknown"),
@@ -116,6 +128,11 @@ def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]
         said = [f"{key} {value}" for key, value in quantization.items() if not isinstance(value, (dict, list))]
         facts.append(("quantized", ", ".join(said)))
     return facts
+
+
+def _sum(document: dict[str, Any], key: str) -> str:
+    least = "" if document[f"{key}_complete"] else "at least "
+    return f"{least}{document[key]:,}"
 
 
 def _in_words(tensor: dict[str, Any]) -> str:
