@@ -17,16 +17,28 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx_ir as ir
 
+from rexport._errors import ModelFileError
 from rexport.model_file import Metadata, image_input
 from rexport.passes._graph import int_attribute, is_op, name_of
 from rexport.passes._quantized import stored
 from rexport.passes.fold_constants import FoldConstants
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["macs_of", "multiplies", "operations_of", "picture_size", "tensor_shapes", "total_macs", "weight_of"]
+__all__ = [
+    "macs_of",
+    "macs_of_any",
+    "multiplies",
+    "operations_of",
+    "parameters_of",
+    "picture_size",
+    "tensor_shapes",
+    "total_macs",
+    "weight_of",
+]
 
+_BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "QLinearConv": 8}
 _DEFAULT_SIZE = 224  # of a file that takes any size and does not say which it was trained at
 # The operators that multiply with a weight, and which of their inputs are the picture and the weight.
 _OPERANDS = {
@@ -59,12 +71,18 @@ def tensor_shapes(model: ir.Model, size: int) -> dict[str, tuple[int, ...]]:
     Raises:
         ModelFileError: It has no image input.
     """
-    image = image_input(model)
+    return _shapes(model, {image_input(model).name: size})
+
+
+def _shapes(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors, where the inputs have one example and these ``sizes``; 0 is unknown."""
     proto = ir.to_proto(model)
-    (value,) = (value for value in proto.graph.input if value.name == image.name)
-    for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-        if not dim.HasField("dim_value"):
-            dim.dim_value = size if axis else 1
+    for value in proto.graph.input:
+        if value.name in model.graph.initializers:
+            continue
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") and (axis == 0 or value.name in sizes):
+                dim.dim_value = sizes[value.name] if axis else 1
     del proto.graph.value_info[:]  # what they say of open dimensions would win
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
@@ -92,8 +110,62 @@ def weight_of(node: ir.Node) -> ir.Value | None:
     """Return the weight that a node multiplies with, as it is stored; ``None`` if it has none."""
     if not multiplies(node):
         return None
-    place = _OPERANDS[node.op_type][1]
+    return _stored_input(node, _OPERANDS[node.op_type][1])
+
+
+def parameters_of(model: ir.Model) -> dict[str, int | None]:
+    """Return how many numbers the weight and bias of every node that multiplies have, by its name.
+
+    A file may list its weights among its inputs, with or without contents; they count by their shapes. What is computed
+    from pictures is no weight.
+
+    Returns:
+        ``None`` for a node with a weight whose shape is not known.
+    """
+    pictures = _computed_from_pictures(model)
+    return {
+        name_of(node): _sum_of_known(
+            _size(value)
+            for value in (weight_of(node), _stored_input(node, _BIAS.get(node.op_type, len(node.inputs))))
+            if value is not None and value not in pictures
+        )
+        for node in model.graph
+        if multiplies(node)
+    }
+
+
+def _stored_input(node: ir.Node, place: int) -> ir.Value | None:
     return stored(node.inputs[place]) if place < len(node.inputs) else None
+
+
+def _inputs_of_pictures(model: ir.Model) -> list[ir.Value]:
+    """Return the inputs that have to be given and are not read as weights."""
+    weights = {weight_of(node) for node in model.graph}
+    biases = {_stored_input(node, _BIAS[node.op_type]) for node in model.graph if is_op(node, *_BIAS)}
+    given = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+    return [value for value in given if value not in weights | biases]
+
+
+def _computed_from_pictures(model: ir.Model) -> set[ir.Value]:
+    computed = set(_inputs_of_pictures(model))
+    for node in model.graph:
+        if any(value in computed for value in node.inputs):
+            computed.update(node.outputs)
+    return computed
+
+
+def _size(value: ir.Value) -> int | None:
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        return tensor.size
+    sizes = [size for size in value.shape or (None,) if isinstance(size, int)]
+    return math.prod(sizes) if value.shape is not None and len(sizes) == len(value.shape) else None
+
+
+def _sum_of_known(sizes: Iterable[int | None]) -> int | None:
+    listed = list(sizes)
+    known = [size for size in listed if size is not None]
+    return sum(known) if len(known) == len(listed) else None
 
 
 def macs_of(model: ir.Model, *, size: int | None = None) -> dict[str, int | None]:
@@ -115,10 +187,26 @@ def macs_of(model: ir.Model, *, size: int | None = None) -> dict[str, int | None
         >>> macs_of(model)["conv1"]  # 16 maps of 32 × 32, of 3 · 3 · 3 products each
         442368
     """
-    shapes = tensor_shapes(model, size or picture_size(model))
-    pictures = image_input(model).batch or 1
+    return _macs_of(model, tensor_shapes(model, size or picture_size(model)), image_input(model).batch or 1)
+
+
+def macs_of_any(model: ir.Model) -> dict[str, int | None]:
+    """Return :func:`macs_of` a model of pictures; of another, for one example of what its inputs state."""
+    try:
+        return macs_of(model)
+    except ModelFileError:
+        return _macs_of(model, _shapes(model, {}), _batch(model))
+
+
+def _batch(model: ir.Model) -> int:
+    """Return the batch that a model's first input insists on, otherwise 1."""
+    stated = [value.shape[0] for value in _inputs_of_pictures(model) if value.shape]
+    return stated[0] if stated and isinstance(stated[0], int) else 1
+
+
+def _macs_of(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], batch: int) -> dict[str, int | None]:
     counted = {name_of(node): _macs(node, shapes) for node in model.graph if multiplies(node)}
-    return {name: None if macs is None else macs // pictures for name, macs in counted.items()}
+    return {name: None if macs is None else macs // batch for name, macs in counted.items()}
 
 
 def total_macs(model: ir.Model, *, size: int | None = None) -> int | None:
@@ -127,9 +215,7 @@ def total_macs(model: ir.Model, *, size: int | None = None) -> int | None:
     Raises:
         ModelFileError: It has no image input.
     """
-    macs = list(macs_of(model, size=size).values())
-    known = [count for count in macs if count is not None]
-    return sum(known) if len(known) == len(macs) else None
+    return _sum_of_known(macs_of(model, size=size).values())
 
 
 def operations_of(model: ir.Model, *, size: int | None = None) -> dict[str, int]:

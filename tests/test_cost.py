@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rexport.calibration import calibrate
-from rexport.cost import macs_of, operations_of, tensor_shapes, total_macs
+from rexport.cost import macs_of, macs_of_any, operations_of, parameters_of, tensor_shapes, total_macs
 from rexport.exporting import export
 from rexport.model_file import save
 from rexport.models import build, registry
@@ -141,3 +141,39 @@ def test_shapes_are_of_one_picture_of_the_size_that_is_asked_for(tmp_path: Path)
     assert (shapes["images"], shapes["layer3.0.relu"], shapes["logits"]) == ((1, 3, 32, 32), (1, 64, 8, 8), (1, 10))
     save(model, tmp_path / "m.onnx")  # and the model stays as it was: its batch is open
     assert str(model.graph.inputs[0].shape) == "[batch,3,32,32]"
+
+
+_TWO_LAYERS = """c = Conv <pads = [1, 1, 1, 1]> (x, w, b) p = GlobalAveragePool(c) f = Flatten(p) y = Gemm (f, m)"""
+_WEIGHTS = {"w": convolution(4, 3), "b": vector(4), "m": np.zeros((4, 5), np.float32)}
+_STATED = "float[4, 3, 3, 3] w, float[4] b, float[4, 5] m"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "weights"),
+    [
+        ("float[N, 3, 16, 16] x", _WEIGHTS),
+        (f"float[N, 3, 16, 16] x, {_STATED}", _WEIGHTS),
+        (f"float[N, 3, 16, 16] x, {_STATED}", {}),
+        (f"{_STATED}, float[N, 3, 16, 16] x", {}),
+    ],
+    ids=["initializers", "inputs too", "inputs alone", "inputs before the pictures"],
+)
+def test_weights_count_wherever_they_come_from(inputs: str, weights: dict[str, np.ndarray]) -> None:
+    model = graph(_TWO_LAYERS, weights, inputs=inputs, outputs="float[N, 5] y")
+    assert parameters_of(model) == {"c": 4 * 3 * 9 + 4, "y": 20}
+    assert macs_of_any(model) == {"c": 4 * 16 * 16 * 27, "y": 20}
+
+
+def test_products_of_what_comes_from_pictures_have_no_parameters() -> None:
+    model = graph("t = Transpose <perm = [0, 1, 3, 2]> (x) y = MatMul(x, t)", outputs="float[N, 3, 16, 16] y")
+    assert parameters_of(model) == {"y": 0}
+
+
+def test_a_weight_of_unknown_shape_is_no_number() -> None:
+    model = graph("y = MatMul(x, w)", inputs="float[N, 8] x, float[8, K] w", outputs="float[N, K] y")
+    assert parameters_of(model) == {"y": None}
+
+
+def test_other_inputs_than_pictures_count_for_one_example() -> None:
+    model = graph("y = Conv(x, w)", {"w": np.zeros((2, 1, 3, 3), np.float32)}, inputs="float[4, 1, 8, 10] x")
+    assert macs_of_any(model) == {"y": 2 * 6 * 8 * 9}

@@ -140,8 +140,11 @@ def roll_out(
     """
     import asyncio
 
+    from rexport.cli import _console
     from rexport.deploy import rollout
 
+    for place in access.login.read_known_hosts().passed_over:
+        _console.note(f"{place}: no host key can be read there; the line is passed over.")
     with _shown(devices) as report:
         return asyncio.run(rollout.roll_out(devices, work, access=access, pace=pace, report=report))
 

@@ -8,9 +8,22 @@ from typing import Any
 
 from rexport._errors import InputError, UnavailableError
 
-__all__ = ["Login", "import_asyncssh", "load_identity"]
+__all__ = ["KnownHosts", "Login", "import_asyncssh", "load_identity"]
 
 _USUAL_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownHosts:
+    """The keys of hosts.
+
+    Attributes:
+        entries: asyncssh's ``SSHKnownHosts``; never ``None``, which it takes for accepting any key.
+        passed_over: Where a line stands that can't be read, such as ``FILE, line 3``.
+    """
+
+    entries: Any
+    passed_over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,25 +38,39 @@ class Login:
     identity: Path | None = None
     known_hosts: Path | None = None
 
-    def known_hosts_files(self) -> list[str]:
-        """Return the files of host keys that exist.
+    def read_known_hosts(self) -> KnownHosts:
+        """Read the files of host keys that exist; lines that can't be read are passed over, as OpenSSH does.
 
         Raises:
-            InputError: The one that was named does not, or one can't be read.
+            InputError: The one that was named does not exist, or one can't be read.
             UnavailableError: asyncssh is not installed.
         """
+        asyncssh = import_asyncssh()
         if self.known_hosts is not None and not self.known_hosts.is_file():
             raise InputError(f"There is no file {self.known_hosts}; name the host keys that you know, or leave it out.")
         usual = [Path(name).expanduser() for name in _USUAL_KNOWN_HOSTS]
-        found = [path for path in usual if path.is_file()] if self.known_hosts is None else [self.known_hosts]
-        for path in found:
+        paths = [path for path in usual if path.is_file()] if self.known_hosts is None else [self.known_hosts]
+        entries, passed_over = asyncssh.import_known_hosts(""), []
+        for path in paths:
             try:
-                import_asyncssh().read_known_hosts(str(path))
-            except (OSError, ValueError) as error:
+                lines = path.read_bytes().split(b"\n")
+            except OSError as error:
                 raise InputError(
-                    f"The host keys in {path} can't be read: {error}; mend it, or name another."
+                    f"The host keys in {path} can't be read: {error.strerror}; mend it, or name another."
                 ) from error
-        return [str(path) for path in found]
+            for number, line in enumerate(lines, start=1):
+                if not _load(entries, line):
+                    passed_over.append(f"{path}, line {number}")
+        return KnownHosts(entries=entries, passed_over=tuple(passed_over))
+
+
+def _load(entries: Any, line: bytes) -> bool:
+    """Add a line to asyncssh's known hosts, and say whether it could be read; comments may be in any encoding."""
+    try:
+        entries.load(line.decode(errors="replace"))
+    except ValueError:
+        return False
+    return True
 
 
 def import_asyncssh() -> Any:

@@ -204,7 +204,7 @@ def check_access(devices: Sequence[Device], access: Access) -> None:
         InputError: A private key or the file of host keys can't be.
         UnavailableError: asyncssh is not installed.
     """
-    access.login.known_hosts_files()
+    access.login.read_known_hosts()
     for identity in {device.identity or access.login.identity for device in devices}:
         if identity is not None:
             load_identity(identity)

@@ -236,7 +236,7 @@ async def _open(device: Device, login: Login, limits: Limits) -> asyncssh.SSHCli
     import_asyncssh()
     import asyncssh
 
-    known_hosts = login.known_hosts_files()
+    known_hosts = login.read_known_hosts().entries
     identity = device.identity or login.identity
     options: dict[str, Any] = {}
     if device.user is not None:
@@ -249,7 +249,7 @@ async def _open(device: Device, login: Login, limits: Limits) -> asyncssh.SSHCli
         async with asyncio.timeout(limits.connect):
             return await asyncssh.connect(
                 device.host,
-                known_hosts=known_hosts or b"",  # never None, which would be to accept any
+                known_hosts=known_hosts,
                 preferred_auth=("publickey",),  # never ask for a password
                 keepalive_interval=max(limits.step / 4, 1),
                 **options,
@@ -293,15 +293,13 @@ def no_python(device: Device, finished: Finished) -> DeviceError:
     )
 
 
-def _known_keys(device: Device, known_hosts: list[str]) -> bool:
-    if not known_hosts:
-        return False
+def _known_keys(device: Device, known_hosts: Any) -> bool:
     port = None if device.port in (None, 22) else device.port
     keys, authorities, *_ = import_asyncssh().match_known_hosts(known_hosts, device.host, "", port)
     return bool(keys or authorities)
 
 
-def _host_key_error(device: Device, known_hosts: list[str]) -> UnreachableError:
+def _host_key_error(device: Device, known_hosts: Any) -> UnreachableError:
     if _known_keys(device, known_hosts):
         name = device.host if device.port in (None, 22) else f"[{device.host}]:{device.port}"
         return UnreachableError(

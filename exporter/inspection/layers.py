@@ -10,10 +10,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import onnx
 import onnx_ir as ir
 
-from rexport._errors import ModelFileError
-from rexport.cost import macs_of
+from rexport.cost import macs_of_any, multiplies, parameters_of
 from rexport.model_file import Metadata
 from rexport.passes._graph import constant, is_op, is_rectifier, name_of, only_consumer
 from rexport.quantization import TARGETS
@@ -43,8 +43,9 @@ class InspectedLayer:
         op_type: The operator.
         precision: ``int8``, ``float16``, ``float32`` …
         why: Why this and no other, where it is known; otherwise empty.
+        multiplies: Whether it multiplies with a weight, or matrices with each other.
         macs: Multiply-accumulates for one picture; ``None`` if the shapes are unknown or it does not multiply.
-        parameters: Numbers in its weight and bias.
+        parameters: Numbers in its weight and bias; ``None`` if their shapes are unknown.
         input_scale: Of the integers that it reads; ``None`` in float.
         weight_scales: The smallest and the largest scale of its weight's channels.
         output_scale: Of the integers that it gives.
@@ -54,8 +55,9 @@ class InspectedLayer:
     op_type: str
     precision: str
     why: str
+    multiplies: bool
     macs: int | None
-    parameters: int
+    parameters: int | None
     input_scale: float | None
     weight_scales: tuple[float, float] | None
     output_scale: float | None
@@ -66,17 +68,16 @@ class InspectedLayer:
 
 
 def inspected_layers(model: ir.Model) -> tuple[InspectedLayer, ...]:
-    """Return the operators of a model that compute, in order."""
+    """Return the operators of a model that compute, in order; types and shapes that it leaves out are inferred."""
+    if any(output.dtype is None or output.shape is None for node in model.graph for output in node.outputs):
+        model = ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True))
     metadata = Metadata.of(model)
     reasons = _recorded(metadata.quantization, "float_layers")
     in_float = frozenset(reasons)
     for name, why in _recorded(metadata.precision, "float32_layers").items():
         reasons[name] = f"{reasons[name]}; {why}" if name in reasons else why
-    try:
-        macs = macs_of(model)
-    except ModelFileError:  # of something else than pictures
-        macs = {}
-    layers = tuple(_layer(node, reasons, in_float, macs) for node in model.graph if _computes(node))
+    macs, parameters = macs_of_any(model), parameters_of(model)
+    layers = tuple(_layer(node, reasons, in_float, macs, parameters) for node in model.graph if _computes(node))
     if any(is_op(node, "QuantizeLinear") or node.op_type.startswith("QLinear") for node in model.graph):
         return layers
     # of a float file's layers there is nothing to explain but why some are in float32 beside float16
@@ -94,15 +95,23 @@ def _recorded(text: str | None, key: str) -> dict[str, str]:
 
 def _computes(node: ir.Node) -> bool:
     if is_op(node, *_NO_LAYERS) or node.outputs[0].dtype not in (*_NAMES, None):
-        return node.op_type.startswith("QLinear")
+        return _is_integer_operator(node)
     if is_rectifier(node):
         source = None if node.inputs[0] is None else node.inputs[0].producer()
         return source is None or only_consumer(source.outputs[0]) is not node
     return True
 
 
+def _is_integer_operator(node: ir.Node) -> bool:
+    return node.op_type.startswith("QLinear") or node.op_type in ("ConvInteger", "MatMulInteger")
+
+
 def _layer(
-    node: ir.Node, reasons: Mapping[str, str], in_float: Collection[str], macs: Mapping[str, int | None]
+    node: ir.Node,
+    reasons: Mapping[str, str],
+    in_float: Collection[str],
+    macs: Mapping[str, int | None],
+    parameters: Mapping[str, int | None],
 ) -> InspectedLayer:
     """Describe a layer; ``reasons`` are those that the file gives, and ``in_float`` what it says is not quantized."""
     name, weighted = name_of(node), is_op(node, *WEIGHTED)
@@ -118,8 +127,9 @@ def _layer(
         op_type=node.op_type,
         precision="int8" if why_float is None else _precision(node),
         why=why,
+        multiplies=multiplies(node),
         macs=macs.get(name),
-        parameters=sum(_numbers(value) for value in node.inputs[1:]) if weighted else 0,
+        parameters=parameters.get(name, 0),
         input_scale=_single(_scale_of(activations[0])) if activations else None,
         weight_scales=None if weight_scale is None else (float(weight_scale.min()), float(weight_scale.max())),
         output_scale=_output_scale(node),
@@ -128,7 +138,7 @@ def _layer(
 
 def _why_float(node: ir.Node, activations: list[ir.Value], weight: ir.Value | None) -> str | None:
     """Return why a layer does not compute with integers, or ``None`` if it does."""
-    if node.op_type.startswith("QLinear"):
+    if _is_integer_operator(node):
         return None
     floats = [value for value in activations if _dequantize_of(value) is None]
     if is_op(node, "Add") and len(floats) == 1 and len(activations) == 2 and _is_integer_product(floats[0]):
@@ -167,9 +177,3 @@ def _single(scale: np.ndarray | None) -> float | None:
 def _output_scale(node: ir.Node) -> float | None:
     scales = [constant(reader.inputs[1]) for reader in result_of(node).consumers() if is_op(reader, "QuantizeLinear")]
     return _single(scales[0]) if scales else None
-
-
-def _numbers(value: ir.Value | None) -> int:
-    dequantize = _dequantize_of(value)
-    array = constant(value if dequantize is None else dequantize.inputs[0])
-    return 0 if array is None else array.size

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_ir.passes import common
 
 from rexport._files import file_sha256
-from rexport.cost import picture_size
+from rexport.cost import multiplies, picture_size
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
 from rexport.model_file import Metadata, head_of, load
@@ -37,7 +37,10 @@ def describe(path: Path) -> FileReport:
     common.RemoveInitializersFromInputsPass()(model)  # such weights are defaults, and weights all the same
     layers, metadata = inspected_layers(model), Metadata.of(model)
     operators = Counter(node.op_type for node in model.graph)
-    macs = [layer.macs for layer in layers if layer.macs is not None]
+    products = [layer for layer in layers if layer.multiplies]
+    macs = [layer.macs for layer in products if layer.macs is not None]
+    parameters = [layer.parameters for layer in layers if layer.parameters is not None]
+    all_seen = not _multiplies_elsewhere(model)
     document = {
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
@@ -47,9 +50,11 @@ def describe(path: Path) -> FileReport:
         "inputs": [_tensor(value) for value in model.graph.inputs],
         "outputs": [_tensor(value) for value in model.graph.outputs],
         "operators": dict(operators.most_common()),
-        "parameters": sum(layer.parameters for layer in layers),
+        "parameters": sum(parameters),
+        "parameters_complete": all_seen and len(parameters) == len(layers),
         "macs": sum(macs) if macs else None,
         "picture_size": picture_size(model) if macs else None,
+        "macs_complete": all_seen and len(macs) == len(products),
         "precisions": dict(Counter(layer.precision for layer in layers)),
         "layers": [layer.to_json() for layer in layers],
         "metadata": _metadata(metadata) | {"head": None if metadata.features else str(head_of(model))},
@@ -60,6 +65,12 @@ def describe(path: Path) -> FileReport:
         tables=(_operators(operators), _layers(layers)),
         document=document,
     )
+
+
+def _multiplies_elsewhere(model: ir.Model) -> bool:
+    """Say whether a branch, the body of a loop or a function multiplies, whose layers are not listed."""
+    inner = [graph for graph in model.graphs() if graph is not model.graph]
+    return any(multiplies(node) for graph in (*inner, *model.functions.values()) for node in graph)
 
 
 def _tensor(value: ir.Value) -> dict[str, Any]:
@@ -91,7 +102,7 @@ def _object(text: str | None) -> Any:
 def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]]:
     size, macs = document["picture_size"], "unknown"
     if document["macs"] is not None:
-        macs = f"{document['macs']:,} for one picture of {size}×{size}"
+        macs = f"{_sum(document, 'macs')} for one picture of {size}×{size}"
     by_precision = ", ".join(f"{count} {name}" for name, count in document["precisions"].items())
     opset = "no operators of ONNX itself" if document["opset"] is None else f"opset {document['opset']}"
     facts = [
@@ -99,7 +110,7 @@ def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]
         ("sha256", document["sha256"]),
         *(("input", _in_words(tensor)) for tensor in document["inputs"]),
         *(("output", _in_words(tensor)) for tensor in document["outputs"]),
-        ("parameters", f"{document['parameters']:,}"),
+        ("parameters", _sum(document, "parameters")),
         ("MACs", macs),
         ("layers", by_precision or "none"),
         ("producer", document["producer"] or "unknown"),
@@ -124,6 +135,11 @@ def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]
         said = [f"{key} {value}" for key, value in quantization.items() if not isinstance(value, (dict, list))]
         facts.append(("quantized", ", ".join(said)))
     return facts
+
+
+def _sum(document: dict[str, Any], key: str) -> str:
+    least = "" if document[f"{key}_complete"] else "at least "
+    return f"{least}{document[key]:,}"
 
 
 def _in_words(tensor: dict[str, Any]) -> str:

@@ -88,6 +88,26 @@ def test_another_host_key_is_refused(one: Site, tmp_path: Path, algorithm: str) 
     assert re.search(rf"another host key.*ssh-keygen -R '\[127.0.0.1\]:{port}'", str(caught.value))
 
 
+def test_lines_that_can_not_be_read_are_passed_over(one: Site, tmp_path: Path) -> None:
+    file = tmp_path / "odd"
+    right = one.known_hosts.read_bytes()
+    file.write_bytes(b"# caf\xe9\n=\n@odd a ssh-ed25519 AAAA\n|1|no|hash ssh-ed25519 AAAA\n\n" + right + b"one-word")
+    login = replace(_login(one), known_hosts=file)
+    end = 6 + right.count(b"\n")
+    assert login.read_known_hosts().passed_over == (f"{file}, line 2", f"{file}, line 3", f"{file}, line {end}")
+    assert _with(one, _true, login=login).exit_code == 0
+    file.write_bytes(b"=\n")
+    with pytest.raises(UnreachableError, match="is not known"):
+        _with(one, _true, login=login)
+
+
+def test_a_revoked_host_key_stays_revoked_beside_odd_lines(one: Site, tmp_path: Path) -> None:
+    file, right = tmp_path / "revoked", one.known_hosts.read_text().splitlines()[0]
+    file.write_text(f"=\n{right}\n@revoked * {right.partition(' ')[2]}\n")
+    with pytest.raises(UnreachableError):
+        _with(one, _true, login=replace(_login(one), known_hosts=file))
+
+
 def test_no_file_of_host_keys_is_no_permission(one: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()
@@ -113,9 +133,6 @@ def test_keys_that_cannot_be_used(one: Site, tmp_path: Path) -> None:
     key.write_private_key(tmp_path / "locked", "pkcs8-pem", passphrase="secret")
     with pytest.raises(InputError, match="ssh-add"):
         _with(one, _true, login=replace(login, identity=tmp_path / "locked"))
-    (tmp_path / "damaged").write_text("damaged\n")
-    with pytest.raises(InputError, match=r"The host keys in .*damaged can't be read"):
-        _with(one, _true, login=replace(login, known_hosts=tmp_path / "damaged"))
     with pytest.raises(InputError, match="There is no file"):
         _with(one, _true, login=replace(login, known_hosts=tmp_path / "none"))
 

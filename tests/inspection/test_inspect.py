@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 from rexport._errors import DataError, InputError, ModelFileError
@@ -24,7 +26,6 @@ from tests.quantization._tables import exported, pictures, table_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import onnx_ir as ir
 
 _NAME = "cifar_resnet8"
 
@@ -157,3 +158,49 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         inspect_file(tmp_path)
     with pytest.raises(InputError, match=r"nothing\.onnx can't be read: No such file"):
         inspect_file(tmp_path / "nothing.onnx")
+
+
+def test_sums_that_miss_a_layer_say_so(tmp_path: Path) -> None:
+    unknown = graph(
+        "c = Conv(x, w) i = NonZero(c) k = Shape(i) n = Slice(k, a, b) z = ConstantOfShape(n) d = Unsqueeze(z, u)"
+        "y = MatMul(d, d)",
+        {"w": convolution(4, 3), "a": np.array([1]), "b": np.array([2]), "u": np.array([0])},
+        outputs="float[A, B] y",
+    )
+    save(unknown, tmp_path / "m.onnx")
+    report = inspect_file(tmp_path / "m.onnx")
+    macs = 4 * 14 * 14 * 27
+    assert (report.document["macs"], report.document["macs_complete"]) == (macs, False)
+    assert dict(report.facts)["MACs"] == f"at least {macs:,} for one picture"
+
+
+def test_sums_of_branches_say_so(tmp_path: Path) -> None:
+    branches = graph(
+        "y = If (yes) <then_branch = t () => (float[N, 4, 14, 14] a) { a = Conv(x, w) },"
+        "else_branch = e () => (float[N, 4, 14, 14] b) { b = Conv(x, w) }>",
+        {"w": convolution(4, 3), "yes": np.array(True)},
+        outputs="float[N, 4, 14, 14] y",
+    )
+    save(branches, tmp_path / "m.onnx")
+    document = inspect_file(tmp_path / "m.onnx").document
+    assert (document["macs_complete"], document["parameters_complete"]) == (False, False)
+
+
+def test_types_that_a_file_leaves_out_are_inferred(tmp_path: Path) -> None:
+    proto = ir.to_proto(graph("c = Conv(x, w) y = Relu(c)", {"w": convolution(4, 3)}))
+    del proto.graph.value_info[:]
+    onnx.save(proto, tmp_path / "m.onnx")
+    document = inspect_file(tmp_path / "m.onnx").document
+    assert document["precisions"] == {"float32": 1}
+    assert (document["macs_complete"], document["parameters_complete"]) == (True, True)
+
+
+def test_integer_operators_count(tmp_path: Path) -> None:
+    weight = np.ones((4, 3, 1, 1), np.int8)
+    model = graph(
+        "q, s, z = DynamicQuantizeLinear(x) y = ConvInteger(q, w, z)", {"w": weight}, outputs="int32[N, 4, 16, 16] y"
+    )
+    save(model, tmp_path / "m.onnx")
+    document = inspect_file(tmp_path / "m.onnx").document
+    assert (document["macs"], document["parameters"]) == (4 * 3 * 256, 12)
+    assert document["layers"][-1]["precision"] == "int8"
