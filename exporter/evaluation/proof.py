@@ -175,11 +175,11 @@ class Proof:
             figures += f" of {worst.name}"
         if self.agreement is not None:
             figures += f", agreement {100 * self.agreement.share:.1f} %"
-        text = f"{figures} against the float file on {self.images} {self.pictures} pictures, {self.runtime}"
+        text = f"{figures} on {self.images} {self.pictures} pictures {self.runtime}"
         if self.runtime == _NODE_BY_NODE:
             return text
-        as_run, by_node = _in_words(worst.as_run_db), _in_words(worst.node_by_node_db)
-        return f"{text}: {as_run} on the first batch, {by_node} node by node"
+        gain = worst.node_by_node_db - worst.as_run_db
+        return f"{text} (node by node {gain:+.1f} dB)" if math.isfinite(gain) else text
 
     def to_json(self) -> dict[str, Any]:
         """Return it for a JSON document; what is infinite or no number is ``None``."""
