@@ -125,11 +125,10 @@ def _train(files: _Files, say: _Steps) -> tuple[torch.nn.Module, Preprocessing]:
         ) from error
     import numpy as np
     import torch
-    from safetensors.torch import save
 
     from rexport._cpu import this_cpu
-    from rexport._files import write_bytes
     from rexport.models import build, find
+    from rexport.models.weights_file import WeightsFacts, save_weights
     from rexport.preprocessing import Preprocessing
     from rexport.training import OneCycleRecipe, PicturesInMemory, train
 
@@ -147,7 +146,7 @@ def _train(files: _Files, say: _Steps) -> tuple[torch.nn.Module, Preprocessing]:
     recipe = OneCycleRecipe(epochs=8, learning_rate=0.2, seed=_SEED)
     chosen = parts["train"]
     train(module, PicturesInMemory(pixels[chosen], labels[chosen], preprocessing), recipe=recipe, progress=progress)
-    write_bytes(files.weights, save(module.state_dict()))
+    save_weights(module, files.weights, WeightsFacts(preprocessing=preprocessing, classes=tuple(map(str, range(10)))))
     say.done(f"trained {_NETWORK} for {recipe.epochs} epochs")
     return module, preprocessing
 
