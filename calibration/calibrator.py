@@ -156,9 +156,7 @@ def costlier_than_minmax(
         if chosen.low == chosen.high:  # all is lost that is not zero
             ratios[name] = math.inf
             continue
-        errors = (
-            squared_error(seen.histogram, ends, steps=steps, symmetric=symmetric) for ends in (chosen, widest)
-        )
+        errors = (squared_error(seen.histogram, ends, steps=steps, symmetric=symmetric) for ends in (chosen, widest))
         ratios[name] = next(errors) / next(errors)
     worst_first = sorted(ratios.items(), key=lambda item: -item[1])
     return {name: ratio for name, ratio in worst_first if ratio > factor}

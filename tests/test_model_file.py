@@ -15,7 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rexport._errors import ModelFileError, RexportError
 from rexport.model_file import Head, ImageInput, Metadata, default_opset, image_input, load, model_hash, save, to_bytes
+from rexport.passes import fuse
 from rexport.preprocessing import Preprocessing, Takes
+from tests._graphs import graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +58,7 @@ def write(path: Path, proto: onnx.ModelProto) -> Path:
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     original = model()
     METADATA.write_to(original)
+    original.graph[0].name = "y"
     save(original, tmp_path / "m.onnx")
     loaded = load(tmp_path / "m.onnx")
     assert to_bytes(loaded) == to_bytes(original)
@@ -356,3 +359,14 @@ def test_metadata_that_can_t_be_read(key: str, value: str) -> None:
     changed.metadata_props[f"rexport.{key}"] = value
     with pytest.raises(ModelFileError, match=r"metadata can't be read.*export the model again"):
         Metadata.of(changed)
+
+
+def test_every_node_gets_a_name_of_its_own(tmp_path: Path) -> None:
+    model = graph("a = Relu (x) b = Relu (a) c = Relu (b) b_1 = Relu (c) y = Relu (b_1)")
+    for node, name in zip(model.graph, ["same", "", "b", "same", "y"], strict=True):
+        node.name = name
+    save(model, tmp_path / "m.onnx")
+    names = [node.name for node in load(tmp_path / "m.onnx").graph]
+    assert names == ["same", "b_1", "b", "same_1", "y"]
+    assert [node.name for node in fuse(model, passes=[]).model.graph] == names
+    assert model_hash(load(tmp_path / "m.onnx")) == model_hash(load(tmp_path / "m.onnx"))

@@ -90,7 +90,9 @@ def _in_float(graph: ir.Graph, dequantize: ir.Node) -> ir.Value:
     return dequantize_in_float(builder, floats, dequantize, dtype)
 
 
-def dequantize_in_float(builder: Builder, numbers: ir.Value | None, dequantize: ir.Node, dtype: ir.DataType) -> ir.Value:
+def dequantize_in_float(
+    builder: Builder, numbers: ir.Value | None, dequantize: ir.Node, dtype: ir.DataType
+) -> ir.Value:
     """Insert s (q − z) with the scale s and the zero point z of a DequantizeLinear, of q in floats."""
     zero, scale = constant(dequantize.inputs[2]), dequantize.inputs[1]
     assert zero is not None

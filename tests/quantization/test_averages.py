@@ -135,7 +135,9 @@ def test_pictures_of_any_size() -> None:
     for pooling in (padded, hanging_over, same):
         expected, result = any_size(pooling, X86)
         _assert_right(expected, _node_by_node(result.model), run(result.model, _X)[0])
-        assert (pooling is hanging_over) == any(layer.precision != "int8" for layer in result.layers if layer.name == "p")
+        assert (pooling is hanging_over) == any(
+            layer.precision != "int8" for layer in result.layers if layer.name == "p"
+        )
     any_size(padded, OPENVINO)
     for pooling in (hanging_over, same):
         with pytest.raises(ModelFileError, match="p averages zeros around its pictures, and how many depends"):
