@@ -63,7 +63,7 @@ def plan(
 
     Raises:
         DataError: The table lacks a tensor.
-        ModelFileError: A layer has weights that no integers stand for, or the target can't compute it as the model says.
+        ModelFileError: A layer has weights that no integers stand for, or the target gets it wrong.
     """
     planned = (model if equalized is None else equalized.model).clone()
     name_nodes(planned)
@@ -87,14 +87,14 @@ def _require_storable(layer: ir.Node, read: Quantization) -> None:
     for array, role in ((weight, "weight"), (bias, "bias")):
         if array is not None and not np.isfinite(array).all():
             raise ModelFileError(
-                f"The {role} of {name_of(layer)} holds numbers that are not finite (NaN or infinite), which no integers "
-                "stand for; look at the weights that the network was exported with."
+                f"The {role} of {name_of(layer)} holds numbers that are not finite (NaN or infinite), which no "
+                "integers stand for; look at the weights that the network was exported with."
             )
     largest = np.finfo(np.float32).max
     if np.abs(weight).max(initial=0) > largest / float(read.scale):
         raise ModelFileError(
-            f"The products of what {name_of(layer)} reads and its weight are too large for float32; look at the weights "
-            "that the network was exported with."
+            f"The products of what {name_of(layer)} reads and its weight are too large for float32; look at the "
+            "weights that the network was exported with."
         )
     if bias is not None and np.max(smallest_weight_scale(bias, read.scale), initial=0) > largest:
         raise ModelFileError(
