@@ -133,8 +133,8 @@ def costlier_than_minmax(
 ) -> dict[str, float]:
     """Return the tensors whose values lose much more by a calibrator's range than by that of all values, worst first.
 
-    A calibrator clips some values so that the others are rounded more finely. Where that costs more than it gains on the
-    very images of the calibration, it does not suit them.
+    A calibrator clips some values so that the others are rounded more finely. Where that costs more than it gains on
+    the very images of the calibration, it does not suit them.
 
     Args:
         table: The statistics.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from rexport._onnx_proto import name_nodes
 from rexport.model_file import default_opset
 from rexport.passes._graph import add_initializer, is_rectifier, remembered_names
 
@@ -43,6 +44,7 @@ def add_probes(model: ir.Model, watched: Sequence[str]) -> ir.Model:
     The operators stand right behind the tensor that they look at, so that no tensor has to live longer than it did.
     """
     copy = model.clone()
+    name_nodes(copy)  # ONNX Runtime refuses two of one name
     values = {str(v.name): v for v in [*copy.graph.inputs, *(v for node in copy.graph for v in node.outputs)]}
     prober = _Prober(copy.graph, default_opset(copy))
     with remembered_names(copy.graph):

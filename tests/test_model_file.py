@@ -26,7 +26,9 @@ from rexport.model_file import (
     save,
     to_bytes,
 )
+from rexport.passes import fuse
 from rexport.preprocessing import Preprocessing, Takes
+from tests._graphs import graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +69,7 @@ def write(path: Path, proto: onnx.ModelProto) -> Path:
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     original = model()
     METADATA.write_to(original)
+    original.graph[0].name = "y"
     save(original, tmp_path / "m.onnx")
     loaded = load(tmp_path / "m.onnx")
     assert to_bytes(loaded) == to_bytes(original)
@@ -447,3 +450,14 @@ def test_without_a_graph_the_metadata_tells() -> None:
     assert head_of(engine) is Head.LOGITS
     METADATA.write_to(engine)
     assert head_of(engine) is Head.SOFTMAX
+
+
+def test_every_node_gets_a_name_of_its_own(tmp_path: Path) -> None:
+    model = graph("a = Relu (x) b = Relu (a) c = Relu (b) b_1 = Relu (c) y = Relu (b_1)")
+    for node, name in zip(model.graph, ["same", "", "b", "same", "y"], strict=True):
+        node.name = name
+    save(model, tmp_path / "m.onnx")
+    names = [node.name for node in load(tmp_path / "m.onnx").graph]
+    assert names == ["same", "b_1", "b", "same_1", "y"]
+    assert [node.name for node in fuse(model, passes=[]).model.graph] == names
+    assert model_hash(load(tmp_path / "m.onnx")) == model_hash(load(tmp_path / "m.onnx"))

@@ -35,7 +35,7 @@ class Builder:
         dtype: ir.DataType,
         **attributes: Any,
     ) -> ir.Value:
-        """Insert a node of the standard operators and return its one result, of that ``dtype`` and ``shape``, if it is known."""
+        """Insert a node of the standard operators and return its one result; a ``shape`` may be unknown."""
         free = free_name(self.graph, f"{self.prefix}_{name}")
         node = ir.node(op_type, inputs, attributes, name=free)
         (value,) = node.outputs

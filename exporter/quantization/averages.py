@@ -49,9 +49,9 @@ def write_padding_out(graph: ir.Graph, target: Target) -> None:
             _write(graph, node, pads)
         elif target.runtime != ONNX_RUNTIME:
             raise ModelFileError(
-                f"{name_of(node)} averages zeros around its pictures, and how many depends on their size or on where the "
-                f"last window begins, which {target.runtime} gets wrong in integers; export the network for another "
-                "--input-size, or quantize for another target."
+                f"{name_of(node)} averages zeros around its pictures, and how many depends on their size or on where "
+                f"the last window begins, which {target.runtime} gets wrong in integers; export the network for "
+                "another --input-size, or quantize for another target."
             )
 
 

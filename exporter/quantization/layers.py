@@ -187,10 +187,13 @@ def _why_not_weighted(node: ir.Node, target: Target) -> str | None:
     why_not = why_not_constant(node.inputs[1], "weight") or (bias and why_not_constant(bias, "bias"))
     if why_not:
         return str(why_not)
+    weight = constant(node.inputs[1])
+    assert weight is not None
+    if not weight.size:
+        return "its weight is empty"
     if is_op(node, "Gemm"):
         return None if _is_linear_layer(node) else "it is a matrix product other than x · Wᵀ + b"
-    weight, groups = constant(node.inputs[1]), int_attribute(node, "group", 1)
-    assert weight is not None
+    groups = int_attribute(node, "group", 1)
     sides = (weight.shape[0], weight.shape[1] * groups)  # output and input channels, or the other way round
     if groups > 1 and any(side // groups % target.group_multiple for side in sides):
         each = " and ".join(str(side // groups) for side in sorted(set(sides)))

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from rexport._errors import ModelFileError
 from rexport._onnx_proto import name_nodes
+from rexport.passes._graph import constant, name_of
 from rexport.quantization.averages import write_padding_out
+from rexport.quantization.layers import WEIGHTED
 from rexport.quantization.maps import maps_of
 from rexport.quantization.normalisation import write_as_convolutions
 from rexport.quantization.placement import Placement, place
-from rexport.quantization.schemes import rounded_up
+from rexport.quantization.schemes import rounded_up, smallest_weight_scale
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -58,7 +63,7 @@ def plan(
 
     Raises:
         DataError: The table lacks a tensor.
-        ModelFileError: The target can't compute a layer as the model says.
+        ModelFileError: A layer has weights that no integers stand for, or the target gets it wrong.
     """
     planned = (model if equalized is None else equalized.model).clone()
     name_nodes(planned)
@@ -69,4 +74,30 @@ def plan(
     placement = place(planned, target=target, keep_float=keep_float)
     chosen = maps_of(placement, table, target=target, calibrator=calibrator, equalized=equalized)
     maps = {source: replace(of, scale=rounded_up(of.scale, target.rest)) for source, of in chosen.items()}
-    return Plan(model=planned, placement=placement, maps=maps)
+    result = Plan(model=planned, placement=placement, maps=maps)
+    for layer in placement.layers:
+        if layer.integer and layer.node.op_type in WEIGHTED:
+            _require_storable(layer.node, result.map_of(layer.node.inputs[0]))
+    return result
+
+
+def _require_storable(layer: ir.Node, read: Quantization) -> None:
+    weight, bias = constant(layer.inputs[1]), constant(layer.inputs[2]) if len(layer.inputs) > 2 else None
+    assert weight is not None
+    for array, role in ((weight, "weight"), (bias, "bias")):
+        if array is not None and not np.isfinite(array).all():
+            raise ModelFileError(
+                f"The {role} of {name_of(layer)} holds numbers that are not finite (NaN or infinite), which no "
+                "integers stand for; look at the weights that the network was exported with."
+            )
+    largest = np.finfo(np.float32).max
+    if np.abs(weight).max(initial=0) > largest / float(read.scale):
+        raise ModelFileError(
+            f"The products of what {name_of(layer)} reads and its weight are too large for float32; look at the "
+            "weights that the network was exported with."
+        )
+    if bias is not None and np.max(smallest_weight_scale(bias, read.scale), initial=0) > largest:
+        raise ModelFileError(
+            f"The bias of {name_of(layer)} is too large beside what the layer reads, and no scale of its weights makes "
+            "room for it in an int32; keep the layer in float."
+        )

@@ -14,8 +14,8 @@ does the same in another order and notation. Columns of large inputs come last, 
 (8 % of random rows of 9), each rounded to the nearest is better by chance, and is taken.
 
 Where K is large, H is taken as block-diagonal: each block of columns is rounded by itself, in memory that grows with K
-alone. What is left out is how inputs of different blocks go together; of that, the mean of the outputs is made up for by
-the bias.
+alone. What is left out is how inputs of different blocks go together; of that, the bias makes up for the mean of the
+outputs.
 """
 
 from __future__ import annotations

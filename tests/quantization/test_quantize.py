@@ -14,15 +14,19 @@ from rexport.calibration import calibrate
 from rexport.exporting import export
 from rexport.model_file import Metadata, model_hash, to_bytes
 from rexport.models import build
+from rexport.passes import fuse
+from rexport.passes._graph import constant
 from rexport.preprocessing import Preprocessing
-from rexport.quantization import X86, quantize
+from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, quantize, recover
 from rexport.runtimes.onnxruntime import executed_ops
 from tests._graphs import convolution, graph, images, run, vector
 from tests._networks import trained_like
-from tests.quantization._tables import exported, table_of
+from tests.quantization._tables import exported, sqnr_db, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rexport.quantization import Target
 
 _NETWORKS = {
     "cifar_resnet8": 9,  # two of them are shortcuts of option A
@@ -144,3 +148,78 @@ def test_metadata_of_the_float_model_is_kept() -> None:
     result = quantize(model, calibrate(model, _pictures(2)), target=X86).model
     assert Metadata.of(result).classes == tuple("abcdefghij")
     assert Metadata.of(result).preprocessing == Metadata.of(model).preprocessing
+
+
+_SENTENCES = {
+    "nan": (convolution(3, 3) * np.float32(np.nan), vector(3), "The weight of a holds numbers that are not finite"),
+    "infinite": (convolution(3, 3), vector(3) * np.float32(np.inf), "The bias of a holds numbers that are not finite"),
+    "too large": (
+        convolution(3, 3),
+        np.float32([1e38, 0, 0]),
+        "The bias of a is too large beside what the layer reads",
+    ),
+}
+
+
+@pytest.mark.parametrize(("weight", "bias", "sentence"), _SENTENCES.values(), ids=_SENTENCES)
+def test_weights_that_no_integers_stand_for_are_refused(weight: np.ndarray, bias: np.ndarray, sentence: str) -> None:
+    model = graph("a = Conv <pads=[1,1,1,1]> (x, w, b) y = Sigmoid (a)", {"w": weight, "b": bias})
+    table = table_of(model, x=(0.0, 1e-30), a=(-1.0, 1.0))
+    for job in (quantize, recover):
+        with pytest.raises(ModelFileError, match=sentence):
+            job(model, table, target=X86)
+    quantize(model, table, target=X86, keep_float={"a"})
+
+
+_EXTREMES = [(0.0, 0.0), (-1e-44, 1e-45), (0.0, 1e-30), (-3e38, 3.4e38), (5.0, 6.0), (-6.0, -5.0), (0.0, 1e-3)]
+
+
+@pytest.mark.parametrize("target", [X86, ARM, OPENVINO, TENSORRT], ids=lambda target: target.name)
+@pytest.mark.parametrize("ends", _EXTREMES)
+@pytest.mark.parametrize("scale", [0.0, 1e-44, 1e-20, 1.0, 1e20])
+def test_whatever_the_sizes_of_numbers_the_file_loads(target: Target, ends: tuple[float, float], scale: float) -> None:
+    weights = {"w": convolution(1, 3) * np.float32(scale), "b": np.float32([1e-6]), "v": convolution(3, 1)}
+    weights["v"][1] = 0
+    model = graph("a = Conv <pads=[1,1,1,1]> (x, w, b) r = Relu (a) y0 = Conv (r, v) y = Tanh (y0)", weights)
+    table = table_of(model, x=ends, r=(0.0, ends[1]), y0=ends)
+    if scale * ends[1] > 1e40:
+        with pytest.raises(ModelFileError, match="The products of what a reads and its weight are too large"):
+            quantize(model, table, target=target)
+        return
+    result = quantize(model, table, target=target).model
+    for node in result.graph:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            steps, zero_point = (constant(value) for value in node.inputs[1:3])
+            assert np.isfinite(steps).all()
+            assert (steps >= np.finfo(np.float32).tiny).all()
+            assert zero_point.dtype in (np.int8, np.uint8, np.int32)
+    assert np.isfinite(run(result, images(2))[0]).all()
+
+
+def test_an_empty_weight_stays_float() -> None:
+    weights = {"w": convolution(3, 3), "v": np.zeros((0, 3, 1, 1), np.float32)}
+    model = graph("a = Conv (x, w) e = Conv (a, v) y = Concat <axis=1> (a, e)", weights)
+    ranges = {name: (-1.0, 1.0) for name in ("x", "a", "e")}
+    table = table_of(model, **ranges)
+    result = quantize(model, table, target=X86, recovered=recover(model, table, target=X86))
+    assert {layer.name: layer.why for layer in result.layers}["e"] == "its weight is empty"
+
+
+@pytest.mark.parametrize("name", ["", "b"])
+def test_layers_of_one_name_are_told_apart(name: str) -> None:
+    weights = {"w": convolution(3, 3), "v": convolution(3, 3, seed=1), "u": convolution(3, 3, seed=2)}
+    pad, x = "<pads=[1,1,1,1]>", images(8)
+    model = graph(f"a = Conv {pad} (x, w) b = Conv {pad} (a, v) c = Conv {pad} (b, u) y = Tanh (c)", weights)
+    for node, given in zip(model.graph, ["a", name, "b", "y"], strict=True):  # what gives b has no name, or c's
+        node.name = given
+    table = calibrate(model, [x])
+    recovered = recover(model, table, target=X86, images=lambda: [x], total=8)
+    result = quantize(model, table, target=X86, recovered=recovered)
+    # three layers of 27 products, of numbers with 7 bits behind the comma: 30 dB and more; other weights leave none
+    named = fuse(model, passes=[]).model  # two of one name ONNX Runtime would refuse
+    assert sqnr_db(run(named, x)[0], run(result.model, x)[0]) > 25
+    names = [layer.name for layer in result.layers]
+    assert len(set(names)) == len(names)
+    second = names[1]
+    kept = quantize(model, table, target=X86, keep_float={second})
+    assert [layer.name for layer in kept.layers if layer.precision != "int8"] == [second, "y"]
