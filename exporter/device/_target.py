@@ -85,8 +85,8 @@ def _advice(target: Target, python: tuple[int, ...]) -> str:
     if newest is None or all(_meets(newest, spec) for spec in target.runtimes.get("onnxruntime", [])):
         return "install it"
     return (
-        f"for this Python, ONNX Runtime {newest} is the newest there is, so install a newer Python, or export the "
-        "model with a lower --opset and bundle it again"
+        f"for this Python, ONNX Runtime {newest} is the newest there is, so install a newer Python, or make a "
+        "bundle that asks for less: of a model that was exported with a lower --opset, or with another --runtime"
     )
 
 

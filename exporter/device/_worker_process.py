@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing, suppress
-from typing import IO, Any, Iterator, NamedTuple
+from typing import IO, Any, Generator, Iterator, NamedTuple
 
 __all__ = ["Bounds", "WorkerError", "answers_of_worker", "ask_worker", "own_archive"]
 
@@ -52,7 +52,7 @@ def ask_worker(question: dict[str, Any], limits: Bounds) -> dict[str, Any]:
         return next(answers)
 
 
-def answers_of_worker(question: dict[str, Any], limits: Bounds, count: int) -> Iterator[dict[str, Any]]:
+def answers_of_worker(question: dict[str, Any], limits: Bounds, count: int) -> Generator[dict[str, Any], None, None]:
     """Yield the worker's answers as they come; closing the iterator ends it.
 
     Args:
