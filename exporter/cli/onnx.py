@@ -12,6 +12,7 @@ from rexport.cli._precision import OverflowData, Precision, PrecisionChoice
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import nn
 
     from rexport.exporting import ExportResult, Parity
     from rexport.model_file import Head
@@ -29,7 +30,16 @@ def onnx(
     output: Output,
     weights: Weights = None,
     num_classes: Annotated[
-        int | None, typer.Option(min=1, help="Outputs of the network; by default those of the weights or the dataset.")
+        int | None,
+        typer.Option(min=1, help="Outputs of the network; by default those of the weights, or its own."),
+    ] = None,
+    result: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a network that returns several tensors, the one to give: its key, or its number from 0.",
+            show_default="the first",
+        ),
     ] = None,
     class_names: Annotated[
         Path | None,
@@ -99,9 +109,9 @@ def onnx(
     found = registry.find(network)
     preprocessing = Preprocessing.default_for(input_size or found.input_size)
     preprocessing = with_overrides(preprocessing, resize=resize, mean=mean, std=std)
-    module = registry.build(network, weights=weights, num_classes=num_classes)
+    module = registry.build(network, weights=weights, num_classes=num_classes, result=result, tell=note)
+    outputs = _outputs(module, preprocessing.size, network, num_classes=num_classes, result=result)
     stored = stored_classes(weights)
-    outputs = num_classes or len(stored) or found.num_classes
     if names:
         classes: tuple[str, ...] = ()
     elif class_names:
@@ -161,14 +171,34 @@ def _batch(text: str) -> int | None:
     return int(text)
 
 
+def _outputs(module: nn.Module, size: int, network: str, *, num_classes: int | None, result: str | None) -> int:
+    """Run the network and return how many outputs it has, as many as were asked for."""
+    from rexport._errors import UsageError
+    from rexport.cli._console import note
+    from rexport.models.modules import results_of
+
+    results = results_of(module, size)
+    name = next(iter(results)) if result is None else result
+    if name not in results:
+        raise UsageError(f"--result {name}: {network} returns {', '.join(results)}.")
+    if len(results) > 1 and result is None:
+        note(f"{network} returns {', '.join(results)}; this is {name}, and --result NAME takes another.")
+    outputs = results[name].shape[1] if results[name].dim() > 1 else 1
+    if num_classes not in (None, outputs):
+        raise UsageError(
+            f"--num-classes {num_classes} has no effect: {network} has {outputs} outputs; leave it out, or let the "
+            "callable take num_classes."
+        )
+    return outputs
+
+
 def _head(text: str) -> Head:
     from rexport._errors import UsageError
     from rexport.model_file import Head
 
-    try:
-        return Head(text)
-    except ValueError:
-        raise UsageError(f"--head {text}: choose {' or '.join(Head)}.") from None
+    if text not in (Head.LOGITS, Head.SOFTMAX):
+        raise UsageError(f"--head {text}: choose {Head.LOGITS} or {Head.SOFTMAX}.")
+    return Head(text)
 
 
 def _features(text: str | None, head: Head, class_names: Path | None) -> tuple[str, ...]:

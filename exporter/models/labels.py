@@ -19,7 +19,7 @@ _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "fro
 _KEY = "classes"  # of the metadata of a .safetensors file that `rexport train` wrote
 
 
-def class_names(dataset: str | None, num_classes: int) -> tuple[str, ...]:
+def class_names(dataset: str | None, num_classes: int | None) -> tuple[str, ...]:
     """Return the names of a dataset's classes in the order of the outputs, or ``()`` if they are not known.
 
     They are not known where a network has another number of outputs than its dataset has classes.

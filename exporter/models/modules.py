@@ -53,7 +53,8 @@ def return_one_tensor(module: nn.Module, name: str | None = None) -> RemovableHa
     Raises:
         UsageError: When it runs: it returns no tensor, or none of that name.
     """
-    return module.register_forward_hook(_Chooser(name))
+    # a choice comes before the first tensor, which another hook may take for want of one
+    return module.register_forward_hook(_Chooser(name), prepend=name is not None)
 
 
 def results_of(module: nn.Module, size: int) -> dict[str, torch.Tensor]:
