@@ -217,16 +217,15 @@ def _features(text: str | None, head: Head, class_names: Path | None) -> tuple[s
 
 
 def _in_words(value: ir.Value) -> str:
-    return f"{value.name} {_dtype(value)} [{', '.join(map(str, _shape(value)))}]"
+    from rexport.model_file import dtype_name
+
+    return f"{value.name} {dtype_name(value)} [{', '.join(map(str, _shape(value)))}]"
 
 
 def _tensor(value: ir.Value) -> dict[str, object]:
-    return {"name": value.name, "dtype": _dtype(value), "shape": _shape(value)}
+    from rexport.model_file import dtype_name
 
-
-def _dtype(value: ir.Value) -> str:
-    assert value.dtype is not None
-    return value.dtype.numpy().name
+    return {"name": value.name, "dtype": dtype_name(value), "shape": _shape(value)}
 
 
 def _shape(value: ir.Value) -> list[int | str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rexport._files import file_sha256
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
-from rexport.model_file import Metadata, default_opset, head_of, load
+from rexport.model_file import Metadata, default_opset, dtype_name, head_of, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def _true_inputs(model: ir.Model) -> list[ir.Value]:
 
 def _tensor(value: ir.Value) -> dict[str, Any]:
     shape = None if value.shape is None else [size if isinstance(size, int) else str(size) for size in value.shape]
-    return {"name": value.name, "dtype": None if value.dtype is None else value.dtype.numpy().name, "shape": shape}
+    return {"name": value.name, "dtype": None if value.dtype is None else dtype_name(value), "shape": shape}
 
 
 def _metadata(metadata: Metadata) -> dict[str, Any]:

@@ -114,7 +114,9 @@ def build(
             module = _construct(network, stored, seed)
         _fill(network, module, str(weights), tell)
     elif any(tensor.is_meta for tensor in module.state_dict().values()):
-        raise UsageError(f"{name} is made on the meta device, without numbers: pass --weights FILE.")
+        raise UsageError(
+            f"{name} is made on the meta device, without numbers; pass --weights FILE, or make it on the CPU."
+        )
     if result is not None:
         return_one_tensor(module, result)
     return module.eval()
