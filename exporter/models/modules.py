@@ -29,10 +29,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
     inner = module._modules.get("_orig_mod")  # of torch.compile, whose own class takes a second to import
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)):
         inner = module.module
-    if inner is None:
-        module._compiled_call_impl = None  # of module.compile(), which leaves the module as it is
-        return module
-    return unwrapped(inner)
+    return module if inner is None else unwrapped(inner)
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
