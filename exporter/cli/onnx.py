@@ -175,7 +175,7 @@ def _outputs(module: nn.Module, size: int, network: str, *, num_classes: int | N
     """Run the network and return how many outputs it has, as many as were asked for."""
     from rexport._errors import UsageError
     from rexport.cli._console import note
-    from rexport.models.modules import results_of
+    from rexport.models.modules import outputs_in, results_of
 
     results = results_of(module, size)
     name = next(iter(results)) if result is None else result
@@ -183,7 +183,7 @@ def _outputs(module: nn.Module, size: int, network: str, *, num_classes: int | N
         raise UsageError(f"--result {name}: {network} returns {', '.join(results)}.")
     if len(results) > 1 and result is None:
         note(f"{network} returns {', '.join(results)}; this is {name}, and --result NAME takes another.")
-    outputs = results[name].shape[1] if results[name].dim() > 1 else 1
+    outputs = outputs_in(results[name])
     if num_classes not in (None, outputs):
         raise UsageError(
             f"--num-classes {num_classes} has no effect: {network} has {outputs} outputs; leave it out, or let the "

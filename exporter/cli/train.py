@@ -172,12 +172,12 @@ def _build(network: str, weights: Path | None, images: ImageSplit, *, size: int,
     from rexport._errors import UsageError
     from rexport.cli._console import note, say
     from rexport.models import registry
-    from rexport.models.modules import results_of
+    from rexport.models.modules import result_of
     from rexport.models.published_weights import fetch
     from rexport.models.weights import load_backbone
 
     module = registry.build(network, num_classes=len(images.classes), seed=seed)
-    output = next(iter(results_of(module, size).values()))
+    output = result_of(module, size)
     if output.shape[1:] != (len(images.classes),):
         raise UsageError(
             f"{network} gives {'×'.join(map(str, output.shape[1:])) or 1} outputs for a picture, and --data has "

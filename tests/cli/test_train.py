@@ -179,7 +179,7 @@ def test_a_network_of_another_number_of_outputs_is_not_trained(workshop: Path, n
     done = invoke("train", f"tests.cli._own:{network}", "--data", "data", "-o", "w.safetensors")
     assert message in " ".join(done.stderr.split())
     assert done.exit_code == 2
-    assert not Path("w.safetensors").exists()
+    assert not (workshop / "w.safetensors").exists()
 
 
 @pytest.mark.parametrize(("options", "exit_code", "message"), _TABLE, ids=[row[0] for row in _TABLE])

@@ -85,7 +85,8 @@ def test_of_several_results_the_first_is_exported_or_the_chosen_one() -> None:
     np.testing.assert_allclose(outputs(exported(network), images), logits, atol=1e-6)
     assert isinstance(network(images), dict)  # the module is left as it was
     return_one_tensor(network, "more.0")
-    np.testing.assert_allclose(outputs(exported(network), images), 2 * logits, atol=1e-6)
+    result = exported(network, classes=("a", "b", "c", "d"))
+    np.testing.assert_allclose(outputs(result, images), 2 * logits, atol=1e-6)
 
 
 def test_batch_normalization_without_running_statistics_is_proven() -> None:
