@@ -120,7 +120,7 @@ def complete_shapes(proto: onnx.ModelProto) -> None:
     Sizes below zero are open, and an output without a shape gets the inferred one.
 
     Raises:
-        ValueError: An input or output has no shape, and there is none to be found out.
+        ValueError: An input or output has no shape, and there is none to be found out; or an input holds no number.
     """
     for scope in _scopes(proto):
         if isinstance(scope, onnx.GraphProto):
@@ -137,6 +137,14 @@ def complete_shapes(proto: onnx.ModelProto) -> None:
         for value in values:
             if _lacks_shape(value):
                 raise ValueError(f"the {kind} {value.name!r} has no shape, not even one of open sizes")
+    defaults = {tensor.name for tensor in proto.graph.initializer}  # may be empty, as Resize's regions are
+    for value in proto.graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        if value.name not in defaults and any(size.HasField("dim_value") and not size.dim_value for size in sizes):
+            raise ValueError(
+                f"the input {value.name!r} has a size of 0, so it holds no number; export the model again with a "
+                "batch of 1 or more, or an open one"
+            )
 
 
 def _lacks_shape(value: onnx.ValueInfoProto) -> bool:

@@ -39,6 +39,7 @@ __all__ = [
     "ImageInput",
     "Metadata",
     "default_opset",
+    "dtype_name",
     "external_files",
     "head_of",
     "image_input",
@@ -373,13 +374,13 @@ def image_input(model: ir.Model, path: Path | str = "The model") -> ImageInput:
             ``(N, S, S, 3)``.
     """
     inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
-    shape = inputs[0].shape if len(inputs) == 1 else None
+    shape = inputs[0].shape if len(inputs) == 1 and isinstance(inputs[0].type, ir.TensorType) else None
     if shape is not None and len(shape) == 4 and inputs[0].dtype in (ir.DataType.FLOAT, ir.DataType.UINT8):
         raw = inputs[0].dtype == ir.DataType.UINT8
         batch, *rest = shape
         channels = rest.pop(2 if raw else 0)
         fixed = [side for side in rest if isinstance(side, int)]
-        if channels == 3 and len(set(fixed)) <= 1:
+        if channels == 3 and len(set(fixed)) <= 1 and 0 not in shape:
             return ImageInput(
                 name=str(inputs[0].name),
                 size=fixed[0] if fixed else None,
@@ -452,8 +453,17 @@ def _misfit(inputs: Sequence[ir.Value]) -> str:
     return ""
 
 
+def dtype_name(value: ir.Value) -> str:
+    """Return the type of a tensor's numbers by NumPy's name; ``unknown type`` where the model leaves it open."""
+    if value.dtype is None or value.dtype == ir.DataType.UNDEFINED:
+        return "unknown type"
+    return "string" if value.dtype == ir.DataType.STRING else value.dtype.numpy().name
+
+
 def _type_in_words(value: ir.Value) -> str:
-    kind = "unknown type" if value.dtype is None else value.dtype.numpy().name
+    kind = dtype_name(value)
+    if value.type is not None and not isinstance(value.type, ir.TensorType):
+        return f"{type(value.type).__name__.removesuffix('Type').lower()} of {kind}"
     if value.shape is None:
         return f"{kind} of unknown shape"
     return f"{kind} of shape ({', '.join('?' if str(size) == 'None' else str(size) for size in value.shape)})"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -300,6 +301,15 @@ def test_weights_that_are_inputs_are_no_pictures() -> None:
         ("float x", "x: float32 of shape ()"),
         ("float[] x", "x: float32 of unknown shape"),
         ("float[?, 3] x", "x: float32 of shape (?, 3)"),
+        ("float[0, 3, 28, 28] x", "x: float32 of shape (0, 3, 28, 28)"),
+        ("float[N, 3, 0, 0] x", "x: float32 of shape (N, 3, 0, 0)"),
+        ("bfloat16[N, 3] x", "x: bfloat16 of shape (N, 3)"),
+        ("float8e4m3fn[N] x", "x: float8_e4m3fn of shape (N)"),
+        ("int4[N] x", "x: int4 of shape (N)"),
+        ("complex64[N] x", "x: complex64 of shape (N)"),
+        ("string[N] x", "x: string of shape (N)"),
+        ("seq(float[N, 3, 28, 28]) x", "x: sequence of float32"),
+        ("optional(float[N, 3, 28, 28]) x", "x: optional of float32"),
     ],
 )
 def test_no_picture(inputs: str, found: str) -> None:
@@ -309,6 +319,35 @@ def test_no_picture(inputs: str, found: str) -> None:
         "some/model.onnx has no image input: expected one float32 input of shape (N, 3, S, S), or uint8 of shape "
         f"(N, S, S, 3); found {found}."
     )
+
+
+def test_an_input_of_no_type_is_no_picture() -> None:
+    changed = model()
+    (image,) = changed.graph.inputs
+    for kind, found in (
+        (ir.TensorType(ir.DataType.UNDEFINED), "x: unknown type of shape (N, 3, 8, 8)"),
+        (None, "x: unk"),
+    ):
+        image.type = kind
+        with pytest.raises(ModelFileError, match=rf"found {re.escape(found)}"):
+            image_input(changed)
+
+
+@pytest.mark.parametrize("shape", ["0, 3, 8, 8", "N, 3, 0, 8", "N, 0, 8, 8"])
+def test_an_input_without_a_number_is_refused(shape: str, tmp_path: Path) -> None:
+    changed = onnx.parser.parse_model(TEXT)
+    for size, text in zip(changed.graph.input[0].type.tensor_type.shape.dim, shape.split(", "), strict=True):
+        if text == "0":
+            size.dim_value = 0
+    with pytest.raises(ModelFileError, match=r"the input 'x' has a size of 0, so it holds no number"):
+        load(write(tmp_path / "m.onnx", changed))
+
+
+def test_an_empty_default_of_an_input_is_none_of_pictures(tmp_path: Path) -> None:
+    changed = proto()
+    changed.graph.input.append(helper.make_tensor_value_info("regions", TensorProto.FLOAT, [0]))
+    changed.graph.initializer.append(numpy_helper.from_array(np.zeros(0, np.float32), "regions"))
+    assert image_input(load(write(tmp_path / "m.onnx", changed))).name == "x"
 
 
 # metadata

@@ -43,7 +43,10 @@ Data = Annotated[
 Weights = Annotated[
     Path | None,
     READ,
-    typer.Option("--weights", help="A state dict: .safetensors, .pt or .pth. Without it, weights are random."),
+    typer.Option(
+        "--weights",
+        help="A state dict or a checkpoint with one: .safetensors, .pt, .pth, .ckpt. Without it, weights are random.",
+    ),
 ]
 Resize = Annotated[
     int | None,

@@ -13,6 +13,7 @@ from rexport.cli._precision import OverflowData, Precision, PrecisionChoice
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import nn
 
     from rexport.exporting import ExportResult, Parity
     from rexport.model_file import Head
@@ -30,7 +31,16 @@ def onnx(
     output: Output,
     weights: Weights = None,
     num_classes: Annotated[
-        int | None, typer.Option(min=1, help="Outputs of the network; by default those of the weights or the dataset.")
+        int | None,
+        typer.Option(min=1, help="Outputs of the network; by default those of the weights, or its own."),
+    ] = None,
+    result: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a network that returns several tensors, the one to give: its key, or its number from 0.",
+            show_default="the first",
+        ),
     ] = None,
     class_names: Annotated[
         Path | None,
@@ -99,9 +109,9 @@ def onnx(
     found = registry.find(network)
     options = PictureOptions.parse(size=input_size, resize=resize, mean=mean, std=std)
     preprocessing, said = network_preprocessing(found, weights, options)
-    module = registry.build(network, weights=weights, num_classes=num_classes)
+    module = registry.build(network, weights=weights, num_classes=num_classes, result=result, tell=note)
+    outputs = _outputs(module, preprocessing.size, network, num_classes=num_classes, result=result)
     known = known_facts(found, weights).classes
-    outputs = num_classes or len(known) or found.num_classes
     classes = known if len(known) == outputs and not names else ()
     if class_names is not None:
         classes = _read_names(class_names, outputs)
@@ -160,14 +170,34 @@ def _batch(text: str) -> int | None:
     return int(text)
 
 
+def _outputs(module: nn.Module, size: int, network: str, *, num_classes: int | None, result: str | None) -> int:
+    """Run the network and return how many outputs it has, as many as were asked for."""
+    from rexport._errors import UsageError
+    from rexport.cli._console import note
+    from rexport.models.modules import outputs_in, results_of
+
+    results = results_of(module, size)
+    name = next(iter(results)) if result is None else result
+    if name not in results:
+        raise UsageError(f"--result {name}: {network} returns {', '.join(results)}.")
+    if len(results) > 1 and result is None:
+        note(f"{network} returns {', '.join(results)}; this is {name}, and --result NAME takes another.")
+    outputs = outputs_in(results[name])
+    if num_classes not in (None, outputs):
+        raise UsageError(
+            f"--num-classes {num_classes} has no effect: {network} has {outputs} outputs; leave it out, or let the "
+            "callable take num_classes."
+        )
+    return outputs
+
+
 def _head(text: str) -> Head:
     from rexport._errors import UsageError
     from rexport.model_file import Head
 
-    try:
-        return Head(text)
-    except ValueError:
-        raise UsageError(f"--head {text}: choose {' or '.join(Head)}.") from None
+    if text not in (Head.LOGITS, Head.SOFTMAX):
+        raise UsageError(f"--head {text}: choose {Head.LOGITS} or {Head.SOFTMAX}.")
+    return Head(text)
 
 
 def _features(text: str | None, head: Head, class_names: Path | None) -> tuple[str, ...]:
@@ -186,16 +216,15 @@ def _features(text: str | None, head: Head, class_names: Path | None) -> tuple[s
 
 
 def _in_words(value: ir.Value) -> str:
-    return f"{value.name} {_dtype(value)} [{', '.join(map(str, _shape(value)))}]"
+    from rexport.model_file import dtype_name
+
+    return f"{value.name} {dtype_name(value)} [{', '.join(map(str, _shape(value)))}]"
 
 
 def _tensor(value: ir.Value) -> dict[str, object]:
-    return {"name": value.name, "dtype": _dtype(value), "shape": _shape(value)}
+    from rexport.model_file import dtype_name
 
-
-def _dtype(value: ir.Value) -> str:
-    assert value.dtype is not None
-    return value.dtype.numpy().name
+    return {"name": value.name, "dtype": dtype_name(value), "shape": _shape(value)}
 
 
 def _shape(value: ir.Value) -> list[int | str]:

@@ -124,7 +124,7 @@ def train(
         note(said)
     preprocessing = replace(preprocessing, assumed=False)  # from here on it is a fact
     images = find_images(data, preprocessing, test=test)
-    module = _build(network, weights, images, seed=seed)
+    module = _build(network, weights, images, size=preprocessing.size, seed=seed)
     plan = recipe_for(
         recipe,
         module,
@@ -190,14 +190,22 @@ def _use_threads(threads: int | None) -> None:
     torch.set_num_threads(threads or this_cpu().cores)
 
 
-def _build(network: str, weights: Path | None, images: ImageSplit, *, seed: int) -> nn.Module:
-    from rexport.cli._console import say
+def _build(network: str, weights: Path | None, images: ImageSplit, *, size: int, seed: int) -> nn.Module:
+    from rexport._errors import UsageError
+    from rexport.cli._console import note, say
     from rexport.models import registry
+    from rexport.models.modules import result_of
     from rexport.models.published_weights import fetch
     from rexport.models.weights import load_backbone
 
     module = registry.build(network, num_classes=len(images.classes), seed=seed)
-    if weights is not None and not load_backbone(module, fetch(weights)):
+    output = result_of(module, size)
+    if output.shape[1:] != (len(images.classes),):
+        raise UsageError(
+            f"{network} gives {'×'.join(map(str, output.shape[1:])) or 1} outputs for a picture, and --data has "
+            f"{len(images.classes)} classes; let the callable take num_classes."
+        )
+    if weights is not None and not load_backbone(module, fetch(weights), tell=note):
         say(f"{weights} is for other classes: the head is new, with {len(images.classes)} outputs")
     return module
 

@@ -22,7 +22,7 @@ from rexport.exporting._opset import lower_to_17
 from rexport.exporting._sizes import other_size, require_any_size
 from rexport.exporting.parity import DEFAULT_TOLERANCE, PROBABILITIES, Parity, prove_parity
 from rexport.model_file import Head, Metadata, default_opset, head_of, image_input, to_bytes
-from rexport.models.modules import in_one_line, results_of, return_one_tensor, unwrapped
+from rexport.models.modules import in_one_line, outputs_in, result_of, return_one_tensor, unwrapped
 from rexport.models.weights import state_dict_hash
 from rexport.passes import FoldConstants, fuse
 from rexport.passes.raw_image import with_raw_images
@@ -114,7 +114,9 @@ def export(
     module.eval()
     preprocessing = replace(preprocessing, takes=Takes.NORMALISED)  # until it is made to take more
     size = preprocessing.size
-    _require_names(classes, next(iter(results_of(module, size).values())))
+    outputs = outputs_in(result_of(module, size))
+    if classes and len(classes) != outputs:
+        raise UsageError(f"There are {len(classes)} class names, and the network gives {outputs} outputs.")
     if features:
         require_features(module, features, torch.zeros(1, 3, size, size))
     if any_size:
@@ -207,12 +209,6 @@ def _to_onnx(
             ) from error
     assert program is not None
     return program
-
-
-def _require_names(classes: Sequence[str], output: torch.Tensor) -> None:
-    outputs = output.shape[1] if output.dim() > 1 else 1
-    if classes and len(classes) != outputs:
-        raise UsageError(f"There are {len(classes)} class names, and the network gives {outputs} outputs.")
 
 
 def _append_softmax(graph: ir.Graph) -> None:

@@ -137,6 +137,8 @@ def prove_parity(
             hint = " A network that does not average over whole pictures needs one size." if len(sizes) > 1 else ""
             raise VerificationError(f"The exported model does not run {trial}: {error}.{hint}") from error
         for (name, one), actual in zip(expected.items(), results, strict=True):
+            if one.values.size == 0:
+                raise VerificationError(f"PyTorch's own {name} hold no number {trial}, so nothing can be proven.")
             if not np.isfinite(one.values).all():
                 raise VerificationError(
                     f"PyTorch's own {name} are not finite {trial}: the weights are broken, or the network was never "

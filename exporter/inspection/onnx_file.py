@@ -12,7 +12,7 @@ from rexport._files import file_sha256
 from rexport.cost import multiplies, picture_size
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
-from rexport.model_file import Metadata, head_of, load
+from rexport.model_file import Metadata, dtype_name, head_of, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def _multiplies_elsewhere(model: ir.Model) -> bool:
 
 def _tensor(value: ir.Value) -> dict[str, Any]:
     shape = None if value.shape is None else [size if isinstance(size, int) else str(size) for size in value.shape]
-    return {"name": value.name, "dtype": None if value.dtype is None else value.dtype.numpy().name, "shape": shape}
+    return {"name": value.name, "dtype": None if value.dtype is None else dtype_name(value), "shape": shape}
 
 
 def _metadata(metadata: Metadata) -> dict[str, Any]:

@@ -13,9 +13,19 @@ from torch.optim.swa_utils import AveragedModel
 from rexport._errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["in_one_line", "results_of", "return_one_tensor", "uncompiled", "unwrapped"]
+__all__ = [
+    "in_one_line",
+    "outputs_in",
+    "result_of",
+    "results_of",
+    "return_one_tensor",
+    "uncompiled",
+    "unwrapped",
+]
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -29,10 +39,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
     inner = module._modules.get("_orig_mod")  # of torch.compile, whose own class takes a second to import
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)):
         inner = module.module
-    if inner is None:
-        module._compiled_call_impl = None  # of module.compile(), which leaves the module as it is
-        return module
-    return unwrapped(inner)
+    return module if inner is None else unwrapped(inner)
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
@@ -53,7 +60,8 @@ def return_one_tensor(module: nn.Module, name: str | None = None) -> RemovableHa
     Raises:
         UsageError: When it runs: it returns no tensor, or none of that name.
     """
-    return module.register_forward_hook(_Chooser(name))
+    # a choice comes before the first tensor, which another hook may take for want of one
+    return module.register_forward_hook(_Chooser(name), prepend=name is not None)
 
 
 def results_of(module: nn.Module, size: int) -> dict[str, torch.Tensor]:
@@ -69,14 +77,36 @@ def results_of(module: nn.Module, size: int) -> dict[str, torch.Tensor]:
     Raises:
         UsageError: It does not run on such a picture, or returns no tensor.
     """
+    return _require_tensors(_run(module.forward, size))
+
+
+def result_of(module: nn.Module, size: int) -> torch.Tensor:
+    """Run ``module`` likewise and return the one tensor that :func:`return_one_tensor` leaves.
+
+    Raises:
+        UsageError: As for :func:`results_of`.
+    """
+    with return_one_tensor(module):
+        result = _run(module, size)
+    assert isinstance(result, torch.Tensor)
+    return result
+
+
+def outputs_in(result: torch.Tensor) -> int:
+    """Return how many numbers, or maps of them, a result has for a picture."""
+    return result.shape[1] if result.dim() > 1 else 1
+
+
+def _run(network: Callable[[torch.Tensor], object], size: int) -> object:
     try:
         with torch.inference_mode():
-            result = module.forward(torch.zeros(1, 3, size, size))
+            return network(torch.zeros(1, 3, size, size))
+    except UsageError:
+        raise
     except Exception as error:  # whatever a network of the user's raises
         raise UsageError(
             f"The network does not run on a picture of {size}×{size} pixels in three colours ({in_one_line(error)})."
         ) from error
-    return _require_tensors(result)
 
 
 def in_one_line(error: BaseException) -> str:

@@ -2,8 +2,8 @@
 
     torchvision:resnet50        timm:resnet50        package.module:callable
 
-A callable is called without arguments, or with ``num_classes`` if it takes that, and returns a module. Weights are
-never fetched here; they are given by ``--weights``. How pictures are prepared is what torchvision and timm say: timm of
+A callable is called without arguments, or with ``num_classes`` where that is asked for, and returns a module. Weights
+are never fetched here; they are given by ``--weights``. How pictures are prepared is what torchvision and timm say: timm of
 each network (``timm:resnet50``) and of each of its published weights (``timm:resnet50.tv_in1k``).
 """
 
@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from rexport._errors import UnavailableError, UsageError
+from rexport.models.modules import in_one_line, return_one_tensor, uncompiled
 from rexport.models.zoo import Network
 from rexport.preprocessing import Interpolation, Preprocessing
 
@@ -100,7 +101,9 @@ def _torchvision(name: str) -> Network:
         dataset="imagenet",
         input_size=preprocessing.size if preprocessing else _DEFAULT_SIZE,
         num_classes=_DEFAULT_CLASSES,
-        construct=lambda classes: models.get_model(name, weights=None, num_classes=classes),
+        construct=lambda classes: _adopted(
+            models.get_model(name, weights=None, num_classes=classes or _DEFAULT_CLASSES)
+        ),
         preprocessing=preprocessing,
     )
 
@@ -147,7 +150,9 @@ def _timm(name: str) -> Network:
         dataset="imagenet",
         input_size=settings.input_size[-1] if settings is not None else _DEFAULT_SIZE,
         num_classes=_DEFAULT_CLASSES,
-        construct=lambda classes: timm.create_model(name, pretrained=False, num_classes=classes),
+        construct=lambda classes: _adopted(
+            timm.create_model(name, pretrained=False, num_classes=classes or _DEFAULT_CLASSES)
+        ),
         preprocessing=preprocessing,
         inexpressible=inexpressible,
     )
@@ -191,33 +196,76 @@ def _own(module_name: str, name: str) -> Network:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise UsageError(f"The module {module_name} can't be imported: {error}.") from error
+    except Exception as error:  # whatever a module of the user's raises
+        raise UsageError(f"The module {module_name} can't be imported: {in_one_line(error)}.") from error
     make = getattr(module, name, None)
     if not callable(make):
         raise UsageError(f"{module_name} has no callable {name!r} that makes a network.")
 
-    def construct(classes: int) -> nn.Module:
-        made = make(num_classes=classes) if _takes_classes(make) else make()
+    reference = f"{module_name}:{name}"
+
+    def construct(classes: int | None) -> nn.Module:
+        try:
+            made = _call(make, classes)
+        except UsageError:
+            raise
+        except Exception as error:  # whatever a callable of the user's raises
+            raise UsageError(f"{reference} makes no network: {in_one_line(error)}.") from error
         if not isinstance(made, nn.Module):
-            raise UsageError(f"{module_name}:{name} makes a {type(made).__name__}, and not a torch.nn.Module.")
+            raise UsageError(f"{reference} makes a {type(made).__name__}, and not a torch.nn.Module.")
+        if classes is not None and not _may_have_outputs(made, classes):
+            raise UsageError(
+                f"{reference} makes a network of another number of outputs than {classes}, and takes no num_classes."
+            )
         return made
 
     return Network(
-        name=f"{module_name}:{name}",
+        name=reference,
         depth=None,
         paper=module_name,
         dataset=None,
         input_size=_DEFAULT_SIZE,
-        num_classes=_DEFAULT_CLASSES,
-        construct=construct,
+        num_classes=None,
+        construct=lambda classes: _adopted(construct(classes)),
         assumed_size=True,
     )
 
 
-def _takes_classes(make: Callable[..., Any]) -> bool:
+def _call(make: Callable[..., Any], classes: int | None) -> Any:
+    """Call ``make`` with ``num_classes`` if it takes that, and a number is asked for or it has none by itself."""
     try:
-        return "num_classes" in inspect.signature(make).parameters
+        parameters = inspect.signature(make).parameters
     except (TypeError, ValueError):  # some that are written in C have none
-        return False
+        return make()
+    parameter = parameters.get("num_classes")
+    if parameter is not None:
+        if classes is None and parameter.default is not inspect.Parameter.empty:
+            return make()
+        return make(num_classes=classes or _DEFAULT_CLASSES)
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    if classes is None or not takes_any:
+        return make()
+    try:
+        return make(num_classes=classes)
+    except TypeError as error:
+        if "num_classes" not in str(error):
+            raise
+        return make()  # what it hands its keywords on to does not take this one
+
+
+def _may_have_outputs(module: nn.Module, count: int) -> bool:
+    """Say whether any layer of ``module`` gives so many outputs; which of them is the last only running it tells."""
+    sizes = [getattr(layer, "out_features", getattr(layer, "out_channels", None)) for layer in module.modules()]
+    return count in sizes or not any(sizes)
+
+
+def _adopted(module: nn.Module) -> nn.Module:
+    """Return a module of another library as those of the zoo are: bare, on the CPU, in float32, of one result."""
+    module = uncompiled(module)
+    if not any(tensor.is_meta for tensor in module.state_dict().values()):
+        module = module.cpu()
+    return_one_tensor(module)
+    return module.float()
 
 
 def _require_known(name: str, known: Sequence[str], where: str) -> None:

@@ -18,13 +18,16 @@ import torch
 from rexport._errors import UsageError, WeightsError
 from rexport.models.ensemble import Ensemble
 from rexport.models.families import parse_spec
+from rexport.models.modules import return_one_tensor
 from rexport.models.published_weights import fetch
 from rexport.models.references import from_reference
-from rexport.models.weights import load_weights
+from rexport.models.weights import last_linear, load_weights, read_state_dict
 from rexport.models.weights_file import stored_classes
 from rexport.models.zoo import NETWORKS, Network, cifar_network, from_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
 __all__ = ["build", "find", "networks"]
@@ -66,7 +69,15 @@ def find(name: str) -> Network:
     raise UsageError(f"There is no network {name!r}.{question} `rexport models` lists them all.")
 
 
-def build(name: str, *, weights: Path | str | None = None, num_classes: int | None = None, seed: int = 0) -> nn.Module:
+def build(
+    name: str,
+    *,
+    weights: Path | str | None = None,
+    num_classes: int | None = None,
+    seed: int = 0,
+    result: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> nn.Module:
     """Build a network, ready for inference.
 
     Args:
@@ -74,14 +85,18 @@ def build(name: str, *, weights: Path | str | None = None, num_classes: int | No
         weights: A state dict (see :mod:`rexport.models.weights`), or published weights by their reference (see
             :mod:`rexport.models.published_weights`); for an ensemble one, or one for each member with a ``+``
             between. Without it, they are drawn from ``seed``.
-        num_classes: Outputs of the head; where not given, as many as the weights name classes, or the dataset has.
+        num_classes: Outputs of the head; where not given, as many as the weights have, or the network by itself.
         seed: The same seed gives the same weights. PyTorch's global generator is left as it was.
+        result: Of a network that returns several tensors, the one to return; by default the first (see
+            :func:`rexport.models.modules.results_of`).
+        tell: Is given a sentence about what of the weights was left out.
 
     Returns:
         The module on the CPU, float32, in evaluation mode.
 
     Raises:
-        UsageError: There is no such network, or the number of classes is not positive.
+        UsageError: There is no such network, the number of classes is not positive, or has no effect on it; or it has
+            no weights, and none are given.
         WeightsError: The weights can't be fetched, can't be read or do not fit.
 
     Example:
@@ -89,16 +104,44 @@ def build(name: str, *, weights: Path | str | None = None, num_classes: int | No
         100
     """
     network = find(name)
-    classes = len(stored_classes(weights)) or network.num_classes if num_classes is None else num_classes
-    if classes < 1:
-        raise UsageError(f"A network has one class or more, and not {classes}.")
+    if num_classes is not None and num_classes < 1:
+        raise UsageError(f"A network has one class or more, and not {num_classes}.")
+    classes = num_classes or len(stored_classes(weights)) or network.num_classes
+    module = _construct(network, classes, seed)
+    if weights is not None:
+        stored = _outputs_in(network, module, str(weights)) if num_classes is None else None
+        if stored is not None:
+            module = _construct(network, stored, seed)
+        _fill(network, module, str(weights), tell)
+    elif any(tensor.is_meta for tensor in module.state_dict().values()):
+        raise UsageError(
+            f"{name} is made on the meta device, without numbers; pass --weights FILE, or make it on the CPU."
+        )
+    if result is not None:
+        return_one_tensor(module, result)
+    return module.eval()
+
+
+def _construct(network: Network, classes: int | None, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # torch.manual_seed would seed the accelerators too, which fork_rng(devices=[]) does not restore
         torch.default_generator.manual_seed(seed)
-        module = network.construct(classes)
-    if weights is not None:
-        _fill(network, module, str(weights))
-    return module.eval()
+        return network.construct(classes)
+
+
+def _outputs_in(network: Network, module: nn.Module, weights: str) -> int | None:
+    """Return how many outputs the head in the weights has, where ``module`` is like it but for that number."""
+    if isinstance(module, Ensemble) and "+" in weights and not Path(weights).exists():
+        network, module, weights = network.members[0], module.members[0], weights.split("+")[0]
+    try:
+        head = last_linear(module)
+        stored = read_state_dict(fetch(weights), module).get(f"{head}.weight")
+    except WeightsError:  # loading them says why
+        return None
+    own = module.get_submodule(head).weight
+    if stored is None or stored.dim() != 2 or stored.shape[1] != own.shape[1] or len(stored) == len(own):
+        return None
+    return len(stored)
 
 
 def _ensemble(name: str) -> Network:
@@ -107,14 +150,13 @@ def _ensemble(name: str) -> Network:
         raise UsageError(f"An ensemble is networks with a + between, and {name!r} lacks one of them.")
     members = tuple(find(part) for part in parts)
     first = members[0]
+    known = next((member for member in members if member.num_classes is not None), first)
+    for member in members[1:]:
+        if member.input_size != first.input_size:
+            raise _not_averaged(first, member, "input size", first.input_size, member.input_size)
+        if member.num_classes not in (None, known.num_classes):
+            raise _not_averaged(known, member, "num classes", known.num_classes, member.num_classes)
     ways = {member.preprocessing for member in members}
-    for other in members[1:]:
-        for what in ("input_size", "num_classes"):
-            if getattr(other, what) != getattr(first, what):
-                raise UsageError(
-                    f"{first.name} and {other.name} can't be averaged: their {what.replace('_', ' ')} is "
-                    f"{getattr(first, what)} and {getattr(other, what)}."
-                )
     if len(ways - {None}) > 1:
         raise UsageError(f"{name} can't be averaged: their libraries prepare pictures in different ways.")
     return Network(
@@ -123,7 +165,7 @@ def _ensemble(name: str) -> Network:
         paper="ensemble",
         dataset=first.dataset,
         input_size=first.input_size,
-        num_classes=first.num_classes,
+        num_classes=known.num_classes,
         construct=lambda num_classes: Ensemble(member.construct(num_classes) for member in members),
         members=members,
         preprocessing=first.preprocessing if len(ways) == 1 else None,
@@ -132,7 +174,11 @@ def _ensemble(name: str) -> Network:
     )
 
 
-def _fill(network: Network, module: nn.Module, weights: str) -> None:
+def _not_averaged(first: Network, second: Network, quantity: str, mine: int | None, theirs: int | None) -> UsageError:
+    return UsageError(f"{first.name} and {second.name} can't be averaged: their {quantity} is {mine} and {theirs}.")
+
+
+def _fill(network: Network, module: nn.Module, weights: str, tell: Callable[[str], None]) -> None:
     """Load a network's weights, an ensemble's from one file or from one for each member."""
     if isinstance(module, Ensemble) and "+" in weights and not Path(weights).exists():
         files = weights.split("+")
@@ -142,6 +188,6 @@ def _fill(network: Network, module: nn.Module, weights: str) -> None:
                 "name one for each, with a + between."
             )
         for member, file in zip(module.members, files, strict=True):
-            load_weights(member, fetch(file))
+            load_weights(member, fetch(file), tell=tell)
     else:
-        load_weights(module, fetch(weights))
+        load_weights(module, fetch(weights), tell=tell)

@@ -49,8 +49,9 @@ class Network:
         paper: Its title in short and its number on arXiv.
         dataset: What its paper trains it on; ``None`` where that is not known.
         input_size: Height and width of its input there, in pixels.
-        num_classes: Classes of that dataset.
-        construct: Makes the module, with freshly drawn weights, for a number of classes.
+        num_classes: Classes of that dataset; ``None`` where only the network itself knows.
+        construct: Makes the module, with freshly drawn weights, for a number of classes; for ``None``, with those that
+            it has by itself.
         members: Of an ensemble, in order.
         preprocessing: How its library prepares pictures for it; ``None`` where nobody says.
         inexpressible: Why there is none though its library says it: a sentence; otherwise empty.
@@ -62,8 +63,8 @@ class Network:
     paper: str
     dataset: Literal["imagenet", "cifar10"] | None
     input_size: int
-    num_classes: int
-    construct: Callable[[int], nn.Module] = field(repr=False, compare=False)
+    num_classes: int | None
+    construct: Callable[[int | None], nn.Module] = field(repr=False, compare=False)
     members: tuple[Network, ...] = ()
     preprocessing: Preprocessing | None = None
     inexpressible: str = ""
@@ -84,7 +85,7 @@ def from_spec(name: str, family: Family, spec: ResNetSpec, *, paper: str | None 
         dataset={(4, 1000): "imagenet", (3, 10): "cifar10"}.get((spec.stages, spec.num_classes)),  # type: ignore[arg-type]
         input_size=spec.input_size,
         num_classes=spec.num_classes,
-        construct=lambda num_classes: construct(replace(spec, num_classes=num_classes)),
+        construct=lambda num_classes: construct(replace(spec, num_classes=num_classes or spec.num_classes)),
     )
 
 
@@ -139,7 +140,7 @@ _VGG19 = Network(
     dataset="imagenet",
     input_size=224,
     num_classes=1000,
-    construct=Vgg,
+    construct=lambda num_classes: Vgg(num_classes or 1000),
 )
 
 NETWORKS: tuple[Network, ...] = (

@@ -1,7 +1,7 @@
 """Layers that share a weight get copies of their own, for whoever changes weights layer by layer.
 
-A head that is applied to several tensors has one weight and a BatchNormalization for each (RetinaNet's): folding one into
-the weight would change the other, and a quantizer that leaves the BatchNormalization where it is has one scale for
+A head that is applied to several tensors has one weight and a BatchNormalization for each (RetinaNet's): folding one
+into the weight would change the other, and a quantizer that leaves the BatchNormalization where it is has one scale for
 channels that differ as much as its factors do. A quantized file stores a weight for each layer anyway.
 """
 

@@ -41,7 +41,7 @@ class Reference:
             :func:`rexport.passes.raw_image.with_raw_images`), and is given the same.
 
     Raises:
-        ModelFileError: It does not run; or there is a ``preprocessing`` and no image input.
+        ModelFileError: It does not run, or a result of it is empty; or there is a ``preprocessing`` and no image input.
     """
 
     def __init__(self, original: ir.Model, *, seed: int = 0, preprocessing: Preprocessing | None = None) -> None:
@@ -54,6 +54,11 @@ class Reference:
         else:
             self._feeds, self._raw_feeds = _random_pictures(original, preprocessing, seed)
         self._expected = _run(original, self._feeds)
+        for name, result in zip(self._outputs, self._expected, strict=True):
+            if np.size(result) == 0:
+                raise ModelFileError(
+                    f"The model's output {name!r} holds no number for random inputs, so nothing can be compared."
+                )
 
     def difference(self, changed: ir.Model, *, tolerance: float | None = None) -> float:
         """Return the largest difference of any output, as a fraction of the largest value of that output.
@@ -123,8 +128,8 @@ def _require_feedable(value: ir.Value) -> None:
 
 
 def _why_not_fed(value: ir.Value) -> str | None:
-    if not isinstance(value.type, ir.TensorType) or value.dtype is None:
-        return "is no tensor"
+    if not isinstance(value.type, ir.TensorType) or value.dtype in (None, ir.DataType.UNDEFINED):
+        return "is no tensor of a known type"
     if value.shape is None:
         return "has no shape"
     shape = _shape_of(value)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from rexport.cli import app
 from rexport.model_file import Metadata, load
-from tests.cli._run import run, run_json
+from rexport.models import build
+from tests.cli._run import invoke, run, run_json
 
 pytestmark = pytest.mark.usefixtures("images")
 
@@ -98,3 +100,33 @@ def test_names_of_a_windows_editor_are_names() -> None:
     Path("names.txt").write_bytes(b"\xef\xbb\xbf" + b"".join(f"class {i}\r\n".encode() for i in range(10)) + b"\r\n")
     run("onnx cifar_resnet8 -o m.onnx --class-names names.txt")
     assert Metadata.of(load(Path("m.onnx"))).classes == tuple(f"class {i}" for i in range(10))
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "outputs"),
+    [
+        ("keywords", "--num-classes 7", 7),
+        ("keywords", "", 4),
+        ("seven", "", 7),
+        ("seven", "--num-classes 7", 7),
+        ("Several", "", 4),
+        ("Several", "--result aux", 2),
+    ],
+)
+def test_a_network_of_a_users_has_as_many_outputs_as_names(network: str, options: str, outputs: int) -> None:
+    Path("names.txt").write_text("".join(f"class {index}\n" for index in range(outputs)))
+    done = invoke(*f"onnx tests.cli._own:{network} --input-size 8 -o m.onnx --class-names names.txt {options}".split())
+    assert done.exit_code == 0, done.stderr
+    model = onnx.load("m.onnx")
+    assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == outputs
+    assert f"class {outputs - 1}" in done.stdout
+    several = "returns out, aux; this is out, and --result NAME takes another"
+    assert (several in " ".join(done.stderr.split())) == (network == "Several" and not options)
+
+
+def test_averaged_weights_beside_the_plain_ones_are_mentioned() -> None:
+    state = build("cifar_resnet8", seed=3).state_dict()
+    torch.save({"model": state, "model_ema": state, "epoch": 3}, "best.pth.tar")
+    done = invoke("onnx", "cifar_resnet8", "--weights", "best.pth.tar", "-o", "m.onnx")
+    assert done.exit_code == 0, done.stderr
+    assert "best.pth.tar has averaged (EMA) weights too, under model_ema" in " ".join(done.stderr.split())

@@ -189,6 +189,20 @@ _TABLE = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("seven", "outputs than 2, and takes no num_classes"),
+        ("two_and_three", "gives 3 outputs for a picture, and --data"),
+    ],
+)
+def test_a_network_of_another_number_of_outputs_is_not_trained(workshop: Path, network: str, message: str) -> None:
+    done = invoke("train", f"tests.cli._own:{network}", "--data", "data", "-o", "w.safetensors")
+    assert message in " ".join(done.stderr.split())
+    assert done.exit_code == 2
+    assert not (workshop / "w.safetensors").exists()
+
+
 @pytest.mark.parametrize(("options", "exit_code", "message"), _TABLE, ids=[row[0] for row in _TABLE])
 def test_one_sentence_and_no_file(workshop: Path, options: str, exit_code: int, message: str) -> None:
     from safetensors.torch import save_file

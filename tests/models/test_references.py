@@ -8,21 +8,44 @@ import torch
 from PIL import Image
 
 from rexport import models
-from rexport._errors import UsageError
+from rexport._errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _OWN = """
+import torch
 from torch import nn
 
 def net(num_classes=3):
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
 
+def any_keywords(**keywords):
+    return net(**keywords)
+
+def keywords_for_nothing(**keywords):
+    return Fixed(**keywords)
+
+def must_be_told(num_classes):
+    return net(num_classes)
+
+def compiled():
+    return torch.compile(nn.Sequential(nn.Flatten(), torch.compile(nn.Linear(12, 4)))).half()
+
+def empty():
+    with torch.device("meta"):
+        return net()
+
+def broken():
+    raise KeyError("no such layer")
+
 class Fixed(nn.Module):
     def __init__(self):
         super().__init__()
         self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return {"logits": self.head(x), "features": x}
 
 number = 7
 """
@@ -99,11 +122,69 @@ def test_an_own_callable(own: str) -> None:
         ("no.such.module:net", "module no.such.module can't be imported: No module named 'no'"),
         ("OWN:nothing", "has no callable 'nothing'"),
         ("OWN:number", "has no callable 'number'"),
+        ("OWN:broken", "OWN:broken makes no network: KeyError: 'no such layer'"),
     ],
 )
 def test_what_is_no_network_is_refused(own: str, name: str, why: str) -> None:
-    with pytest.raises(UsageError, match=why):
+    with pytest.raises(UsageError, match=why.replace("OWN", own)):
         models.build(name.replace("OWN", own))
+
+
+@pytest.mark.parametrize("name", ["net", "any_keywords"])
+def test_a_number_of_classes_that_is_asked_for(own: str, name: str) -> None:
+    assert models.build(f"{own}:{name}", num_classes=5)[3].out_features == 5
+    assert models.build(f"{own}:{name}")[3].out_features == 3  # its own default
+
+
+def test_without_a_default_there_are_as_many_as_in_imagenet(own: str) -> None:
+    assert models.build(f"{own}:must_be_told")[3].out_features == 1000
+    assert models.build(f"{own}:must_be_told", num_classes=5)[3].out_features == 5
+
+
+@pytest.mark.parametrize("name", ["Fixed", "keywords_for_nothing"])
+def test_a_number_of_classes_that_has_no_effect(own: str, name: str) -> None:
+    with pytest.raises(UsageError, match="makes a network of another number of outputs than 5, and takes no num_class"):
+        models.build(f"{own}:{name}", num_classes=5)
+    if name == "Fixed":
+        assert models.build(f"{own}:Fixed", num_classes=2).head.out_features == 2
+
+
+@pytest.mark.parametrize("name", ["net", "any_keywords", "must_be_told"])
+def test_the_weights_say_how_many_classes(own: str, name: str, tmp_path: Path) -> None:
+    trained = models.build(f"{own}:net", num_classes=6, seed=1)
+    torch.save({"model": trained.state_dict()}, tmp_path / "w.pth")
+    built = models.build(f"{own}:{name}", weights=tmp_path / "w.pth")
+    assert models.state_dict_hash(built) == models.state_dict_hash(trained)
+    with pytest.raises(WeightsError, match="weights are for 6 classes and the network has 5 outputs"):
+        models.build(f"{own}:{name}", weights=tmp_path / "w.pth", num_classes=5)
+
+
+def test_weights_of_more_classes_than_a_fixed_network_has(own: str, tmp_path: Path) -> None:
+    torch.save({"head.weight": torch.ones(7, 4), "head.bias": torch.ones(7)}, tmp_path / "w.pth")
+    with pytest.raises(UsageError, match="makes a network of another number of outputs than 7"):
+        models.build(f"{own}:Fixed", weights=tmp_path / "w.pth")
+
+
+def test_a_compiled_half_network_is_as_those_of_the_zoo(own: str) -> None:
+    network = models.build(f"{own}:compiled")
+    assert {name: tensor.dtype for name, tensor in network.state_dict().items()} == {
+        "1.weight": torch.float32,
+        "1.bias": torch.float32,
+    }
+
+
+def test_a_network_on_the_meta_device_needs_weights(own: str, tmp_path: Path) -> None:
+    trained = models.build(f"{own}:net", seed=1)
+    torch.save(trained.state_dict(), tmp_path / "w.pth")
+    built = models.build(f"{own}:empty", weights=tmp_path / "w.pth")
+    assert models.state_dict_hash(built) == models.state_dict_hash(trained)
+    with pytest.raises(UsageError, match="is made on the meta device, without numbers; pass --weights FILE"):
+        models.build(f"{own}:empty")
+
+
+def test_of_several_results_one_is_returned(own: str) -> None:
+    assert models.build(f"{own}:Fixed")(torch.zeros(1, 4)).shape == (1, 2)
+    assert models.build(f"{own}:Fixed", result="features")(torch.zeros(1, 4)).shape == (1, 4)
 
 
 def test_what_a_callable_makes_must_be_a_module() -> None:

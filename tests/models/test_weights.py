@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
 import os
@@ -33,7 +34,7 @@ def other() -> nn.Module:
     return models.build("cifar_resnet8", seed=2)
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".th", ".bin", ".PTH"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".th", ".bin", ".PTH", ".ckpt", ".pth.tar", ""])
 def test_every_format_gives_the_same_network(suffix: str, network: nn.Module, other: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / f"weights{suffix}"
     _save(network.state_dict(), path)
@@ -65,6 +66,183 @@ def test_checkpoints_of_every_habit_fit(
     assert models.state_dict_hash(other) == models.state_dict_hash(network)
 
 
+# what trainers wrap around a network
+
+
+class Small(nn.Module):
+    """A network of three tensors, with a head called ``head``."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, classes, bias=False)
+
+
+class Wrapping(nn.Module):
+    """A network that has layers called as wrappers call what they wrap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.ModuleDict({"net": nn.Conv2d(3, 4, 3), "ema": nn.Conv2d(3, 4, 3)})
+        self.module = nn.Linear(4, 3)
+
+
+class Config:
+    """What a trainer keeps beside the weights."""
+
+    def __init__(self) -> None:
+        self.rate = 0.1
+
+
+def under(prefix: str, state: State) -> State:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+def filled(network: nn.Module, content: object, tmp_path: Path) -> tuple[State, list[str]]:
+    """Save ``content``, load it into ``network``, and return its tensors and what was told."""
+    notes: list[str] = []
+    torch.save(content, tmp_path / "checkpoint")
+    models.load_weights(network, tmp_path / "checkpoint", tell=notes.append)
+    return network.state_dict(), notes
+
+
+def same(first: State, second: State) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("_orig_mod.", "module.", "model.", "net.", "network.", "backbone.", "ema.", "ema_model."),
+        *("module._orig_mod.", "_orig_mod.module.", "model.backbone.", "model._orig_mod.net.", "ema_model.module."),
+    ],
+)
+@pytest.mark.parametrize("make", [Small, Wrapping])
+def test_prefixes_of_any_depth_are_taken_off(prefix: str, make: type[nn.Module], tmp_path: Path) -> None:
+    state = make().state_dict()
+    loaded, notes = filled(make(), under(prefix, state), tmp_path)
+    assert same(loaded, state)
+    assert notes == []
+
+
+def test_names_that_the_network_has_stay(tmp_path: Path) -> None:
+    state = Wrapping().state_dict()
+    assert same(filled(Wrapping(), state, tmp_path)[0], state)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("state_dict", "model_state_dict", "model", "net", "network", "module", "encoder"),
+        *("model_ema", "state_dict_ema", "ema_state_dict"),
+    ],
+)
+def test_entries_that_trainers_keep_weights_under_are_read(key: str, tmp_path: Path) -> None:
+    state = Small().state_dict()
+    content = {key: state, "epoch": 1, "best": torch.tensor(0.9), "optimizer": {"state": {}, "param_groups": []}}
+    assert same(filled(Small(), content, tmp_path)[0], state)
+
+
+def test_a_lightning_checkpoint_of_a_module_with_a_loss(tmp_path: Path) -> None:
+    state = Small().state_dict()
+    content = {
+        "state_dict": {**under("model.", state), "loss.weight": torch.ones(3)},
+        "hyper_parameters": {"rate": 0.1},
+        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.9)}},
+        "loops": {"fit_loop": {"state_dict": {}}},
+    }
+    loaded, notes = filled(Small(), content, tmp_path)
+    assert same(loaded, state)
+    assert notes == [f"left out of {tmp_path / 'checkpoint'}, as the network has no such thing: loss.weight."]
+
+
+def test_an_averaged_model(tmp_path: Path) -> None:
+    network = Small()
+    state = torch.optim.swa_utils.AveragedModel(network).state_dict()
+    assert "n_averaged" in state
+    loaded, notes = filled(Small(), state, tmp_path)
+    assert same(loaded, network.state_dict())
+    assert notes == []
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_of_plain_and_averaged_weights_the_plain_ones_are_taken_and_that_is_said(wrapped: bool, tmp_path: Path) -> None:
+    plain, averaged = Small().state_dict(), Small().state_dict()
+    content: dict[str, Any] = {"model_ema": averaged, "model": plain}
+    if wrapped:
+        content = {"state_dict": {**under("ema_model.module.", averaged), **under("model.", plain)}}
+    loaded, (note,) = filled(Small(), content, tmp_path)
+    assert same(loaded, plain)
+    assert f"has averaged (EMA) weights too, under {'ema_model' if wrapped else 'model_ema'}" in note
+
+
+def test_wrappers_within_names_are_taken_out(tmp_path: Path) -> None:
+    state = Small().state_dict()
+    inside = {name.replace("stem.", "stem._orig_mod.").replace("head.", "head.module."): t for name, t in state.items()}
+    assert same(filled(Small(), inside, tmp_path)[0], state)
+    with pytest.raises(WeightsError, match=r"two tensors for stem\.weight; stem\._orig_mod\.weight is the second"):
+        filled(Small(), state | inside, tmp_path)
+
+
+@pytest.mark.parametrize("head", ["fc", "linear", "classifier", "last_linear"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_head_of_any_usual_name_is_the_networks_head(head: str, prefix: str, tmp_path: Path) -> None:
+    state = Small().state_dict()
+    renamed = {name.replace("head.", f"{head}."): tensor for name, tensor in state.items()}
+    assert same(filled(Small(), under(prefix, renamed), tmp_path)[0], state)
+
+
+def test_a_layer_of_an_own_network_may_be_called_linear(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.ModuleDict({"linear": nn.Linear(4, 4), "fc": nn.Linear(4, 3)})
+
+    state = network().state_dict()
+    assert same(filled(network(), state, tmp_path)[0], state)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_configurations_beside_the_weights_are_passed_over(zipped: bool, tmp_path: Path) -> None:
+    state = Small().state_dict()
+    content = {"args": argparse.Namespace(lr=0.1), "config": Config(), "path": tmp_path, "model": state}
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    network = Small()
+    models.load_weights(network, tmp_path / "w.pth")
+    assert same(network.state_dict(), state)
+
+
+def test_a_pickled_network_beside_other_things_is_told(network: nn.Module, tmp_path: Path) -> None:
+    torch.save({"epoch": 1, "model": network}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"running code that it names \(rexport\.models\.resnet\.ResNet\)"):
+        models.read_state_dict(tmp_path / "w.pth")
+
+
+def test_weights_that_cannot_be_understood_name_both_sides(tmp_path: Path) -> None:
+    torch.save({"layer.a": torch.ones(2), "layer.b": torch.ones(3)}, tmp_path / "w.pth")
+    message = _refusal(Small(), tmp_path / "w.pth")
+    assert "missing: stem.weight 4×3×3×3, stem.bias 4, head.weight 3×4." in message
+    assert "unexpected: layer.a 2, layer.b 3." in message
+
+
+def test_a_network_on_the_meta_device_gets_memory(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+    state = {name: tensor for name, tensor in network().state_dict().items() if "num_batches" not in name}
+    with torch.device("meta"):
+        empty = network()
+    loaded, _ = filled(empty, state, tmp_path)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+    assert loaded["1.num_batches_tracked"].item() == 0
+
+
+def test_a_buffer_on_the_meta_device_that_no_state_dict_has_is_told(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        network = nn.Linear(4, 3)
+        network.register_buffer("scale", torch.ones(1), persistent=False)
+    with pytest.raises(WeightsError, match="made on the meta device, and its buffer scale is in no state dict"):
+        filled(network, nn.Linear(4, 3).state_dict(), tmp_path)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_half_precision_becomes_float32(dtype: torch.dtype, suffix: str, network: nn.Module, tmp_path: Path) -> None:
@@ -86,8 +264,8 @@ def test_weights_for_other_classes_name_the_option(network: nn.Module, tmp_path:
     _save(models.build("cifar_resnet8", num_classes=100).state_dict(), tmp_path / "w.pth")
     assert _refusal(network, tmp_path / "w.pth") == (
         f"{tmp_path / 'w.pth'} does not fit the network. 2 of another shape or kind: fc.weight (got 100×64, "
-        "expected 10×64), fc.bias (got 100, expected 10). Only the head differs: the weights are for 100 "
-        "classes; pass --num-classes 100."
+        "expected 10×64), fc.bias (got 100, expected 10). Only the head differs: the weights are for 100 classes and "
+        "the network has 10 outputs; give it as many (--num-classes, if it takes that), or other weights."
     )
 
 
@@ -141,10 +319,17 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
         models.read_state_dict(tmp_path / "folder.pth")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "weights", "weights.h5"])
-def test_other_suffixes_are_refused(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("model.onnx", "is an ONNX model, not weights"),
+        ("weights", "is not a file written by torch.save"),
+        ("weights.h5", "is not a file written by torch.save"),
+    ],
+)
+def test_files_of_other_kinds_are_refused(name: str, why: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(WeightsError, match=r"the name must end in one of \.safetensors, \.pt, \.pth, \.th, \.bin"):
+    with pytest.raises(WeightsError, match=why):
         models.read_state_dict(tmp_path / name)
 
 
@@ -210,13 +395,10 @@ def test_no_truncated_file_is_taken_or_shows_a_traceback(
         ({}, "holds no tensors"),
         ({"state_dict": {}}, "holds no tensors"),
         ({"conv1.weight": 3.0}, "has 'conv1.weight' of type float, and a state dict has tensors only"),
-        ({"epoch": 3, "net": {"conv1.weight": torch.ones(1)}}, "has 'epoch' of type int"),
+        ({"epoch": 3, "optimizer": {"state": {}}}, "has 'epoch' of type int"),
+        ({"epoch": 3, "G": {"a": torch.ones(1)}, "D": {"a": torch.ones(1)}}, r"holds several state dicts \(G, D\)"),
         ({"a": torch.ones(2, 2).to_sparse()}, "no plain numbers for a"),
         ({"a": torch.ones(2, device="meta")}, "no plain numbers for a"),
-        (
-            {"fc.bias": torch.ones(1), "module.fc.bias": torch.ones(1)},
-            "two tensors for fc.bias; module.fc.bias is",
-        ),
     ],
 )
 def test_other_content_is_told(content: Any, message: str, tmp_path: Path) -> None:

@@ -118,6 +118,27 @@ def test_an_original_that_does_not_run_is_no_difference() -> None:
         verify_equal(model, model.clone())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(float[0, 2] x) => (float[0, 2] y) { y = Relu(x) }",
+        "(float[A, 2] x) => (float[A, 0] y) <int64[2] t = {2, 0}, float[2, 0] w = {}> { y = MatMul(x, w) }",
+        "(float[A, 2] x) => (float[A, 2] z, float[A, 0] y) <float[2, 0] w = {}> { y = MatMul(x, w) z = Relu(x) }",
+    ],
+)
+def test_nothing_is_no_proof(text: str) -> None:
+    model = parse(f'<ir_version: 9, opset_import: ["": 18]> graph {text}')
+    with pytest.raises(ModelFileError, match=r"output 'y' holds no number for random inputs.*--no-verify"):
+        verify_equal(model, model.clone())
+
+
+def test_an_input_without_a_type_can_t_be_tried() -> None:
+    model = parse(TWO_OUTPUTS)
+    model.graph.inputs[0].dtype = ir.DataType.UNDEFINED
+    with pytest.raises(ModelFileError, match=r"'x' is no tensor of a known type.*--no-verify"):
+        verify_equal(model, model.clone())
+
+
 def test_an_input_without_a_shape_can_t_be_tried() -> None:
     model = parse(TWO_OUTPUTS)
     shapeless = model.clone()
