@@ -79,8 +79,8 @@ def _pictures(random: np.random.Generator, count: int, side: int) -> np.ndarray:
     waves = 4
     frequency = random.normal(0, 2.5, (2, count, 1, waves, 1, 1))
     angle = 2 * np.pi * (frequency[0] * x + frequency[1] * y) + random.uniform(0, 2 * np.pi, (count, 3, waves, 1, 1))
-    amplitude = random.uniform(0, 1, (count, 3, waves, 1, 1)) * random.uniform(10, 60, (count, 1, 1, 1, 1))
-    offset = random.uniform(60, 190, (count, 3, 1, 1))
+    amplitude = random.uniform(0, 1, (count, 3, waves, 1, 1)) * random.uniform(5, 80, (count, 1, 1, 1, 1))
+    offset = random.uniform(40, 215, (count, 3, 1, 1))
     values = offset + (amplitude * np.sin(angle)).sum(axis=2) + random.normal(0, 6, (count, 3, side, side))
     return np.clip(np.rint(values), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
@@ -636,7 +636,8 @@ class _Builder:
         self.note(f"head {kind}")
         features = self.channels(tensor)
         if kind == "convolution":
-            weight = self.weight((_CLASSES, features, 1, 1))
+            matrix = self.scoring(self.values[tensor].mean(axis=(2, 3)), features)
+            weight = self.constant(matrix.T.reshape(_CLASSES, features, 1, 1))
             scores = self.only("Conv", tensor, weight, self.constant(self.random.normal(0, 0.3, _CLASSES)))
             flat = self.flat(self.pooled(scores), _CLASSES)
         else:
@@ -667,13 +668,19 @@ class _Builder:
         self.targets.append(target)
         return self.only("Reshape", tensor, target)
 
+    def scoring(self, vectors: np.ndarray, features: int) -> np.ndarray:
+        """Return a matrix (features, classes) that reads in which pictures differ, and gives scores that do by about one.
+
+        So do those of trained classifiers: a random one reads mostly what all pictures have in common.
+        """
+        varied = vectors - vectors.mean(axis=0)
+        matrix = varied.T.astype(np.float64) @ self.random.standard_normal((len(vectors), _CLASSES))
+        spread = float((vectors.astype(np.float64) @ matrix).std(axis=0).mean())
+        return matrix / spread if spread > 1e-6 else matrix
+
     def linear(self, tensor: str, features: int) -> str:
-        """Add a matrix product whose results differ between pictures by about one, around a bias near zero."""
-        matrix = self.random.standard_normal((features, _CLASSES))
+        matrix = self.scoring(self.values[tensor], features)
         results = self.values[tensor].astype(np.float64) @ matrix
-        spread = results.std(axis=0).mean()
-        if spread > 1e-6:
-            matrix, results = matrix / spread, results / spread
         bias = self.constant(_short(self.random.normal(0, 0.3, _CLASSES) - results.mean(axis=0)))
         kind = self.pick("Gemm", "Gemm", "Gemm x·W", "MatMul")
         if kind == "MatMul":
