@@ -1,9 +1,9 @@
 """Residual networks at random, as ONNX files of many exporters have them: what a quantizer has to take.
 
-A network follows from its seed. It is built node by node, and every node is run on some pictures as soon as it is there:
-so each tensor's sizes are known, BatchNormalizations have the statistics of what they read, and weights without one
-behind them are scaled until their results have a standard deviation near one. What comes out is a network whose numbers
-are sane and whose outputs differ between pictures, however odd its graph.
+A network follows from its seed. It is built node by node, and every node is run on some pictures as soon as it is
+there: so each tensor's sizes are known, BatchNormalizations have the statistics of what they read, and weights without
+one behind them are scaled until their results have a standard deviation near one. What comes out is a network whose
+numbers are sane and whose outputs differ between pictures, however odd its graph.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from rexport.model_file import Metadata
 from rexport.preprocessing import Preprocessing, Takes
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ _BUILT_ON = 12  # pictures
 _CLASSES = 10
 _MAX_SIDE = 40
 _ACTIVATIONS = ("Relu",) * 8 + ("Clip", "LeakyRelu", "PRelu", "HardSwish", "SiLU", "Mixed", "Mixed")
+_MIXED = ("Relu", "Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "SiLU", "Sigmoid", "Elu", "Tanh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class _Builder:
 
     def node_name(self) -> str:
         number = len(self.nodes)
-        if self.naming == "unnamed" or self.chance(2):
+        if self.naming == "unnamed" or self.chance(30 if self.naming == "crossed" else 2):
             return ""
         if self.naming == "same" and self.chance(40):
             return "node"
@@ -385,7 +385,9 @@ class _Builder:
     def act(self, tensor: str, kind: str | None = None) -> str:
         kind = kind or self.activation
         if kind == "Mixed":
-            kind = self.pick("Relu", "Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "SiLU", "Sigmoid", "Elu", "Tanh")
+            kind = self.pick(
+                "Relu", "Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "SiLU", "Sigmoid", "Elu", "Tanh"
+            )
             self.note(kind)
         if kind == "Clip":
             if self.opset < 11:
@@ -606,7 +608,7 @@ class _Builder:
 
     def block(self, tensor: str, out: int, stride: int) -> str:
         kinds: tuple[Callable[[str, int, int], str], ...] = (
-            *[self.post_activation] * 4, *[self.bottleneck] * 3, *[self.pre_activation] * 3, self.inverted, self.inverted,
+            *[self.post_activation] * 4, *[self.bottleneck] * 3, *[self.pre_activation] * 3, *[self.inverted] * 2,
             self.plain, self.dense, self.split_merge, self.pyramid,
         )  # fmt: skip
         tensor = self.pick(*kinds)(tensor, out, stride)
@@ -636,7 +638,7 @@ class _Builder:
         self.note(f"head {kind}")
         features = self.channels(tensor)
         if kind == "convolution":
-            matrix = self.scoring(self.values[tensor].mean(axis=(2, 3)), features)
+            matrix = self.scoring(self.values[tensor].mean(axis=(2, 3)))
             weight = self.constant(matrix.T.reshape(_CLASSES, features, 1, 1))
             scores = self.only("Conv", tensor, weight, self.constant(self.random.normal(0, 0.3, _CLASSES)))
             flat = self.flat(self.pooled(scores), _CLASSES)
@@ -646,7 +648,7 @@ class _Builder:
                 flat = self.flat(tensor, features, squeeze=False)
             else:
                 flat = self.flat(self.pooled(tensor), features)
-            flat = self.linear(flat, features)
+            flat = self.linear(flat)
         return self.only("Softmax", flat, axis=1) if self.chance(15) else flat
 
     def pooled(self, tensor: str) -> str:
@@ -668,18 +670,19 @@ class _Builder:
         self.targets.append(target)
         return self.only("Reshape", tensor, target)
 
-    def scoring(self, vectors: np.ndarray, features: int) -> np.ndarray:
-        """Return a matrix (features, classes) that reads in which pictures differ, and gives scores that do by about one.
+    def scoring(self, vectors: np.ndarray) -> np.ndarray:
+        """Return a matrix (features, classes) whose scores differ between pictures by about one.
 
-        So do those of trained classifiers: a random one reads mostly what all pictures have in common.
+        It reads in what the vectors (pictures, features) differ, as trained classifiers do; a random one reads mostly
+        what all pictures have in common.
         """
         varied = vectors - vectors.mean(axis=0)
         matrix = varied.T.astype(np.float64) @ self.random.standard_normal((len(vectors), _CLASSES))
         spread = float((vectors.astype(np.float64) @ matrix).std(axis=0).mean())
         return matrix / spread if spread > 1e-6 else matrix
 
-    def linear(self, tensor: str, features: int) -> str:
-        matrix = self.scoring(self.values[tensor], features)
+    def linear(self, tensor: str) -> str:
+        matrix = self.scoring(self.values[tensor])
         results = self.values[tensor].astype(np.float64) @ matrix
         bias = self.constant(_short(self.random.normal(0, 0.3, _CLASSES) - results.mean(axis=0)))
         kind = self.pick("Gemm", "Gemm", "Gemm x·W", "MatMul")
@@ -747,12 +750,11 @@ class _Builder:
                 for name, array in self.initializers.items()
             ]
         known = not open_sides and self.chance(70)
-        results = [
-            helper.make_tensor_value_info(
-                name, TensorProto.FLOAT, [batch, *(self.values[name].shape[1:] if known else [None] * (self.values[name].ndim - 1))]
-            )
-            for name in dict.fromkeys(outputs)
-        ]  # fmt: skip
+        results = []
+        for name in dict.fromkeys(outputs):
+            sizes = self.values[name].shape[1:]
+            shown = [batch, *(sizes if known else [None] * len(sizes))]
+            results.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shown))
         weights = [numpy_helper.from_array(array, name) for name, array in self.initializers.items()]
         proto = self.model(helper.make_graph(self.nodes, "random", inputs, results, weights), ir_version)
         if open_sides or self.chance(20):

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from rexport.benchmarks.studies._random_networks import RandomNetwork
 
+    _Batches = Sequence[Mapping[str, np.ndarray]]
+
 __all__ = [
     "FAULTS",
     "RECOVERIES",
@@ -202,7 +204,9 @@ class Judge:
     def _nodes(self, proto: onnx.ModelProto) -> list[np.ndarray]:
         return self._outputs(lambda batches: [run(proto, feeds) for feeds in batches])
 
-    def _outputs(self, run_batches: Callable[[Sequence[Mapping[str, np.ndarray]]], list[list[np.ndarray]]]) -> list[np.ndarray]:
+    def _outputs(
+        self, run_batches: Callable[[Sequence[Mapping[str, np.ndarray]]], list[list[np.ndarray]]]
+    ) -> list[np.ndarray]:
         return [np.concatenate(parts) for parts in zip(*run_batches(self._batches(self._inputs)), strict=True)]
 
     def _sqnr(self, outputs: Sequence[np.ndarray]) -> list[float]:
@@ -229,7 +233,7 @@ def centred_sqnr_db(expected: np.ndarray, actual: np.ndarray) -> float:
     return float(10 * np.log10(signal / noise)) if signal else -np.inf
 
 
-def _run_on(target: str, file: bytes, batches: Sequence[Mapping[str, np.ndarray]]) -> list[list[np.ndarray]]:
+def _run_on(target: str, file: bytes, batches: _Batches) -> list[list[np.ndarray]]:
     """Run a file as the runtime of its target does; TensorRT's, which needs a GPU, node by node."""
     if target == "tensorrt":
         return [run(onnx.load_from_string(file), feeds) for feeds in batches]
@@ -244,7 +248,7 @@ def _run_on(target: str, file: bytes, batches: Sequence[Mapping[str, np.ndarray]
     return [session.run(None, dict(feeds)) for feeds in batches]
 
 
-def _run_on_openvino(file: bytes, batches: Sequence[Mapping[str, np.ndarray]]) -> Iterator[list[np.ndarray]]:
+def _run_on_openvino(file: bytes, batches: _Batches) -> Iterator[list[np.ndarray]]:
     import openvino
 
     core = openvino.Core()
@@ -258,7 +262,7 @@ def _run_on_openvino(file: bytes, batches: Sequence[Mapping[str, np.ndarray]]) -
         yield [np.array(results[output]) for output in compiled.outputs]
 
 
-def plainly_quantized(proto: onnx.ModelProto, batches: Sequence[Mapping[str, np.ndarray]]) -> onnx.ModelProto:
+def plainly_quantized(proto: onnx.ModelProto, batches: _Batches) -> onnx.ModelProto:
     """Return a model whose weights and whose layers' inputs are rounded to 8 bits, with nodes of float arithmetic.
 
     Args:
@@ -312,9 +316,7 @@ def _output_axis(node: onnx.NodeProto) -> int:
     return 0 if is_turned else 1
 
 
-def _values(
-    proto: onnx.ModelProto, names: Sequence[str], batches: Sequence[Mapping[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
+def _values(proto: onnx.ModelProto, names: Sequence[str], batches: _Batches) -> dict[str, np.ndarray]:
     """Return what tensors are on all batches, one after another; of weights, what they are on the first."""
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     fed = {name: np.concatenate([feeds[name] for feeds in batches]) for name in batches[0]}

@@ -31,7 +31,7 @@ from rexport.benchmarks.studies._silent_faults import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
 _SEEDS = 36
 
@@ -124,25 +124,27 @@ def swapped_channels(proto: onnx.ModelProto) -> None:
     _change(proto, ".weight_quantized", lambda weight: np.roll(weight, 1, axis=0))
 
 
-def wrong_zero_point(proto: onnx.ModelProto) -> None:
-    """Let what a layer reads begin elsewhere."""
-    _change(proto, "_zero_point", lambda point: point + np.asarray(60, point.dtype), dtype=np.uint8)
+def narrow_range(proto: onnx.ModelProto) -> None:
+    """Let a tensor have room for a fiftieth of its range."""
+    names = {node.input[1] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
+    _change(proto, "_scale", lambda scale: scale / 50, among=names)
 
 
 def _change(
     proto: onnx.ModelProto,
     suffix: str,
     change: Callable[[np.ndarray], np.ndarray],
-    dtype: type[np.generic] = np.generic,
+    *,
+    among: Container[str] | None = None,
 ) -> None:
     """Change the middle one of the constants whose names end so."""
     tensors = [tensor for tensor in proto.graph.initializer if tensor.name.endswith(suffix)]
-    tensors = [tensor for tensor in tensors if np.issubdtype(numpy_helper.to_array(tensor).dtype, dtype)]
+    tensors = [tensor for tensor in tensors if among is None or tensor.name in among]
     tensor = tensors[len(tensors) // 2]
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(tensor))), tensor.name))
 
 
-@pytest.mark.parametrize("fault", [wrong_weight, wrong_scale, swapped_channels, wrong_zero_point])
+@pytest.mark.parametrize("fault", [wrong_weight, wrong_scale, swapped_channels, narrow_range])
 def test_a_planted_fault_is_seen(fault: Callable[[onnx.ModelProto], None]) -> None:
     """One layer alone goes wrong; what a shortcut passes by may hide it in a network or two."""
     seen = 0
