@@ -58,7 +58,8 @@ class RandomNetwork:
 
     def inputs(self, pictures: np.ndarray) -> np.ndarray:
         """Return what the network takes of pictures: float32 of shape ``(N, 3, S, S)``, or the pictures themselves."""
-        return self.preprocessing.to_input(pictures)
+        inputs: np.ndarray = self.preprocessing.to_input(pictures)
+        return inputs
 
     def data(self, pictures: np.ndarray) -> np.ndarray:
         """Return what a file for calibration holds of pictures."""
@@ -82,7 +83,8 @@ def _pictures(random: np.random.Generator, count: int, side: int) -> np.ndarray:
     amplitude = random.uniform(0, 1, (count, 3, waves, 1, 1)) * random.uniform(5, 80, (count, 1, 1, 1, 1))
     offset = random.uniform(40, 215, (count, 3, 1, 1))
     values = offset + (amplitude * np.sin(angle)).sum(axis=2) + random.normal(0, 6, (count, 3, side, side))
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    pictures: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return pictures.transpose(0, 2, 3, 1)
 
 
 @dataclass
@@ -152,7 +154,7 @@ class _Builder:
             return str(self.pick(*self.values))
         return f"n{number}"
 
-    def op(self, op_type: str, *inputs: str, count: int = 1, **attributes: object) -> list[str]:
+    def op(self, op_type: str, *inputs: str, count: int = 1, **attributes: Any) -> list[str]:
         """Add a node and run it on what its inputs are."""
         given = {key: value for key, value in attributes.items() if value is not None}
         first = self.new_name()
@@ -173,7 +175,7 @@ class _Builder:
         self.nodes.append(node)
         return outputs
 
-    def only(self, op_type: str, *inputs: str, **attributes: object) -> str:
+    def only(self, op_type: str, *inputs: str, **attributes: Any) -> str:
         (output,) = self.op(op_type, *inputs, **attributes)
         return output
 
@@ -208,7 +210,7 @@ class _Builder:
     def side(self, tensor: str) -> int:
         return min(self.sides(tensor))
 
-    def with_axes(self, op_type: str, tensor: str, axes: Sequence[int], *, since: int, **attributes: object) -> str:
+    def with_axes(self, op_type: str, tensor: str, axes: Sequence[int], *, since: int, **attributes: Any) -> str:
         """Add a node whose axes have been an input since an opset."""
         if self.opset < since:
             return self.only(op_type, tensor, axes=list(axes), **attributes)
@@ -677,7 +679,7 @@ class _Builder:
         what all pictures have in common.
         """
         varied = vectors - vectors.mean(axis=0)
-        matrix = varied.T.astype(np.float64) @ self.random.standard_normal((len(vectors), _CLASSES))
+        matrix: np.ndarray = varied.T.astype(np.float64) @ self.random.standard_normal((len(vectors), _CLASSES))
         spread = float((vectors.astype(np.float64) @ matrix).std(axis=0).mean())
         return matrix / spread if spread > 1e-6 else matrix
 
@@ -708,9 +710,10 @@ class _Builder:
         self.values["x"] = preprocessing.to_input(pictures)
         tensor = "x"
         if taking == "uint8":
-            steps = [("Cast", {"to": TensorProto.FLOAT}), ("Transpose", {"perm": [0, 3, 1, 2]})]
-            for op_type, attributes in steps if self.chance(50) else reversed(steps):
-                tensor = self.only(op_type, tensor, **attributes)
+            is_cast_first = self.chance(50)
+            tensor = self.only("Cast", tensor, to=TensorProto.FLOAT) if is_cast_first else tensor
+            tensor = self.only("Transpose", tensor, perm=[0, 3, 1, 2])
+            tensor = tensor if is_cast_first else self.only("Cast", tensor, to=TensorProto.FLOAT)
         if taking != "normalised":
             tensor = self.normalised(tensor, normalising)
         tensor = self.stem(tensor)
