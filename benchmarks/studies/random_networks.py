@@ -8,6 +8,7 @@ A network follows from its seed. Each INT8 file is judged by means that the quan
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -75,8 +76,9 @@ def _counts(judgements: Iterable[Judgement]) -> dict[str, dict[str, int]]:
 
 
 def _row(judgement: Judgement) -> dict[str, Any]:
-    """Return a judgement as a JSON object, without what it does not say."""
-    return {key: value for key, value in asdict(judgement).items() if value not in (None, "")}
+    """Return a judgement as a JSON object, without what it does not say; JSON has no infinite numbers."""
+    said = {key: value for key, value in asdict(judgement).items() if value not in (None, "")}
+    return {key: str(value) if value in (math.inf, -math.inf) else value for key, value in said.items()}
 
 
 def _in_words(judgement: Judgement) -> str:
