@@ -1,0 +1,364 @@
+"""Whether ``quantize`` went wrong on a network without saying so.
+
+The judge shares nothing with what it judges. The file as it came runs node by node, unfused, on pictures that nothing
+was calibrated on, and the INT8 file as its runtime runs it. Of the reference's output r and the INT8 file's y
+
+    SQNR   10 log₁₀ (Σ (r − r̄)² / Σ (r − y)²)
+
+with r̄ the mean over pictures, so that an output that hardly depends on the picture proves nothing. What can be asked of
+8 bits is what the plainest way gives: every weight rounded per channel and every tensor that layers read rounded to 256
+steps of its range, by nodes of float arithmetic in the very file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper, numpy_helper
+
+from rexport._cpu import this_cpu
+from rexport._errors import RexportError
+from rexport.benchmarks.studies._random_networks import run
+from rexport.calibration import calibrate_dataset, open_dataset
+from rexport.calibration.engines import EngineName, choose_engine
+from rexport.model_file import Metadata, image_input, load, to_bytes, with_opset
+from rexport.passes import fuse
+from rexport.preprocessing import Preprocessing, Takes
+from rexport.quantization import quantize, recover, require_float, target_for
+from rexport.runtimes.onnxruntime import executed_ops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from rexport.benchmarks.studies._random_networks import RandomNetwork
+
+    _Batches = Sequence[Mapping[str, np.ndarray]]
+
+__all__ = [
+    "FAULTS",
+    "RECOVERIES",
+    "TARGETS",
+    "Judge",
+    "Judgement",
+    "Verdict",
+    "centred_sqnr_db",
+    "judge_output",
+    "plainly_quantized",
+    "quantized",
+]
+
+TARGETS = ("x86", "arm", "openvino", "tensorrt")
+RECOVERIES = ("none", "equalize", "adaround")
+_PICTURES = 16
+_CALIBRATION, _FRESH = 0, 1  # draws
+
+# A layer rounded to 8 bits loses some 35 to 45 dB, a network of a dozen of them 20 to 35. A wrong weight, scale or
+# channel leaves less than 10 in all but the mildest cases.
+_SANE_DB, _BROKEN_DB = 20.0, 10.0
+# Integers computed at once instead of float numbers that stand for them round some sums the other way: 40 dB and more
+# where the file itself loses 25 to 30.
+_SAME_DB, _GOOD_DB = 20.0, 25.0
+
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+class Verdict(StrEnum):
+    """What came of a network, from the best to the worst."""
+
+    GOOD = "good"
+    UNPROVEN = "unproven"  # eight bits are too few for it, by the plainest way too
+    REFUSED = "refused"
+    BROKEN = "broken"
+    RUNS_OTHERWISE = "runs otherwise"
+    CRASHED = "crashed"
+
+
+FAULTS = (Verdict.BROKEN, Verdict.RUNS_OTHERWISE, Verdict.CRASHED)  # a refusal is one if its reason does not hold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """A verdict on a network for a target.
+
+    Attributes:
+        seed: The network's.
+        target: What the file is for.
+        recovery: What was done to lose less.
+        verdict: What came of it.
+        output: The index of the worst output.
+        sqnr_db: Its SQNR as the runtime of the target runs it; ``None`` without a file.
+        nodes_db: The same, run node by node.
+        plain_db: What the plainest way gives.
+        why: The refusal, or the end of the traceback.
+    """
+
+    seed: int
+    target: str
+    recovery: str
+    verdict: Verdict
+    output: int = 0
+    sqnr_db: float | None = None
+    nodes_db: float | None = None
+    plain_db: float | None = None
+    why: str = ""
+
+
+def quantized(model: Path, data: Path, target: str, recovery: str) -> bytes:
+    """Return the INT8 file of a model, as ``rexport quantize`` makes it.
+
+    Raises:
+        RexportError: It refuses.
+    """
+    loaded = load(model)
+    require_float(loaded, model)
+    image = image_input(loaded, model)
+    takes = Takes.PIXELS if image.raw else Takes.NORMALISED
+    default = replace(Preprocessing.default_for(image.size or 224), takes=takes)
+    preprocessing = Metadata.of(loaded).preprocessing or default
+    images = open_dataset(data, preprocessing)
+    for_target = target_for(target, this_cpu())
+    fused = with_opset(fuse(loaded).model, at_least=for_target.opset)
+    engine = choose_engine(EngineName.LOCAL, threads=1)
+    table = calibrate_dataset(fused, images, engine=engine, checkpoints=model.parent / "checkpoints").table
+    recovered = None
+    if recovery != "none":
+        reads = recovery == "adaround"
+        recovered = recover(
+            fused,
+            table,
+            target=for_target,
+            images=(lambda: (batch.images for batch in images.batches(4))) if reads else None,
+            total=len(images),
+            preprocessing=preprocessing if reads else None,
+            threads=1,
+        )
+    data_of_file = to_bytes(quantize(fused, table, target=for_target, recovered=recovered).model)
+    executed_ops(data_of_file, as_on_arm=target in ("arm", "tensorrt"))
+    return data_of_file
+
+
+class Judge:
+    """A network, its outputs, and what the plainest 8 bits make of them."""
+
+    def __init__(self, network: RandomNetwork) -> None:
+        self._network = network
+        self._calibration = network.pictures(_PICTURES, draw=_CALIBRATION)
+        self._inputs = network.inputs(network.pictures(_PICTURES, draw=_FRESH))
+        self._batch = network.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value or _PICTURES
+        self._expected = self._nodes(network.proto)
+        plain = plainly_quantized(network.proto, self._batches(network.inputs(self._calibration)))
+        self._plain_db = self._sqnr(self._nodes(plain))
+
+    def judge(self, target: str, recovery: str) -> Judgement:
+        """Quantize the network and judge what came of it."""
+        failed = partial(Judgement, seed=self._network.seed, target=target, recovery=recovery)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                file = self.quantize(Path(folder), target, recovery)
+            except RexportError as error:
+                why = str(error).replace(folder, "FOLDER")
+                return failed(verdict=Verdict.REFUSED, why=f"{type(error).__name__}: {why}")
+            except Exception:  # what a user would see as a traceback
+                return failed(verdict=Verdict.CRASHED, why=_last_lines())
+        return self.judge_file(file, target, recovery)
+
+    def quantize(self, folder: Path, target: str, recovery: str) -> bytes:
+        """Return the network's INT8 file; what that takes is left in a folder."""
+        model, data = folder / "model.onnx", folder / "data.npy"
+        model.write_bytes(self._network.proto.SerializeToString())
+        np.save(data, self._network.data(self._calibration))
+        return quantized(model, data, target, recovery)
+
+    def judge_file(self, file: bytes, target: str, recovery: str) -> Judgement:
+        """Judge an INT8 file."""
+        judged = partial(Judgement, seed=self._network.seed, target=target, recovery=recovery)
+        try:
+            nodes_db = self._sqnr(self._nodes(onnx.load_from_string(file)))
+            sqnr_db = self._sqnr(self._outputs(lambda batches: _run_on(target, file, batches)))
+        except Exception:  # of a runtime that does not take the file
+            return judged(verdict=Verdict.CRASHED, why=_last_lines())
+        outputs = list(zip(sqnr_db, nodes_db, self._plain_db, strict=True))
+        verdicts = [judge_output(*figures) for figures in outputs]
+        worst = max(range(len(outputs)), key=lambda index: (list(Verdict).index(verdicts[index]), -sqnr_db[index]))
+        return judged(
+            verdict=verdicts[worst],
+            output=worst,
+            sqnr_db=sqnr_db[worst],
+            nodes_db=nodes_db[worst],
+            plain_db=self._plain_db[worst],
+        )
+
+    def _batches(self, inputs: np.ndarray) -> list[dict[str, np.ndarray]]:
+        name = self._network.proto.graph.input[0].name
+        return [{name: inputs[start : start + self._batch]} for start in range(0, len(inputs), self._batch)]
+
+    def _nodes(self, proto: onnx.ModelProto) -> list[np.ndarray]:
+        return self._outputs(lambda batches: [run(proto, feeds) for feeds in batches])
+
+    def _outputs(
+        self, run_batches: Callable[[Sequence[Mapping[str, np.ndarray]]], list[list[np.ndarray]]]
+    ) -> list[np.ndarray]:
+        return [np.concatenate(parts) for parts in zip(*run_batches(self._batches(self._inputs)), strict=True)]
+
+    def _sqnr(self, outputs: Sequence[np.ndarray]) -> list[float]:
+        return [centred_sqnr_db(*pair) for pair in zip(self._expected, outputs, strict=True)]
+
+
+def judge_output(sqnr_db: float, nodes_db: float, plain_db: float) -> Verdict:
+    """Return the verdict on an output: its SQNR as it runs, node by node, and by the plainest way."""
+    if sqnr_db < _BROKEN_DB and plain_db >= _SANE_DB:
+        return Verdict.BROKEN
+    if sqnr_db < _SAME_DB and nodes_db >= _GOOD_DB:
+        return Verdict.RUNS_OTHERWISE
+    return Verdict.GOOD if sqnr_db >= _BROKEN_DB else Verdict.UNPROVEN
+
+
+def centred_sqnr_db(expected: np.ndarray, actual: np.ndarray) -> float:
+    """Return the SQNR (see above), for arrays of shape ``(N, ...)``; minus infinity where numbers are not finite."""
+    reference, other = expected.astype(np.float64), actual.astype(np.float64)
+    if reference.shape != other.shape or not np.isfinite(other).all():
+        return -np.inf
+    signal, noise = np.square(reference - reference.mean(axis=0)).sum(), np.square(reference - other).sum()
+    if not noise:
+        return np.inf
+    return float(10 * np.log10(signal / noise)) if signal else -np.inf
+
+
+def _run_on(target: str, file: bytes, batches: _Batches) -> list[list[np.ndarray]]:
+    """Run a file as the runtime of its target does; TensorRT's, which needs a GPU, node by node."""
+    if target == "tensorrt":
+        return [run(onnx.load_from_string(file), feeds) for feeds in batches]
+    if target == "openvino":
+        return list(_run_on_openvino(file, batches))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    if target == "arm":
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return [session.run(None, dict(feeds)) for feeds in batches]
+
+
+def _run_on_openvino(file: bytes, batches: _Batches) -> Iterator[list[np.ndarray]]:
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(file)
+    (images,) = batches[0].values()
+    model.reshape({model.input(0): list(images.shape)})
+    options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(model, "CPU", options)
+    for feeds in batches:
+        results = compiled(list(feeds.values()))
+        yield [np.array(results[output]) for output in compiled.outputs]
+
+
+def plainly_quantized(proto: onnx.ModelProto, batches: _Batches) -> onnx.ModelProto:
+    """Return a model whose weights and whose layers' inputs are rounded to 8 bits, with nodes of float arithmetic.
+
+    Args:
+        proto: The float model.
+        batches: What its first input takes, for the ranges.
+    """
+    plain = onnx.ModelProto()
+    plain.CopyFrom(proto)
+    graph = plain.graph
+    pictured = {graph.input[0].name}  # tensors that depend on the pictures
+    wanted: dict[str, None] = {}
+    for node in graph.node:
+        if pictured & set(node.input):
+            pictured |= set(node.output)
+        if node.op_type in _WEIGHTED:
+            wanted |= dict.fromkeys(node.input[:2])
+        elif node.op_type in ("Add", "Concat") and all(name in pictured for name in node.input):
+            wanted |= dict.fromkeys(node.input)
+    values = _values(plain, list(wanted), batches)
+    nodes: list[onnx.NodeProto] = []
+    made: dict[tuple[str, int], str] = {}
+    for number, node in enumerate(graph.node):
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        for index, name in enumerate(node.input):
+            is_weight = node.op_type in _WEIGHTED and index == 1 and name not in pictured
+            if not (is_weight or (name in pictured and name in wanted and index < 2)):
+                continue
+            axis = -1
+            if is_weight:
+                axis = _output_axis(node)
+            key = (name, axis)
+            if key not in made:
+                made[key] = f"plain:{name}:{axis}:{number}"
+                if is_weight:
+                    array = _rounded_weight(values[name], axis)
+                    graph.initializer.append(numpy_helper.from_array(array, made[key]))
+                else:
+                    nodes += _rounding(graph, name, made[key], values[name])
+            copy.input[index] = made[key]
+        nodes.append(copy)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return plain
+
+
+def _output_axis(node: onnx.NodeProto) -> int:
+    if node.op_type == "Conv":
+        return 0
+    is_turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return 0 if is_turned else 1
+
+
+def _values(proto: onnx.ModelProto, names: Sequence[str], batches: _Batches) -> dict[str, np.ndarray]:
+    """Return what tensors are on all batches, one after another; of weights, what they are on the first."""
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    fed = {name: np.concatenate([feeds[name] for feeds in batches]) for name in batches[0]}
+    computed = [name for name in names if name not in stored and name not in fed]
+    watched = onnx.ModelProto()
+    watched.CopyFrom(proto)
+    del watched.graph.output[:]
+    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in computed)
+    results = [run(watched, feeds) for feeds in batches] if computed else []
+    joined = {name: np.concatenate(parts) for name, *parts in zip(computed, *results, strict=True)}
+    dependent = {name: joined[name] if len(results) > 1 else results[0][i] for i, name in enumerate(computed)}
+    for index, name in enumerate(computed):  # a computed weight is the same on each batch
+        if all(np.array_equal(results[0][index], part[index]) for part in results[1:]):
+            dependent[name] = results[0][index]
+    return stored | fed | dependent
+
+
+def _rounded_weight(weight: np.ndarray, axis: int) -> np.ndarray:
+    axes = tuple(index for index in range(weight.ndim) if index != axis)
+    scale = np.maximum(np.abs(weight).max(axis=axes, keepdims=True) / 127, 1e-30)
+    return np.asarray(np.rint(weight / scale) * scale, np.float32)
+
+
+def _rounding(graph: onnx.GraphProto, name: str, output: str, values: np.ndarray) -> Iterator[onnx.NodeProto]:
+    """Yield nodes that round a tensor to 256 steps of its range, in operators that every opset has."""
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    step = max((high - low) / 255, 1e-30)
+    first = np.rint(low / step)
+    numbers = {"step": step, "half": 0.5, "low": first, "high": first + 255}
+    for key, number in numbers.items():
+        graph.initializer.append(numpy_helper.from_array(np.array([number], np.float32), f"{output}:{key}"))
+
+    def node(op_type: str, index: int, *more: str) -> onnx.NodeProto:
+        last = output if index == 5 else f"{output}:{index}"
+        before = name if index == 0 else f"{output}:{index - 1}"
+        return helper.make_node(op_type, [before, *(f"{output}:{key}" for key in more)], [last])
+
+    steps: tuple[tuple[Any, ...], ...] = (
+        ("Div", "step"), ("Add", "half"), ("Floor",), ("Max", "low"), ("Min", "high"), ("Mul", "step"),
+    )  # fmt: skip
+    yield from (node(op_type, index, *more) for index, (op_type, *more) in enumerate(steps))
+
+
+def _last_lines() -> str:
+    return "\n".join(traceback.format_exc().strip().splitlines()[-5:])

@@ -1,0 +1,95 @@
+"""Networks at random through ``quantize``, for every target and recovery: what came of each.
+
+    python -m rexport.benchmarks.studies.random_networks --seeds 1000
+
+A network follows from its seed. Each INT8 file is judged by means that the quantization has no part in (see
+``_silent_faults``). The exit code is 1 if anything crashed, or a file is wrong without a word.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rexport.benchmarks.studies._random_networks import random_network
+from rexport.benchmarks.studies._results import JsonFile, write_results
+from rexport.benchmarks.studies._silent_faults import FAULTS, RECOVERIES, TARGETS, Judge, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rexport.benchmarks.studies._silent_faults import Judgement
+
+__all__ = ["main"]
+
+
+def main(
+    seeds: Annotated[int, typer.Option(min=1, help="How many networks.")] = 1000,
+    first: Annotated[int, typer.Option(min=0, help="The first network's seed.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per usable core.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Quantize networks at random and judge what came of them."""
+    workers = workers or len(os.sched_getaffinity(0))
+    judgements: list[Judgement] = []
+    with ProcessPoolExecutor(workers) as pool:
+        for some in pool.map(_judged, range(first, first + seeds)):
+            judgements += some
+            for it in some:
+                if it.verdict in FAULTS:
+                    print(_in_words(it), flush=True)
+    refusals = Counter(it.why for it in judgements if it.verdict is Verdict.REFUSED)
+    for why, count in refusals.most_common():
+        print(f"refused {count} times: {why}")
+    counts = _counts(judgements)
+    for target, row in counts.items():
+        print(f"{target:18} " + ", ".join(f"{count} {verdict}" for verdict, count in row.items()))
+    write_results(
+        json_file,
+        "random-networks",
+        seeds=[first, first + seeds],
+        counts=counts,
+        faults=[_row(it) for it in judgements if it.verdict in FAULTS],
+        refusals=[_row(it) for it in judgements if it.verdict is Verdict.REFUSED],
+    )
+    if any(it.verdict in FAULTS for it in judgements):
+        raise typer.Exit(1)
+
+
+def _judged(seed: int) -> list[Judgement]:
+    judge = Judge(random_network(seed))
+    return [judge.judge(target, recovery) for target in TARGETS for recovery in RECOVERIES]
+
+
+def _counts(judgements: Iterable[Judgement]) -> dict[str, dict[str, int]]:
+    """Count the verdicts for each target and recovery."""
+    counts: dict[str, Counter[str]] = {}
+    for it in judgements:
+        counts.setdefault(f"{it.target} {it.recovery}", Counter())[str(it.verdict)] += 1
+    return {key: dict(sorted(row.items())) for key, row in counts.items()}
+
+
+def _row(judgement: Judgement) -> dict[str, Any]:
+    """Return a judgement as a JSON object, without what it does not say; JSON has no infinite numbers."""
+    said = {key: value for key, value in asdict(judgement).items() if value not in (None, "")}
+    return {key: str(value) if value in (math.inf, -math.inf) else value for key, value in said.items()}
+
+
+def _in_words(judgement: Judgement) -> str:
+    what = f"seed {judgement.seed} {judgement.target} {judgement.recovery}: {judgement.verdict}"
+    if judgement.sqnr_db is None:
+        return f"{what}: {judgement.why.splitlines()[-1]}"
+    return (
+        f"{what}: output {judgement.output} {judgement.sqnr_db:.1f} dB, node by node {judgement.nodes_db:.1f}, "
+        f"plainly {judgement.plain_db:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
