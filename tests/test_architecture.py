@@ -36,6 +36,7 @@ _LAYERS = (
     {"inspection"},
     {"jobs"},
     {"cli"},
+    {"studies"},
     {"reliability"},
 )
 _LEVEL = {name: level for level, names in enumerate(_LAYERS) for name in names}
@@ -48,8 +49,8 @@ def _files() -> Iterator[tuple[str, Path]]:
             parts = file.relative_to(_ROOT / folder).with_suffix("").parts
             if home is None and parts in (("__init__",), ("__main__",)):
                 continue  # the public surface names every layer, and imports them lazily
-            # of the benchmarks, those of faults try everything, the command line too
-            yield "reliability" if parts[0] == "reliability" else home or parts[0], file
+            # of the benchmarks, studies and faults try everything, jobs and the command line too
+            yield parts[0] if parts[0] in ("studies", "reliability") else home or parts[0], file
 
 
 def _imports(source: str) -> set[str]:

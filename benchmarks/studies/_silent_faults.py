@@ -26,15 +26,14 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from rexport._cpu import this_cpu
-from rexport._errors import RexportError
+from rexport._errors import RexportError, VerificationError
 from rexport.benchmarks.studies._random_networks import run
-from rexport.calibration import calibrate_dataset, open_dataset
 from rexport.calibration.engines import EngineName, choose_engine
-from rexport.model_file import Metadata, image_input, load, to_bytes, with_opset
-from rexport.passes import fuse
-from rexport.preprocessing import Preprocessing, Takes
-from rexport.quantization import quantize, recover, require_float, target_for
-from rexport.runtimes.onnxruntime import executed_ops
+from rexport.evaluation import proof
+from rexport.jobs.choices import Recovery
+from rexport.jobs.quantize import QuantizeRequest
+from rexport.jobs.quantize import run as run_quantize
+from rexport.quantization import target_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,7 +75,9 @@ class Verdict(StrEnum):
 
     GOOD = "good"
     UNPROVEN = "unproven"  # eight bits are too few for it, by the plainest way too
+    SAID = "weak, and said so"
     REFUSED = "refused"
+    UNUSABLE = "not usable, and not written"
     BROKEN = "broken"
     RUNS_OTHERWISE = "runs otherwise"
     CRASHED = "crashed"
@@ -112,38 +113,24 @@ class Judgement:
     why: str = ""
 
 
-def quantized(model: Path, data: Path, target: str, recovery: str) -> bytes:
-    """Return the INT8 file of a model, as ``rexport quantize`` makes it.
+def quantized(model: Path, data: Path, target: str, recovery: str) -> tuple[bytes, proof.Verdict]:
+    """Return the INT8 file of a model as ``rexport quantize`` makes it, and what its own proof says of it.
 
     Raises:
         RexportError: It refuses.
     """
-    loaded = load(model)
-    require_float(loaded, model)
-    image = image_input(loaded, model)
-    takes = Takes.PIXELS if image.raw else Takes.NORMALISED
-    default = replace(Preprocessing.default_for(image.size or 224), takes=takes)
-    preprocessing = Metadata.of(loaded).preprocessing or default
-    images = open_dataset(data, preprocessing)
-    for_target = target_for(target, this_cpu())
-    fused = with_opset(fuse(loaded).model, at_least=for_target.opset)
-    engine = choose_engine(EngineName.LOCAL, threads=1)
-    table = calibrate_dataset(fused, images, engine=engine, checkpoints=model.parent / "checkpoints").table
-    recovered = None
-    if recovery != "none":
-        reads = recovery == "adaround"
-        recovered = recover(
-            fused,
-            table,
-            target=for_target,
-            images=(lambda: (batch.images for batch in images.batches(4))) if reads else None,
-            total=len(images),
-            preprocessing=preprocessing if reads else None,
-            threads=1,
-        )
-    data_of_file = to_bytes(quantize(fused, table, target=for_target, recovered=recovered).model)
-    executed_ops(data_of_file, as_on_arm=target in ("arm", "tensorrt"))
-    return data_of_file
+    request = QuantizeRequest(
+        model=model,
+        output=model.with_name("int8.onnx"),
+        target=target_for(target, this_cpu()),
+        data=data,
+        recovery=Recovery(recovery),
+        engine=choose_engine(EngineName.LOCAL, threads=1),
+        threads=1,
+    )
+    result = run_quantize(request)
+    assert result.proof is not None
+    return request.output.read_bytes(), result.proof.verdict
 
 
 class Judge:
@@ -163,16 +150,22 @@ class Judge:
         failed = partial(Judgement, seed=self._network.seed, target=target, recovery=recovery)
         with tempfile.TemporaryDirectory() as folder:
             try:
-                file = self.quantize(Path(folder), target, recovery)
+                file, own_verdict = self.quantize(Path(folder), target, recovery)
             except RexportError as error:
-                why = str(error).replace(folder, "FOLDER")
-                return failed(verdict=Verdict.REFUSED, why=f"{type(error).__name__}: {why}")
+                why = f"{type(error).__name__}: {str(error).replace(folder, 'FOLDER')}"
+                plain_db = min(self._plain_db)
+                if isinstance(error, VerificationError):
+                    return failed(verdict=Verdict.UNUSABLE, why=why, plain_db=plain_db)
+                return failed(verdict=Verdict.REFUSED, why=why, plain_db=plain_db)
             except Exception:  # what a user would see as a traceback
                 return failed(verdict=Verdict.CRASHED, why=_last_lines())
-        return self.judge_file(file, target, recovery)
+        judgement = self.judge_file(file, target, recovery)
+        if judgement.verdict in (Verdict.BROKEN, Verdict.RUNS_OTHERWISE) and own_verdict is proof.Verdict.WEAK:
+            return replace(judgement, verdict=Verdict.SAID)
+        return judgement
 
-    def quantize(self, folder: Path, target: str, recovery: str) -> bytes:
-        """Return the network's INT8 file; what that takes is left in a folder."""
+    def quantize(self, folder: Path, target: str, recovery: str) -> tuple[bytes, proof.Verdict]:
+        """Return the network's INT8 file, and what it says of itself; what that takes is left in a folder."""
         model, data = folder / "model.onnx", folder / "data.npy"
         model.write_bytes(self._network.proto.SerializeToString())
         np.save(data, self._network.data(self._calibration))

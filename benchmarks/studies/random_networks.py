@@ -44,9 +44,9 @@ def main(
             for it in some:
                 if it.verdict in FAULTS:
                     print(_in_words(it), flush=True)
-    refusals = Counter(it.why for it in judgements if it.verdict is Verdict.REFUSED)
-    for why, count in refusals.most_common():
-        print(f"refused {count} times: {why}")
+    refused = [it for it in judgements if it.verdict in (Verdict.REFUSED, Verdict.UNUSABLE)]
+    for it in refused:
+        print(f"seed {it.seed} {it.target} {it.recovery}: {it.verdict}: {it.why}, plainly {it.plain_db:.1f} dB")
     counts = _counts(judgements)
     for target, row in counts.items():
         print(f"{target:18} " + ", ".join(f"{count} {verdict}" for verdict, count in row.items()))
@@ -56,7 +56,7 @@ def main(
         seeds=[first, first + seeds],
         counts=counts,
         faults=[_row(it) for it in judgements if it.verdict in FAULTS],
-        refusals=[_row(it) for it in judgements if it.verdict is Verdict.REFUSED],
+        refusals=[_row(it) for it in refused],
     )
     if any(it.verdict in FAULTS for it in judgements):
         raise typer.Exit(1)

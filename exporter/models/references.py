@@ -3,8 +3,8 @@
     torchvision:resnet50        timm:resnet50        package.module:callable
 
 A callable is called without arguments, or with ``num_classes`` where that is asked for, and returns a module. Weights
-are never fetched here; they are given by ``--weights``. How pictures are prepared is what torchvision and timm say: timm of
-each network (``timm:resnet50``) and of each of its published weights (``timm:resnet50.tv_in1k``).
+are never fetched here; they are given by ``--weights``. How pictures are prepared is what torchvision and timm say:
+timm of each network (``timm:resnet50``) and of each of its published weights (``timm:resnet50.tv_in1k``).
 """
 
 from __future__ import annotations

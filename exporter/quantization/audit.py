@@ -3,8 +3,8 @@
 A wrong weight in one layer of many hardly shows in what the whole network gives. So the integers q of each weight w,
 with a scale s for its channel, are held against the float model of the same layers: of |q − clip(w / s)|, rounding to
 the nearest makes half, and rounding for what a layer reads was seen to make 5 at most; 24 steps are allowed, and what
-is wrong (another layer's weight, another channel's, another sign) is mostly off by more. And whatever reads the integers
-of a tensor has to take them for what they were written as.
+is wrong (another layer's weight, another channel's, another sign) is mostly off by more. And whatever reads the
+integers of a tensor has to take them for what they were written as.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rexport.quantization.schemes import SMALLEST_SCALE, with_scales_of_zeros
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Inputs", "RoundedWeight", "best_scales", "round_to_nearest_plane"]
 
 _BLOCK = 64  # columns at a time, so that most of the work is a matrix product
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**8  # what is less is zero for every purpose
 _DAMPING = 1e-3  # of the mean diagonal: more than the rounding of float32, less than what tells columns apart
 _AT_ONCE = 2**22  # weights whose scales are chosen together, so that their copies in float64 take some 100 MB
 _SHRUNK = [1.0 - 0.025 * step for step in range(13)]  # shares of the largest weight that a scale may cover
@@ -118,20 +119,21 @@ def best_scales(weight: np.ndarray, inputs: Inputs, integers: Integers) -> np.nd
     at_once = max(1, _AT_ONCE // (groups * columns))
     parts = [rows[:, start : start + at_once] for start in range(0, rows.shape[1], at_once)]
     best = [_best_scales(part.astype(np.float64), power, integers) for part in parts]
-    return np.concatenate(best, axis=1).reshape(-1).astype(np.float32)
+    return with_scales_of_zeros(np.concatenate(best, axis=1).reshape(-1)).astype(np.float32)
 
 
 def _best_scales(rows: np.ndarray, power: np.ndarray, integers: Integers) -> np.ndarray:
-    """Return the scales of some rows of each group, of shape ``(G, rows, 1)``."""
-    largest: np.ndarray = np.abs(rows).max(axis=2, keepdims=True) / integers.high
-    largest = np.where(largest >= _SMALLEST_SCALE, largest, 1.0)  # a channel of zeros
+    """Return the scales of some rows of each group, of shape ``(G, rows, 1)``; 0 for a row of zeros."""
+    reach: np.ndarray = np.abs(rows).max(axis=2, keepdims=True) / integers.high
+    is_zero = reach < SMALLEST_SCALE
+    largest = np.where(is_zero, 1.0, reach)
     best, least = largest, np.full(largest.shape, np.inf)
     for share in _SHRUNK:
         scale = largest * share
         error = rows - scale * np.clip(np.rint(rows / scale), integers.low, integers.high)
         cost = (power * error**2).sum(axis=2, keepdims=True)
         best, least = np.where(cost < least, scale, best), np.minimum(cost, least)
-    return best
+    return np.where(is_zero, 0.0, best)
 
 
 def _damping(gram: np.ndarray, noise: float) -> float:

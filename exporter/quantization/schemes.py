@@ -15,10 +15,22 @@ import numpy as np
 if TYPE_CHECKING:
     from rexport.calibration import TensorRange
 
-__all__ = ["INT8", "INT8_FULL", "INT8_HALF", "UINT8", "Integers", "Quantization", "of_range", "of_weight", "rounded_up"]
+__all__ = [
+    "INT8",
+    "INT8_FULL",
+    "INT8_HALF",
+    "SMALLEST_SCALE",
+    "UINT8",
+    "Integers",
+    "Quantization",
+    "of_range",
+    "of_weight",
+    "rounded_up",
+    "with_scales_of_zeros",
+]
 
 # A denormal scale would make 1/s overflow; a tensor this small is zero for every purpose.
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**8
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +78,9 @@ def of_range(seen: TensorRange, integers: Integers) -> Quantization:
     else:
         scale = np.float32((high - low) / (integers.high - integers.low))
         zero_point = 0
-        if scale >= _SMALLEST_SCALE:
+        if scale >= SMALLEST_SCALE:
             zero_point = int(np.clip(np.rint(integers.low - low / scale), integers.low, integers.high))
-    if scale < _SMALLEST_SCALE:  # the tensor is always zero
+    if scale < SMALLEST_SCALE:  # the tensor is always zero
         scale = np.float32(1)
     return Quantization(np.asarray(scale), np.asarray(zero_point, integers.dtype))
 
@@ -95,12 +107,17 @@ def of_weight(
     """
     others = tuple(other for other in range(weight.ndim) if other != axis)
     largest = np.abs(weight).max(axis=others, initial=0.0)
-    scale = np.maximum(largest / integers.high, smallest_scale).astype(np.float32)
-    scale = np.where(scale < _SMALLEST_SCALE, np.float32(1), scale)  # a channel of zeros
+    scale = np.maximum(with_scales_of_zeros(largest / integers.high), smallest_scale).astype(np.float32)
     scale = rounded_up(scale, exact_in)
     per_channel = np.expand_dims(scale, others)
     quantized = np.clip(np.rint(weight / per_channel), integers.low, integers.high).astype(integers.dtype)
     return Quantization(scale, np.zeros(len(scale), integers.dtype)), quantized
+
+
+def with_scales_of_zeros(scale: np.ndarray) -> np.ndarray:
+    """Return scales, that of a channel of zeros the largest of the others: its bias is rounded in steps of it too."""
+    is_zero = scale < SMALLEST_SCALE
+    return np.where(is_zero, np.float32(1) if is_zero.all() else scale.max(), scale)
 
 
 def rounded_up(scale: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
@@ -125,6 +142,6 @@ def of_bias(bias: np.ndarray, input_scale: np.ndarray, weight_scale: np.ndarray)
 def smallest_weight_scale(bias: np.ndarray, input_scale: np.ndarray) -> np.ndarray:
     """Return the weight scales, shape ``(O,)``, under which the bias would not fit into int32, or its scale be none."""
     # half of int32, so that there is room for the sum of products
-    smallest = np.maximum(np.abs(bias.astype(np.float64)) / 2**30, _SMALLEST_SCALE)
+    smallest = np.maximum(np.abs(bias.astype(np.float64)) / 2**30, SMALLEST_SCALE)
     scales: np.ndarray = smallest / input_scale.astype(np.float64)
     return scales
