@@ -42,7 +42,7 @@ def one_for(affine: Affine, dtype: np.dtype[Any]) -> float:
     """
     scale, shift = np.abs(affine.scale).max(), np.abs(affine.shift).max()
     exponent = np.rint(np.log2(shift / scale)) if scale else 0
-    limits = finfo(dtype)
+    limits = finfo(dtype)  # type: ignore[no-untyped-call]
     below_zero = (affine.scale * affine.shift).sum() > 0
     return float(2.0 ** np.clip(exponent, limits.minexp, limits.maxexp - 1)) * (-1 if below_zero else 1)
 

@@ -150,7 +150,7 @@ def _random_pictures(
     """Return what ``model`` is given of random pictures, and the pictures, uint8 of shape ``(N, S, S, 3)``."""
     image = image_input(model)
     _require_feedable(next(value for value in model.graph.inputs if value.name == image.name))
-    size = image.size or _PIXELS
+    size = image.size or preprocessing.size
     pixels = np.random.default_rng(seed).integers(0, _PIXEL_VALUES, (image.batch or _BATCH, size, size, 3), np.uint8)
     return {image.name: preprocessing.to_input(pixels)}, {image.name: pixels}
 

@@ -199,6 +199,19 @@ def test_a_model_and_its_raw_form_see_the_same_pictures(network: ir.Model) -> No
         reference.difference(with_raw_images(fused, replace(preprocessing, mean=(0.2, 0.3, 0.41))))
 
 
+def test_an_open_picture_is_as_large_as_pictures_become() -> None:
+    model = parse(
+        """
+        <ir_version: 9, opset_import: ["": 18]>
+        g (float[N, 3, H, W] x) => (float[N, 1] y) <float[192, 1] w, int64[2] s = {0, -1}>
+        { f = Reshape(x, s)  y = MatMul(f, w) }""".replace("w,", "w = {" + ", ".join(["1"] * 192) + "},")
+    )
+    with pytest.raises(ModelFileError):
+        Reference(model)
+    preprocessing = Preprocessing(size=8, mean=(0.2, 0.3, 0.4), std=(0.3, 0.2, 0.1))
+    assert Reference(model, preprocessing=preprocessing).difference(model.clone()) == 0
+
+
 def test_an_open_picture_is_in_colour() -> None:
     model = parse("""
         <ir_version: 9, opset_import: ["": 18]>
