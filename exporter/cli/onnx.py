@@ -100,7 +100,7 @@ def onnx(
     if data is not None and precision is not Precision.FP16:
         raise UsageError("--data is for --precision fp16, which has to know how large numbers grow.")
     fixed, chosen = _batch(batch), _head(head)
-    names = _features(features, chosen, class_names)
+    names = _features(features, chosen, class_names, result)
 
     from rexport.models import class_names as known_names
     from rexport.models import registry, stored_classes
@@ -110,14 +110,13 @@ def onnx(
     preprocessing = Preprocessing.default_for(input_size or found.input_size)
     preprocessing = with_overrides(preprocessing, resize=resize, mean=mean, std=std)
     module = registry.build(network, weights=weights, num_classes=num_classes, result=result, tell=note)
-    outputs = _outputs(module, preprocessing.size, network, num_classes=num_classes, result=result)
-    stored = stored_classes(weights)
-    if names:
-        classes: tuple[str, ...] = ()
-    elif class_names:
-        classes = _read_names(class_names, outputs)
-    else:
+    classes: tuple[str, ...] = ()
+    if not names:
+        outputs = _outputs(module, preprocessing.size, network, num_classes=num_classes, result=result)
+        stored = stored_classes(weights)
         classes = stored if len(stored) == outputs else known_names(found.dataset, outputs)
+        if class_names is not None:
+            classes = _read_names(class_names, outputs)
     if weights is None:
         note(f"{network} has random weights, good for speed and nothing else; pass --weights FILE.")
 
@@ -153,7 +152,9 @@ def onnx(
             print(f"feature {_in_words(value)}")
     if classes:
         print(
-            f"classes: {classes[0]}, {classes[1]} … {classes[-1]}" if outputs > 2 else f"classes: {', '.join(classes)}"
+            f"classes: {classes[0]}, {classes[1]} … {classes[-1]}"
+            if len(classes) > 2
+            else f"classes: {', '.join(classes)}"
         )
     print(_proof(result.parity))
     if half is not None:
@@ -201,7 +202,7 @@ def _head(text: str) -> Head:
     return Head(text)
 
 
-def _features(text: str | None, head: Head, class_names: Path | None) -> tuple[str, ...]:
+def _features(text: str | None, head: Head, class_names: Path | None, result: str | None) -> tuple[str, ...]:
     from rexport._errors import UsageError
     from rexport.model_file import Head
 
@@ -210,6 +211,10 @@ def _features(text: str | None, head: Head, class_names: Path | None) -> tuple[s
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise UsageError(f"--features {text!r}: name modules of the network, such as layer1,layer4.")
+    if result is not None:
+        raise UsageError(
+            "--features gives the results of modules, so --result means nothing with it; pass one of them."
+        )
     if head is not Head.LOGITS or class_names is not None:
         wrong = "--class-names" if class_names is not None else f"--head {head}"
         raise UsageError(f"--features gives no classes, so {wrong} means nothing with it; pass one of the two.")
