@@ -101,7 +101,7 @@ def onnx(
     if data is not None and precision is not Precision.FP16:
         raise UsageError("--data is for --precision fp16, which has to know how large numbers grow.")
     fixed, chosen = _batch(batch), _head(head)
-    names = _features(features, chosen, class_names)
+    names = _features(features, chosen, class_names, result)
 
     from rexport.models import known_facts, network_preprocessing, registry
     from rexport.preprocessing import PictureOptions
@@ -110,11 +110,13 @@ def onnx(
     options = PictureOptions.parse(size=input_size, resize=resize, mean=mean, std=std)
     preprocessing, said = network_preprocessing(found, weights, options)
     module = registry.build(network, weights=weights, num_classes=num_classes, result=result, tell=note)
-    outputs = _outputs(module, preprocessing.size, network, num_classes=num_classes, result=result)
-    known = known_facts(found, weights).classes
-    classes = known if len(known) == outputs and not names else ()
-    if class_names is not None:
-        classes = _read_names(class_names, outputs)
+    classes: tuple[str, ...] = ()
+    if not names:
+        outputs = _outputs(module, preprocessing.size, network, num_classes=num_classes, result=result)
+        stored = stored_classes(weights)
+        classes = stored if len(stored) == outputs else known_names(found.dataset, outputs)
+        if class_names is not None:
+            classes = _read_names(class_names, outputs)
     if weights is None:
         note(f"{network} has random weights, good for speed and nothing else; pass --weights FILE.")
     if said is not None:
@@ -152,7 +154,9 @@ def onnx(
             print(f"feature {_in_words(value)}")
     if classes:
         print(
-            f"classes: {classes[0]}, {classes[1]} … {classes[-1]}" if outputs > 2 else f"classes: {', '.join(classes)}"
+            f"classes: {classes[0]}, {classes[1]} … {classes[-1]}"
+            if len(classes) > 2
+            else f"classes: {', '.join(classes)}"
         )
     print(_proof(result.parity))
     if half is not None:
@@ -200,7 +204,7 @@ def _head(text: str) -> Head:
     return Head(text)
 
 
-def _features(text: str | None, head: Head, class_names: Path | None) -> tuple[str, ...]:
+def _features(text: str | None, head: Head, class_names: Path | None, result: str | None) -> tuple[str, ...]:
     from rexport._errors import UsageError
     from rexport.model_file import Head
 
@@ -209,6 +213,10 @@ def _features(text: str | None, head: Head, class_names: Path | None) -> tuple[s
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise UsageError(f"--features {text!r}: name modules of the network, such as layer1,layer4.")
+    if result is not None:
+        raise UsageError(
+            "--features gives the results of modules, so --result means nothing with it; pass one of them."
+        )
     if head is not Head.LOGITS or class_names is not None:
         wrong = "--class-names" if class_names is not None else f"--head {head}"
         raise UsageError(f"--features gives no classes, so {wrong} means nothing with it; pass one of the two.")

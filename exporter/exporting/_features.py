@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rexport._errors import UsageError
+from rexport.models.modules import return_one_tensor, run_once
 from rexport.passes._graph import bypass, is_op
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ __all__ = ["drop_copies", "require_features", "returning"]
 def returning(module: torch.nn.Module, features: Sequence[str]) -> Iterator[None]:
     """Let ``module`` return the results of its modules called ``features``, as a tuple, while the context is open.
 
-    Without features, it returns what it always does. See :func:`require_features` for what may be asked.
+    Without features, it returns one tensor (see :func:`rexport.models.modules.return_one_tensor`). See
+    :func:`require_features` for what may be asked.
     """
     results: dict[str, torch.Tensor] = {}
 
@@ -44,15 +46,17 @@ def returning(module: torch.nn.Module, features: Sequence[str]) -> Iterator[None
             hook = module.register_forward_hook(
                 lambda _module, _inputs, _result: tuple(results[name] for name in features)
             )
-            hooks.callback(hook.remove)
+        else:
+            hook = return_one_tensor(module)
+        hooks.callback(hook.remove)
         yield
 
 
-def require_features(module: torch.nn.Module, features: Sequence[str], images: torch.Tensor) -> None:
-    """Make sure that each of ``features`` names a module that returns one tensor, once, when ``images`` pass.
+def require_features(module: torch.nn.Module, features: Sequence[str], size: int) -> None:
+    """Make sure that each of ``features`` names a module that returns one tensor, once, for a picture of ``size``.
 
     Raises:
-        UsageError: One does not; the message says why, and what could be meant.
+        UsageError: The network does not run, or one of them does not; the message says why, and what could be meant.
     """
     modules = dict(module.named_modules())
     for name, count in Counter(features).items():
@@ -61,13 +65,13 @@ def require_features(module: torch.nn.Module, features: Sequence[str], images: t
         if count > 1:
             raise UsageError(f"The feature {name} is named {count} times, and outputs have different names.")
     results: dict[str, list[Any]] = {name: [] for name in features}
-    with ExitStack() as hooks, torch.inference_mode():
+    with ExitStack() as hooks:
         for name in features:
             hook = modules[name].register_forward_hook(
                 lambda _module, _inputs, result, name=name: results[name].append(result)
             )
             hooks.callback(hook.remove)
-        module(images)
+        run_once(module, size)
     for name, found in results.items():
         if len(found) != 1:
             ran = f"runs {len(found)} times" if found else "does not run"

@@ -22,7 +22,7 @@ from rexport.exporting._opset import lower_to_17
 from rexport.exporting._sizes import other_size, require_any_size
 from rexport.exporting.parity import DEFAULT_TOLERANCE, PROBABILITIES, Parity, prove_parity
 from rexport.model_file import Head, Metadata, default_opset, head_of, image_input, to_bytes
-from rexport.models.modules import in_one_line, outputs_in, result_of, return_one_tensor, unwrapped
+from rexport.models.modules import in_one_line, outputs_in, result_of, unwrapped
 from rexport.models.weights import state_dict_hash
 from rexport.passes import FoldConstants, fuse
 from rexport.passes.raw_image import with_raw_images
@@ -114,14 +114,15 @@ def export(
     module.eval()
     preprocessing = replace(preprocessing, takes=Takes.NORMALISED)  # until it is made to take more
     size = preprocessing.size
-    outputs = outputs_in(result_of(module, size))
-    if classes and len(classes) != outputs:
-        raise UsageError(f"There are {len(classes)} class names, and the network gives {outputs} outputs.")
     if features:
-        require_features(module, features, torch.zeros(1, 3, size, size))
+        require_features(module, features, size)
+    else:
+        outputs = outputs_in(result_of(module, size))
+        if classes and len(classes) != outputs:
+            raise UsageError(f"There are {len(classes)} class names, and the network gives {outputs} outputs.")
     if any_size:
         require_any_size(module, size)
-    with return_one_tensor(module), returning(module, features), _collecting_rarely():
+    with returning(module, features), _collecting_rarely():
         program = _to_onnx(
             module,
             size=other_size(size) if any_size else (size, size),
@@ -168,8 +169,7 @@ def export(
     ).write_to(model)
     _check(model)
     appended = Head.SOFTMAX if is_appended else Head.LOGITS  # a softmax of the network's own is compared as it is
-    with return_one_tensor(module):
-        parity = prove_parity(module, model, size=size, head=appended, features=features, tolerance=tolerance)
+    parity = prove_parity(module, model, size=size, head=appended, features=features, tolerance=tolerance)
     return ExportResult(model=model, parity=parity, reports=reports)
 
 

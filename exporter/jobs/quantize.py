@@ -348,7 +348,7 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
     require_float(original, request.model)
     preprocessing, pictures, labelled = _open(request, original, note)
     with progress(f"fusing {request.model.name}", None):
-        model = _fuse(original, request.target, verify=request.verify)
+        model = _fuse(original, request.target, note, verify=request.verify)
     table, skipped = _calibrate(request, model, pictures, progress, note)
     _note_costly_ranges(request, table, note)
     recovery, skipped_too = _recover(request, model, table, pictures, preprocessing, progress)
@@ -545,21 +545,24 @@ def _open(
     return preprocessing, pictures, labelled
 
 
-def _fuse(original: ir.Model, target: Target, *, verify: bool) -> ir.Model:
+def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir.Model:
     """Return the model fused, of an opset that the target can do with: proven equal to the original as a whole.
 
     Raises:
         VerificationError: It is not, even with each pass that changes the results taken back.
     """
     own = with_own_weights(original)
-    fused = fuse(own).model
+    result = fuse(own)
     reference = Reference(original) if verify else None
     if reference is not None:
         try:
-            reference.difference(fused)
+            reference.difference(result.model)
         except VerificationError:  # proven pass by pass, which takes longer, the one at fault is taken back
-            fused = fuse(own, reference=reference).model
-    return with_own_weights(raise_opset(fused, target.opset, reference=reference))
+            result = fuse(own, reference=reference)
+    for report in result.reports:
+        for text in report.notes:
+            note(text)
+    return with_own_weights(raise_opset(result.model, target.opset, reference=reference))
 
 
 def _calibrate(

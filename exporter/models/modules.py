@@ -23,6 +23,7 @@ __all__ = [
     "result_of",
     "results_of",
     "return_one_tensor",
+    "run_once",
     "uncompiled",
     "unwrapped",
 ]
@@ -77,7 +78,7 @@ def results_of(module: nn.Module, size: int) -> dict[str, torch.Tensor]:
     Raises:
         UsageError: It does not run on such a picture, or returns no tensor.
     """
-    return _require_tensors(_run(module.forward, size))
+    return _require_tensors(run_once(module.forward, size))
 
 
 def result_of(module: nn.Module, size: int) -> torch.Tensor:
@@ -87,7 +88,7 @@ def result_of(module: nn.Module, size: int) -> torch.Tensor:
         UsageError: As for :func:`results_of`.
     """
     with return_one_tensor(module):
-        result = _run(module, size)
+        result = run_once(module, size)
     assert isinstance(result, torch.Tensor)
     return result
 
@@ -97,7 +98,12 @@ def outputs_in(result: torch.Tensor) -> int:
     return result.shape[1] if result.dim() > 1 else 1
 
 
-def _run(network: Callable[[torch.Tensor], object], size: int) -> object:
+def run_once(network: Callable[[torch.Tensor], object], size: int) -> object:
+    """Return what ``network`` makes of a black picture.
+
+    Raises:
+        UsageError: It does not run on it.
+    """
     try:
         with torch.inference_mode():
             return network(torch.zeros(1, 3, size, size))

@@ -102,7 +102,7 @@ def quantize(
     if default_opset(model) < target.opset:
         raise ModelFileError(
             f"The model is of opset {default_opset(model)}, and what the target {target.name} is given needs "
-            f"{target.opset} or later; convert it with rexport.model_file.with_opset first."
+            f"{target.opset} or later; convert it with rexport.passes.raise_opset first."
         )
     if table.model_sha256 != model_hash(model):
         raise UsageError("The calibration table is of another model; calibrate the very model that is quantized.")

@@ -131,6 +131,7 @@ _TABLE = [
     ("onnx cifar_resnet8 -o out.onnx --class-names names.txt", 2, "2 names, and the network 10 outputs"),
     ("onnx cifar_resnet8 -o out.onnx --head sigmoid", 2, "choose logits or softmax"),
     ("onnx cifar_resnet8 -o out.onnx --head log-softmax", 2, "choose logits or softmax"),
+    ("onnx cifar_resnet8 -o out.onnx --features fc --result 0", 2, "--result means nothing with it"),
     ("onnx cifar_resnet8 -o out.onnx --result aux", 2, "--result aux: cifar_resnet8 returns 0."),
     ("onnx tests.cli._own:Several --input-size 8 -o out.onnx --result more", 2, "Several returns out, aux."),
     ("onnx tests.cli._own:seven --input-size 8 -o out.onnx --num-classes 5", 2, "outputs than 5, and takes no num_cla"),

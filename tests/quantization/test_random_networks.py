@@ -39,10 +39,7 @@ _SEEDS = 36
 def _cases() -> list[Any]:
     """Return seeds, each with a target and a recovery in turn: every pair three times."""
     pairs = [(target, recovery) for target in TARGETS for recovery in RECOVERIES]
-    cases = []
-    for seed in range(_SEEDS):
-        cases.append((seed, *pairs[seed % len(pairs)]))
-    return cases
+    return [(seed, *pairs[seed % len(pairs)]) for seed in range(_SEEDS)]
 
 
 @pytest.mark.parametrize(("seed", "target", "recovery"), _cases())
