@@ -113,8 +113,8 @@ def onnx(
     classes: tuple[str, ...] = ()
     if not names:
         outputs = _outputs(module, preprocessing.size, network, num_classes=num_classes, result=result)
-        stored = stored_classes(weights)
-        classes = stored if len(stored) == outputs else known_names(found.dataset, outputs)
+        known = known_facts(found, weights).classes
+        classes = known if len(known) == outputs else ()
         if class_names is not None:
             classes = _read_names(class_names, outputs)
     if weights is None:
