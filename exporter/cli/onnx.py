@@ -127,7 +127,7 @@ def onnx(
     from rexport.model_file import default_opset, save
 
     with progress(f"exporting {network}", None):
-        result = export(
+        exported = export(
             module,
             preprocessing=preprocessing,
             network=network,
@@ -142,15 +142,15 @@ def onnx(
             fused=fuse,
             tolerance=tolerance,
         )
-    half = in_half(result.model, data) if precision is Precision.FP16 else None
-    save(result.model if half is None else half.conversion.model, output)
+    half = in_half(exported.model, data) if precision is Precision.FP16 else None
+    save(exported.model if half is None else half.conversion.model, output)
     if as_json:
-        print_json({**_document(result, output, network), **half_json(half)})
+        print_json({**_document(exported, output, network), **half_json(half)})
         return
-    (image,) = (_in_words(value) for value in result.model.graph.inputs)
-    print(f"{output}: {size_of(output)}, opset {default_opset(result.model)}, {image}")
+    (image,) = (_in_words(value) for value in exported.model.graph.inputs)
+    print(f"{output}: {size_of(output)}, opset {default_opset(exported.model)}, {image}")
     if names:
-        for value in result.model.graph.outputs:
+        for value in exported.model.graph.outputs:
             print(f"feature {_in_words(value)}")
     if classes:
         print(
@@ -158,10 +158,10 @@ def onnx(
             if len(classes) > 2
             else f"classes: {', '.join(classes)}"
         )
-    print(_proof(result.parity))
+    print(_proof(exported.parity))
     if half is not None:
         print_half(half, FLOAT16_TOLERANCE)
-    print_passes(result.reports)
+    print_passes(exported.reports)
 
 
 def _batch(text: str) -> int | None:

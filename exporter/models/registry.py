@@ -138,7 +138,7 @@ def _outputs_in(network: Network, module: nn.Module, weights: str) -> int | None
         stored = read_state_dict(fetch(weights), module).get(f"{head}.weight")
     except WeightsError:  # loading them says why
         return None
-    own = module.get_submodule(head).weight
+    own = module.get_parameter(f"{head}.weight")
     if stored is None or stored.dim() != 2 or stored.shape[1] != own.shape[1] or len(stored) == len(own):
         return None
     return len(stored)

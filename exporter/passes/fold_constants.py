@@ -91,10 +91,10 @@ def _take_from_inputs(model: ir.Model) -> int:
 def _ending_as_weights(graph: ir.Graph) -> set[ir.Value]:
     """Return the tensors that are computed from constants alone, and lead to a layer's weight by such alone."""
     depending = varying(graph, kept=_KEPT)
-    weights: set[ir.Value | None] = set()
+    weights: set[ir.Value] = set()
     for node in reversed(graph):
         if is_op(node, *_LAYERS) or any(value in weights and value not in depending for value in node.outputs):
-            weights.update(node.inputs)
+            weights.update(value for value in node.inputs if value is not None)
     return weights - depending
 
 

@@ -62,10 +62,10 @@ def _audit_weight(node: ir.Node, layer: ir.Node | None) -> None:
 
 
 def _audit_scale(node: ir.Node) -> None:
-    written = node.inputs[0]
-    while written is not None and written.producer() is not None and not is_op(written.producer(), "QuantizeLinear"):
-        written = written.producer().inputs[0]
-    quantize = None if written is None else written.producer()
+    quantize: ir.Node | None = node
+    while quantize is not None and not is_op(quantize, "QuantizeLinear"):  # what moves integers lies between
+        integers = quantize.inputs[0]
+        quantize = None if integers is None else integers.producer()
     if quantize is None:
         return
     for index in (1, 2):

@@ -142,7 +142,7 @@ class _Patches:
         assert self.products is not None
         gram, self.products = self.products, None  # so that its memory is free for the next round
         gram /= self.count
-        shape = (self.groups, self.columns, self.columns)
+        shape: tuple[int, ...] = (self.groups, self.columns, self.columns)
         if self.blocks > 1:
             shape = (self.groups, self.blocks, self.block, self.block)
         return Inputs(gram.reshape(shape), self.sums / self.count)
