@@ -157,6 +157,8 @@ def costlier_than_minmax(
             ratios[name] = math.inf
             continue
         errors = (squared_error(seen.histogram, ends, steps=steps, symmetric=symmetric) for ends in (chosen, widest))
-        ratios[name] = next(errors) / next(errors)
+        cost, least = errors
+        if cost > 0:
+            ratios[name] = cost / least if least else math.inf
     worst_first = sorted(ratios.items(), key=lambda item: -item[1])
     return {name: ratio for name, ratio in worst_first if ratio > factor}

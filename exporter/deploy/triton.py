@@ -150,7 +150,7 @@ def _input(payload: Payload, *, batched: bool) -> _Message:
 
 def _output(payload: Payload, *, batched: bool) -> _Message:
     value = payload.model.model.graph.outputs[0]
-    dtype = "float32" if value.dtype is None else value.dtype.numpy().name
+    dtype = "float32" if value.dtype is None else dtype_name(value)
     classes = payload.golden.logits.shape[1]
     fields: list[tuple[str, str | _Message]] = [
         ("name", _string(str(value.name))),

@@ -600,8 +600,8 @@ def _note_costly_ranges(request: QuantizeRequest, table: CalibrationTable, note:
     if costs:
         tensor, times = next(iter(costs.items()))
         note(
-            f"--calibrator {request.calibrator} has {times:.0f} times the squared error of minmax on {tensor}, and "
-            f"much more on {len(costs)} of {len(table.tensors)} tensors; --calibrator minmax suits these images better."
+            f"--calibrator {request.calibrator} has much more squared error than minmax on {len(costs)} of "
+            f"{len(table.tensors)} tensors ({times:.0f} times as much on {tensor}); minmax suits these images better."
         )
 
 

@@ -19,7 +19,7 @@ from rexport._progress import Progress, silent
 from rexport.cost import operations_of
 from rexport.evaluation import evaluate
 from rexport.evaluation.judging import judging_runtime
-from rexport.model_file import Metadata, image_input, save
+from rexport.model_file import Metadata, head_of, image_input, save
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
 from rexport.tuning.comparison import compare
@@ -375,7 +375,7 @@ class _Search:
                     runtime,
                     self.exam.dataset,
                     classes=metadata.classes,
-                    head=metadata.head,
+                    head=head_of(self.model),
                     batch=self._batch,
                     samples=self.exam.samples,
                     skip_bad=self.exam.skip_bad,
