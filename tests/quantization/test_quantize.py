@@ -199,7 +199,7 @@ def test_whatever_the_sizes_of_numbers_the_file_loads(target: Target, ends: tupl
 def test_an_empty_weight_stays_float() -> None:
     weights = {"w": convolution(3, 3), "v": np.zeros((0, 3, 1, 1), np.float32)}
     model = graph("a = Conv (x, w) e = Conv (a, v) y = Concat <axis=1> (a, e)", weights)
-    ranges = {name: (-1.0, 1.0) for name in ("x", "a", "e")}
+    ranges = dict.fromkeys(("x", "a", "e"), (-1.0, 1.0))
     table = table_of(model, **ranges)
     result = quantize(model, table, target=X86, recovered=recover(model, table, target=X86))
     assert {layer.name: layer.why for layer in result.layers}["e"] == "its weight is empty"
