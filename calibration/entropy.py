@@ -8,9 +8,9 @@ Migacz 2017, "8-bit inference with TensorRT". The bin at zero counts as its neig
 zeros, which are exact whatever the threshold, and would draw it towards themselves.
 
 With running sums over the bins a threshold costs 128 terms, so that all of them are compared at once; but for those
-that clip one in a hundred of the values that are not zero, or more. Real activations (of trained CIFAR-10 networks)
-lose a tenth of that, whereas of values at few levels, as pictures in black and white give them, the divergence would
-clip the upper ones: where one bin alone is left, P and Q are equal.
+that clip one in a hundred of the values that are not zero, or more. Activations of trained CIFAR-10 networks
+lose a tenth of that. Of values at few levels, as pictures in black and white give them, the divergence would clip the
+upper ones: where one bin alone is left, P and Q are equal.
 """
 
 from __future__ import annotations

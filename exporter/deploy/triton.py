@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rexport._errors import EngineFileError, UsageError
 from rexport.deploy.container import require_folder, write_folder
 from rexport.deploy.manifest import require_name
+from rexport.model_file import dtype_name
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -91,7 +91,7 @@ def _require_storable(layer: ir.Node, read: Quantization) -> None:
                 "integers stand for; look at the weights that the network was exported with."
             )
     largest = float(np.finfo(np.float32).max)
-    if np.abs(weight).max(initial=0) > largest / float(read.scale):
+    if float(np.abs(weight).max(initial=0)) > largest / float(read.scale):
         raise ModelFileError(
             f"The products of what {name_of(layer)} reads and its weight are too large for float32; look at the "
             "weights that the network was exported with."

@@ -159,7 +159,7 @@ def test_groups_are_layers_of_their_own(seed: int, groups: int, outputs: int, co
 
 def _in_blocks(inputs: Inputs, size: int) -> Inputs:
     """Return what is left of the Gram matrices in blocks of ``size`` columns on their diagonals."""
-    _, columns = inputs.mean.shape
+    columns = inputs.mean.shape[1]
     blocks = -(-columns // size)
     padded = np.pad(inputs.gram, ((0, 0), *[(0, blocks * size - columns)] * 2))
     places = [slice(start, start + size) for start in range(0, blocks * size, size)]
