@@ -51,7 +51,7 @@ def test_layers_stay_in_float_until_the_gate_holds(workshop: Path) -> None:
     whole = run_json(f"{_QUANTIZE} --eval-data test.npz --no-verify")["gate"]
     assert (whole["holds"], whole["float_layers"], whole["fp32_top1"]) == (True, [], 1.0)
     assert whole["drop_points"] > 10
-    document = run_json(f"{_QUANTIZE} --eval-data test.npz --max-drop 5")
+    document = run_json(f"{_QUANTIZE} --eval-data test.npz --max-drop 5")  # accuracy decides, and not the scores
     gate = document["gate"]
     assert gate["holds"]
     assert gate["drop_points"] <= 5
