@@ -331,7 +331,7 @@ class _OutputSums:
         self.total = self.total + expected.sum(axis=0)
 
     def proof(self) -> OutputProof:
-        constant = _power(np.asarray(self.total)) / self.images
+        constant = _power(np.asarray(self.total)) / self.images if self.images > 1 else 0.0
         return OutputProof(
             name=self.name,
             sqnr_db=_ratio_db(self.signal, self.noise),

@@ -495,11 +495,14 @@ class _Work:
             seen = set(spread(count, min(request.samples, _RECOVERY_PICTURES)))
         fresh = [index for index in range(count) if index not in seen]
         kind, some = Pictures.HELD_OUT, fresh
-        if len(fresh) < min(_PROOF_PICTURES, count // 2):
+        if len(fresh) < max(1, min(_PROOF_PICTURES, count // 2)):
             kind, some = Pictures.SEEN, list(range(count))
         chosen = self.pictures.subset([some[index] for index in spread(len(some), _PROOF_PICTURES)])
-        batches = chosen.batches(_PROOF_BATCH, skip_bad=True)
-        return kind, [batch.images for batch in batches if len(batch.images)]
+        try:
+            batches = [batch.images for batch in chosen.batches(_PROOF_BATCH, skip_bad=True) if len(batch.images)]
+        except DataError:  # not one of them can be read
+            return Pictures.DRAWN, [_drawn_pictures(self.original, self.table)]
+        return kind, batches
 
     def _judge(self, proof: Proof, quantized: ir.Model, batches: list[np.ndarray]) -> None:
         """Do nothing for a good file, and say where a weak one goes wrong.
