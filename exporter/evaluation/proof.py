@@ -64,10 +64,10 @@ Run: TypeAlias = "Callable[[np.ndarray], Outputs]"
 
 
 class Pictures(StrEnum):
-    """What a file was proven on: pictures that recovery has not seen, those that it has, or noise for want of any."""
+    """What a file was proven on: pictures that recovery has not seen, those of the calibration, or noise."""
 
     HELD_OUT = "held-out"
-    SEEN = "recovery's own"
+    SEEN = "calibration"
     DRAWN = "drawn"
 
 
