@@ -128,7 +128,7 @@ def _train(files: _Files, say: _Steps) -> tuple[torch.nn.Module, Preprocessing]:
 
     from rexport._cpu import this_cpu
     from rexport.models import build, find
-    from rexport.models.weights_file import WeightsFacts, save_weights
+    from rexport.models.weights_facts import WeightsFacts, save_weights
     from rexport.preprocessing import Preprocessing
     from rexport.training import OneCycleRecipe, PicturesInMemory, train
 

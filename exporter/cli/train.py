@@ -110,7 +110,7 @@ def train(
     Qat.check(qat, target, weights=weights, freeze_backbone=freeze_backbone, precision=precision)
 
     from rexport.models import network_preprocessing, registry
-    from rexport.models.weights_file import WeightsFacts, save_weights
+    from rexport.models.weights_facts import WeightsFacts, save_weights
     from rexport.preprocessing import PictureOptions
     from rexport.training import choose_execution, find_images, open_pictures, recipe_for
     from rexport.training import train as run

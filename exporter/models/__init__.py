@@ -14,7 +14,7 @@ from rexport.models.spec import Block, Downsample, Form, ResNetSpec, Shortcut, S
 from rexport.models.summary import Stage, Summary, summarize
 from rexport.models.vgg import Vgg
 from rexport.models.weights import load_weights, read_state_dict, state_dict_hash
-from rexport.models.weights_file import WeightsFacts, read_weights_facts, save_weights, stored_classes
+from rexport.models.weights_facts import WeightsFacts, read_weights_facts, save_weights, stored_classes
 from rexport.models.zoo import Network
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rexport._errors import UsageError
 from rexport.models.published_weights import published_facts
-from rexport.models.weights_file import WeightsFacts, read_weights_facts
+from rexport.models.weights_facts import WeightsFacts, read_weights_facts
 from rexport.preprocessing import PictureOptions, Preprocessing
 
 if TYPE_CHECKING:

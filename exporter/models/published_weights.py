@@ -20,7 +20,7 @@ from rexport._errors import UnavailableError, UsageError, WeightsError
 from rexport._files import file_sha256
 from rexport.models.labels import imagenet_classes
 from rexport.models.references import import_timm, import_torchvision, of_timm, of_torchvision
-from rexport.models.weights_file import WeightsFacts
+from rexport.models.weights_facts import WeightsFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

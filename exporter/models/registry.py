@@ -22,7 +22,7 @@ from rexport.models.modules import return_one_tensor
 from rexport.models.published_weights import fetch
 from rexport.models.references import from_reference
 from rexport.models.weights import last_linear, load_weights, read_state_dict
-from rexport.models.weights_file import stored_classes
+from rexport.models.weights_facts import stored_classes
 from rexport.models.zoo import NETWORKS, Network, cifar_network, from_spec
 
 if TYPE_CHECKING:

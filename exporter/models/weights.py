@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rexport._errors import WeightsError
-from rexport.models.weight_files import read_weights
+from rexport.models.checkpoints import read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ def read_state_dict(
     """Read a checkpoint's tensors.
 
     Args:
-        path: A ``.safetensors`` file, or one that ``torch.save`` wrote (see :mod:`rexport.models.weight_files`).
+        path: A ``.safetensors`` file, or one that ``torch.save`` wrote (see :mod:`rexport.models.checkpoints`).
         network: Whose names the tensors are to have, as far as they can be told. Without it, a prefix that all names
             share is taken off, and a head called ``linear`` is called ``fc``, as torchvision does.
         tell: Is given a sentence about what of the file was left out.
