@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rexport import model_file
 from rexport._errors import EngineFileError, UsageError
 from rexport.benchmarks.outputs import Identity, Precision, precision_of
+from rexport.classifier_head import head_of
 from rexport.engine_file import is_engine, read_facts
 from rexport.model_file import Head
 from rexport.models import known_facts, registry
@@ -152,7 +153,7 @@ def _identity(model: ir.Model, metadata: model_file.Metadata) -> Identity:
         precision=precision_of(model),
         network=metadata.network,
         weights=metadata.weights_sha256,
-        softmax=model_file.head_of(model) is Head.SOFTMAX,
+        softmax=head_of(model) is Head.SOFTMAX,
     )
 
 

@@ -20,7 +20,7 @@ _LAYERS = (
     {"_errors", "_progress"},
     {"_cpu", "_files", "_onnx_proto", "class_names", "preprocessing"},
     {"model_file", "deployment_profile", "engine_file", "_json_cache"},
-    {"_apart"},
+    {"_apart", "classifier_head"},
     {"models"},
     {"runtimes"},
     {"passes"},

@@ -11,7 +11,8 @@ from rexport.cli._tuning import print_forms
 from rexport.jobs.choices import Recovery
 
 if TYPE_CHECKING:
-    from rexport.jobs.quantize import QuantizeResult, RecoveryResult
+    from rexport.jobs.calibration import RecoveryResult
+    from rexport.jobs.quantize import QuantizeResult
 
 __all__ = ["note_float_convolutions", "print_quantized"]
 

@@ -315,10 +315,11 @@ def _views(crops: int, scales: str | None, resize: int | None) -> Views:
 
 
 def _describe(source: Source, views: Views, *, resize: int | None, mean: str | None, std: str | None) -> _Described:
+    from rexport.classifier_head import head_of
     from rexport.cli._console import note
     from rexport.cli._options import model_preprocessing
     from rexport.evaluation.described import described
-    from rexport.model_file import Head, Metadata, head_of, image_input
+    from rexport.model_file import Head, Metadata, image_input
     from rexport.models import known_facts, network_preprocessing, registry
     from rexport.preprocessing import PictureOptions
 
@@ -348,7 +349,8 @@ def _describe_reference(
     reference: Source | None, views: Views, preprocessing: Preprocessing
 ) -> tuple[Preprocessing, Head]:
     """Return the model's ``preprocessing`` with what the reference takes of it, and what the reference gives."""
-    from rexport.model_file import Head, Metadata, head_of, image_input, load
+    from rexport.classifier_head import head_of
+    from rexport.model_file import Head, Metadata, image_input, load
     from rexport.preprocessing import Takes
 
     path = None if reference is None else reference.path

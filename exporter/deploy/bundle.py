@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from rexport._errors import BundleError, UsageError
+from rexport.classifier_head import head_of
 from rexport.deploy import model_signing
 from rexport.deploy.golden import npy
 from rexport.deploy.manifest import (
@@ -33,7 +34,7 @@ from rexport.deploy.options import BundleOptions
 from rexport.deploy.pack import sign_files
 from rexport.deploy.payload import MODEL, Payload, collect
 from rexport.deploy.quantized import QuantizedFile, machines_for, runtimes_for
-from rexport.model_file import default_opset, head_of
+from rexport.model_file import default_opset
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,12 +16,13 @@ import onnx_ir as ir
 import torch
 
 from rexport._errors import InputError, UsageError, VerificationError
+from rexport.classifier_head import head_of
 from rexport.exporting._features import drop_copies, require_features, returning
 from rexport.exporting._names import calls_in, name_after_modules
 from rexport.exporting._opset import lower_to_17
 from rexport.exporting._sizes import other_size, require_any_size
 from rexport.exporting.parity import DEFAULT_TOLERANCE, PROBABILITIES, Parity, prove_parity
-from rexport.model_file import Head, Metadata, default_opset, head_of, image_input, to_bytes
+from rexport.model_file import Head, Metadata, default_opset, image_input, to_bytes
 from rexport.models.modules import in_one_line, outputs_in, result_of, unwrapped
 from rexport.models.weights import state_dict_hash
 from rexport.passes import FoldConstants, fuse

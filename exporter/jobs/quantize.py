@@ -13,9 +13,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,25 +21,23 @@ import numpy as np
 from rexport._apart import require_apart
 from rexport._cpu import this_cpu
 from rexport._errors import DataError, UsageError, VerificationError
-from rexport._files import check_writable, write_text
+from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport.calibration import (
     CalibrationTable,
     Calibrator,
-    calibrate_dataset,
-    costlier_than_minmax,
     open_dataset,
 )
 from rexport.calibration.dataset import spread
 from rexport.evaluation.judging import judging_runtime_for, weakest_layer
 from rexport.evaluation.proof import Pictures, Proof, Verdict, prove
+from rexport.jobs.calibration import RECOVERY_PICTURES, RecoveryResult, calibrate, recover_accuracy
 from rexport.jobs.choices import Recovery
 from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
 from rexport.model_file import (
     Metadata,
     image_input,
     load,
-    model_hash,
     preprocessing_of,
     save,
     state_preprocessing,
@@ -57,7 +53,6 @@ from rexport.quantization import (
     Target,
     audit,
     quantize,
-    recover,
     require_float,
     target_for,
 )
@@ -65,7 +60,7 @@ from rexport.runtimes.onnxruntime import executed_ops
 from rexport.tuning import Exam, conditions_for, mix_precision, require_speedup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import onnx_ir as ir
 
@@ -73,13 +68,11 @@ if TYPE_CHECKING:
     from rexport.calibration.engines import Engine
     from rexport.evaluation.judging import WeakLayer
     from rexport.preprocessing import Preprocessing
-    from rexport.quantization import LayerReport, Recovered
+    from rexport.quantization import LayerReport
     from rexport.tuning import Comparison, GateResult
 
-__all__ = ["QuantizeRequest", "QuantizeResult", "RecoveryResult", "check_gate", "quantize_file", "run"]
+__all__ = ["QuantizeRequest", "QuantizeResult", "check_gate", "quantize_file", "run"]
 
-_FEW = 32  # pictures to calibrate with
-_RECOVERY_PICTURES = 128  # that layers are observed on at most: more cost time, and change hardly a weight
 _PROOF_PICTURES, _PROOF_BATCH = 32, 8
 _REPAIRS = 3  # layers that may be left in float because the runtime computes something else
 
@@ -155,28 +148,6 @@ class QuantizeRequest:
             return target_for(None, this_cpu()).name == self.target.name
         except UsageError:  # no target is for this machine
             return False
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecoveryResult:
-    """What was done against the loss of accuracy at a ``level``, on how many ``images``, in how many ``seconds``."""
-
-    level: Recovery
-    recovered: Recovered | None = None
-    images: int = 0
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it for a JSON document."""
-        recovered = self.recovered
-        return {
-            "level": str(self.level),
-            "tensors_equalized": 0 if recovered is None else len(recovered.equalized.factors),
-            "projections_joined": [] if recovered is None else list(recovered.equalized.joined),
-            "layers_rounded": [] if recovered is None else list(recovered.weights),
-            "images": self.images,
-            "seconds": self.seconds,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,9 +320,8 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
     preprocessing, pictures, labelled = _open(request, original, note)
     with progress(f"fusing {request.model.name}", None):
         model = _fuse(original, request.target, note, verify=request.verify)
-    table, skipped = _calibrate(request, model, pictures, progress, note)
-    _note_costly_ranges(request, table, note)
-    recovery, skipped_too = _recover(request, model, table, pictures, preprocessing, progress)
+    table, skipped = calibrate(request, model, pictures, progress, note)
+    recovery, skipped_too = recover_accuracy(request, model, table, pictures, preprocessing, progress)
     work = _Work(
         request=request,
         original=original,
@@ -368,7 +338,7 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
         table=table,
         recovery=recovery,
         gate=gate,
-        layers=work.quantize(frozenset()).layers if gate is None else gate.quantized.layers,
+        layers=() if gate is None else gate.quantized.layers,
         skipped=tuple(dict.fromkeys([*skipped, *skipped_too])),
     )
     if gate is not None and gate.why_not is not None:
@@ -439,7 +409,7 @@ class _Work:
     def make(self, keep_float: frozenset[str]) -> _Made:
         """Quantize but for ``keep_float``, and for layers that the runtime computes otherwise than the file says."""
         request = self.request
-        kind, batches = self._proof_pictures()
+        kind, batches = self._proof_pictures() if request.verify else (Pictures.DRAWN, [])
         repaired: tuple[str, ...] = ()
         while True:
             quantized = self.quantize(keep_float.union(repaired))
@@ -492,7 +462,7 @@ class _Work:
         request, count = self.request, len(self.pictures)
         seen: set[int] = set()
         if request.recovery_level is Recovery.ADAROUND:
-            seen = set(spread(count, min(request.samples, _RECOVERY_PICTURES)))
+            seen = set(spread(count, min(request.samples, RECOVERY_PICTURES)))
         fresh = [index for index in range(count) if index not in seen]
         kind, some = Pictures.HELD_OUT, fresh
         if len(fresh) < max(1, min(_PROOF_PICTURES, count // 2)):
@@ -568,116 +538,6 @@ def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir
         for text in report.notes:
             note(text)
     return with_own_weights(raise_opset(result.model, target.opset, reference=reference))
-
-
-def _calibrate(
-    request: QuantizeRequest, model: ir.Model, pictures: Dataset | None, progress: Progress, note: Note
-) -> tuple[CalibrationTable, tuple[BadImage, ...]]:
-    """Return the table, of files or of pictures that were run, with those that were left out."""
-    tables = [_read_table(path, model) for path in request.tables]
-    skipped: tuple[BadImage, ...] = ()
-    if not tables:
-        assert pictures is not None
-        calibration = calibrate_dataset(
-            model,
-            pictures,
-            batch=request.batch,
-            samples=request.samples,
-            skip_bad=request.skip_bad,
-            engine=request.engine,
-            progress=progress,
-        )
-        if calibration.resumed:
-            note(f"{calibration.resumed} of the images had been run before an interruption.")
-        tables, skipped = [calibration.table], calibration.skipped
-    table = reduce(CalibrationTable.merge, tables)
-    if table.images < _FEW:
-        note(f"only {table.images} images to calibrate with; a few hundred give steadier ranges.")
-    if request.save_table is not None:
-        write_text(request.save_table, table.to_json())
-    return table, skipped
-
-
-def _note_costly_ranges(request: QuantizeRequest, table: CalibrationTable, note: Note) -> None:
-    """Say where the calibrator loses much more of the very pictures that it chose for than keeping all values does."""
-    integers = request.target.activations
-    costs = costlier_than_minmax(table, request.calibrator, steps=integers.steps, symmetric=integers.symmetric)
-    if costs:
-        tensor, times = next(iter(costs.items()))
-        note(
-            f"--calibrator {request.calibrator} has much more squared error than minmax on {len(costs)} of "
-            f"{len(table.tensors)} tensors ({times:.0f} times as much on {tensor}); minmax suits these images better."
-        )
-
-
-def _read_table(path: Path, model: ir.Model) -> CalibrationTable:
-    try:
-        table = CalibrationTable.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise DataError(f"{path} can't be read: {why}.") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    if table.model_sha256 != model_hash(model):
-        raise UsageError(
-            f"{path} is the calibration table of another model (or another version of rexport fused it); pass the "
-            "model that it was made with, or --data to calibrate this one."
-        )
-    return table
-
-
-def _recover(
-    request: QuantizeRequest,
-    model: ir.Model,
-    table: CalibrationTable,
-    pictures: Dataset | None,
-    preprocessing: Preprocessing | None,
-    progress: Progress,
-) -> tuple[RecoveryResult, tuple[BadImage, ...]]:
-    """Return what was done against the loss of accuracy, with the pictures that were left out."""
-    level = request.recovery_level
-    if level is Recovery.NONE:
-        return RecoveryResult(level=level), ()
-    observed = None
-    if level is Recovery.ADAROUND and pictures is not None:
-        observed = _Observed(pictures, request)
-    start = perf_counter()
-    recovered = recover(
-        model,
-        table,
-        target=request.target,
-        calibrator=request.calibrator,
-        images=observed,
-        total=1 if observed is None else observed.total,
-        preprocessing=None if observed is None else preprocessing,
-        threads=request.threads,
-        progress=progress,
-    )
-    skipped = () if observed is None else tuple(observed.skipped)
-    result = RecoveryResult(
-        level=level,
-        recovered=recovered,
-        images=0 if observed is None else observed.total - len(skipped),
-        seconds=perf_counter() - start,
-    )
-    return result, skipped
-
-
-class _Observed:
-    """Starts batches of the pictures that layers are observed on anew, and notes which of them can't be read."""
-
-    def __init__(self, pictures: Dataset, request: QuantizeRequest) -> None:
-        self._pictures, self._request = pictures, request
-        self._samples = min(request.samples, _RECOVERY_PICTURES)
-        self.total = min(self._samples, len(pictures))
-        self.skipped: dict[BadImage, None] = {}
-
-    def __call__(self) -> Iterator[np.ndarray]:
-        request = self._request
-        for batch in self._pictures.batches(request.batch, samples=self._samples, skip_bad=request.skip_bad):
-            self.skipped |= dict.fromkeys(batch.skipped)
-            if len(batch.images):
-                yield batch.images
 
 
 def _drawn_pictures(model: ir.Model, table: CalibrationTable) -> np.ndarray:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import GateError, UsageError
 from rexport._progress import Progress, silent
+from rexport.classifier_head import head_of
 from rexport.cost import operations_of
 from rexport.evaluation import evaluate
 from rexport.evaluation.judging import judging_runtime
-from rexport.model_file import Metadata, head_of, image_input, save
+from rexport.model_file import Metadata, image_input, save
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
 from rexport.tuning.comparison import compare

@@ -11,8 +11,9 @@ import torch
 
 from rexport._errors import VerificationError
 from rexport.calibration import calibrate
+from rexport.classifier_head import head_of
 from rexport.exporting import export, prove_parity
-from rexport.model_file import Head, Metadata, head_of, to_bytes
+from rexport.model_file import Head, Metadata, to_bytes
 from rexport.models import build
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import X86, quantize
