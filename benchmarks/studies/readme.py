@@ -143,6 +143,20 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         f"{first['peak_memory_mib']:.0f} and {last['peak_memory_mib']:.0f} MiB",
         "calibration_memory",
     )
+    proof = read("proof-cost")
+    yield (
+        f"the proof in `rexport quantize`, {proof['network']}, {proof['images']} pictures",
+        f"{100 * proof['share']:.1f} % of {median(proof['seconds']['--verify']):.1f} s",
+        "proof_cost",
+    )
+    networks = read("random-networks")
+    first, end = networks["seeds"]
+    judged = sum(sum(row.values()) for row in networks["counts"].values())
+    yield (
+        f"{end - first:,} random networks, {len(networks['counts'])} targets and recoveries",
+        f"{len(networks['faults'])} of {judged:,} files wrong without a word",
+        "random_networks",
+    )
     yield from _of_devices(read("reliability")["parts"])
 
 

@@ -183,7 +183,8 @@ def _runtimes(text: str | None) -> tuple[str, ...]:
 
     from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, RUNTIMES
 
-    others = {*NETWORK_RUNTIMES, *ENGINE_RUNTIMES.values()}  # a profile names an ONNX file
+    # a profile names an ONNX file, and what is slow on purpose is no choice
+    others = {*NETWORK_RUNTIMES, *ENGINE_RUNTIMES.values(), "cpu-node-by-node"}
     possible = tuple(name for name in RUNTIMES if name not in others)
     if text is not None:
         return _words("--on", text, possible)

@@ -70,8 +70,9 @@ def print_forms(result: LayerFormsResult, *, explain: bool = False) -> None:
         columns = ("grouped convolution", "times", "groups", "chosen", "µs", "µs chosen", "speed-up")
         print_table(columns, [_cells(choice) for choice in result.regrouping.choices], left=(0,))
     print(f"regrouped: {_groups_in_words(result.regrouping)}")
-    for refusal in result.regrouping.report.refusals if explain else ():
-        note(f"{refusal.where} was not regrouped: {refusal.why}.")
+    if explain:
+        for refusal in result.regrouping.report.refusals:
+            note(f"{refusal.where} was not regrouped: {refusal.why}.")
 
 
 def _cells(choice: LayerChoice) -> tuple[str, ...]:

@@ -112,6 +112,9 @@ def quantize(
     result = run(request, progress=progress, note=note)
     report_skipped(result.skipped)
     note_float_convolutions(result)
-    print_json(result.to_json()) if as_json else print_quantized(result)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        print_quantized(result)
     if result.gate is not None:
         result.gate.require()
