@@ -40,7 +40,9 @@ def main(
                 took.append(run([*quantize, option, "-o", "int8.onnx"], cwd=folder).seconds)
     proven, unproven = (median(took) for took in seconds.values())
     share = (proven - unproven) / proven
-    print(f"{network}, {samples} pictures: {proven:.1f} s with the proof, {unproven:.1f} s without: {100 * share:.1f} %")
+    print(
+        f"{network}, {samples} pictures: {proven:.1f} s with the proof, {unproven:.1f} s without: {100 * share:.1f} %"
+    )
     write_results(json_file, "proof-cost", network=network, images=samples, seconds=seconds, share=share)
 
 

@@ -74,7 +74,7 @@ def fuse(
     """Return a fused copy of ``model``; the model itself is left as it was (weights that stay are shared).
 
     The names of the model's inputs and outputs, its metadata and its opset stay; nodes without a name, or with that of
-    another, get one. Any ONNX model will do. What one pass
+    another, get one, and weights that are listed as inputs are none from then on. Any ONNX model will do. What one pass
     changes may make a place for another, so they run again, in the same order, until none finds anything to change.
 
     Args:

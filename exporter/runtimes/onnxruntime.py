@@ -27,6 +27,7 @@ __all__ = [
     "OnnxRuntimeNodeByNode",
     "executed_ops",
     "fixed_batch",
+    "harmful_optimizers",
     "in_batches",
     "open_session",
     "said",
@@ -91,7 +92,7 @@ def open_session(
     source = model if isinstance(model, bytes) else str(model)
     try:
         return onnxruntime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=_harmful_optimizers(model) or None
+            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=harmful_optimizers(model) or None
         )
     except (
         _ERRORS.Fail,
@@ -104,7 +105,7 @@ def open_session(
         raise ModelFileError(f"{name} does not load in ONNX Runtime: {said(error)}.") from error
 
 
-def _harmful_optimizers(model: bytes | Path) -> list[str]:
+def harmful_optimizers(model: bytes | Path) -> list[str]:
     """Return the optimizers that would change what a quantized model computes, without reading what is none."""
     if isinstance(model, Path):
         if not model.is_file():

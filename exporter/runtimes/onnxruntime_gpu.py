@@ -17,7 +17,7 @@ from rexport._errors import ModelFileError, UnavailableError, UsageError
 from rexport.runtimes import Phases
 from rexport.runtimes._device_memory import DeviceMemory, OrtMemory, TorchMemory, cuda_stream
 from rexport.runtimes._onnx_files import in_batches, onnx_file, run_in_batches
-from rexport.runtimes.onnxruntime import fixed_batch, said
+from rexport.runtimes.onnxruntime import fixed_batch, harmful_optimizers, said
 from rexport.runtimes.probes import PROBES, fell_back, load_libraries, require
 
 if TYPE_CHECKING:
@@ -178,7 +178,11 @@ def open_on_provider(
         settings.add_session_config_entry(key, value)
     try:
         session = onnxruntime.InferenceSession(
-            str(path), settings, providers=[(provider, dict(options))], enable_fallback=0
+            str(path),
+            settings,
+            providers=[(provider, dict(options))],
+            enable_fallback=0,
+            disabled_optimizers=harmful_optimizers(path) or None,
         )
     except (_ERRORS.InvalidProtobuf, _ERRORS.NoSuchFile, _ERRORS.InvalidGraph, _ERRORS.InvalidArgument) as error:
         raise ModelFileError(f"{path} does not load in ONNX Runtime: {said(error)}.") from error

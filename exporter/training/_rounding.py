@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rexport.quantization.schemes import with_scales_of_zeros
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -50,11 +52,10 @@ def round_weight(weight: Tensor, integers: Integers, *, axis: int, smallest_scal
     with torch.no_grad():
         others = [other for other in range(weight.ndim) if other != axis]
         largest = weight.abs().amax(others)
-        scale = torch.maximum(largest.double() / integers.high, smallest_scale).float()
-        scale = torch.where(scale < _SMALLEST_SCALE, torch.ones_like(scale), scale)
+        own = torch.from_numpy(with_scales_of_zeros((largest.double() / integers.high).cpu().numpy())).to(
+            smallest_scale
+        )
+        scale = torch.maximum(own, smallest_scale).float()
         shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
     rounded = round_tensor(weight, scale.reshape(shape), torch.zeros(()).to(weight), (integers.low, integers.high))
     return rounded, scale
-
-
-_SMALLEST_SCALE = float(torch.finfo(torch.float32).tiny) * 2**8  # as in quantization.schemes

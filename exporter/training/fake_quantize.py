@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -22,6 +21,7 @@ from rexport.model_file import model_hash
 from rexport.passes._graph import constant, is_op, name_of, replace_initializer
 from rexport.quantization import quantize
 from rexport.quantization.layers import WEIGHTED, output_axis
+from rexport.quantization.schemes import SMALLEST_SCALE
 from rexport.training._operators import compute, require_known
 from rexport.training._rounding import INT32, round_tensor, round_weight
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeQuantized", "fake_quantize"]
 
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**8  # as in quantization.schemes
 _TRAINED = (nn.Conv2d, nn.Linear)
 _ROLES = {1: "weight", 2: "bias"}
 
@@ -202,7 +201,7 @@ class FakeQuantized(nn.Module):
         input_scale = self._input_scale(node) if rounded_bias else None
         smallest = torch.zeros(weight.shape[output_axis(node)], dtype=torch.float64, device=weight.device)
         if bias is not None and input_scale is not None:
-            smallest = bias.detach().double().abs().div(2**30).clamp_min(_SMALLEST_SCALE) / input_scale.double()
+            smallest = bias.detach().double().abs().div(2**30).clamp_min(SMALLEST_SCALE) / input_scale.double()
         integers, scale = round_weight(weight, self._target.weights, axis=output_axis(node), smallest_scale=smallest)
         if bias is not None and input_scale is not None:
             products = (input_scale.double() * scale).float()

@@ -33,7 +33,7 @@ def _study(folder: Path, *options: str) -> tuple[int, dict[str, object], str]:
 def _pictures(folder: Path) -> Path:
     random = np.random.default_rng(0)
     for index in range(8):
-        path = folder / "pictures" / ("cat", "dog")[index % 2] / f"{index}.png"
+        path = folder / "pictures" / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
     return folder / "pictures"

@@ -439,10 +439,6 @@ def weight_comes_out(proto: onnx.ModelProto) -> None:
     proto.graph.output.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 3, 3, 3]))
 
 
-def nothing_goes_in(proto: onnx.ModelProto) -> None:
-    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
-
-
 def output_of_any_shape(proto: onnx.ModelProto) -> None:
     proto.graph.output[0].type.tensor_type.ClearField("shape")
 
@@ -480,7 +476,7 @@ def halves(proto: onnx.ModelProto) -> None:
 @pytest.mark.parametrize("verify", ["--verify", "--no-verify"])
 @pytest.mark.parametrize(
     "change",
-    [text_goes_through, sequence_comes_out, input_comes_out, weight_comes_out, nothing_goes_in, output_of_any_shape,
+    [text_goes_through, sequence_comes_out, input_comes_out, weight_comes_out, output_of_any_shape,
      negative_sizes, wrong_output_shape, no_number, constant_throughout, deep, halves],
 )  # fmt: skip
 def test_a_model_that_is_odd(change: Callable[[onnx.ModelProto], None], verify: str) -> None:

@@ -171,7 +171,7 @@ def test_sums_that_miss_a_layer_say_so(tmp_path: Path) -> None:
     report = inspect_file(tmp_path / "m.onnx")
     macs = 4 * 14 * 14 * 27
     assert (report.document["macs"], report.document["macs_complete"]) == (macs, False)
-    assert dict(report.facts)["MACs"] == f"at least {macs:,} for one picture"
+    assert dict(report.facts)["MACs"] == f"at least {macs:,} for one picture of 16×16"
 
 
 def test_sums_of_branches_say_so(tmp_path: Path) -> None:

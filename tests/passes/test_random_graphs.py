@@ -63,9 +63,12 @@ def assert_fused_is_equal(case: Case, passes: Sequence[type[GraphPass]] = DEFAUL
     assert to_bytes(model) == before
     fused = onnx.load_from_string(to_bytes(result.model))
     onnx.checker.check_model(fused, full_check=True)
-    assert interface(fused) == interface(case.proto)
-    expected, scale = reference(case.proto, case.feeds)
-    for value, wanted, found in zip(fused.graph.output, expected, run(fused, case.feeds), strict=True):
+    # what is listed as an input and has a value in the file is a constant from now on
+    constant = {tensor.name for tensor in case.proto.graph.initializer} - {value.name for value in fused.graph.input}
+    assert interface(fused) == [pair for pair in interface(case.proto) if pair[0] not in constant]
+    defaults = {name: array for name, array in case.feeds.items() if name not in constant}
+    expected, scale = reference(case.proto, defaults)
+    for value, wanted, found in zip(fused.graph.output, expected, run(fused, defaults), strict=True):
         assert found.shape == wanted.shape, value.name
         assert np.abs(found - wanted).max() <= _ROUNDING * scale, value.name
 

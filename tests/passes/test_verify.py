@@ -128,14 +128,14 @@ def test_an_original_that_does_not_run_is_no_difference() -> None:
 )
 def test_nothing_is_no_proof(text: str) -> None:
     model = parse(f'<ir_version: 9, opset_import: ["": 18]> graph {text}')
-    with pytest.raises(ModelFileError, match=r"output 'y' holds no number for random inputs.*--no-verify"):
+    with pytest.raises(ModelFileError, match=r"output 'y' holds no number for random inputs"):
         verify_equal(model, model.clone())
 
 
 def test_an_input_without_a_type_can_t_be_tried() -> None:
     model = parse(TWO_OUTPUTS)
     model.graph.inputs[0].dtype = ir.DataType.UNDEFINED
-    with pytest.raises(ModelFileError, match=r"'x' is no tensor of a known type.*--no-verify"):
+    with pytest.raises(ModelFileError, match=r"'x' is no tensor of a known type"):
         verify_equal(model, model.clone())
 
 

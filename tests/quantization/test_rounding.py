@@ -318,7 +318,7 @@ def test_weights_that_are_as_good_as_zero(smallest: float) -> None:
     weight[1] = smallest
     inputs = _inputs(_patches(0, 8))
     scale = best_scales(weight, inputs, INT8)
-    assert scale[1] == 1  # as of_weight has it: 1 / s of a denormal number overflows
+    assert scale[1] == max(scale)  # as of_weight has it: 1 / s of a denormal number overflows
     result = round_to_nearest_plane(weight, scale, inputs, INT8)
     _check(result, weight)
     assert not result.integers[1].any()

@@ -106,5 +106,5 @@ def test_a_network_is_to_be_exported_first() -> None:
 
 
 def test_an_unknown_runtime_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="cpu, torch"):
+    with pytest.raises(UsageError, match="cpu, cpu-node-by-node, torch"):
         open_runtime("abacus", Source(network="cifar_resnet20"))

@@ -24,7 +24,7 @@ def test_every_runtime_is_one(name: str) -> None:
 
 def test_every_other_runtime_can_be_probed() -> None:
     # compiling takes ten seconds; the runtime says by itself what it lacks
-    by_itself = {"torch-compile", "torch-compile-cuda"}
+    by_itself = {"torch-compile", "torch-compile-cuda", "cpu-node-by-node"}
     assert set(RUNTIMES) - set(PROBES) == by_itself
 
 
@@ -39,5 +39,5 @@ def test_what_lacks_the_methods_is_no_device_runtime() -> None:
 
 
 def test_an_unknown_runtime_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="cpu, torch, torch-compile, openvino, cuda, tensorrt"):
+    with pytest.raises(UsageError, match="cpu, cpu-node-by-node, torch, torch-compile, openvino, cuda, tensorrt"):
         open_runtime("abacus", Source(network="cifar_resnet20"))
