@@ -18,6 +18,8 @@ from rexport.passes._graph import constant, is_op, name_of
 from rexport.quantization.layers import WEIGHTED, output_axis
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx_ir as ir
 
 __all__ = ["audit"]
@@ -40,7 +42,7 @@ def audit(source: ir.Model, quantized: ir.Model) -> None:
         if is_op(node, *WEIGHTED):
             _audit_weight(node, layers.get(name_of(node)))
         elif is_op(node, "DequantizeLinear"):
-            _audit_scale(node)
+            _audit_scale(node, layers)
 
 
 def _audit_weight(node: ir.Node, layer: ir.Node | None) -> None:
@@ -61,12 +63,12 @@ def _audit_weight(node: ir.Node, layer: ir.Node | None) -> None:
         raise VerificationError(_defect(node, f"a weight that is {steps:.0f} steps from its own"))
 
 
-def _audit_scale(node: ir.Node) -> None:
+def _audit_scale(node: ir.Node, layers: Mapping[str, ir.Node]) -> None:
     quantize: ir.Node | None = node
     while quantize is not None and not is_op(quantize, "QuantizeLinear"):  # what moves integers lies between
         integers = quantize.inputs[0]
         quantize = None if integers is None else integers.producer()
-    if quantize is None:
+    if quantize is None or name_of(quantize) in layers:  # what makes whole pixels takes them for others on purpose
         return
     for index in (1, 2):
         here, there = (constant(one.inputs[index]) if len(one.inputs) > index else None for one in (node, quantize))

@@ -10,6 +10,7 @@ import pytest
 
 from rexport._errors import VerificationError
 from rexport.calibration import calibrate
+from rexport.preprocessing import Preprocessing
 from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, Target, audit, quantize, recover
 from tests._graphs import convolution, graph, images
 
@@ -40,6 +41,19 @@ def _quantized(target: Target) -> tuple[ir.Model, ir.Model]:
 )
 def test_what_is_stored_right_passes(target: Target) -> None:
     audit(*_quantized(target))
+
+
+def test_pixels_are_taken_for_others_than_they_were_written_as() -> None:
+    """Normalised pictures become the pixels that they were, and a gray mean needs no frame between the two."""
+    preprocessing = Preprocessing(size=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
+    shown = preprocessing.normalise(pixels)
+    table = calibrate(_MODEL, iter([shown]))
+    recovered = recover(_MODEL, table, target=X86, images=lambda: iter([shown]), total=8, preprocessing=preprocessing)
+    quantized = quantize(_MODEL, table, target=X86, recovered=recovered).model
+    first = next(node for node in quantized.graph if node.op_type == "DequantizeLinear" and node.inputs[0].producer())
+    assert first.inputs[1] is not first.inputs[0].producer().inputs[1]
+    audit(recovered.equalized.model, quantized)
 
 
 def _integers(model: ir.Model, layer: str) -> ir.Value:
