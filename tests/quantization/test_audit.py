@@ -44,8 +44,8 @@ def test_what_is_stored_right_passes(target: Target) -> None:
 
 
 def test_pixels_are_taken_for_others_than_they_were_written_as() -> None:
-    """Normalised pictures become the pixels that they were, and a gray mean needs no frame between the two."""
-    preprocessing = Preprocessing(size=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    """Normalised pictures become the pixels that they were, and a mean of zero needs no frame between the two."""
+    preprocessing = Preprocessing(size=16, mean=(0, 0, 0), std=(0.25, 0.2, 0.3))
     pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     shown = preprocessing.normalise(pixels)
     table = calibrate(_MODEL, iter([shown]))
