@@ -145,7 +145,7 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
     )
     proof = read("proof-cost")
     yield (
-        f"the proof in `rexport quantize`, {proof['network']}, {proof['images']} pictures",
+        f"the proof in `rexport quantize`, {proof['network']}, {proof['images']} pictures, {proof['machine']['cpu']}",
         f"{100 * proof['share']:.1f} % of {median(proof['seconds']['--verify']):.1f} s",
         "proof_cost",
     )
