@@ -24,6 +24,8 @@ to the float file, the runtime computes something else than the file says.
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -58,6 +60,16 @@ _TIE = 0.05  # of the standard deviation of a picture's scores
 _RUNTIME_DB = 6.0
 _CLOSE_DB = 40.0  # above, roundings that fall another way are all that tells a runtime from the file
 _NODE_BY_NODE = "node by node, as its runtime is not here"
+
+_TRIAL = """
+import sys
+from pathlib import Path
+import numpy as np
+from rexport.runtimes.openvino import OpenVino
+from rexport.runtimes.source import Source
+_, path, shape, dtype = sys.argv
+OpenVino(Source(path=Path(path))).run_all(np.zeros([int(size) for size in shape.split(",")], dtype))
+"""
 
 Outputs: TypeAlias = "list[np.ndarray]"
 Run: TypeAlias = "Callable[[np.ndarray], Outputs]"
@@ -282,12 +294,28 @@ def _as_it_is_run(model: ir.Model, target: Target, threads: int | None, stack: E
         words = f"in {ONNX_RUNTIME} with its kernels for int8"
         return words, _in_onnx_runtime(model, threads=threads, as_on_arm=True)
     if target.runtime == OPENVINO.runtime and find_spec("openvino"):
-        from rexport.runtimes.openvino import OpenVino
-
         path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.onnx"
         save(model, path)
-        return f"in {target.runtime}", stack.enter_context(OpenVino(Source(path=path), threads=threads)).run_all
+        return f"in {target.runtime}", _in_openvino(path, threads, stack)
     return _NODE_BY_NODE, _in_onnx_runtime(model, threads=threads, optimize=False)
+
+
+def _in_openvino(path: Path, threads: int | None, stack: ExitStack) -> Run:
+    from rexport.runtimes.openvino import OpenVino
+
+    loaded: list[OpenVino] = []
+
+    def run(images: np.ndarray) -> Outputs:
+        if not loaded:
+            # compiling some files ends the process (2026.4.1): tried in another one first
+            shape = ",".join(map(str, images.shape))
+            trial = [sys.executable, "-P", "-c", _TRIAL, str(path), shape, images.dtype.name]
+            if subprocess.run(trial, capture_output=True).returncode < 0:
+                raise ModelFileError("OpenVINO crashes on it.")
+            loaded.append(stack.enter_context(OpenVino(Source(path=path), threads=threads)))
+        return loaded[0].run_all(images)
+
+    return run
 
 
 def _run_all(run: Run, images: np.ndarray, size: int | None) -> Outputs:
