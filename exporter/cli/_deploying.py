@@ -181,10 +181,10 @@ def _check_accuracy(asked: Deploying) -> None:
 def _runtimes(text: str | None) -> tuple[str, ...]:
     from importlib.util import find_spec
 
-    from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, RUNTIMES
+    from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, NODE_BY_NODE, RUNTIMES
 
     # a profile names an ONNX file, and what is slow on purpose is no choice
-    others = {*NETWORK_RUNTIMES, *ENGINE_RUNTIMES.values(), "cpu-node-by-node"}
+    others = {*NETWORK_RUNTIMES, *ENGINE_RUNTIMES.values(), NODE_BY_NODE}
     possible = tuple(name for name in RUNTIMES if name not in others)
     if text is not None:
         return _words("--on", text, possible)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["eval"]
 
-_IN_WORKERS = ("cpu", "cpu-node-by-node")  # the runtimes that any engine's workers have
 _AGREEING = 0.9  # a share of images below which a model is hardly the reference's, quantized
 
 
@@ -188,9 +187,9 @@ def _default_runtime(source: Source, where: Where) -> str:
     """Return what shows what a model computes, and say so where that is not ONNX Runtime as it runs other files."""
     from rexport.cli._console import note
     from rexport.engine_file import is_engine
-    from rexport.evaluation.judging import NODE_BY_NODE, judging_runtime
+    from rexport.evaluation.judging import judging_runtime
     from rexport.model_file import load
-    from rexport.runtimes import default_runtime
+    from rexport.runtimes import NODE_BY_NODE, default_runtime
 
     if source.path is None or is_engine(source.path):
         return default_runtime(source)
@@ -201,6 +200,13 @@ def _default_runtime(source: Source, where: Where) -> str:
         runtime = NODE_BY_NODE
     note(f"{source} is for another runtime than ONNX Runtime; it runs on {runtime} here (choose with --on).")
     return runtime
+
+
+def _runs_in_workers(runtime: str) -> bool:
+    """Say whether the workers of any engine have a runtime."""
+    from rexport.runtimes import NODE_BY_NODE
+
+    return runtime in ("cpu", NODE_BY_NODE)
 
 
 def _engine(
@@ -214,7 +220,7 @@ def _engine(
             f"--engine {where} runs ONNX files, and {source} is a network of PyTorch; export it with `rexport onnx`, "
             "or leave --engine out."
         )
-    if runtime not in _IN_WORKERS and where is not Where.LOCAL:
+    if not _runs_in_workers(runtime) and where is not Where.LOCAL:
         raise UsageError(f"--engine {where} runs files on ONNX Runtime's CPU provider; leave it or --on {runtime} out.")
     return choose_engine(EngineName(where), workers=workers, threads=threads, address=address)
 
@@ -258,7 +264,7 @@ def _run(
     from rexport.evaluation import ClassifierFile, evaluate, evaluate_file
     from rexport.runtimes import open_runtime
 
-    if source.path is not None and runtime in _IN_WORKERS:
+    if source.path is not None and _runs_in_workers(runtime):
         other = None
         if reference is not None and reference.path is not None:
             path = reference.path.absolute()

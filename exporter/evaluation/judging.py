@@ -19,6 +19,7 @@ from rexport.evaluation.reference import Reference
 from rexport.model_file import Metadata
 from rexport.passes._graph import is_op, name_of
 from rexport.quantization import ONNX_RUNTIME, OPENVINO, TARGETS
+from rexport.runtimes import NODE_BY_NODE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 
     from rexport.quantization import Target
 
-__all__ = ["NODE_BY_NODE", "WeakLayer", "judging_runtime", "judging_runtime_for", "weakest_layer"]
-
-NODE_BY_NODE = "cpu-node-by-node"
+__all__ = ["WeakLayer", "judging_runtime", "judging_runtime_for", "weakest_layer"]
 
 
 def judging_runtime_for(target: Target) -> str:

@@ -30,7 +30,6 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -38,9 +37,10 @@ import numpy as np
 
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, VerificationError
+from rexport.evaluation.judging import judging_runtime_for
 from rexport.evaluation.result import sqnr_db, wilson_interval
 from rexport.model_file import image_input, save, to_bytes
-from rexport.quantization import ONNX_RUNTIME, OPENVINO
+from rexport.quantization import ONNX_RUNTIME
 from rexport.quantization.targets import X86_NAMES
 from rexport.runtimes.onnxruntime import in_batches, open_session, said
 from rexport.runtimes.source import Source
@@ -293,7 +293,7 @@ def _as_it_is_run(model: ir.Model, target: Target, threads: int | None, stack: E
     if target.runtime == ONNX_RUNTIME and (this_cpu().has_vnni or this_cpu().architecture not in X86_NAMES):
         words = f"in {ONNX_RUNTIME} with its kernels for int8"
         return words, _in_onnx_runtime(model, threads=threads, as_on_arm=True)
-    if target.runtime == OPENVINO.runtime and find_spec("openvino"):
+    if judging_runtime_for(target) == "openvino":
         path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.onnx"
         save(model, path)
         return f"in {target.runtime}", _in_openvino(path, threads, stack)

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from rexport.evaluation.judging import WeakLayer
     from rexport.preprocessing import Preprocessing
     from rexport.quantization import LayerReport
-    from rexport.tuning import Comparison, GateResult
+    from rexport.tuning import Comparison, Conditions, GateResult
 
 __all__ = ["QuantizeRequest", "QuantizeResult", "check_gate", "quantize_file", "run"]
 
@@ -346,9 +346,8 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
     made = work.make(frozenset() if gate is None else frozenset(gate.chosen.float_layers))
     speed = None
     if request.min_speedup is not None:
-        conditions = conditions_for(model, batch=request.forms.batch, threads=request.threads)
         speed = require_speedup(
-            model, made.forms.model, at_least=request.min_speedup, conditions=conditions, progress=progress
+            model, made.forms.model, at_least=request.min_speedup, conditions=work.conditions, progress=progress
         )
     return work.write(made, replace(result, speed=speed), preprocessing)
 
@@ -382,7 +381,13 @@ class _Work:
         recovered = self.recovery.recovered
         return self.model if recovered is None else recovered.equalized.model
 
+    @property
+    def conditions(self) -> Conditions:
+        """What speeds are measured at."""
+        return conditions_for(self.model, batch=self.request.forms.batch, threads=self.request.threads)
+
     def quantize(self, keep_float: frozenset[str]) -> QuantizedModel:
+        """Quantize the model but for the layers called ``keep_float``."""
         return quantize(
             self.model,
             self.table,
@@ -393,16 +398,14 @@ class _Work:
         )
 
     def measure_accuracy(self, labelled: Dataset) -> GateResult:
+        """Quantize with as few layers in float as the gate needs."""
         request = self.request
-        conditions = None
-        if request.runs_here:
-            conditions = conditions_for(self.model, batch=request.forms.batch, threads=request.threads)
         return mix_precision(
             self.model,
             self.quantize,
             Exam(dataset=labelled, skip_bad=request.skip_bad, threads=request.threads),
             max_drop=math.inf if request.max_drop is None else request.max_drop,
-            conditions=conditions,
+            conditions=self.conditions if request.runs_here else None,
             progress=self.progress,
         )
 
@@ -437,6 +440,7 @@ class _Work:
         return _Made(quantized=quantized, forms=forms, proof=proof, repaired=repaired)
 
     def write(self, made: _Made, result: QuantizeResult, preprocessing: Preprocessing | None) -> QuantizeResult:
+        """Write the file, with what was stated of its pictures and what was shown of it, and return the result."""
         request, model = self.request, made.forms.model
         if preprocessing is not None:
             state_preprocessing(model, preprocessing)

@@ -7,6 +7,7 @@ there are ten of them does not make them CIFAR-10's.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,7 @@ def network_preprocessing(
     if known is None or known.assumed:
         size = size or (None if network.assumed_size else network.input_size)
     known = known or Preprocessing.default_for(size or network.input_size)
-    options = PictureOptions(size=size, resize=options.resize, mean=options.mean, std=options.std)
-    return options.applied_to(known, str(network.name if weights is None else weights))
+    return replace(options, size=size).applied_to(known, str(network.name if weights is None else weights))
 
 
 def _files(network: Network, weights: Path | str | None) -> list[str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINE_RUNTIMES",
     "NETWORK_RUNTIMES",
+    "NODE_BY_NODE",
     "RUNTIMES",
     "DeviceRuntime",
     "Phases",
@@ -28,9 +29,11 @@ __all__ = [
     "open_runtime",
 ]
 
+NODE_BY_NODE = "cpu-node-by-node"
+"""The runtime that computes what a file says, without any optimization."""
 RUNTIMES = {
     "cpu": "rexport.runtimes.onnxruntime:OnnxRuntimeCpu",
-    "cpu-node-by-node": "rexport.runtimes.onnxruntime:OnnxRuntimeNodeByNode",
+    NODE_BY_NODE: "rexport.runtimes.onnxruntime:OnnxRuntimeNodeByNode",
     "torch": "rexport.runtimes.torch:TorchEager",
     "torch-compile": "rexport.runtimes.torch_compile:TorchCompile",
     "openvino": "rexport.runtimes.openvino:OpenVino",
