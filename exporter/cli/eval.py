@@ -98,10 +98,10 @@ def eval(  # noqa: A001
     source = Source.parse(model, weights=weights)
     if source.network and weights is None:
         raise UsageError(f"{model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
-    runtime = on or _default_runtime(source, engine)
-    chosen = _engine(source, runtime, engine, workers=workers, threads=threads, address=address)
     views = _views(crops, scales, resize)
     described = _describe(source, views, resize=resize, mean=mean, std=std)
+    runtime = on or _default_runtime(source, described, engine)
+    chosen = _engine(source, runtime, engine, workers=workers, threads=threads, address=address)
     views.require(described.preprocessing)
     if find_divergence and reference is None:
         reference = _itself(source)
@@ -143,12 +143,16 @@ def eval(  # noqa: A001
 
 @dataclass(frozen=True, kw_only=True)
 class _Described:
-    """What is known of a model without running it; ``batch`` is what it insists on."""
+    """What is known of a model without running it; ``batch`` is what it insists on.
+
+    ``judging_runtime`` shows what an ONNX file computes (see ``rexport.evaluation.judging``).
+    """
 
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     batch: int | None
     head: Head
+    judging_runtime: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,21 +187,15 @@ def _itself(source: Source) -> Path:
     return source.path
 
 
-def _default_runtime(source: Source, where: Where) -> str:
+def _default_runtime(source: Source, described: _Described, where: Where) -> str:
     """Return what shows what a model computes, and say so where that is not ONNX Runtime as it runs other files."""
     from rexport.cli._console import note
-    from rexport.engine_file import is_engine
-    from rexport.evaluation.judging import judging_runtime
-    from rexport.model_file import load
     from rexport.runtimes import NODE_BY_NODE, default_runtime
 
-    if source.path is None or is_engine(source.path):
-        return default_runtime(source)
-    runtime = judging_runtime(load(source.path))
-    if runtime == "cpu":
+    runtime = default_runtime(source)
+    if runtime != "cpu" or described.judging_runtime == "cpu":
         return runtime
-    if where is not Where.LOCAL:
-        runtime = NODE_BY_NODE
+    runtime = described.judging_runtime if where is Where.LOCAL else NODE_BY_NODE
     note(f"{source} is for another runtime than ONNX Runtime; it runs on {runtime} here (choose with --on).")
     return runtime
 
@@ -325,6 +323,7 @@ def _describe(source: Source, views: Views, *, resize: int | None, mean: str | N
     from rexport.cli._console import note
     from rexport.cli._options import model_preprocessing
     from rexport.evaluation.described import described
+    from rexport.evaluation.judging import judging_runtime
     from rexport.model_file import Head, Metadata, image_input
     from rexport.models import known_facts, network_preprocessing, registry
     from rexport.preprocessing import PictureOptions
@@ -348,6 +347,7 @@ def _describe(source: Source, views: Views, *, resize: int | None, mean: str | N
         classes=Metadata.of(loaded).classes,
         batch=image_input(loaded).batch,
         head=head_of(loaded),
+        judging_runtime=judging_runtime(loaded),
     )
 
 
