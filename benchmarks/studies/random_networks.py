@@ -3,7 +3,8 @@
     python -m rexport.benchmarks.studies.random_networks --seeds 1000
 
 A network follows from its seed. Each INT8 file is judged by means that the quantization has no part in (see
-``_silent_faults``). The exit code is 1 if anything crashed, or a file is wrong without a word.
+``_silent_faults``), and each network in a process of its own: a runtime that crashes takes nothing else along. The exit
+code is 1 if anything crashed, or a file is wrong without a word.
 """
 
 from __future__ import annotations
@@ -11,22 +12,25 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
+from itertools import product
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rexport.benchmarks.studies._random_networks import random_network
 from rexport.benchmarks.studies._results import JsonFile, write_results
-from rexport.benchmarks.studies._silent_faults import FAULTS, RECOVERIES, TARGETS, Judge, Verdict
+from rexport.benchmarks.studies._silent_faults import FAULTS, RECOVERIES, TARGETS, Judge, Judgement, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from rexport.benchmarks.studies._silent_faults import Judgement
+__all__ = ["judge_apart", "main"]
 
-__all__ = ["main"]
+_PAIRS = tuple(product(TARGETS, RECOVERIES))
 
 
 def main(
@@ -38,8 +42,8 @@ def main(
     """Quantize networks at random and judge what came of them."""
     workers = workers or len(os.sched_getaffinity(0))
     judgements: list[Judgement] = []
-    with ProcessPoolExecutor(workers) as pool:
-        for some in pool.map(_judged, range(first, first + seeds)):
+    with ThreadPoolExecutor(workers) as pool:
+        for some in pool.map(judge_apart, range(first, first + seeds)):
             judgements += some
             for it in some:
                 if it.verdict in FAULTS:
@@ -62,9 +66,27 @@ def main(
         raise typer.Exit(1)
 
 
-def _judged(seed: int) -> list[Judgement]:
+def judge_apart(seed: int, pairs: Sequence[tuple[str, str]] = _PAIRS) -> list[Judgement]:
+    """Judge what comes of a network for some targets and recoveries, in a process that may die.
+
+    Where it does, each pair has another process of its own, which tells those that crash from the others.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    try:
+        with ProcessPoolExecutor(1, context) as process:
+            return process.submit(_judged, seed, pairs).result()
+    except BrokenProcessPool:
+        if len(pairs) > 1:
+            return [judgement for pair in pairs for judgement in judge_apart(seed, [pair])]
+        ((target, recovery),) = pairs
+        why = "The process died."
+        return [Judgement(seed=seed, target=target, recovery=recovery, verdict=Verdict.CRASHED, why=why)]
+
+
+def _judged(seed: int, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
     judge = Judge(random_network(seed))
-    return [judge.judge(target, recovery) for target in TARGETS for recovery in RECOVERIES]
+    return [judge.judge(target, recovery) for target, recovery in pairs]
 
 
 def _counts(judgements: Iterable[Judgement]) -> dict[str, dict[str, int]]:
