@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Subject", "examine"]
 
-_DEFAULT_SIZE = 224  # of a file that takes any size and does not say which it was trained at
 _CAMERA = (480, 640)  # height and width of the pictures for a file that resizes them itself: VGA
 
 
@@ -35,7 +34,8 @@ class Subject:
     Its pictures have ``size`` × ``size`` pixels; if it takes them raw, they are of shape ``raw``, ``(H, W, 3)``.
     ``network`` is what PyTorch can run in its place; ``no_network`` says why there is none. ``preprocessing`` makes its
     input of pictures, and ``classes`` are the names of its outputs, where known. A file of ``fixed_batch`` takes no
-    other one, an engine of ``batches`` none but these.
+    other one, an engine of ``batches`` none but these. ``cautions`` are what should make a reader of its times careful,
+    in sentences.
     """
 
     source: Source
@@ -48,6 +48,7 @@ class Subject:
     network: Source | None = None
     no_network: str = ""
     classes: tuple[str, ...] = field(default=(), repr=False)
+    cautions: tuple[str, ...] = ()
 
     def on(self, runtime: str) -> Source | None:
         """Return what this runtime runs; ``None`` if it runs networks and there is none."""
@@ -97,22 +98,24 @@ def _file(source: Source) -> Subject:
     model = model_file.load(source.path)
     image = model_file.image_input(model, source.path)
     metadata = model_file.Metadata.of(model)
-    stated = metadata.preprocessing
-    size = image.size or (stated.size if stated else _DEFAULT_SIZE)
-    whole = stated is not None and stated.takes is Takes.PICTURES
-    takes = Takes.PIXELS if image.raw else Takes.NORMALISED
-    known = stated if stated is not None and stated.size == size else Preprocessing.default_for(size)
+    preprocessing, _ = model_file.preprocessing_of(model, source.path)
+    size = preprocessing.size
+    whole = preprocessing.takes is Takes.PICTURES
     network, no_network = _network_of(source, metadata)
+    cautions = ()
+    if model_file.is_size_assumed(model):
+        cautions = (f"it takes pictures of any size and does not say which it is for: measured at {size}×{size}",)
     return Subject(
         source=source,
         size=size,
-        preprocessing=known if whole else replace(known, takes=takes),
+        preprocessing=preprocessing,
         identity=_identity(model, metadata),
         raw=(*(_CAMERA if whole else (size, size)), 3) if image.raw else None,
         fixed_batch=image.batch,
         network=network,
         no_network=no_network,
         classes=metadata.classes,
+        cautions=cautions,
     )
 
 

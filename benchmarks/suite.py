@@ -153,7 +153,7 @@ def planned(
     cores = threads or this_cpu().cores
     return tuple(
         (
-            Row(model=str(subject.source), runtime=runtime, batch=batch, threads=cores),
+            _row(subject, runtime, batch, cores),
             _plan(subject, runtime, batch, cores, from_pixels=from_pixels),
         )
         for batch in dict.fromkeys(batches)
@@ -206,12 +206,18 @@ def _slot(
     from_pixels: bool,
     on_device: bool,
 ) -> _Slot:
-    row = Row(model=str(subject.source), runtime=runtime, batch=batch, threads=threads)
+    row = _row(subject, runtime, batch, threads)
     plan = _plan(subject, runtime, batch, threads, from_pixels=from_pixels)
     if isinstance(plan, Failure):
         return _Slot(subject=subject, row=row, plan=plan, hung=None)
     hung = gallery.hang(row.model, subject.takes_on(runtime))
     return _Slot(subject=subject, row=row, plan=replace(plan, on_device=on_device, pictures=hung.pictures), hung=hung)
+
+
+def _row(subject: Subject, runtime: str, batch: int, threads: int) -> Row:
+    """Return the row of what was not measured yet."""
+    cautions = () if runtime in NETWORK_RUNTIMES else subject.cautions
+    return Row(model=str(subject.source), runtime=runtime, batch=batch, threads=threads, flags=cautions)
 
 
 def _plan(subject: Subject, runtime: str, batch: int, threads: int, *, from_pixels: bool) -> Job | Failure:
@@ -271,5 +277,5 @@ def _fill(row: Row, outcome: Timing | Failure) -> Row:
         warm_up_calls=outcome.warm_up_calls,
         affinity=outcome.affinity,
         phases_ms=outcome.phases_ms,
-        flags=flags(outcome.rounds, outcome.clocks),
+        flags=(*row.flags, *flags(outcome.rounds, outcome.clocks)),
     )

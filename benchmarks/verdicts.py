@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rexport.benchmarks.pictures import Hung
     from rexport.benchmarks.results import Row
     from rexport.benchmarks.subjects import Subject
+    from rexport.preprocessing import Preprocessing
 
 __all__ = ["Shown", "judge"]
 
@@ -44,6 +45,11 @@ class Shown:
         if identity.precision is Precision.FLOAT32 and self.runtime in _ROUNDS_TO_TF32:
             return replace(identity, precision=Precision.FLOAT16)
         return identity
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What made its input of the pictures, on this runtime."""
+        return self.subject.takes_on(self.runtime)
 
     def top1(self) -> float | None:
         """Return the accuracy; ``None`` without labels, and for weights that were never trained.
@@ -75,6 +81,9 @@ def judge(rows: Sequence[Row], shown: Sequence[Shown | None]) -> tuple[Row, ...]
 def _judged(row: Row, ours: Shown, comparable: Sequence[Shown]) -> Row:
     try:
         row = replace(row, top1=ours.top1())
+        if row.top1 is not None and ours.preprocessing.assumed:
+            caution = f"top-1 of pictures as it is assumed to take them: {ours.preprocessing.in_words()}"
+            row = replace(row, flags=(*row.flags, caution))
     except DataError as error:
         row = replace(row, flags=(*row.flags, f"no top-1: {error}"))
     first = comparable[0]

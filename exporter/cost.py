@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 
 from rexport._errors import ModelFileError
-from rexport.model_file import Metadata, image_input
+from rexport.model_file import image_input, picture_size
 from rexport.passes._graph import int_attribute, is_op, name_of
 from rexport.passes._quantized import stored
 from rexport.passes.fold_constants import FoldConstants
@@ -32,14 +32,12 @@ __all__ = [
     "multiplies",
     "operations_of",
     "parameters_of",
-    "picture_size",
     "tensor_shapes",
     "total_macs",
     "weight_of",
 ]
 
 _BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "QLinearConv": 8}
-_DEFAULT_SIZE = 224  # of a file that takes any size and does not say which it was trained at
 # The operators that multiply with a weight, and which of their inputs are the picture and the weight.
 _OPERANDS = {
     "Conv": (0, 1),
@@ -51,16 +49,6 @@ _OPERANDS = {
     "MatMulInteger": (0, 1),
     "QLinearMatMul": (0, 3),
 }
-
-
-def picture_size(model: ir.Model) -> int:
-    """Return the height and width that a model's pictures have, or have if not said otherwise.
-
-    Raises:
-        ModelFileError: It has no image input.
-    """
-    preprocessing = Metadata.of(model).preprocessing
-    return image_input(model).size or (preprocessing.size if preprocessing else _DEFAULT_SIZE)
 
 
 def tensor_shapes(model: ir.Model, size: int) -> dict[str, tuple[int, ...]]:

@@ -42,9 +42,11 @@ __all__ = [
     "dtype_name",
     "external_files",
     "image_input",
+    "is_size_assumed",
     "load",
     "model_hash",
     "opset_of",
+    "picture_size",
     "preprocessing_of",
     "save",
     "state_preprocessing",
@@ -296,6 +298,25 @@ def image_input(model: ir.Model, path: Path | str = "The model") -> ImageInput:
         f"{path} has no image input: expected one float32 input of shape (N, 3, S, S), or uint8 of shape "
         f"(N, S, S, 3); found {found or 'no input'}{_misfit(inputs)}."
     )
+
+
+def picture_size(model: ir.Model) -> int:
+    """Return the height and width of a model's pictures: its input's, those it was exported for, or 224.
+
+    Raises:
+        ModelFileError: It has no image input.
+    """
+    stated = Metadata.of(model).preprocessing
+    return image_input(model).size or (_ASSUMED_SIZE if stated is None else stated.size)
+
+
+def is_size_assumed(model: ir.Model) -> bool:
+    """Return whether nothing but habit says :func:`picture_size`.
+
+    Raises:
+        ModelFileError: It has no image input.
+    """
+    return image_input(model).size is None and Metadata.of(model).preprocessing is None
 
 
 def preprocessing_of(

@@ -26,8 +26,7 @@ from rexport.benchmarks.profiling.join import joined
 from rexport.benchmarks.profiling.lines import Measured
 from rexport.benchmarks.profiling.tags import tagged
 from rexport.benchmarks.profiling.worker import PROFILERS
-from rexport.cost import picture_size
-from rexport.model_file import Metadata, image_input, load
+from rexport.model_file import Metadata, image_input, load, picture_size
 from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:

@@ -158,8 +158,7 @@ def _regroup(asked: Deploying, folder: Path, variants: list[Variant], left_out: 
 def _regrouped(asked: Deploying, variant: Variant) -> tuple[ir.Model | None, str | None]:
     """Return the regrouped model, or why there is none; neither where nothing is grouped."""
     from rexport.cli._console import progress
-    from rexport.cost import picture_size
-    from rexport.model_file import image_input, load
+    from rexport.model_file import image_input, load, picture_size
     from rexport.tuning import grouped_layers, regroup
 
     model = load(variant.path)

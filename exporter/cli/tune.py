@@ -103,6 +103,7 @@ def tune(
     from rexport.cli._deployment_report import document, print_result
     from rexport.cli._profile import save_chosen
     from rexport.cli._variants import make_variants
+    from rexport.model_file import is_size_assumed, load, picture_size
     from rexport.tuning import Bounds, Goal, search_deployment
 
     made_at = output.parent / f"{model.stem}-tuned.onnx" if model_out is None else model_out
@@ -125,6 +126,10 @@ def tune(
     )
     bounds = Bounds(latency_ms=latency_bound, drop_points=max_drop)
     with tempfile.TemporaryDirectory(prefix="rexport-tune-") as folder:
+        original = load(model)
+        if is_size_assumed(original):
+            size = picture_size(original)
+            _console.note(f"{model} takes pictures of any size and does not say which it is for; taking {size}×{size}.")
         made = make_variants(asked, Path(folder))
         candidates = asked.candidates(made.variants)
         _require_some(candidates, made.left_out)

@@ -22,8 +22,8 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from rexport.cost import picture_size, tensor_shapes
-from rexport.model_file import image_input
+from rexport.cost import tensor_shapes
+from rexport.model_file import image_input, picture_size
 from rexport.passes.raise_opset import raise_opset
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from onnx_ir.passes import common
 
 from rexport._files import file_sha256
 from rexport.classifier_head import head_of
-from rexport.cost import multiplies, picture_size
+from rexport.cost import multiplies
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
-from rexport.model_file import Metadata, dtype_name, load
+from rexport.model_file import Metadata, dtype_name, load, picture_size
 
 if TYPE_CHECKING:
     from pathlib import Path

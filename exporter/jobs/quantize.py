@@ -38,6 +38,7 @@ from rexport.model_file import (
     Metadata,
     image_input,
     load,
+    picture_size,
     preprocessing_of,
     save,
     state_preprocessing,
@@ -546,8 +547,7 @@ def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir
 
 def _drawn_pictures(model: ir.Model, table: CalibrationTable) -> np.ndarray:
     """Return noise within the range of the model's input, where a table is all that is known of its pictures."""
-    image, stated = image_input(model), Metadata.of(model).preprocessing
-    size = image.size or (224 if stated is None else stated.size)
+    image, size = image_input(model), picture_size(model)
     count, random = image.batch or 2, np.random.default_rng(0)
     if image.raw:
         return random.integers(0, 256, (count, size, size, 3), np.uint8)

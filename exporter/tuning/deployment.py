@@ -22,7 +22,6 @@ from rexport import model_file
 from rexport._errors import UsageError
 from rexport._progress import Progress, silent
 from rexport.benchmarks.interleave import Failure, Job, measure
-from rexport.cost import picture_size
 from rexport.preprocessing import Takes
 from rexport.runtimes.source import Source
 from rexport.tuning.deployment_choice import Bounds, Candidate, Goal, Measured, choose, nearest, order
@@ -125,7 +124,7 @@ class _Input:
     @classmethod
     def of(cls, path: Path) -> _Input:
         model = model_file.load(path)
-        image, size = model_file.image_input(model, path), picture_size(model)
+        image, size = model_file.image_input(model, path), model_file.picture_size(model)
         if not image.raw:
             return cls(batch=image.batch, shape=(3, size, size), raw=False)
         stated = model_file.Metadata.of(model).preprocessing

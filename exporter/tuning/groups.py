@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rexport._errors import UnavailableError, UsageError
 from rexport._progress import Progress, silent
 from rexport.benchmarks.interleave import Failure, Job, Timing, measure
-from rexport.cost import picture_size
+from rexport.model_file import picture_size
 from rexport.passes import Reference
 from rexport.passes._graph import name_of
 from rexport.passes.regroup import Regroup, groups_of

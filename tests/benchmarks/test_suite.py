@@ -249,6 +249,23 @@ def test_a_size_that_the_file_leaves_open_comes_from_its_metadata(make_model: Ma
     stated = '{"size": 16, "resize": null, "mean": [0,0,0], "std": [1,1,1]}'
     (row,) = quick([make_model("m.onnx", size="S", preprocessing=stated)], batches=[1]).rows
     assert row.status is Status.OK
+    assert not any("any size" in flag for flag in row.flags)
+
+
+def test_a_size_that_nothing_says_is_said_to_be_taken(make_model: MakeModel) -> None:
+    (row,) = quick([make_model("m.onnx", size="S")], batches=[1]).rows
+    assert "any size" in row.flags[0]
+    assert "224×224" in row.flags[0]
+
+
+def test_accuracy_by_what_is_assumed_says_so(trained: Path, data_dir: Path, tmp_path: Path) -> None:
+    model = onnx.load(trained)
+    kept = [entry for entry in model.metadata_props if entry.key != "rexport.preprocessing"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    onnx.save(model, tmp_path / "m.onnx")
+    rows = quick([trained, tmp_path / "m.onnx"], batches=[1], data=data_dir / "cifar10" / "test", samples=8).rows
+    assert [any("assumed" in flag for flag in row.flags) for row in rows] == [False, True]
 
 
 def test_a_bad_file_stops_everything_before_it_starts(make_model: MakeModel, tmp_path: Path) -> None:

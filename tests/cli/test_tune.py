@@ -136,6 +136,15 @@ def test_a_float_file_that_wins_stays_where_it_is(workshop: Path, planted: list[
     assert [path.name for path in Path("out").iterdir()] == ["p.toml"]
 
 
+@pytest.mark.parametrize("side", [16, "S"])
+def test_a_size_that_nothing_says_is_said_to_be_taken(workshop: Path, planted: list[Job], side: int | str) -> None:
+    inputs = f"float[N, 3, {side}, {side}] x"
+    save(graph(_BODY, _WEIGHTS, inputs=inputs, outputs="float[N, 5] y"), Path("m.onnx"))
+    result = invoke(*"tune m.onnx -o p.toml --on cpu --batch 1 --threads 1".split())
+    assert ("m.onnx takes pictures of any size" in result.stderr) == (side == "S")
+    assert {job.shape[2:] for job in planted} == {(16, 16) if side == 16 else (224, 224)}, result.output
+
+
 def test_an_integer_file_is_taken_as_it_is(workshop: Path, planted: list[Job]) -> None:
     run("quantize m.onnx --data images.npy --recover none -o int8.onnx --target x86")
     run("tune int8.onnx -o p.toml --on cpu")

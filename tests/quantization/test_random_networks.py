@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,19 +20,21 @@ import pytest
 from onnx import numpy_helper
 
 from rexport._errors import DataError
+from rexport.benchmarks.studies import random_networks
 from rexport.benchmarks.studies._random_networks import random_network, run
 from rexport.benchmarks.studies._silent_faults import (
     FAULTS,
     RECOVERIES,
     TARGETS,
     Judge,
+    Judgement,
     Verdict,
     centred_sqnr_db,
     judge_output,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Sequence
 
 _SEEDS = 36
 
@@ -48,6 +51,22 @@ def test_a_network_is_quantized_well_or_refused(seed: int, target: str, recovery
         pytest.importorskip("openvino", reason="pip install 'rexport[openvino]' to run its files")
     judgement = Judge(random_network(seed)).judge(target, recovery)
     assert judgement.verdict not in FAULTS, judgement
+
+
+def _dies_on_arm(seed: int, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
+    if ("arm", "none") in pairs:
+        os.abort()
+    return [Judgement(seed=seed, target=target, recovery=how, verdict=Verdict.GOOD) for target, how in pairs]
+
+
+def test_a_process_that_dies_takes_no_other_judgement_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random_networks, "_judged", _dies_on_arm)
+    judgements = random_networks.judge_apart(7, [("x86", "none"), ("arm", "none"), ("tensorrt", "adaround")])
+    assert [(it.target, it.verdict) for it in judgements] == [
+        ("x86", Verdict.GOOD),
+        ("arm", Verdict.CRASHED),
+        ("tensorrt", Verdict.GOOD),
+    ]
 
 
 # the generator
