@@ -6,8 +6,9 @@ was calibrated on, and the INT8 file as its runtime runs it. Of the reference's 
     SQNR   10 log₁₀ (Σ (r − r̄)² / Σ (r − y)²)
 
 with r̄ the mean over pictures, so that an output that hardly depends on the picture proves nothing. What can be asked of
-8 bits is what the plainest way gives: every weight rounded per channel and every tensor that layers read rounded to 256
-steps of its range, by nodes of float arithmetic in the very file.
+8 bits is what the plainest way gives: every weight rounded per channel, and every tensor that layers, sums and averages
+read rounded to 256 steps of its range on the same pictures for calibration, by nodes of float arithmetic in the very
+file.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ _SANE_DB, _BROKEN_DB = 20.0, 10.0
 _SAME_DB, _GOOD_DB = 20.0, 25.0
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_JOINING = ("Add", "Concat", "AveragePool", "GlobalAveragePool")
 
 
 class Verdict(StrEnum):
@@ -272,7 +274,7 @@ def plainly_quantized(proto: onnx.ModelProto, batches: _Batches) -> onnx.ModelPr
             pictured |= set(node.output)
         if node.op_type in _WEIGHTED:
             wanted |= dict.fromkeys(node.input[:2])
-        elif node.op_type in ("Add", "Concat") and all(name in pictured for name in node.input):
+        elif node.op_type in _JOINING and all(name in pictured for name in node.input):
             wanted |= dict.fromkeys(node.input)
     values = _values(plain, list(wanted), batches)
     nodes: list[onnx.NodeProto] = []

@@ -42,6 +42,7 @@ __all__ = [
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 _JOINING = ("Add", "Mul", "Concat")
 _MOVING = ("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Pad", "Split", "Expand")
+_SCORING = ("Softmax", "LogSoftmax")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +98,17 @@ def result_of(node: ir.Node) -> ir.Value:
 
 
 def is_given_out(value: ir.Value) -> bool:
-    """Say whether a tensor is an output of the model, or all that is made of it are outputs that hold its numbers."""
+    """Say whether a tensor is an output of the model, or nothing but outputs and the scores of a Softmax is made of it.
+
+    As integers, such scores would end where those of the pictures for calibration do.
+    """
     readers = value.consumers()
     if value.is_graph_output() or not readers:
         return value.is_graph_output()
     return all(
-        is_op(node, *_MOVING) and node.inputs[0] is value and all(map(is_given_out, node.outputs)) for node in readers
+        is_op(node, *_SCORING)
+        or (is_op(node, *_MOVING) and node.inputs[0] is value and all(map(is_given_out, node.outputs)))
+        for node in readers
     )
 
 
@@ -177,8 +183,9 @@ def _why_float(node: ir.Node, target: Target, before: Mapping[ir.Node, Layer]) -
         why_not = _why_not_joining(node, target, before)
     elif is_op(node, "AveragePool"):
         why_not = why_not_averaged(node)
-    if why_not is None and target.stored is Stored.RESULTS and not is_op(node, "Gemm"):  # whose kernel gives floats too
-        return "its result is an output of the model, which stays float" if is_given_out(result_of(node)) else None
+    gives_floats = target.stored is Stored.INPUTS or is_op(node, "Gemm")  # as its kernel can
+    if why_not is None and not gives_floats and is_given_out(result_of(node)):
+        return "its result is an output or a classifier's scores, which stay float"
     return why_not
 
 

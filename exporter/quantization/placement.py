@@ -77,7 +77,7 @@ def _stored_around(node: ir.Node, target: Target) -> Iterator[ir.Value]:
         inputs = [moved_from(node.inputs[0]) or node.inputs[0]]  # a Pad may have been written since calibration
     yield from (value for value in inputs if value is not None)
     result = result_of(node)
-    if target.stored is Stored.RESULTS and not (is_given_out(result) or _ends_in_scores(node)):
+    if target.stored is Stored.RESULTS and not is_given_out(result):
         yield result
 
 
@@ -102,9 +102,3 @@ def _with_moved(model: ir.Model, stored: Collection[str], target: Target) -> Map
         elif name in stored:
             tensors[name] = name
     return tensors
-
-
-def _ends_in_scores(node: ir.Node) -> bool:
-    """Say whether only a Softmax reads an operator's result, and its kernel can give floats: then it does."""
-    readers = node.outputs[0].consumers()
-    return is_op(node, "Gemm") and bool(readers) and all(is_op(reader, "Softmax") for reader in readers)

@@ -140,9 +140,9 @@ def test_a_float_file_that_wins_stays_where_it_is(workshop: Path, planted: list[
 def test_a_size_that_nothing_says_is_said_to_be_taken(workshop: Path, planted: list[Job], side: int | str) -> None:
     inputs = f"float[N, 3, {side}, {side}] x"
     save(graph(_BODY, _WEIGHTS, inputs=inputs, outputs="float[N, 5] y"), Path("m.onnx"))
-    result = invoke(*"tune m.onnx -o p.toml --on cpu --batch 1 --threads 1".split())
+    result = invoke("tune", "m.onnx", "-o", "p.toml", "--on", "cpu", "--batch", "1", "--threads", "1")
     assert ("m.onnx takes pictures of any size" in result.stderr) == (side == "S")
-    assert {job.shape[2:] for job in planted} == {(16, 16) if side == 16 else (224, 224)}, result.output
+    assert {job.shape[2:] for job in planted} == {(16, 16) if side == 16 else (224, 224)}
 
 
 def test_an_integer_file_is_taken_as_it_is(workshop: Path, planted: list[Job]) -> None:

@@ -24,20 +24,20 @@ def _places(
 
 def test_a_relu_belongs_to_its_convolution() -> None:
     why, stored = _places(f"a = Conv {_PAD} (x, w) b = Relu (a) y = Conv {_PAD} (b, w2)")
-    assert why == {"Conv": "its result is an output of the model, which stays float"}
+    assert why == {"Conv": "its result is an output or a classifier's scores, which stay float"}
     assert stored == {"x", "b"}
 
 
 @pytest.mark.parametrize("rectifier", ["Relu (a)", "Clip (a, zero, six)"])
 def test_a_cap_belongs_to_its_convolution_too(rectifier: str) -> None:
     weights = {"w": convolution(3, 3), "zero": np.float32(0).reshape(()), "six": np.float32(6).reshape(())}
-    why, stored = _places(f"a = Conv {_PAD} (x, w) b = {rectifier} y = Softmax (b)", weights)
-    assert why == {"Conv": "integer", "Softmax": "Softmax has no integer kernel"}
+    why, stored = _places(f"a = Conv {_PAD} (x, w) b = {rectifier} y = Tanh (b)", weights)
+    assert why == {"Conv": "integer", "Tanh": "Tanh has no integer kernel"}
     assert stored == {"x", "b"}
 
 
 def test_a_residual_addition_joins_integers() -> None:
-    body = f"a = Conv {_PAD} (x, w) b = Conv {_PAD} (a, w2) c = Add (a, b) d = Relu (c) y = Softmax (d)"
+    body = f"a = Conv {_PAD} (x, w) b = Conv {_PAD} (a, w2) c = Add (a, b) d = Relu (c) y = Tanh (d)"
     why, stored = _places(body)
     assert why["Add"] == "integer"
     assert stored == {"x", "a", "b", "d"}
@@ -57,7 +57,7 @@ def test_adding_a_constant_stays_float() -> None:
 def test_operators_that_move_data_move_integers() -> None:
     body = (
         f"a = Conv {_PAD} (x, w) b = MaxPool <kernel_shape=[2,2], strides=[2,2]> (a) "
-        "c = GlobalAveragePool (b) d = Flatten (c) y = Softmax (d)"
+        "c = GlobalAveragePool (b) d = Flatten (c) y = Tanh (d)"
     )
     placement = place(graph(body, _W, outputs="float[N, C] y"))
     assert placement.tensors["b"] == "a"  # the range of what was moved
@@ -81,6 +81,14 @@ def test_scores_before_a_softmax_stay_float() -> None:
         assert ("l" in tensors) is stored
 
 
+def test_averages_that_are_scores_stay_float() -> None:
+    """As integers they would end where those of the pictures for calibration do."""
+    body = f"a = Conv {_PAD} (x, w) c = GlobalAveragePool (a) d = Flatten (c) y = "
+    for end, stored in (("Softmax (d)", {"x", "a"}), ("Tanh (d)", {"x", "a", "c", "d"})):
+        _, tensors = _places(body + end, {"w": _W["w"]}, outputs="float[N, 3] y")
+        assert tensors == stored
+
+
 @pytest.mark.parametrize("form", ["Gemm <transB=0> (d, g)", "Gemm <transB=1, alpha=2.0> (d, f)"])
 def test_other_matrix_products_stay_float(form: str) -> None:
     weights = {"w": convolution(3, 3), "f": vector(3 * 7).reshape(7, 3), "g": vector(3 * 7).reshape(3, 7)}
@@ -99,7 +107,7 @@ def test_a_weight_that_is_an_input_stays_float() -> None:
 def test_padding_moves_integers_only_where_it_is_with_zeros(fill: float, stored: bool) -> None:
     body = (
         f"p = Constant <value_ints=[0,0,1,1,0,0,1,1]> () v = Constant <value_float={fill}> () "
-        f"a = Conv {_PAD} (x, w) b = Pad (a, p, v) c = Conv (b, w2) y = Softmax (c)"
+        f"a = Conv {_PAD} (x, w) b = Pad (a, p, v) c = Conv (b, w2) y = Tanh (c)"
     )
     placement = place(graph(body, _W))
     assert placement.tensors["b"] == ("a" if stored else "b")
