@@ -5,10 +5,11 @@ with a scale s for its channel, are held against the float model of the same lay
 the nearest makes a half; rounding for what a layer reads makes 5 at most in trained networks, and was seen to make 28
 in one of random weights, whose inputs are nearly dependent. So
 
-    |e| ≤ 64        Σ e² ≤ ½ Σ clip(w / s)² + 4 n        over the n weights of a channel
+    |e| ≤ 64        Σ e² ≤ ½ Σ clip(w / s)² + 4 max(n, 64)        over the n weights of a channel
 
-is allowed, and what is wrong (another layer's weight, another channel's, another sign or scale) is mostly off by more.
-And whatever reads the integers of a tensor has to take them for what they were written as.
+is allowed (a few weights that are small beside their bias take up much of each other's rounding), and what is wrong
+(another layer's weight, another channel's, another sign or scale) is mostly off by more. And whatever reads the
+integers of a tensor has to take them for what they were written as.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
-_MOST_STEPS, _NOISE, _ROUNDING = 64, 0.5, 4.0
+_MOST_STEPS, _NOISE, _ROUNDING, _FEWEST = 64, 0.5, 4.0, 64
 
 
 def audit(source: ir.Model, quantized: ir.Model) -> None:
@@ -65,7 +66,8 @@ def _audit_weight(node: ir.Node, layer: ir.Node | None) -> None:
     off = integers - expected
     steps = float(np.abs(off).max(initial=0.0))
     axes = tuple(axis for axis, size in enumerate(per_channel) if size == 1)
-    allowed = _NOISE * np.square(expected).sum(axis=axes) + _ROUNDING * off.size / max(len(scale), 1)
+    each = off.size / max(len(scale), 1)
+    allowed = _NOISE * np.square(expected).sum(axis=axes) + _ROUNDING * max(each, _FEWEST)
     if not steps <= _MOST_STEPS or (np.square(off).sum(axis=axes) > allowed).any():
         raise VerificationError(_defect(node, f"a weight that is {steps:.0f} steps from its own"))
 

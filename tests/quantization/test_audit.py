@@ -10,6 +10,7 @@ import pytest
 
 from rexport._errors import VerificationError
 from rexport.calibration import calibrate
+from rexport.passes._graph import constant, is_op
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, Target, audit, quantize, recover
 from tests._graphs import convolution, graph, images
@@ -41,6 +42,21 @@ def _quantized(target: Target) -> tuple[ir.Model, ir.Model]:
 )
 def test_what_is_stored_right_passes(target: Target) -> None:
     audit(*_quantized(target))
+
+
+def test_few_small_weights_may_take_up_each_others_rounding() -> None:
+    """Of a channel whose scale its bias sets, all weights are a step or two wide."""
+    source, quantized = _quantized(X86)
+    layer = next(node for node in quantized.graph if is_op(node, "Conv"))
+    stored = layer.inputs[1].producer()
+    own = next(node for node in source.graph if node.name == layer.name).inputs[1]
+    weight, numbers, scales = constant(own).copy(), constant(stored.inputs[0]).copy(), constant(stored.inputs[1])
+    few = numbers[0].size
+    numbers[0] = np.resize([1, -2, 6, -2, 2, -1, 0, -5], few).reshape(numbers[0].shape)
+    weight[0] = np.resize([1.8, -1.6, 0.4, -1.9, 1.3, -1.4, 0.3, 0.9], few).reshape(weight[0].shape) * scales.ravel()[0]
+    _set(stored.inputs[0], numbers)
+    _set(own, weight)
+    audit(source, quantized)
 
 
 def test_pixels_are_taken_for_others_than_they_were_written_as() -> None:
