@@ -102,7 +102,7 @@ def _file(source: Source) -> Subject:
     size = preprocessing.size
     whole = preprocessing.takes is Takes.PICTURES
     network, no_network = _network_of(source, metadata)
-    cautions = ()
+    cautions: tuple[str, ...] = ()
     if model_file.is_size_assumed(model):
         cautions = (f"it takes pictures of any size and does not say which it is for: measured at {size}×{size}",)
     return Subject(
