@@ -60,6 +60,7 @@ def _dies_on_arm(seed: int, pairs: Sequence[tuple[str, str]]) -> list[Judgement]
 
 
 def test_a_process_that_dies_takes_no_other_judgement_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # for the process to find this module
     monkeypatch.setattr(random_networks, "_judged", _dies_on_arm)
     judgements = random_networks.judge_apart(7, [("x86", "none"), ("arm", "none"), ("tensorrt", "adaround")])
     assert [(it.target, it.verdict) for it in judgements] == [
