@@ -69,7 +69,7 @@ _SANE_DB, _BROKEN_DB = 20.0, 10.0
 _SAME_DB, _GOOD_DB = 20.0, 25.0
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_JOINING = ("Add", "Concat", "AveragePool", "GlobalAveragePool")
+_JOINING = ("Add", "Concat")
 
 
 class Verdict(StrEnum):
