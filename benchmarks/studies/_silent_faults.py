@@ -6,9 +6,8 @@ was calibrated on, and the INT8 file as its runtime runs it. Of the reference's 
     SQNR   10 log₁₀ (Σ (r − r̄)² / Σ (r − y)²)
 
 with r̄ the mean over pictures, so that an output that hardly depends on the picture proves nothing. What can be asked of
-8 bits is what the plainest way gives: every weight rounded per channel, and every tensor that layers, sums and averages
-read rounded to 256 steps of its range on the same pictures for calibration, by nodes of float arithmetic in the very
-file.
+8 bits is what the plainest way gives: every weight rounded per channel, and every tensor that layers and sums read
+rounded to 256 steps of its range on the pictures for calibration, by nodes of float arithmetic in the very file.
 """
 
 from __future__ import annotations
