@@ -11,10 +11,37 @@ from hypothesis import settings
 
 from rexport._errors import UnavailableError
 from rexport.models.references import import_torchvision
+from tests._deep import chosen
+from tests._products import Products
 
-# how long an example takes says how busy the machine is, and nothing of what is tested
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# the same examples in every run; how long one takes says how busy the machine is, and nothing of what is tested
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
+
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--deep", metavar="K/N", help="with -m deep: run only the K-th of N parts of the sweeps")
+
+
+def pytest_configure() -> None:
+    """Give each of several workers a core of its own: the threads of their libraries would fight for all cores."""
+    if _WORKER and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(_WORKER.removeprefix("gw")) % len(cores)]})
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items[:], left = chosen(items, markers=config.getoption("markexpr"), part=config.getoption("--deep"))
+    config.hook.pytest_deselected(items=left)
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Products:
+    """What is made once in a run, whatever its workers."""
+    folder = tmp_path_factory.getbasetemp()
+    return Products((folder.parent if _WORKER else folder) / "products")
 
 
 @pytest.fixture(scope="session")

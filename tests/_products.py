@@ -1,0 +1,36 @@
+"""What many tests look at, made once in a run and shared by its workers."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Products:
+    """Folders of files, each made by the first test that asks for it. A test that changes a file takes a copy."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def folder(self, *key: object, make: Callable[[Path], object]) -> Path:
+        """Return the folder of ``key``, whose parts are distinguished by their ``repr``.
+
+        Args:
+            key: What the files are, with everything that they depend on.
+            make: Writes them into an empty folder.
+        """
+        folder = self._folder / hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                unfinished = Path(tempfile.mkdtemp(dir=self._folder))
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
