@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from rexport._errors import UnavailableError
 from rexport.models.references import import_torchvision
-from tests._deep import chosen
+from tests._deep import part_of, runs
 from tests._products import Products
 
 # the same examples in every run; how long one takes says how busy the machine is, and nothing of what is tested
@@ -22,19 +22,23 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--deep", metavar="K/N", help="with -m deep: run only the K-th of N parts of the sweeps")
+    parser.addoption(
+        "--deep", metavar="K/N", default="1/1", help="with -m deep: run only the K-th of N parts of the sweeps"
+    )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Give each of several workers a core of its own: the threads of their libraries would fight for all cores."""
+    part_of(config.getoption("--deep"))
     if _WORKER and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(_WORKER.removeprefix("gw")) % len(cores)]})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items[:], left = chosen(items, markers=config.getoption("markexpr"), part=config.getoption("--deep"))
-    config.hook.pytest_deselected(items=left)
+    markers, part = config.getoption("markexpr"), part_of(config.getoption("--deep"))
+    config.hook.pytest_deselected(items=[item for item in items if not runs(item, markers=markers, part=part)])
+    items[:] = [item for item in items if runs(item, markers=markers, part=part)]
 
 
 @pytest.fixture(scope="session")
