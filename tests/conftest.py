@@ -22,9 +22,7 @@ _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--deep", metavar="K/N", default="1/1", help="with -m deep: run only the K-th of N parts of the sweeps"
-    )
+    parser.addoption("--deep", metavar="K/N", default="1/1", help="with -m deep: only the K-th of N parts")
 
 
 def pytest_configure(config: pytest.Config) -> None:
