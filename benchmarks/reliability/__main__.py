@@ -84,7 +84,7 @@ def _ssh(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], Non
     from rexport.benchmarks.reliability import ssh
 
     if quick:
-        return ssh.run(folder, every=15, devices=ssh.DEVICES[1:], done=done)
+        return ssh.run(folder, every=31, devices=ssh.DEVICES[1:], done=done)
     return ssh.run(folder, done=done)
 
 

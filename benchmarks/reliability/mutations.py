@@ -33,12 +33,20 @@ _WORKER = (sys.executable, "-P", "-m", "rexport.benchmarks.reliability._mutation
 _OPENED = re.compile(r'open(?:at|at2)?\((?:\S+<([^>]*)>, )?"((?:[^"\\]|\\.)*)", (\S+?)[,)].*\) = \d+<([^>]*)>')
 
 
-def run(folder: Path, *, cases: int = CASES, done: Callable[[int], None], keep: Path | None = None) -> Part:
+def run(
+    folder: Path,
+    *,
+    cases: int = CASES,
+    traced: int = _TRACED,
+    done: Callable[[int], None],
+    keep: Path | None = None,
+) -> Part:
     """Run the cases 0 to ``cases``, on every core, and a sample of them under strace.
 
     Args:
         folder: An empty folder to work in.
         cases: How many wrong files.
+        traced: How many of them under strace, too, where there are enough for that.
         done: Is told how many more are done.
         keep: Where the files of failed cases go.
     """
@@ -55,7 +63,7 @@ def run(folder: Path, *, cases: int = CASES, done: Callable[[int], None], keep: 
         reader.start()
     for reader in readers:
         reader.join()
-    traced, opened, why_not = _trace(folder, min(_TRACED, cases)) if cases > _FEW else (0, [], "too few cases")
+    ran, opened, why_not = _trace(folder, min(traced, cases)) if cases > _FEW else (0, [], "too few cases")
     failures = [_sentence(one) for one in sorted(outcomes, key=lambda one: one["case"]) if one["problem"] is not None]
     if len(outcomes) != cases:
         failures.append(f"{cases - len(outcomes)} cases were not run: a worker ended early.")
@@ -67,7 +75,7 @@ def run(folder: Path, *, cases: int = CASES, done: Callable[[int], None], keep: 
             "by_command": dict(Counter(one["command"] for one in outcomes)),
             "by_exit_code": dict(sorted(Counter(str(one["code"]) for one in outcomes).items())),
             "slowest_seconds": max((one["seconds"] for one in outcomes), default=0),
-            "traced": traced,
+            "traced": ran,
             "not_traced_because": why_not,
         },
     )

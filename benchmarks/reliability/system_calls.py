@@ -75,14 +75,17 @@ def run(
     require_tools("strace")
     workshop = Workshop.set_up(folder / "workshop")
     one, two = (workshop.bundle(version) for version in (1, 2))
-    verbs = (
-        _Verb(words=("install", two), root=workshop.root(one, name="one"), before=1, after=2, repeats=True),
-        _Verb(words=("rollback",), root=workshop.root(one, two, name="two"), before=2, after=1, repeats=False),
-    )
+    verbs = []
+    if "install" in only:
+        root = workshop.root(one, name="one")
+        verbs.append(_Verb(words=("install", two), root=root, before=1, after=2, repeats=True))
+    if "rollback" in only:
+        root = workshop.root(one, two, name="two")
+        verbs.append(_Verb(words=("rollback",), root=root, before=2, after=1, repeats=False))
     failures: list[str] = []
     cases: list[_Case] = []
     calls: Counter[str] = Counter()
-    for verb in (verb for verb in verbs if verb.words[0] in only):
+    for verb in verbs:
         found = _record(workshop, verb, folder / "recorded", failures)
         calls[str(verb.words[0])] = len(found)
         cases += [_Case(verb=verb, call=call, fault=fault) for call in found[::every] for fault in FAULTS]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 
 from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
 from rexport.benchmarks.process import WorkerProcess
+
+if TYPE_CHECKING:
+    from tests.benchmarks.conftest import MakeModel
 
 
 @given(st.integers(1, 16), st.integers(1, 2), st.integers(1, 40))
@@ -44,7 +48,7 @@ def test_every_thread_of_a_worker_stays_on_its_cores() -> None:
     assert len(threads) > 1
 
 
-def test_without_a_choice_a_worker_may_go_anywhere() -> None:
+def test_without_a_choice_a_worker_may_go_anywhere(make_model: MakeModel) -> None:
     with WorkerProcess() as worker:
-        reply = worker.ask("load", runtime="torch", network="cifar_resnet8", threads=1)
+        reply = worker.ask("load", runtime="cpu", path=str(make_model("m.onnx")), threads=1)
     assert tuple(reply["affinity"] or ()) == usable_cores()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _STUDY = [sys.executable, "-P", "-m", "rexport.benchmarks.studies.engine_builds"]
 
 
+@pytest.mark.slow
 def test_a_file_that_is_given(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="pip install 'rexport[rtx]' to build engines without a GPU")
     weights = {"w": convolution(16, 3), "v": convolution(16, 16)}

@@ -16,6 +16,7 @@ from rexport.benchmarks.studies import gpu
 from rexport.benchmarks.studies._gpu_facts import facts_in
 from rexport.runtimes import RUNTIMES
 from rexport.runtimes.probes import PROBES, probe_all
+from tests.benchmarks._rexport import starts_nothing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +68,7 @@ def test_what_nvidia_smi_says() -> None:
 @pytest.mark.slow
 def test_what_can_run_is_evaluated_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime's CPU provider in place of a GPU's, which takes the same way through the study."""
+    starts_nothing(monkeypatch, gpu)
     monkeypatch.setattr(gpu, "RUNTIMES", {"cpu": "cpu", "cuda": "cuda"})
     monkeypatch.setattr(gpu, "PRECISIONS", ("fp32",))
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")

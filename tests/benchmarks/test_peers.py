@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,9 +14,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import typer
 
-from rexport.benchmarks.studies._commands import rexport
+from rexport.benchmarks.reliability.seeds import small_network
+from rexport.benchmarks.studies._commands import REXPORT
 from rexport.benchmarks.studies._peers_table import markdown, readme_rows
+from rexport.benchmarks.studies._random_weights import write_random_weights
+from rexport.tuning import comparison
+from tests._deep import deep
+from tests.benchmarks._rexport import run_here, starts_nothing
 
 _ROOT = Path(__file__).parents[2]
 
@@ -27,6 +34,16 @@ def _root_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _module(name: str) -> Any:
     return importlib.import_module(f"benchmarks.peers.{name}")
+
+
+@pytest.fixture
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rexport(*arguments: str, cwd: Path) -> Any:
+        return json.loads(run_here([*REXPORT, *arguments, "--json"], cwd=cwd).stdout)
+
+    for name in ("files", "speed"):
+        starts_nothing(monkeypatch, _module(name))
+    monkeypatch.setattr(_module("networks"), "rexport", rexport)
 
 
 # settings
@@ -95,6 +112,7 @@ def _make(setting: Any, home: Path, **options: Any) -> Any:
     return _module("files").make(setting, home, **{**defaults, **options})
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_file_is_made_once_and_again_when_its_tool_changes(home: Path) -> None:
     copy = _setting("import shutil; shutil.copy(model, output)")
     made = _make(copy, home)
@@ -108,6 +126,7 @@ def test_a_file_is_made_once_and_again_when_its_tool_changes(home: Path) -> None
     assert _make(other, home).seconds != made.seconds
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_tool_cant_change_what_the_others_get(home: Path) -> None:
     before = (home / "fp32.onnx").read_bytes()
     vandal = _setting("import shutil; shutil.copy(model, output); open(model, 'w').close(); open(images, 'w').close()")
@@ -116,6 +135,7 @@ def test_a_tool_cant_change_what_the_others_get(home: Path) -> None:
     assert np.load(home / "calibration.npy").shape == (8, 3, 8, 8)
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_what_fails_on_one_file_is_given_the_other(home: Path) -> None:
     picky = _setting("import shutil; assert model == 'plain.onnx', 'no ' + model; shutil.copy(model, output)")
     made = _make(picky, home)
@@ -128,6 +148,7 @@ def test_what_fails_on_one_file_is_given_the_other(home: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_file_that_computes_something_else_is_broken(home: Path) -> None:
     (home / "other").mkdir()
     _save_model(home / "other" / "wrong.onnx", -1.0)
@@ -138,6 +159,7 @@ def test_a_file_that_computes_something_else_is_broken(home: Path) -> None:
     assert made.sqnr_db == pytest.approx(-6.02, abs=0.01)
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_file_that_cant_be_run_is_none(home: Path) -> None:
     made = _make(_setting("open(output, 'w').write('not a model')"), home)
     assert made.file is None
@@ -292,12 +314,15 @@ def test_the_tables_hold_every_figure_and_failure() -> None:
     ]
 
 
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_runtime_that_is_not_there_gives_rows_that_say_so(home: Path) -> None:
     rows = _module("speed").rexport_bench(home, ["plain.onnx", "fp32.onnx"], "no-such-runtime", 1, 0.1)
     assert [row["status"] for row in rows] == ["failed", "failed"]
     assert "no-such-runtime" in rows[0]["reason"]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("_in_this_process")
 def test_real_files_are_benched(home: Path) -> None:
     rows = _module("speed").rexport_bench(home, ["plain.onnx", "fp32.onnx"], "cpu", 2, 0.05)
     assert [row["status"] for row in rows] == ["ok", "ok"]
@@ -317,38 +342,74 @@ def test_the_command_says_how_it_is_run() -> None:
 
 
 def test_a_tool_that_is_not_known_is_named(tmp_path: Path) -> None:
-    options = ["--environments", str(tmp_path / "e"), "--files", str(tmp_path / "f"), "--only", "nobody"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.peers", *options], cwd=_ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "nobody is none of" in done.stderr
+    with pytest.raises(typer.BadParameter, match="nobody is none of"):
+        _module("__main__").main(environments=tmp_path / "e", files=tmp_path / "f", only="nobody")
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("_in_this_process")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("fuse", "openvino", "openvino, stem in blocks"),
+        pytest.param("x86, measured at batch 8", marks=pytest.mark.slow),
+        *deep("x86, measured at batch 1"),
+    ],
+)
+def test_a_setting_of_ours_makes_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "_SECONDS", 0.02)
+    settings = _module("settings")
+    (setting,) = (one for one in settings.SPEED if (one.tool, one.name) == (settings.OURS, name))
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).standard_normal((8, 3, 16, 16)).astype(np.float32))
+    onnx.save(small_network(), tmp_path / "m.onnx")
+    done = run_here(setting.command(None, model="m.onnx", images="images.npy", output=setting.file), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / setting.file).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_in_this_process")
+def test_the_command_makes_and_judges_the_files_of_a_network(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one setting, which is not one of those that measure what is fastest."""
+    command = _module("__main__")
+    monkeypatch.setattr(command, "SPEED", [setting for setting in command.SPEED if setting.name == "openvino"])
+    for path in (data_dir / "cifar10").glob("*/*/*[05].png"):
+        copy = tmp_path / path.relative_to(data_dir)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    write_random_weights("cifar_resnet8", tmp_path / "random.safetensors")
+    command.main(
+        environments=tmp_path / "e",
+        files=tmp_path / "f",
+        trained=[f"cifar_resnet8:{tmp_path / 'random.safetensors'}:{tmp_path / 'cifar10'}"],
+        trained_samples=16,
+        only="rexport",
+        json_file=tmp_path / "peers.json",
+    )
+    _check(tmp_path / "peers.json", tmp_path / "f" / "random-on-cifar10", settings=1)
+
+
+@pytest.mark.deep
 @pytest.mark.slow
 def test_ours_goes_all_the_way(tmp_path: Path, data_dir: Path) -> None:
     trained = f"cifar_resnet20:{data_dir / 'weights' / 'cifar_resnet20.th'}:{data_dir / 'cifar10'}"
-    command = [sys.executable, "-m", "benchmarks.peers", "--environments", str(tmp_path / "e"), "--files"]
-    options = [
-        "--trained",
-        trained,
-        "--trained-samples",
-        "16",
-        "--only",
-        "rexport",
-        "--json",
-        str(tmp_path / "peers.json"),
-    ]
-    done = subprocess.run([*command, str(tmp_path / "f"), *options], cwd=_ROOT, capture_output=True, text=True)
+    folders = ["--environments", str(tmp_path / "e"), "--files", str(tmp_path / "f")]
+    options = ["--trained", trained, "--trained-samples", "16", "--only", "rexport"]
+    command = [sys.executable, "-m", "benchmarks.peers", *folders, *options, "--json", str(tmp_path / "peers.json")]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    document = json.loads((tmp_path / "peers.json").read_text())
+    _check(tmp_path / "peers.json", tmp_path / "f" / "cifar_resnet20-on-cifar10", settings=5)
+
+
+def _check(results: Path, home: Path, *, settings: int) -> None:
+    document = json.loads(results.read_text())
     assert document["schema"] == "rexport.study.peers/1"
-    assert [row["reason"] for row in document["rows"]] == [None] * len(document["rows"])
+    assert [row["reason"] for row in document["rows"]] == [None] * settings
     (line,) = document["summary"]["accuracy"]
     assert line["tool"] == "rexport"
     assert line["agreement"] > 0.97  # calibrated on 16 pictures; 0.99 and more are usual on 512
     assert not [place for place in ("/work/", "/home/", "/tmp/") if place in str(document)]
-    home = tmp_path / "f" / "cifar_resnet20-on-cifar10"
-    fused = rexport("eval", "fp32.onnx", "--data", "test.npz", "--reference", "plain.onnx", cwd=home)
-    assert fused["agreement"] == 1.0
+    judge = [*REXPORT, "eval", "fp32.onnx", "--data", "test.npz", "--reference", "plain.onnx", "--json"]
+    assert json.loads(run_here(judge, cwd=home).stdout)["agreement"] == 1.0

@@ -41,11 +41,14 @@ def test_a_commands_time_and_memory_are_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_of_children_counts(tmp_path: Path) -> None:
-    hold = "import time; held = bytearray(100 << 20); time.sleep(1.5)"
-    code = f"""
-import subprocess, sys
-children = [subprocess.Popen([sys.executable, "-c", {hold!r}]) for _ in range(3)]
-for child in children: child.wait()
+    code = """
+import subprocess, sys, time
+hold = "held = bytearray(100 << 20); print(flush=True); input()"
+pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+children = [subprocess.Popen([sys.executable, "-c", hold], **pipes) for _ in range(3)]
+for child in children: child.stdout.readline()
+time.sleep(0.5)
+for child in children: child.communicate(b"\\n")
 """
     outcome = _module("process_tree").run_tree(_python(code), cwd=tmp_path)
     assert 300 < outcome.peak_memory_mib < 380
@@ -68,6 +71,7 @@ def test_a_command_that_hangs_is_stopped(tmp_path: Path) -> None:
     assert outcome.seconds < 20
 
 
+@pytest.mark.slow
 def test_what_cant_be_installed_says_why(tmp_path: Path) -> None:
     environments = _module("environments")
     missing = environments.Environment(
@@ -80,6 +84,7 @@ def test_what_cant_be_installed_says_why(tmp_path: Path) -> None:
         environments.environment_named("missing")
 
 
+@pytest.mark.slow
 def test_an_environment_is_made_once(tmp_path: Path) -> None:
     empty = _module("environments").Environment(name="empty", distribution="pip", requirements=("pip",))
     python = empty.install(tmp_path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -34,12 +35,14 @@ def test_another_figure_would_be_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("study", _STUDIES)
-def test_every_study_says_how_it_is_run(study: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", f"rexport.benchmarks.studies.{study}", "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--json" in done.stdout
+def test_every_study_says_how_it_is_run(
+    study: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [study, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(_ROOT / "benchmarks" / "studies" / f"{study}.py"), run_name="__main__")
+    assert end.value.code == 0
+    assert "--json" in capsys.readouterr().out
 
 
 def test_results_say_what_they_were_measured_on() -> None:

@@ -113,12 +113,12 @@ def test_an_idle_worker_is_stopped(make_model: MakeModel) -> None:
 
 @linux
 def test_a_worker_holds_its_own_runtime_only(make_model: MakeModel) -> None:
-    ballast = np.ones(100_000_000, np.float64)  # 763 MiB here must not count there
+    ballast = np.ones(450 << 20, np.uint8)  # 450 MiB here must not count there
     with WorkerProcess() as worker:
         load(worker, make_model("m.onnx"))
         assert "libtorch" not in Path(f"/proc/{worker.pid}/maps").read_text()
         assert 20 < worker.ask("peak memory")["mib"] < 400
-    assert ballast.sum() == len(ballast)
+    assert ballast.all()
 
 
 def test_what_a_runtime_prints_does_not_reach_the_replies(tmp_path: Path) -> None:
@@ -252,8 +252,8 @@ def test_every_launch_is_a_process_of_its_own(make_model: MakeModel, monkeypatch
 
     monkeypatch.setattr(interleave, "WorkerProcess", Recorded)
     jobs = [job(make_model(f"{name}.onnx")) for name in "ab"]
-    first, second = measure(jobs, min_seconds=0.05, min_calls=4, launches=3)
-    assert len(set(pids)) == 6
+    first, second = measure(jobs, min_seconds=0.05, min_calls=4, launches=2)
+    assert len(set(pids)) == 4
     assert isinstance(first, Timing)
     assert isinstance(second, Timing)
     assert first.launches == second.launches
@@ -326,20 +326,16 @@ def test_a_worker_that_hangs_is_told_in_time_and_ended(fakes: None, make_model: 
     assert time.monotonic() - start < 40  # and not the minute that it hangs
 
 
-@pytest.mark.parametrize(
-    ("runtime", "words"),
-    [("hangs", "did not answer for 8 s while warming up"), ("crashes", "SIGSEGV"), ("is killed", "memory runs out")],
-)
-def test_a_row_that_hangs_or_crashes_leaves_the_others_alone(
-    fakes: None, make_model: MakeModel, runtime: str, words: str
-) -> None:
-    path = make_model("m.onnx")
-    bad = replace(job(path), runtime=runtime)
-    first, second, third = measure([job(path), bad, job(path)], min_seconds=0.05, min_calls=4, timeout=8)
+def test_rows_that_hang_or_crash_leave_the_others_alone(fakes: None, make_model: MakeModel) -> None:
+    words = {"hangs": "did not answer for 8 s while warming up", "crashes": "SIGSEGV", "is killed": "memory runs out"}
+    good = job(make_model("m.onnx"))
+    jobs = [good, *(replace(good, runtime=runtime) for runtime in words), good]
+    first, *bad, last = measure(jobs, min_seconds=0.05, min_calls=4, timeout=8)
     assert isinstance(first, Timing)
-    assert isinstance(second, Failure)
-    assert isinstance(third, Timing)
-    assert words in second.reason
+    assert isinstance(last, Timing)
+    for failure, reason in zip(bad, words.values(), strict=True):
+        assert isinstance(failure, Failure)
+        assert reason in failure.reason
 
 
 def test_a_device_s_phases_are_reported(fakes: None, make_model: MakeModel) -> None:
@@ -369,7 +365,7 @@ def test_outputs_are_those_of_every_picture_at_any_batch(make_model: MakeModel, 
     np.save(tmp_path / "pictures.npy", pixels)
     shown = Pictures(path=tmp_path / "pictures.npy", preprocessing=Preprocessing(size=8))
     path = make_model("m.onnx")
-    jobs = [replace(job(path), pictures=shown, shape=(batch, 3, 8, 8)) for batch in (1, 3, 8)]
+    jobs = [replace(job(path), pictures=shown, shape=(batch, 3, 8, 8)) for batch in (3, 8)]
     found = measure(jobs, min_seconds=0, min_calls=1, launches=2)
     expected = onnxruntime.InferenceSession(path).run(None, {"images": Preprocessing(size=8).normalise(pixels)})[0]
     for timing in found:

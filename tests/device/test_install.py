@@ -34,6 +34,7 @@ def _tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_whole_way_with_the_real_agent(tmp_path: Path, vendor: Vendor, device: Device, agent: Agent) -> None:
     first, second = vendor.bundle(1), vendor.bundle(2)
     code, installed = agent("install", write(first, tmp_path / "one"))

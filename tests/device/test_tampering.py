@@ -1,6 +1,6 @@
 """A flipped byte anywhere in a bundle, or its end anywhere: refused before a parser or runtime sees it.
 
-The slow run flips every byte of an ``.rxb``; of truncations and of folders it takes some, and with steps of 1, all.
+Some by default; with ``-m deep`` every byte and every end of an ``.rxb``, and many of a folder's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from rexport.device import _install, _manifest
 from rexport.device._container import Folder
 from rexport.device._errors import AgentError, RefusedError
 from rexport.device._install import install
+from tests._deep import deep
 from tests.device._vendor import archive, openssl_once, write
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def test_the_spy_sees_what_is_not_refused(vendor: Vendor, device: Device, spy: _
     assert "openssl" in spy.started
 
 
-@pytest.mark.parametrize("step", [23, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [23, *deep(1)])
 def test_flipped_bytes_of_an_rxb(
     vendor: Vendor, device: Device, spy: _Spy, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +111,7 @@ def test_flipped_bytes_of_an_rxb(
             _refuse(device, archive(_flipped(data, position)), contents, spy)
 
 
-@pytest.mark.parametrize("step", [41, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [41, *deep(1)])
 def test_truncations_of_an_rxb(
     vendor: Vendor, device: Device, spy: _Spy, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +122,7 @@ def test_truncations_of_an_rxb(
             _refuse(device, archive(data[:length]), contents, spy)
 
 
-@pytest.mark.parametrize(("step", "openssl_step"), [(61, 397), pytest.param(7, 131, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("step", "openssl_step"), [(61, 397), *deep((7, 131))])
 def test_flipped_bytes_of_a_folder(
     tmp_path: Path,
     vendor: Vendor,

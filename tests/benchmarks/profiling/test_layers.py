@@ -6,24 +6,22 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from rexport._errors import ModelFileError, UnavailableError, UsageError
 from rexport.benchmarks.profiling.layers import LayerProfile, profile_layers
 from rexport.calibration import calibrate
 from rexport.cost import macs_of
-from rexport.exporting import export
 from rexport.model_file import save
-from rexport.models import build
-from rexport.preprocessing import Preprocessing
 from rexport.quantization import OPENVINO, X86, quantize
-from tests._networks import trained_like
+from tests._networks import export_once
 from tests.quantization._tables import exported, pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import onnx_ir as ir
+    from tests._products import Products
 
 _NAME = "cifar_resnet8"
 _ISLAND = "layer2.0.conv1"
@@ -85,9 +83,9 @@ def test_a_planted_float_island_is_named(tmp_path: Path, runtime: str, target: o
     assert islands == {_ISLAND}
 
 
-def test_raw_images_and_a_model_whose_nodes_have_no_names(tmp_path: Path) -> None:
-    module = trained_like(build(_NAME))
-    model = export(module, preprocessing=Preprocessing(size=32), raw_image=True).model
+@pytest.mark.slow
+def test_raw_images_and_a_model_whose_nodes_have_no_names(tmp_path: Path, products: Products) -> None:
+    model = export_once(products, _NAME, raw_image=True).model
     expected = sorted(str(node.outputs[0].name) for node in model.graph if node.op_type == "Conv")
     for node in model.graph:
         node.name = ""
@@ -112,8 +110,8 @@ def test_what_can_not_be_profiled_says_so(tmp_path: Path) -> None:
         profile_layers(tmp_path / "m.onnx", calls=9)
     with pytest.raises(ModelFileError, match="does not exist"):
         profile_layers(tmp_path / "missing.onnx")
-    fixed = export(trained_like(build(_NAME)), preprocessing=Preprocessing(size=32), batch=2).model
-    save(fixed, tmp_path / "f.onnx")
+    model.graph.inputs[0].shape = ir.Shape([2, 3, 32, 32])
+    save(model, tmp_path / "f.onnx")
     with pytest.raises(UsageError, match="takes batches of 2 only"):
         profile_layers(tmp_path / "f.onnx", batch=8)
     assert profile_layers(tmp_path / "f.onnx", batch=2, threads=1, calls=10).batch == 2

@@ -45,6 +45,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 QUICK: dict[str, Any] = {"threads": 1, "batch": 4, "latency_bound_ms": 40, "seconds": 0.4}
 
 
+@pytest.mark.slow
 def test_a_real_server(make_model: MakeModel) -> None:
     result = run_server(Source(path=make_model("m.onnx", size=64)), "cpu", **QUICK, percentile=90, precision=0.5)
     assert result.rate_per_second is not None, result.reason

@@ -22,6 +22,7 @@ from rexport.benchmarks.scenarios import (
 )
 from rexport.preprocessing import Preprocessing, Takes
 from rexport.runtimes.source import Source
+from tests._deep import deep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ def test_erlangs_formula_is_that_of_pollaczek_and_khinchine_in_the_mean() -> Non
     assert np.trapezoid(late, widths) == pytest.approx(0.6 * SERVICE / (2 * 0.4), rel=1e-3)
 
 
-@pytest.mark.parametrize(("bound", "percentile"), [(0.025, 90), (0.050, 90), (0.050, 99)])
+@pytest.mark.parametrize(("bound", "percentile"), [(0.025, 90), (0.050, 99), *deep((0.050, 90))])
 def test_the_rate_is_that_of_an_md1_queue(fake_machine: MakeMachine, bound: float, percentile: int) -> None:
     exact = highest_md1_rate(bound, SERVICE, percentile / 100)
     result = fake_server(
