@@ -1,17 +1,27 @@
-"""PyTorch networks as they look after training, and files of them that other exporters wrote."""
+"""PyTorch networks as they look after training, and files of them that we and other exporters wrote."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+import pickle
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
 import torch
 from torch import nn
 
+from rexport.exporting import ExportResult, export
+from rexport.model_file import load, save
+from rexport.models import build
+from rexport.preprocessing import Preprocessing
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch.nn import Module
+
+    from tests._products import Products
 
 
 def trained_like(module: Module, seed: int = 0) -> Module:
@@ -25,6 +35,22 @@ def trained_like(module: Module, seed: int = 0) -> Module:
                 layer.weight.uniform_(0.5, 1.0, generator=random)
                 layer.bias.normal_(0, 0.1, generator=random)
     return module.eval()
+
+
+def export_once(
+    products: Products, name: str, *, module: Module | None = None, size: int = 32, **options: Any
+) -> ExportResult:
+    """Export a network of the zoo as after training, once in a run; another ``module`` has a name of its own."""
+
+    def write(folder: Path) -> None:
+        network = trained_like(build(name, seed=0)) if module is None else module
+        result = export(network, preprocessing=Preprocessing(size=size), **{"network": name} | options)
+        save(result.model, folder / "model.onnx")
+        (folder / "reports").write_bytes(pickle.dumps((result.parity, result.reports)))
+
+    folder = products.folder("exported", name, size, sorted(options.items()), make=write)
+    parity, reports = pickle.loads((folder / "reports").read_bytes())
+    return ExportResult(model=load(folder / "model.onnx"), parity=parity, reports=reports)
 
 
 def torchscript_export(module: Module, *, size: int, opset: int = 13) -> ir.Model:

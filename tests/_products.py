@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from filelock import FileLock
 
@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 class Products:
-    """Folders of files, each made by the first test that asks for it. A test that changes a file takes a copy."""
+    """Folders of files, each made by the first test that asks for it. A test that changes a file takes a copy.
+
+    Attributes:
+        of_run: What the fixture ``products`` gives, for functions that are not given it.
+    """
+
+    of_run: ClassVar[Products]
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -39,11 +39,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if runs(item, markers=markers, part=part)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def products(tmp_path_factory: pytest.TempPathFactory) -> Products:
     """What is made once in a run, whatever its workers."""
     folder = tmp_path_factory.getbasetemp()
-    return Products((folder.parent if _WORKER else folder) / "products")
+    Products.of_run = Products((folder.parent if _WORKER else folder) / "products")
+    return Products.of_run
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,7 @@ def test_an_invalid_graph(break_it: Callable[[onnx.ModelProto], None], tmp_path:
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_file_holds_it_is_loaded_or_refused(data: st.DataObject, tmp_path: Path) -> None:
     content = bytearray(proto().SerializeToString())
     for _ in range(data.draw(st.integers(1, 4))):

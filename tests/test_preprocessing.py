@@ -74,7 +74,7 @@ def test_pictures_become_what_torchvision_makes_of_them(
     extra=st.integers(0, 20),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60)
 def test_any_size_becomes_what_torchvision_makes_of_it(
     width: int, height: int, size: int, extra: int, seed: int, transforms: Any
 ) -> None:

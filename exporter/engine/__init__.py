@@ -1,11 +1,18 @@
-"""TensorRT engines: building them from ONNX files, with or without a GPU, and checking what came of each layer."""
+"""TensorRT engines: building them from ONNX files, with or without a GPU, and checking what came of each layer.
+
+Each part is loaded when it is first used: the process that compiles (:mod:`rexport.engine.worker`) needs none of them.
+"""
 
 from __future__ import annotations
 
-from rexport.engine.build import BuiltEngine, build_engine
-from rexport.engine.compile import Compiled, compile_model
-from rexport.engine.options import BackendName, BatchRange, BuildOptions
-from rexport.engine.refit import refit_engine
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rexport.engine.build import BuiltEngine, build_engine
+    from rexport.engine.compile import Compiled, compile_model
+    from rexport.engine.options import BackendName, BatchRange, BuildOptions
+    from rexport.engine.refit import refit_engine
 
 __all__ = [
     "BackendName",
@@ -17,3 +24,24 @@ __all__ = [
     "compile_model",
     "refit_engine",
 ]
+
+_HOMES = {
+    "BackendName": "options",
+    "BatchRange": "options",
+    "BuildOptions": "options",
+    "BuiltEngine": "build",
+    "Compiled": "compile",
+    "build_engine": "build",
+    "compile_model": "compile",
+    "refit_engine": "refit",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

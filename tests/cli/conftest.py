@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli._run import rexport
+from tests.cli import _few_digits
+from tests.cli._run import run
 from tests.training._images import write_images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests._products import Products
 
 
 @dataclass(frozen=True)
@@ -24,12 +31,31 @@ class Quickstart:
 
 
 @pytest.fixture(scope="session")
-def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
+def quickstart(products: Products) -> Quickstart:
+    """A quickstart on a third of the digits."""
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn: pip install 'rexport[quickstart]'")
-    folder = tmp_path_factory.mktemp("quickstart")
-    done = rexport("quickstart", "--json", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return Quickstart(folder=folder, document=json.loads(done.stdout))
+
+    def make(folder: Path) -> None:
+        (folder / "quickstart.json").write_text(_few_digits.quickstart(folder))
+
+    folder = products.folder("rexport quickstart", make=make)
+    return Quickstart(folder=folder, document=json.loads((folder / "quickstart.json").read_text()))
+
+
+@pytest.fixture(scope="session")
+def export(products: Products) -> Callable[..., dict[str, Any]]:
+    """Writes what ``rexport onnx NETWORK OPTIONS`` writes, at most once in a run; returns the document."""
+
+    def write(path: str, options: str = "", *, network: str = "cifar_resnet8") -> dict[str, Any]:
+        def make(folder: Path) -> None:
+            (folder / "document.json").write_text(run(f"onnx {network} -o {folder}/m.onnx {options} --json"))
+
+        folder = products.folder("rexport onnx", network, options, make=make)
+        shutil.copy(folder / "m.onnx", path)
+        document: dict[str, Any] = json.loads((folder / "document.json").read_text())
+        return document
+
+    return write
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from rexport.cli import app
+from tests._deep import deep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,17 +108,20 @@ def test_what_is_no_model(content: bytes) -> None:
     refused("model.onnx is not an ONNX")
 
 
+@pytest.mark.parametrize("step", [61, *deep(23)])
 @pytest.mark.parametrize("verify", ["--verify", "--no-verify"])
-def test_a_model_cut_off_anywhere(verify: str) -> None:
+def test_a_model_cut_off_anywhere(verify: str, step: int) -> None:
     whole = good().SerializeToString()
-    for end in range(0, len(whole) - 1, 23):
+    for end in range(0, len(whole) - 1, step):
         Path("model.onnx").write_bytes(whole[:end])
         assert fuse(verify).exit_code == 1
 
 
-def test_a_model_with_any_byte_wrong() -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [29, *deep(5)])
+def test_a_model_with_any_byte_wrong(step: int) -> None:
     whole = good().SerializeToString()
-    for at in range(0, len(whole), 5):
+    for at in range(0, len(whole), step):
         Path("model.onnx").write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
         fuse("--no-verify")
         Path("out.onnx").unlink(missing_ok=True)
@@ -460,7 +464,7 @@ def constant_throughout(proto: onnx.ModelProto) -> None:
     proto.graph.initializer.append(numpy_helper.from_array(np.ones((1, 3, 8, 8), np.float32), "x"))
 
 
-def deep(proto: onnx.ModelProto) -> None:
+def many_layers(proto: onnx.ModelProto) -> None:
     proto.graph.node[1].output[0] = "r0"
     proto.graph.node.extend(helper.make_node("Sigmoid", [f"r{i}"], [f"r{i + 1}"]) for i in range(1500))
     proto.graph.node.append(helper.make_node("Sigmoid", ["r1500"], ["y"]))
@@ -477,7 +481,7 @@ def halves(proto: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     "change",
     [text_goes_through, sequence_comes_out, input_comes_out, weight_comes_out, output_of_any_shape,
-     negative_sizes, wrong_output_shape, no_number, constant_throughout, deep, halves],
+     negative_sizes, wrong_output_shape, no_number, constant_throughout, many_layers, halves],
 )  # fmt: skip
 def test_a_model_that_is_odd(change: Callable[[onnx.ModelProto], None], verify: str) -> None:
     proto = good()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from rexport.preprocessing import Preprocessing, Takes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests._products import Products
 
 
 def _network(inputs: list[onnx.ValueInfoProto], front: Sequence[onnx.NodeProto] = ()) -> onnx.ModelProto:
@@ -34,16 +37,25 @@ def _network(inputs: list[onnx.ValueInfoProto], front: Sequence[onnx.NodeProto] 
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workshop(products: Products, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a good model, and things that are not what they should be."""
+    shutil.copytree(products.folder("bad input", make=_write_workshop), tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _write_workshop(folder: Path) -> None:
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
-    onnx.save(_network([image]), "good.onnx")
-    onnx.save(_network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 16])]), "oblong.onnx")
-    onnx.save(_network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])]), "any.onnx")
+    onnx.save(_network([image]), folder / "good.onnx")
+    onnx.save(
+        _network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 16])]), folder / "oblong.onnx"
+    )
+    onnx.save(
+        _network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])]), folder / "any.onnx"
+    )
     features = _network([image])
     helper.set_model_props(features, {"rexport.features": '["layer1", "layer2"]'})
-    onnx.save(features, "features.onnx")
+    onnx.save(features, folder / "features.onnx")
     to_planes = [
         helper.make_node("Transpose", ["x"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["planes"], ["picture"], to=TensorProto.FLOAT),
@@ -54,30 +66,29 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if takes is not None:
             stated = Preprocessing(size=8, resize=8, takes=takes)
             helper.set_model_props(model, {"rexport.preprocessing": stated.to_json()})
-        onnx.save(model, f"{name}.onnx")
+        onnx.save(model, folder / f"{name}.onnx")
     pad = _network([image], front=[helper.make_node("Pad", ["x", "pads"], ["picture"], name="padded")])
     pad.graph.initializer.append(helper.make_tensor("pads", TensorProto.INT64, [8], [0, 0, 1, 1, 0, 0, 1, 1]))
-    onnx.save(pad, "pad.onnx")
-    Path("text.onnx").write_text("this is no model\n" * 20)
-    Path("empty.onnx").touch()
-    Path("cut.onnx").write_bytes(Path("good.onnx").read_bytes()[:60])
-    Path("weights.onnx").write_text("no weights")
-    Path("cut.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{")
-    Path("names.txt").write_text("one\ntwo\n")
-    Path("nothing").mkdir()
+    onnx.save(pad, folder / "pad.onnx")
+    (folder / "text.onnx").write_text("this is no model\n" * 20)
+    (folder / "empty.onnx").touch()
+    (folder / "cut.onnx").write_bytes((folder / "good.onnx").read_bytes()[:60])
+    (folder / "weights.onnx").write_text("no weights")
+    (folder / "cut.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{")
+    (folder / "names.txt").write_text("one\ntwo\n")
+    (folder / "nothing").mkdir()
     for name in ("a/1.png", "a/2.png", "b/1.png"):
-        Path("images", name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8), (10, 20, 30)).save(Path("images", name))
-    Path("broken/a").mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save("broken/a/good.png")
-    Path("broken/a/text.png").write_text("not a picture")
-    Path("broken/a/void.jpg").touch()
-    Path("flat").mkdir()
-    Image.new("RGB", (8, 8)).save("flat/1.png")
-    np.save("ready.npy", np.zeros((2, 224, 224, 3), np.uint8))
-    np.save("ready8.npy", np.zeros((2, 3, 8, 8), np.float32))
-    np.save("wrong.npy", np.zeros((2, 1, 8, 8), np.float32))
-    return tmp_path
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (10, 20, 30)).save(folder / "images" / name)
+    (folder / "broken/a").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "broken/a/good.png")
+    (folder / "broken/a/text.png").write_text("not a picture")
+    (folder / "broken/a/void.jpg").touch()
+    (folder / "flat").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "flat/1.png")
+    np.save(folder / "ready.npy", np.zeros((2, 224, 224, 3), np.uint8))
+    np.save(folder / "ready8.npy", np.zeros((2, 3, 8, 8), np.float32))
+    np.save(folder / "wrong.npy", np.zeros((2, 1, 8, 8), np.float32))
 
 
 _TABLE = [

@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rexport.cli import app
+from tests._deep import deep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +117,8 @@ def test_top_1_of_pictures_stands_beside_the_speed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), *deep((signal.SIGTERM, 143))])
 def test_ctrl_c_keeps_what_was_measured(model: Path, tmp_path: Path, sent: signal.Signals, exit_code: int) -> None:
     output = tmp_path / "r.json"
     command = [sys.executable, "-m", "rexport", "bench", str(model), "--batch", "1,2", "-o", str(output), *QUICK]

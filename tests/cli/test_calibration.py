@@ -80,6 +80,7 @@ def test_tables_of_parts_add_up_to_that_of_the_whole(workshop: Path) -> None:
     assert _network_in("whole.onnx") == _network_in("c.onnx")
 
 
+@pytest.mark.slow
 def test_the_engine_makes_no_difference(workshop: Path) -> None:
     run("quantize m.onnx --data images.npy -o a.onnx --save-table a.json --threads 1")
     processes = "--engine processes --workers 2 --threads 1"
@@ -145,6 +146,7 @@ def _ends(group: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_ends_all_processes(workshop: Path) -> None:
     np.save("many.npy", np.zeros((30_000, 3, 16, 16), np.float32))

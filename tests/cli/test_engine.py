@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,11 +19,16 @@ from rexport.engine.gpu import this_gpu
 from rexport.model_file import save
 from rexport.quantization import TENSORRT, X86, quantize
 from tests._graphs import convolution, graph
-from tests.cli._run import rexport
+from tests.cli._run import invoke, rexport, run
 from tests.quantization._tables import exported, pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.testing import Result
+
     from rexport.quantization import Target
+    from tests._products import Products
 
 
 @pytest.fixture(autouse=True)
@@ -30,23 +36,30 @@ def _needs_rtx() -> None:
     pytest.importorskip("tensorrt_rtx", reason="pip install 'rexport[rtx]' to build engines without a GPU")
 
 
-def _file(folder: Path, target: Target = TENSORRT) -> Path:
-    model = exported("cifar_resnet8")
-    save(quantize(model, calibrate(model, [pictures(2)]), target=target).model, folder / "m.onnx")
-    return folder / "m.onnx"
+@pytest.fixture
+def quantized(products: Products, tmp_path: Path) -> Callable[[Target], Path]:
+    """Writes a quantized network to the file m.onnx of an otherwise empty folder."""
+
+    def write(target: Target) -> Path:
+        def make(folder: Path) -> None:
+            model = exported("cifar_resnet8")
+            save(quantize(model, calibrate(model, [pictures(2)]), target=target).model, folder / "m.onnx")
+
+        return Path(shutil.copy(products.folder("quantized", target.name, make=make) / "m.onnx", tmp_path))
+
+    return write
 
 
-def test_an_engine_and_what_it_is(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_an_engine_and_what_it_is(tmp_path: Path, quantized: Callable[[Target], Path]) -> None:
     output = tmp_path / "m.engine"
-    done = rexport("engine", _file(tmp_path), "-o", output, "--sm", "86,89", "--batch", "1:2:4", "--json")
+    done = rexport("engine", quantized(TENSORRT), "-o", output, "--sm", "86,89", "--batch", "1:2:4", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["schema"] == "rexport.engine/1"
     assert (document["capabilities"], document["batch"]) == ([86, 89], [1, 2, 4])
     assert document == {**json.loads((tmp_path / "m.engine.json").read_text()), "file": str(output)}
-    inspected = rexport("inspect", output)
-    assert inspected.returncode == 0, inspected.stderr
-    assert "10 in int8" in inspected.stdout
+    assert "10 in int8" in run(f"inspect {output}")
 
 
 @pytest.mark.parametrize(
@@ -61,16 +74,18 @@ def test_an_engine_and_what_it_is(tmp_path: Path) -> None:
         (("--batch", "8:1"), 2, "such as 1:8:32"),
     ],
 )
-def test_mistakes(tmp_path: Path, arguments: tuple[str, ...], code: int, words: str) -> None:
-    done = rexport("engine", _file(tmp_path), "-o", tmp_path / "m.engine", *arguments)
-    assert done.returncode == code
+def test_mistakes(
+    tmp_path: Path, quantized: Callable[[Target], Path], arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    done = invoke("engine", str(quantized(TENSORRT)), "-o", str(tmp_path / "m.engine"), *arguments)
+    assert done.exit_code == code
     assert words in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx"]
 
 
-def test_a_file_for_another_target_writes_nothing(tmp_path: Path) -> None:
-    done = rexport("engine", _file(tmp_path, X86), "-o", tmp_path / "m.engine")
-    assert done.returncode == 1
+def test_a_file_for_another_target_writes_nothing(tmp_path: Path, quantized: Callable[[Target], Path]) -> None:
+    done = invoke("engine", str(quantized(X86)), "-o", str(tmp_path / "m.engine"))
+    assert done.exit_code == 1
     assert "rule symmetric" in done.stderr
     assert not (tmp_path / "m.engine").exists()
 
@@ -124,24 +139,24 @@ def test_ctrl_c_ends_a_build(tmp_path: Path, moment: float) -> None:
 def test_weights_are_filled_into_the_engine_that_was_stripped_alone(tmp_path: Path) -> None:
     save(graph("y = Conv (x, w)", {"w": convolution(4, 3)}), tmp_path / "m.onnx")
     engine, whole = tmp_path / "m.engine", tmp_path / "whole.engine"
-    assert rexport("engine", tmp_path / "m.onnx", "-o", engine, "--sm", "86").returncode == 0
+    run(f"engine {tmp_path}/m.onnx -o {engine} --sm 86")
 
-    def refit(model: str, *, stripped: bool) -> subprocess.CompletedProcess[str]:
+    def refit(model: str, *, stripped: bool) -> Result:
         facts = json.loads((tmp_path / "m.engine.json").read_text())
         (tmp_path / "m.engine.json").write_text(json.dumps({**facts, "stripped": stripped}))
-        return rexport("engine", tmp_path / model, "--refit", engine, "-o", whole)
+        return invoke("engine", str(tmp_path / model), "--refit", str(engine), "-o", str(whole))
 
     done = refit("m.onnx", stripped=False)
-    assert (done.returncode, "has its weights" in done.stderr) == (2, True), done.stderr
+    assert (done.exit_code, "has its weights" in done.stderr) == (2, True), done.stderr
     save(graph("y = Conv (x, w)", {"w": convolution(4, 3, seed=1)}), tmp_path / "other.onnx")
     done = refit("other.onnx", stripped=True)
-    assert (done.returncode, "is another file" in done.stderr) == (1, True), done.stderr
+    assert (done.exit_code, "is another file" in done.stderr) == (1, True), done.stderr
     done = refit("m.onnx", stripped=True)
     if this_gpu() is None:
-        assert (done.returncode, "takes the NVIDIA GPU" in done.stderr) == (5, True), done.stderr
-    assert not whole.exists() or done.returncode == 0
+        assert (done.exit_code, "takes the NVIDIA GPU" in done.stderr) == (5, True), done.stderr
+    assert not whole.exists() or done.exit_code == 0
     engine.write_bytes(engine.read_bytes()[:-1])
-    assert refit("m.onnx", stripped=True).returncode == 1
+    assert refit("m.onnx", stripped=True).exit_code == 1
 
 
 @pytest.mark.gpu

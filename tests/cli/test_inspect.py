@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import onnx
 import pytest
 from typer.testing import CliRunner
@@ -9,9 +11,13 @@ from typer.testing import CliRunner
 from rexport.cli import app
 from tests.cli._run import run, run_json
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 pytestmark = pytest.mark.usefixtures("images")
 
 
+@pytest.mark.slow
 def test_half_a_file_and_what_is_said_of_it() -> None:
     document = run_json("onnx cifar_resnet8 -o half.onnx --precision fp16 --data images")
     assert document["precision"] == "fp16"
@@ -37,8 +43,9 @@ def test_whether_numbers_fit_is_checked_with_images_alone() -> None:
     assert "--data is for --precision fp16" in refused.stderr
 
 
-def test_every_target_is_written_from_one_calibration() -> None:
-    run("onnx cifar_resnet8 -o m.onnx")
+@pytest.mark.slow
+def test_every_target_is_written_from_one_calibration(export: Callable[..., object]) -> None:
+    export("m.onnx")
     run("quantize m.onnx --data images -o x86.onnx --target x86 --save-table t.json")
     for target in ("arm", "openvino", "tensorrt"):
         document = run_json(f"quantize m.onnx --table t.json -o {target}.onnx --target {target}")

@@ -8,85 +8,137 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from rexport.model_file import save
+from tests._graphs import convolution, graph
+from tests.cli._run import invoke
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_OF_POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits on file sizes are POSIX's")
+_SIGNALS = pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 # when to send the signal, in seconds after the note: while PyTorch is imported, traced, exported …
 _MOMENTS = (0.0, 0.6, 1.2, 2.0)
-_EXPORT = [sys.executable, "-m", "rexport", "onnx", "cifar_resnet56", "-o", "out.onnx"]
+# sends itself a signal where CPython is about to import a module, or to open a file
+_PROGRAM = """
+import os, sys
+from rexport.cli import main
+sent = []
+
+def hook(event, arguments):
+    if event == {event!r} and {name!r} in str(arguments[0]) and not sent:
+        sent.append(event)
+        os.kill(os.getpid(), {signum})
+
+sys.addaudithook(hook)
+main()
+"""
 
 
-def _wait_for_note(process: subprocess.Popen[str]) -> None:
-    """Wait until the command is in the middle of its work: it has said that the weights are random."""
-    assert process.stderr is not None
-    assert "random weights" in process.stderr.readline()
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory that holds an old file and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    Path("out.onnx").write_text("the old file")
+    return tmp_path
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@_OF_POSIX
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("event", "name", "sent", "exit_code"),
+    [
+        ("import", "rexport.exporting.export", signal.SIGINT, 130),
+        ("import", "torch._dynamo.symbolic_convert", signal.SIGTERM, 143),  # PyTorch is exporting
+        ("open", ".part", signal.SIGINT, 130),
+    ],
+)
+def test_a_signal_in_the_middle(folder: Path, event: str, name: str, sent: signal.Signals, exit_code: int) -> None:
+    program = _PROGRAM.format(event=event, name=name, signum=int(sent))
+    command = [sys.executable, "-c", program, "onnx", "cifar_resnet8", "-o", "out.onnx"]
+    _is_interrupted(subprocess.run(command, capture_output=True, text=True), exit_code)
+    assert _files(folder) == {"out.onnx": b"the old file"}
+
+
+@_OF_POSIX
+@pytest.mark.deep
 @pytest.mark.parametrize("moment", _MOMENTS)
-@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_the_middle(tmp_path: Path, sent: signal.Signals, exit_code: int, moment: float) -> None:
-    (tmp_path / "out.onnx").write_text("the old file")
-    with subprocess.Popen(_EXPORT, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        _wait_for_note(process)
+@_SIGNALS
+def test_a_signal_from_outside(folder: Path, sent: signal.Signals, exit_code: int, moment: float) -> None:
+    command = [sys.executable, "-m", "rexport", "onnx", "cifar_resnet56", "-o", "out.onnx"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        note = process.stderr.readline()
         time.sleep(moment)
         process.send_signal(sent)
         output, errors = process.communicate(timeout=60)
-    assert process.returncode == exit_code, errors
-    assert "Traceback" not in errors
-    assert output == ""
-    assert "interrupted" in errors
-    assert [path.name for path in tmp_path.iterdir()] == ["out.onnx"]
-    assert (tmp_path / "out.onnx").read_text() == "the old file"
+    _is_interrupted(subprocess.CompletedProcess(command, process.returncode, output, note + errors), exit_code)
+    assert _files(folder) == {"out.onnx": b"the old file"}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_text_is_executed(tmp_path: Path, sent: signal.Signals, exit_code: int) -> None:
+def _is_interrupted(done: subprocess.CompletedProcess[str], exit_code: int) -> None:
+    assert done.returncode == exit_code, done.stderr
+    assert "random weights" in done.stderr  # it was in the middle of its work
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert "interrupted" in done.stderr
+
+
+@_OF_POSIX
+@_SIGNALS
+def test_a_signal_while_text_is_executed(folder: Path, sent: signal.Signals, exit_code: int) -> None:
     """Dataclasses and named tuples execute text when their classes are made, at imports then."""
-    (tmp_path / "program.py").write_text(
+    save(graph("y = Conv (x, w)", {"w": convolution(4, 3)}), Path("m.onnx"))
+    Path("program.py").write_text(
         "import os\n"
         "import sys\n"
         "import rich.console, rich.text\n"  # made early: a later text that ends well would hide one that does not
         "from rexport.cli import _console, main\n"
         f"_console.print_json = lambda document: exec('os.kill(os.getpid(), {int(sent)})\\nfor _ in range(9): pass')\n"
-        "sys.argv = ['rexport', 'models', '--json']\n"
+        "sys.argv = ['rexport', 'inspect', 'm.onnx', '--json']\n"
         "main()\n"
     )
-    done = subprocess.run([sys.executable, "-m", "program"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "program"], capture_output=True, text=True)
     assert done.returncode == exit_code, done.stderr
     assert "interrupted" in done.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are POSIX's")
-def test_no_room_for_the_file(tmp_path: Path) -> None:
-    (tmp_path / "out.onnx").write_text("the old file")
+@_OF_POSIX
+def test_no_room_for_the_file(folder: Path, export: Callable[..., object]) -> None:
+    export("m.onnx")
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # a thirtieth of the model
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # a third of the model
 
-    done = subprocess.run(_EXPORT, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limit)
+    command = [sys.executable, "-m", "rexport", "fuse", "m.onnx", "-o", "out.onnx"]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 1
     assert "no room" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["out.onnx"]
-    assert (tmp_path / "out.onnx").read_text() == "the old file"
+    Path("m.onnx").unlink()
+    assert _files(folder) == {"out.onnx": b"the old file"}
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a full disk")
-def test_a_full_disk(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
+def test_a_full_disk(folder: Path, export: Callable[..., object]) -> None:
+    export("m.onnx")
+    disk = folder / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("tmpfs can't be mounted here")
     try:
-        done = subprocess.run(_EXPORT, cwd=disk, capture_output=True, text=True)
-        assert done.returncode == 1
+        done = invoke("fuse", "m.onnx", "-o", str(disk / "out.onnx"))
+        assert done.exit_code == 1
         assert "no room" in done.stderr
         assert list(disk.iterdir()) == []
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import pytest
@@ -14,9 +15,13 @@ from rexport.model_file import Metadata, load
 from rexport.models import build
 from tests.cli._run import invoke, run, run_json
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 pytestmark = pytest.mark.usefixtures("images")
 
 
+@pytest.mark.slow
 def test_a_backbone_goes_through_every_command() -> None:
     document = run_json("onnx cifar_resnet8 -o backbone.onnx --features layer1,layer3")
     assert document["inputs"] == [{"name": "images", "dtype": "float32", "shape": ["batch", 3, 32, 32]}]
@@ -31,19 +36,20 @@ def test_a_backbone_goes_through_every_command() -> None:
     int8 = run_json("quantize fused.onnx --data images -o int8.onnx")
     assert int8["executed"]["QLinearConv"] >= 6
     assert [output.name for output in onnx.load("int8.onnx").graph.output] == ["layer1", "layer3"]
-    (row,) = run_json("bench int8.onnx --batch 1 --min-seconds 0 --min-calls 1")["rows"]
+    (row,) = run_json("bench int8.onnx --batch 1 --min-seconds 0 --min-calls 1 --launches 1")["rows"]
     assert row["status"] == "ok"
     refused = CliRunner().invoke(app, ["eval", "int8.onnx", "--data", "images"])
     assert refused.exit_code == 1
     assert "int8.onnx is no classifier: it gives the features layer1, layer3" in refused.stderr
 
 
-def test_a_softmax_goes_through_every_command() -> None:
+@pytest.mark.slow
+def test_a_softmax_goes_through_every_command(export: Callable[..., object]) -> None:
     document = run_json("onnx cifar_resnet8 -o m.onnx --head softmax")
     assert document["head"] == "softmax"
     assert document["outputs"] == [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 10]}]
-    assert "probabilities differ by" in run("onnx cifar_resnet8 -o again.onnx --head softmax")
-    run("onnx cifar_resnet8 -o logits.onnx")
+    assert "probabilities differ by" in run("onnx tests.cli._own:seven --input-size 8 -o small.onnx --head softmax")
+    export("logits.onnx")
     int8 = run_json("quantize m.onnx --data images -o int8.onnx")
     assert [layer["name"] for layer in int8["layers"] if layer["precision"] == "float32"] == ["softmax"]
     compared = run_json("eval m.onnx --data images --reference logits.onnx")
@@ -51,8 +57,9 @@ def test_a_softmax_goes_through_every_command() -> None:
     assert compared["sqnr_db"] > 100
 
 
-def test_any_size_is_evaluated_at_several_scales() -> None:
-    document = run_json("onnx cifar_resnet8 -o any.onnx --any-size")
+@pytest.mark.slow
+def test_any_size_is_evaluated_at_several_scales(export: Callable[..., dict[str, Any]]) -> None:
+    document = export("any.onnx", "--any-size")
     assert document["inputs"] == [{"name": "images", "dtype": "float32", "shape": ["batch", 3, "height", "width"]}]
     assert document["parity"]["sizes"] == [[32, 32], [41, 48]]
     int8 = run_json("quantize any.onnx --data images -o int8.onnx")
@@ -82,7 +89,7 @@ def test_what_nobody_states_is_assumed_aloud() -> None:
 
 
 def test_what_is_stated_is_no_assumption() -> None:
-    command = "onnx cifar_resnet8 -o m.onnx --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
+    command = "onnx tests.cli._own:seven --input-size 32 -o m.onnx --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
     (random,) = CliRunner().invoke(app, command.split()).stderr.splitlines()
     assert "random weights" in random
     assert "assumed" not in run_json("inspect m.onnx")["metadata"]["preprocessing"]
@@ -98,7 +105,7 @@ def test_what_is_stated_is_no_assumption() -> None:
 
 def test_names_of_a_windows_editor_are_names() -> None:
     Path("names.txt").write_bytes(b"\xef\xbb\xbf" + b"".join(f"class {i}\r\n".encode() for i in range(10)) + b"\r\n")
-    run("onnx cifar_resnet8 -o m.onnx --class-names names.txt")
+    run("onnx tests.cli._own:keywords --num-classes 10 --input-size 8 -o m.onnx --class-names names.txt")
     assert Metadata.of(load(Path("m.onnx"))).classes == tuple(f"class {i}" for i in range(10))
 
 

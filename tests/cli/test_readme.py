@@ -5,17 +5,19 @@ The two set-up commands are run by ``.ci/run``, in fresh virtual environments.
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rexport.benchmarks import bench
+from tests.cli._run import run
+
 if TYPE_CHECKING:
+    from rexport.benchmarks import BenchResult
     from tests.cli.conftest import Quickstart
 
 _ROOT = Path(__file__).parents[2]
@@ -44,26 +46,27 @@ def _tour() -> list[tuple[str, str]]:
     return found
 
 
-def _run(command: str, folder: Path) -> str:
-    words = shlex.split(command)
-    assert words[0] == "rexport"
-    # as in an activated environment; no COLUMNS of a terminal
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
-def test_the_tour(quickstart: Quickstart) -> None:
+def test_the_tour(quickstart: Quickstart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short_bench(*models: Any, **options: Any) -> BenchResult:
+        return bench(*models, **options | {"min_seconds": 0.1})
+
+    monkeypatch.setattr("rexport.benchmarks.bench", short_bench)
+    monkeypatch.chdir(tmp_path)
+    Path("rexport-quickstart").symlink_to(quickstart.folder / "rexport-quickstart")
     tour = _tour()
     assert len(tour) == 5
     for command, shown in tour:
-        printed = _shape(_run(command, quickstart.folder))
+        printed = _shape(run(command.removeprefix("rexport ")))
         machine = re.compile(r"onnxruntime #|^target x#")  # the lines that depend on the processor
         assert [line for line in printed if not machine.search(line)] == [
             line for line in _shape(shown) if not machine.search(line)
         ], command
+
+
+def test_the_command_is_installed() -> None:
+    done = subprocess.run([Path(sys.executable).with_name("rexport"), "--version"], capture_output=True, text=True)
+    assert done.stdout.startswith("rexport "), done.stderr
 
 
 def test_a_changed_word_is_seen() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _COMMON = ["train", "cifar_resnet8", "--data", "data", "--threads", "1", "--batch", "8", "--epochs", "2"]
 
 
+@pytest.mark.slow
 def test_weights_and_the_int8_file(workshop: Path) -> None:
     assert invoke(*_COMMON, "-o", "w.safetensors").exit_code == 0
     done = invoke(*_COMMON, "--weights", "w.safetensors", "--qat", "data/train", "-o", "q.safetensors", "--json")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -17,13 +17,13 @@ import pytest
 
 from rexport.benchmarks.interleave import Failure, Job, Timing
 from rexport.deployment_profile import file_sha256, load_profile
-from rexport.exporting import export
 from rexport.model_file import load, save
-from rexport.models import build
 from rexport.passes.float16 import with_float16
-from rexport.preprocessing import Preprocessing
 from tests._graphs import convolution, graph
 from tests.cli._run import invoke, run, run_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _BODY = "a = Conv<pads = [1, 1, 1, 1]>(x, w1) r = Relu(a) p = GlobalAveragePool(r) f = Flatten(p) y = Gemm(f, wf)"
 _WEIGHTS = {"w1": convolution(8, 3), "wf": convolution(8, 5, 1)[:, :, 0, 0]}
@@ -88,17 +88,18 @@ def test_the_profile_says_what_was_measured(workshop: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_trained_network_gets_its_integers(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trained_network_gets_its_integers(
+    tmp_path: Path, data_dir: Path, export: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """INT8 is 1.5 to 2 times as fast as float for ResNet-20 on x86 with VNNI, and loses less than 1.5 points."""
     monkeypatch.chdir(tmp_path)
     # the gate's own comparison of speeds, which takes half a minute and decides nothing here
     monkeypatch.setattr("rexport.tuning.mixed_precision.compare", lambda *_, **__: None)
-    module = build("cifar_resnet20", weights=data_dir / "weights" / "cifar_resnet20.th")
-    save(export(module, preprocessing=Preprocessing(size=32)).model, Path("m.onnx"))
+    export("m.onnx", f"--weights {data_dir}/weights/cifar_resnet20.th", network="cifar_resnet20")
     data = data_dir / "cifar10"
     document = run_json(
         f"tune m.onnx -o p.toml --data {data / 'calibration'} --samples 64 --recover none --eval-data {data / 'test'} "
-        "--max-drop 1.5 --batch 1,8 --threads 1 --on cpu --seconds 4"
+        "--max-drop 1.5 --batch 1,8 --threads 1 --on cpu --seconds 2"
     )
     profile = load_profile(Path("p.toml"))
     (quantized,) = document["quantized"]
@@ -320,6 +321,7 @@ def test_integers_are_not_made_of_integers(workshop: Path) -> None:
         assert "int8.onnx is int8 already" in " ".join(result.stderr.split())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_leaves_what_was_there(workshop: Path) -> None:
     Path("p.toml").write_text("the old profile")

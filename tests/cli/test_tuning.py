@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 import pytest
@@ -12,9 +13,10 @@ from rexport.cli import app
 from rexport.tuning import Comparison
 from tests.cli._run import run, run_json
 
-pytestmark = pytest.mark.usefixtures("images")
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-NETWORK = "resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16,input_size=32]"
+pytestmark = pytest.mark.usefixtures("images")
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +25,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture
+def resnext(export: Callable[..., object], images: Path) -> None:
+    """A network of three grouped convolutions in the file m.onnx."""
+    export("m.onnx", network="resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16,input_size=32]")
+
+
 def groups(path: str) -> list[int]:
     nodes = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
     found = [next((a.i for a in node.attribute if a.name == "group"), 1) for node in nodes]
     return [count for count in found if count > 1]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("resnext")
 def test_a_number_of_groups_is_taken_everywhere() -> None:
-    run(f"onnx {NETWORK} -o m.onnx")
     assert groups("m.onnx") == [4, 4, 4]
     text = run("fuse m.onnx --regroup 2 -o two.onnx")
     assert groups("two.onnx") == [2, 2, 2]
@@ -42,16 +51,19 @@ def test_a_number_of_groups_is_taken_everywhere() -> None:
     assert document["executed"]["QLinearConv"] == 10
 
 
+@pytest.mark.usefixtures("resnext")
 def test_what_does_not_divide_the_groups_is_said() -> None:
-    run(f"onnx {NETWORK} -o m.onnx")
     text = run("fuse m.onnx --regroup 3 -o three.onnx")
     assert "regrouped: 0 convolutions, 3 refused (its 4 groups can't merge by 3; choose a divisor)" in text
     assert groups("three.onnx") == [4, 4, 4]
 
 
 @pytest.mark.slow
-def test_measuring_prints_each_layer_and_remembers_it(cache: Path) -> None:
-    run(f"onnx {NETWORK} -o m.onnx")
+@pytest.mark.usefixtures("resnext")
+def test_measuring_prints_each_layer_and_remembers_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rexport.tuning.groups._LAYER_SECONDS", 0.01)
+    faster = Comparison(speedup=1.2, interval=(1.1, 1.3))
+    monkeypatch.setattr("rexport.tuning.groups.compare", lambda *_, **__: faster)
     run("quantize m.onnx --data images -o int8.onnx")
     command = "fuse int8.onnx --regroup measure --for-batch 2 --threads 1 -o tuned.onnx"
     text = run(command)
@@ -65,7 +77,7 @@ def test_measuring_prints_each_layer_and_remembers_it(cache: Path) -> None:
 
 
 def test_only_a_faster_stem_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    run("onnx resnet18 --input-size 32 -o m.onnx")
+    run("onnx resnet[depth=10,stem_width=8,input_size=32] -o m.onnx")
     always = run("fuse m.onnx --stem on -o on.onnx")
     assert "stem: it reads 2 × 2 blocks" in always
     assert onnx.load("on.onnx").graph.node[0].op_type == "SpaceToDepth"

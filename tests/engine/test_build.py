@@ -24,6 +24,7 @@ from rexport.passes.float16 import with_float16
 from rexport.passes.raw_image import with_raw_images
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import TENSORRT, X86, quantize
+from tests._deep import deep
 from tests._graphs import convolution, graph
 from tests._networks import trained_like
 from tests.deploy._bundles import probabilities
@@ -87,12 +88,14 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.
     assert build_engine(elsewhere / "n.onnx", options).data == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
         "cifar_preact_resnet8",
-        "cifar_resnet8+cifar_preact_resnet8",
-        "resnext[depth=29,stages=3,cardinality=4,base_width=4,stem_width=16]",
+        "cifar_resnet8+cifar_plain8",
+        "resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16]",
+        "resnet[depth=11,stages=3,block=bottleneck,stem=deep,downsample=pool,stem_width=16,input_size=32]",
     ],
 )
 def test_other_networks_and_ensembles(tmp_path: Path, name: str) -> None:
@@ -113,7 +116,7 @@ def test_raw_images(tmp_path: Path) -> None:
     assert facts.inputs[0]["dtype"] == "uint8"
 
 
-@pytest.mark.parametrize(("name", "layers"), [("cifar_resnet8", 10), ("cifar_resnet8+cifar_preact_resnet8", 20)])
+@pytest.mark.parametrize(("name", "layers"), [("cifar_resnet8", 10), ("cifar_resnet8+cifar_plain8", 18)])
 def test_float16(tmp_path: Path, name: str, layers: int) -> None:
     save(with_float16(exported(name)).model, tmp_path / "m.onnx")
     found = [layer["precision"] for layer in build_engine(tmp_path / "m.onnx", _RTX).facts.layers]
@@ -139,7 +142,7 @@ def test_a_float_file_stays_float(tmp_path: Path) -> None:
     assert (set(found) - {"float"}, found.count("float32") >= 9) == ({"float32"}, True)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.parametrize("name", ["resnet50", "resnext50_32x4d"])
 def test_the_large_ones(tmp_path: Path, name: str) -> None:
     model = export(trained_like(build(name, seed=0)), preprocessing=Preprocessing(size=224)).model
@@ -175,7 +178,7 @@ def test_an_operator_that_tensorrt_lacks_is_named(tmp_path: Path) -> None:
         build_engine(tmp_path / "m.onnx", _RTX)
 
 
-@pytest.mark.parametrize("asked", [{"strip": True}, {"refittable": True}, {"strip": True, "refittable": True}])
+@pytest.mark.parametrize("asked", [{"strip": True}, {"refittable": True}, *deep({"strip": True, "refittable": True})])
 def test_what_rtx_strips_on_a_gpu_alone(tmp_path: Path, asked: dict[str, bool]) -> None:
     if this_gpu() is not None:
         pytest.skip("there is a GPU here")

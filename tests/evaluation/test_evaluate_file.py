@@ -56,14 +56,14 @@ def _evaluated(case: _Case, engine: Engine, **changes: int) -> Evaluation:
     return evaluate_file(case.model, dataset, reference=case.reference, batch=8, engine=engine, **changes)
 
 
+@pytest.mark.slow
 def test_the_engine_makes_no_difference(case: _Case) -> None:
     local = _evaluated(case, LocalEngine(threads=1))
     assert local.images == 150
     assert local.comparison is not None
     assert 0 < local.comparison.agreement <= 1
     assert 5 < local.comparison.sqnr_db < 60
-    for workers in (1, 3):
-        assert _evaluated(case, ProcessEngine(workers=workers, threads=1)) == local
+    assert _evaluated(case, ProcessEngine(workers=3, threads=1)) == local
     dataset = open_dataset(case.folder, _PREPROCESSING)
     with (
         open_runtime("cpu", Source(path=case.model.path), threads=1) as runtime,
@@ -78,11 +78,12 @@ def test_the_engine_makes_no_difference(case: _Case) -> None:
         batch=32,
         views=TenCrops(),
         samples=70,
-        engine=ProcessEngine(workers=2, threads=1),
+        engine=ProcessEngine(workers=1, threads=1),
     )
     assert by_file == crops  # the shards are of whole batches here, too
 
 
+@pytest.mark.slow
 def test_what_the_reference_is_given_reaches_the_workers(case: _Case) -> None:
     pixels = Preprocessing(size=16, resize=20, takes=Takes.PIXELS)
     dataset = open_dataset(case.folder, pixels)
@@ -92,6 +93,7 @@ def test_what_the_reference_is_given_reaches_the_workers(case: _Case) -> None:
     assert result == _evaluated(case, LocalEngine(threads=1))
 
 
+@pytest.mark.slow
 def test_bad_images_of_all_shards_are_named(case: _Case, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     for index, path in enumerate(sorted(case.folder.rglob("*.png"))):
@@ -117,6 +119,7 @@ def test_what_can_not_be_measured_is_said(case: _Case, tmp_path: Path) -> None:
         evaluate_file(missing, open_dataset(case.folder, _PREPROCESSING), engine=ProcessEngine(workers=1, threads=1))
 
 
+@pytest.mark.deep  # as calibration on it, in tests/calibration/engines/test_ray.py
 @pytest.mark.slow
 def test_a_ray_cluster_counts_the_same(case: _Case) -> None:
     pytest.importorskip("ray", reason="needs Ray: pip install 'rexport[ray]'")

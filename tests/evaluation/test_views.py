@@ -22,13 +22,14 @@ from rexport.models import build
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
-from tests._networks import trained_like
+from tests._networks import export_once, trained_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from rexport.calibration import Views
+    from tests._products import Products
 
 _TEN = Preprocessing(size=32, resize=40)
 # of float32 networks, compared by their float64 averages
@@ -219,10 +220,10 @@ def test_resnet20_on_ten_crops_of_real_pictures(tmp_path: Path, data_dir: Path, 
     dataset = open_dataset(test, _TEN)
     assert isinstance(dataset, ImageFolder)
     assert dataset.classes is not None
-    paths = [dataset.paths[index] for index in spread(len(dataset), 80)]
+    paths = [dataset.paths[index] for index in spread(len(dataset), 40)]
     expected = expected_scores(module, paths, views_of(TenCrops(), torchvision), torchvision)
     right = [dataset.classes[best] == path.parent.name for best, path in zip(expected.argmax(1), paths, strict=True)]
-    assert sum(right) > 60  # pictures enlarged to 40 pixels are not what it was trained on
+    assert sum(right) > 30  # pictures enlarged to 40 pixels are not what it was trained on
     with (
         open_runtime("cpu", Source(path=tmp_path / "m.onnx")) as runtime,
         open_runtime("torch", Source(network="cifar_resnet20", weights=weights)) as reference,
@@ -234,27 +235,24 @@ def test_resnet20_on_ten_crops_of_real_pictures(tmp_path: Path, data_dir: Path, 
             reference=reference,
             views=TenCrops(),
             head=Head.SOFTMAX,
-            samples=80,
+            samples=40,
         )
-    assert result.top1 == sum(right) / 80
+    assert result.top1 == sum(right) / 40
     assert result.comparison is not None
     assert result.comparison.agreement == 1
     assert result.comparison.sqnr_db > 100
 
 
 @pytest.mark.slow
-def test_scales_on_pictures_of_all_sizes(tmp_path: Path, data_dir: Path) -> None:
-    pictures = data_dir / "imagenet-pictures"
-    preprocessing = Preprocessing.default_for(224)
-    module = trained_like(build("resnet18", seed=0))
-    model = export(module, preprocessing=preprocessing, any_size=True).model
-    save(model, tmp_path / "any.onnx")
+def test_scales_on_pictures_of_all_sizes(tmp_path: Path, data_dir: Path, products: Products) -> None:
+    module = trained_like(build("cifar_resnet8", seed=0))
+    save(export_once(products, "cifar_resnet8", any_size=True).model, tmp_path / "any.onnx")
     with open_runtime("cpu", Source(path=tmp_path / "any.onnx")) as runtime:
         result = evaluate(
             runtime,
-            open_dataset(pictures, preprocessing),
+            open_dataset(data_dir / "imagenet-pictures", Preprocessing(size=32)),
             reference=Recorder(module),
-            views=WholePictures((224, 320)),
+            views=WholePictures((64, 96)),
             samples=8,
             batch=8,
         )

@@ -7,17 +7,22 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
-from rexport.exporting import ExportResult, export
 from rexport.models import build
-from rexport.preprocessing import Preprocessing
-from tests._networks import trained_like
-from tests.exporting._networks import Handmade
+from rexport.models.ensemble import Ensemble
+from tests._networks import export_once, trained_like
+from tests.exporting._networks import Handmade, Small
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
+
+    from rexport.exporting import ExportResult
+    from tests._products import Products
+
+_OWN = {"small": Small, "two small": lambda: Ensemble([Small(), Small()]), "handmade": Handmade}
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,13 @@ class Exported:
 
 
 @pytest.fixture(scope="session")
-def exported() -> Callable[..., Exported]:
-    """Exports a network of the zoo, or the handmade one, at most once with the same options."""
+def exported(products: Products) -> Callable[..., Exported]:
+    """Exports a network of the zoo, the small or the handmade one, at most once with the same options."""
 
     @cache
     def of(name: str, size: int, **options: Any) -> Exported:
-        module = trained_like(Handmade() if name == "handmade" else build(name, seed=0))
-        result = export(module, preprocessing=Preprocessing(size=size), network=name, **options)
-        return Exported(module, result, size)
+        torch.manual_seed(0)
+        module = trained_like(_OWN[name]() if name in _OWN else build(name, seed=0))
+        return Exported(module, export_once(products, name, module=module, size=size, **options), size)
 
     return of

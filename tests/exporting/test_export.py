@@ -14,11 +14,13 @@ from torch import nn
 from rexport._errors import UsageError
 from rexport.exporting import export
 from rexport.model_file import Metadata, default_opset, image_input, load, save, to_bytes
-from rexport.models import build, state_dict_hash
+from rexport.models import state_dict_hash
 from rexport.passes import fuse
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes.onnxruntime import open_session
+from tests._deep import deep
 from tests._networks import trained_like
+from tests.exporting._networks import Small
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +34,7 @@ RESNET18 = {"Conv": 20, "Relu": 17, "MaxPool": 1, "Add": 8, "GlobalAveragePool":
 # two of the convolutions are shortcuts without weights: every second pixel, and zeros for the new channels
 CIFAR_RESNET20 = {"Conv": 21, "Relu": 19, "Add": 9, "GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
 CLASSES = tuple(f"class {i}" for i in range(10))
-IMAGENET = pytest.param("resnet18", 64, RESNET18, id="resnet18")
+IMAGENET = pytest.param("resnet18", 64, RESNET18, id="resnet18", marks=pytest.mark.slow)
 CIFAR = pytest.param("cifar_resnet20", 32, CIFAR_RESNET20, id="cifar_resnet20")
 
 
@@ -55,7 +57,8 @@ def test_what_remains_is_what_the_network_is(
     assert 0 < result.parity.difference < 2e-6
 
 
-@pytest.mark.parametrize(("opset", "fused"), [(17, True), (17, False), (18, False), (21, True)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("opset", "fused"), [(17, False), (18, False), (21, True), *deep((17, True))])
 def test_the_opset_is_the_one_asked_for(opset: int, fused: bool, exported: Callable[..., Exported]) -> None:
     model = exported("cifar_resnet8", 32, opset=opset, fused=fused).result.model
     assert default_opset(model) == opset
@@ -87,7 +90,7 @@ def test_any_batch_will_do(exported: Callable[..., Exported]) -> None:
 
 
 def test_a_fixed_batch_is_the_only_one(exported: Callable[..., Exported]) -> None:
-    result = exported("cifar_resnet8", 32, batch=1, classes=CLASSES).result
+    result = exported("small", 32, batch=1, classes=CLASSES).result
     assert image_input(result.model).batch == 1
     assert result.parity.batches == (1,)
     session = open_session(to_bytes(result.model))
@@ -96,6 +99,7 @@ def test_a_fixed_batch_is_the_only_one(exported: Callable[..., Exported]) -> Non
         session.run(None, {"images": np.zeros((2, 3, 32, 32), np.float32)})
 
 
+@pytest.mark.slow
 def test_without_fusion_every_layer_is_there(exported: Callable[..., Exported]) -> None:
     result = exported("cifar_resnet8", 32, opset=18, fused=False).result
     assert ops(result.model)["BatchNormalization"] == ops(result.model)["Conv"] == 7
@@ -105,12 +109,12 @@ def test_without_fusion_every_layer_is_there(exported: Callable[..., Exported]) 
 
 
 def test_the_file_says_where_it_comes_from(exported: Callable[..., Exported], tmp_path: Path) -> None:
-    network = exported("cifar_resnet8", 32, batch=1, classes=CLASSES)
+    network = exported("small", 32, batch=1, classes=CLASSES)
     path = tmp_path / "model.onnx"
     save(network.result.model, path)
     assert list(tmp_path.iterdir()) == [path]  # weights included
     metadata = Metadata.of(load(path))
-    assert metadata.network == "cifar_resnet8"
+    assert metadata.network == "small"
     assert metadata.classes == CLASSES
     assert metadata.preprocessing == Preprocessing(size=32)
     assert metadata.weights_sha256 == state_dict_hash(network.module)
@@ -118,7 +122,8 @@ def test_the_file_says_where_it_comes_from(exported: Callable[..., Exported], tm
     assert json.loads(metadata.versions or "")["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("options", [{"opset": 17, "fused": False}, {"opset": 21, "fused": True}])
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"opset": 18, "fused": False}, {"opset": 21, "fused": True}])
 def test_the_file_says_nothing_of_the_machine(options: dict[str, object], exported: Callable[..., Exported]) -> None:
     data = to_bytes(exported("cifar_resnet8", 32, **options).result.model)
     proto = onnx.load_from_string(data)
@@ -159,8 +164,9 @@ def test_a_network_as_users_write_them(exported: Callable[..., Exported]) -> Non
     assert len(by_name) == len(model.graph)
 
 
+@pytest.mark.slow
 def test_training_further_changes_nothing_that_was_proven() -> None:
-    module = trained_like(build("cifar_resnet8", seed=0)).train()
+    module = trained_like(Small()).train()
     result = export(module, preprocessing=Preprocessing(size=32), fused=False)
     assert not module.training
     before = to_bytes(result.model)

@@ -17,10 +17,11 @@ from tests.quantization._tables import exported, pictures
 _NETWORKS = [
     "cifar_resnet8",
     "cifar_preact_resnet8",
-    "resnext[depth=29,stages=3,cardinality=4,base_width=4,stem_width=16]",
+    "resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16]",
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _NETWORKS)
 def test_networks_stay_what_they_are(name: str) -> None:
     model, x = exported(name), pictures(4)

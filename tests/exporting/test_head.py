@@ -14,11 +14,11 @@ from rexport.calibration import calibrate
 from rexport.classifier_head import head_of
 from rexport.exporting import export, prove_parity
 from rexport.model_file import Head, Metadata, to_bytes
-from rexport.models import build
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import X86, quantize
 from rexport.runtimes.onnxruntime import open_session
 from tests._networks import trained_like
+from tests.exporting._networks import Small
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +28,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def network(exported: Callable[..., Exported]) -> Exported:
-    return exported("cifar_resnet8", 32, head=Head.SOFTMAX)
+    return exported("small", 32, head=Head.SOFTMAX)
 
 
 def pictures(batch: int) -> np.ndarray:
     return np.random.default_rng(batch).standard_normal((batch, 3, 32, 32), dtype=np.float32)
+
+
+def small() -> Small:
+    torch.manual_seed(0)
+    return trained_like(Small())
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -53,14 +58,14 @@ def test_the_output_is_the_softmax_of_the_logits(batch: int, network: Exported) 
 
 
 def test_every_other_node_is_as_without_it(network: Exported, exported: Callable[..., Exported]) -> None:
-    names = [node.name for node in exported("cifar_resnet8", 32).result.model.graph]
+    names = [node.name for node in exported("small", 32).result.model.graph]
     assert [node.name for node in network.result.model.graph] == [*names, "softmax"]
     assert network.result.model.graph.node("fc").outputs[0].name == "fc"
 
 
 def test_the_file_says_so(network: Exported, exported: Callable[..., Exported]) -> None:
     assert Metadata.of(network.result.model).head is head_of(network.result.model) is Head.SOFTMAX
-    logits = exported("cifar_resnet8", 32).result.model
+    logits = exported("small", 32).result.model
     assert Metadata.of(logits).head is head_of(logits) is Head.LOGITS
 
 
@@ -69,11 +74,11 @@ def test_the_proof_is_of_the_probabilities(network: Exported) -> None:
     assert 0 < network.result.parity.difference < 2e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [17, 23])
 def test_every_opset_has_it(opset: int) -> None:
-    module = trained_like(build("cifar_resnet8"))
     options = {"head": Head.SOFTMAX, "opset": opset, "fused": False}
-    assert export(module, preprocessing=Preprocessing(size=32), **options).model.opset_imports[""] == opset
+    assert export(small(), preprocessing=Preprocessing(size=32), **options).model.opset_imports[""] == opset
 
 
 def test_softmax_over_the_wrong_axis_is_found(network: Exported) -> None:
@@ -84,13 +89,14 @@ def test_softmax_over_the_wrong_axis_is_found(network: Exported) -> None:
 
 
 def test_missing_softmax_is_found(exported: Callable[..., Exported]) -> None:
-    plain = exported("cifar_resnet8", 32)
+    plain = exported("small", 32)
     with pytest.raises(VerificationError, match="its output 'logits' differs"):
         prove_parity(plain.module, plain.result.model, size=32, head=Head.SOFTMAX)
 
 
+@pytest.mark.slow
 def test_a_fault_that_saturation_hides_is_found() -> None:
-    module = trained_like(build("cifar_resnet8"))
+    module = small()
     with torch.no_grad():
         module.fc.bias[3] = 1000.0  # the probability of class 3 is 1, whatever else is wrong
     result = export(module, preprocessing=Preprocessing(size=32), head=Head.SOFTMAX)
@@ -103,8 +109,9 @@ def test_a_fault_that_saturation_hides_is_found() -> None:
         prove_parity(module, model, size=32, head=Head.SOFTMAX)
 
 
+@pytest.mark.slow
 def test_large_logits_may_round_as_much_as_without_softmax() -> None:
-    module = trained_like(build("cifar_resnet8"))
+    module = small()
     with torch.no_grad():
         module.fc.weight *= 1000
     assert export(module, preprocessing=Preprocessing(size=32), head=Head.SOFTMAX).parity.difference < 2e-6
@@ -119,15 +126,16 @@ def test_quantization_leaves_it_in_float(network: Exported) -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [Head.LOGITS, Head.SOFTMAX])
-def test_an_ensemble_ends_in_its_average_of_probabilities(head: Head) -> None:
-    module = trained_like(build("cifar_resnet8+cifar_plain8"))
-    model = export(module, preprocessing=Preprocessing(size=32), head=head).model
+def test_an_ensemble_ends_in_its_average_of_probabilities(head: Head, exported: Callable[..., Exported]) -> None:
+    ensemble = exported("two small", 32, head=head)
+    model = ensemble.result.model
     (output,) = model.graph.outputs
     assert output.name == "probabilities"
     assert Metadata.of(model).head is head_of(model) is Head.SOFTMAX
     assert [node.op_type for node in model.graph].count("Softmax") == 2  # one for each member
     with torch.inference_mode():
-        expected = module(torch.from_numpy(pictures(3))).numpy()
+        expected = ensemble.module(torch.from_numpy(pictures(3))).numpy()
     (actual,) = open_session(to_bytes(model)).run(None, {"images": pictures(3)})
     np.testing.assert_allclose(actual, expected, rtol=1e-4)

@@ -52,6 +52,7 @@ def outputs(result: ExportResult, images: torch.Tensor) -> np.ndarray:
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -70,6 +71,7 @@ def test_a_network_is_exported_as_it_is_in_eval_whatever_is_around_it(wrap: Call
     np.testing.assert_allclose(outputs(result, images), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_wrapper_leaves_no_trace() -> None:
     network = trained_like(Net())
     result = exported(torch.compile(network))
@@ -77,6 +79,7 @@ def test_a_wrapper_leaves_no_trace() -> None:
     assert result.model.graph.node("last_linear").op_type == "Gemm"
 
 
+@pytest.mark.slow
 def test_of_several_results_the_first_is_exported_or_the_chosen_one() -> None:
     network = trained_like(Net(lambda z: {"logits": z, "more": [z * 2]}))
     images = torch.rand(2, 3, SIZE, SIZE)
@@ -94,6 +97,7 @@ def test_batch_normalization_without_running_statistics_is_proven() -> None:
     assert 0 < result.parity.difference < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("finish", "head"),
     [

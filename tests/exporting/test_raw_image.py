@@ -15,10 +15,10 @@ from torch import nn
 from rexport._errors import ModelFileError, UsageError, VerificationError
 from rexport.exporting import export, prove_parity
 from rexport.model_file import Head, Metadata, image_input, to_bytes
-from rexport.models import build
 from rexport.preprocessing import Preprocessing, Takes
 from rexport.runtimes.onnxruntime import open_session
 from tests._networks import trained_like
+from tests.exporting._networks import Small
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,17 +28,18 @@ if TYPE_CHECKING:
 _RESIZED = Preprocessing(size=32, resize=37)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [
         ("cifar_resnet8", {}),
-        ("cifar_resnet8", {"fused": False}),
-        ("cifar_resnet8", {"batch": 3, "opset": 17}),
-        ("cifar_resnet8", {"any_size": True, "head": Head.SOFTMAX}),
-        ("cifar_resnet8", {"features": ("layer1", "layer3")}),
+        ("small", {"fused": False}),
+        ("small", {"batch": 3, "opset": 17}),
+        ("small", {"any_size": True, "head": Head.SOFTMAX}),
+        ("small", {"features": ("bn1", "bn2")}),
+        ("two small", {}),
         ("cifar_preact_resnet8", {}),
-        ("cifar_resnet8+cifar_plain8", {}),
-        ("resnet[depth=14,stages=4,block=bottleneck,stem=deep,stem_width=16,input_size=32]", {}),
+        ("resnet[depth=8,stages=3,stem=deep,stem_width=16]", {}),
         ("handmade", {}),
     ],
 )
@@ -59,6 +60,7 @@ def test_pixels_give_what_pytorch_gives_normalised_ones(
         assert np.abs(actual - expected).max() <= 1e-5 * np.abs(expected).max()  # see exporting/parity.py
 
 
+@pytest.mark.slow
 def test_the_dtype_is_all_that_a_caller_sees(exported: Callable[..., Exported]) -> None:
     raw, plain = (exported("cifar_resnet8", 32, raw_image=is_raw).result.model for is_raw in (True, False))
     assert str(raw.graph.inputs[0].shape) == "[batch,32,32,3]"
@@ -66,16 +68,18 @@ def test_the_dtype_is_all_that_a_caller_sees(exported: Callable[..., Exported]) 
     assert [(v.name, str(v.shape)) for v in raw.graph.outputs] == [(v.name, str(v.shape)) for v in plain.graph.outputs]
 
 
+@pytest.mark.slow
 def test_the_preprocessing_of_a_raw_file_gives_a_plain_one_unless_asked(exported: Callable[..., Exported]) -> None:
-    stated = Metadata.of(exported("cifar_resnet8", 32, raw_image=True).result.model).preprocessing
+    network = exported("small", 32, raw_image=True)
+    stated = Metadata.of(network.result.model).preprocessing
     assert stated is not None
-    model = export(exported("cifar_resnet8", 32).module, preprocessing=stated).model
+    model = export(network.module, preprocessing=stated).model
     assert Metadata.of(model).preprocessing == Preprocessing(size=32)
     assert not image_input(model).raw
 
 
 def test_another_normalisation_is_found_in_the_first_layer(exported: Callable[..., Exported]) -> None:
-    network = exported("cifar_resnet8", 32, raw_image=True)
+    network = exported("small", 32, raw_image=True)
     model = network.result.model.clone()
     wrong = replace(Preprocessing(size=32, takes=Takes.PIXELS), mean=(0.485, 0.456, 0.407))
     replace(Metadata.of(model), preprocessing=wrong).write_to(model)
@@ -84,7 +88,7 @@ def test_another_normalisation_is_found_in_the_first_layer(exported: Callable[..
 
 
 def test_a_wrong_border_is_found(exported: Callable[..., Exported]) -> None:
-    network = exported("cifar_resnet8", 32, raw_image=True)
+    network = exported("small", 32, raw_image=True)
     model = network.result.model.clone()
     zero_point = model.graph.initializers["images_zero_point"]
     zero_point.const_value = ir.tensor(np.uint8(115), name=zero_point.name)
@@ -103,6 +107,7 @@ class Normalising(nn.Module):
         return self.conv(self.relu(x)).mean((2, 3))
 
 
+@pytest.mark.slow
 def test_a_network_that_does_not_start_with_a_convolution_is_refused() -> None:
     with pytest.raises(ModelFileError, match="and relu can't do it: it is a Relu node"):
         export(Normalising(), preprocessing=Preprocessing(size=16), raw_image=True)
@@ -113,7 +118,7 @@ def test_a_network_that_does_not_start_with_a_convolution_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def whole() -> tuple[nn.Module, Any]:
-    module = trained_like(build("cifar_resnet8", seed=0))
+    module = trained_like(Small())
     return module, export(module, preprocessing=_RESIZED, resize_in_graph=True)
 
 
@@ -151,6 +156,7 @@ def test_a_wrong_weight_behind_it_is_found(whole: tuple[nn.Module, Any]) -> None
         prove_parity(module, model, size=32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preprocessing", "options", "message"),
     [

@@ -31,6 +31,7 @@ def test_the_members_are_networks_of_their_own() -> None:
     assert network.summary().macs == sum(member.summary().macs for member in network.members)
 
 
+@pytest.mark.slow
 def test_two_trained_networks_are_better_than_either(data_dir: Path) -> None:
     weights = data_dir / "weights"
     files = f"{weights / 'cifar_resnet20.th'}+{weights / 'cifar_resnet44.th'}"

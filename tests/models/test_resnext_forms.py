@@ -15,7 +15,7 @@ _FORMS = list(Form)
 
 def _network(form: Form, *, seed: int = 0) -> nn.Module:
     network = models.build(
-        f"resnext[depth=29,stages=3,cardinality=4,base_width=6,form={form},stem_width=16]", seed=seed
+        f"resnext[depth=11,stages=3,cardinality=4,base_width=6,form={form},stem_width=16]", seed=seed
     )
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in network.state_dict().items():

@@ -117,7 +117,7 @@ def _specs(draw: st.DrawFn) -> tuple[Family, dict[str, Any]]:
     return family, options
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30)
 @given(_specs())
 def test_whatever_is_not_refused_can_be_built_and_run(drawn: tuple[Family, dict[str, Any]]) -> None:
     family, options = drawn

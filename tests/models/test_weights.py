@@ -372,7 +372,7 @@ def test_files_that_are_no_weights_are_told(content: bytes, suffix: str, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_no_truncated_file_is_taken_or_shows_a_traceback(
     kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

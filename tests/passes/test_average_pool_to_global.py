@@ -18,7 +18,7 @@ ROUNDING = 1e-6  # the mean of at most 125 numbers, summed in another order
     ceil=st.booleans(),
     include=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_window_is_the_whole_picture(sizes: list[int], stride: int, opset: int, ceil: bool, include: bool) -> None:
     attributes: dict[str, object] = {"count_include_pad": int(include)}
     attributes |= {"ceil_mode": int(ceil)} if opset >= 10 else {}

@@ -26,6 +26,7 @@ from rexport.passes import (
     fuse,
     verify_equal,
 )
+from tests._deep import deep
 from tests._networks import torchscript_export, trained_like
 from tests.passes._models import batch_norm, batch_norm_node, make, ops, parse
 
@@ -63,16 +64,14 @@ def timm_network(name: str) -> Callable[[Any], nn.Module]:
 FILES = [
     pytest.param(lambda _: Functional(), 9, {"BatchNormalization": 2, "ReduceMean": 1}, {}, id="functional-9"),
     pytest.param(lambda _: Functional(), 13, {"BatchNormalization": 2}, {}, id="functional-13"),
-    pytest.param(torchvision_network("resnet18"), 11, {"BatchNormalization": 20}, {}, id="resnet18-11"),
-    pytest.param(torchvision_network("mobilenet_v2"), 13, {"BatchNormalization": 52}, {"Clip": 35}, id="mobilenet"),
-    pytest.param(
-        torchvision_network("densenet121"),
-        13,
-        {"BatchNormalization": 121},
-        {"BatchNormalization": 62},  # the first of each layer, with a ReLU between it and the convolution
-        id="densenet",
+    # by default these are in test_other_exporters.py
+    *deep(
+        (torchvision_network("resnet18"), 11, {"BatchNormalization": 20}, {}),
+        (torchvision_network("mobilenet_v2"), 13, {"BatchNormalization": 52}, {"Clip": 35}),
+        # what is left is the first of each layer, with a ReLU between it and the convolution
+        (torchvision_network("densenet121"), 13, {"BatchNormalization": 121}, {"BatchNormalization": 62}),
+        (timm_network("seresnet18"), 17, {"BatchNormalization": 20, "ReduceMean": 8}, {}),
     ),
-    pytest.param(timm_network("seresnet18"), 17, {"BatchNormalization": 20, "ReduceMean": 8}, {}, id="seresnet"),
 ]
 
 

@@ -44,7 +44,7 @@ def model(conv: Convolution, norms: int = 1, seed: int = 0, *, shift: bool = Tru
 
 
 @given(conv=convolutions(padding=st.just(0)), norms=st.integers(1, 3), seed=st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60)
 def test_one_convolution_computes_the_same(conv: Convolution, norms: int, seed: int) -> None:
     original = model(conv, norms, seed)
     fused, report = changed_by(FuseBatchNormConv, original)
@@ -54,7 +54,7 @@ def test_one_convolution_computes_the_same(conv: Convolution, norms: int, seed: 
 
 
 @given(conv=convolutions(padding=st.integers(1, 2)), seed=st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_under_padding_a_scale_goes_in(conv: Convolution, seed: int) -> None:
     original = model(conv, seed=seed, shift=False)
     fused, report = changed_by(FuseBatchNormConv, original)
@@ -64,7 +64,7 @@ def test_under_padding_a_scale_goes_in(conv: Convolution, seed: int) -> None:
 
 
 @given(conv=convolutions(padding=st.integers(1, 2)), norms=st.integers(1, 3), seed=st.integers(0, 99))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50)
 def test_under_padding_a_shift_becomes_a_channel_of_ones(conv: Convolution, norms: int, seed: int) -> None:
     original = model(replace(conv, groups=1), norms, seed)
     fused, report = changed_by(FuseBatchNormConv, original)
@@ -74,7 +74,7 @@ def test_under_padding_a_shift_becomes_a_channel_of_ones(conv: Convolution, norm
 
 
 @given(conv=convolutions(padding=st.integers(1, 2)), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_under_padding_in_groups_a_shift_does_not_go_in(conv: Convolution, seed: int) -> None:
     grouped = replace(conv, groups=max(2, conv.groups), inputs=max(2, conv.inputs))
     assert refusal(FuseBatchNormConv, model(grouped, seed=seed)) == GROUPS
@@ -85,7 +85,7 @@ def test_under_padding_in_groups_a_shift_does_not_go_in(conv: Convolution, seed:
     opset=st.sampled_from([9, 11, 13, 18, 21]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50)
 def test_a_border_of_one_number_is_padded_with_it(conv: Convolution, opset: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     divisor, mean = rng.uniform(0.2, 1, 2).astype(np.float32)

@@ -41,7 +41,7 @@ def model(conv: Convolution = PLAIN, norms: int = 1, seed: int = 0) -> ir.Model:
 
 
 @given(conv=convolutions(padding=st.integers(0, 2)), norms=st.integers(1, 3), seed=st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60)
 def test_one_convolution_computes_the_same(conv: Convolution, norms: int, seed: int) -> None:
     original = model(conv, norms, seed)
     fused, report = changed_by(FuseConvBatchNorm, original)
@@ -56,7 +56,7 @@ def test_one_convolution_computes_the_same(conv: Convolution, norms: int, seed: 
     norms=st.integers(1, 2),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50)
 def test_a_transposed_convolution_computes_the_same(
     conv: Convolution, output_padding: int, norms: int, seed: int
 ) -> None:
@@ -88,7 +88,7 @@ def test_a_transposed_convolution_computes_the_same(
     opset=st.sampled_from([11, 13, 18]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50)
 def test_a_linear_layer_computes_the_same(
     transposed: bool, alpha: float | None, beta: float | None, bias: tuple[int, ...] | None, opset: int, seed: int
 ) -> None:

@@ -28,7 +28,7 @@ def is_linear_layer(model: ir.Model) -> bool:
     opset=st.sampled_from([7, 9, 11, 13, 18, 21]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50)
 def test_a_product_and_its_bias(bias: tuple[int, ...] | None, first: bool, opset: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     weights = {"w": rng.standard_normal((3, 5)).astype(np.float32)}
@@ -52,7 +52,7 @@ def test_a_product_and_its_bias(bias: tuple[int, ...] | None, first: bool, opset
     opset=st.sampled_from([7, 9, 11, 13, 18, 21]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50)
 def test_any_gemm(
     transposed: bool, alpha: float, beta: float, bias: tuple[int, ...] | None, opset: int, seed: int
 ) -> None:

@@ -26,19 +26,20 @@ from onnx import helper
 from torch import nn
 
 from rexport.calibration import calibrate
-from rexport.exporting import export
 from rexport.model_file import to_bytes
 from rexport.models import build
 from rexport.passes import Reference, fuse
 from rexport.passes.raise_opset import raise_opset
-from rexport.preprocessing import Preprocessing
 from rexport.quantization import X86, quantize
 from rexport.runtimes.onnxruntime import executed_ops
-from tests._networks import torchscript_export, trained_like
+from tests._deep import deep
+from tests._networks import export_once, torchscript_export, trained_like
 from tests.passes._models import batch_norm, batch_norm_node, make, ops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests._products import Products
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 
@@ -56,7 +57,6 @@ class File:
     opset: int = 13
     options: dict[str, Any] = field(default_factory=dict)
     left: int = 0
-    slow: bool = True
 
     def __str__(self) -> str:
         options = "".join(f", {key}={value}" for key, value in self.options.items())
@@ -67,29 +67,36 @@ class File:
 # others read too, and before a rectifier: it has no convolution on either side.
 _DENSENET, _PREACT = 62, 9
 
+# a small file of each kind, and what has kinds of layers of its own
 FILES = [
-    File(network="timm.test_resnet", slow=False),
-    File(network="timm.test_resnet", exporter="dynamo", opset=18, slow=False),
-    File(network="timm.resnet10t", opset=17, slow=False),
-    File(network="torchvision.resnet18", opset=11, slow=False),
+    File(network="timm.test_resnet"),
+    File(network="timm.test_resnet", opset=17, options={"do_constant_folding": False}),
+    File(network="timm.test_resnet", options={"training": torch.onnx.TrainingMode.EVAL}),
+    File(network="timm.test_efficientnet", opset=11),
+]
+SLOW_FILES = [
+    File(network="timm.test_resnet", exporter="dynamo", opset=18, options={"optimize": False}),
+    File(network="timm.test_resnet", exporter="dynamo", opset=23),
+    File(network="torchvision.mobilenet_v2", opset=11),
+    File(network="torchvision.shufflenet_v2_x0_5", opset=11),
+    File(network="timm.resnetv2_18", opset=17, left=_PREACT),
+    File(network="timm.convnext_atto", opset=17),
+]
+MORE_FILES = [
+    File(network="timm.test_resnet", exporter="dynamo", opset=18),
+    File(network="timm.resnet10t", opset=17),
+    File(network="torchvision.resnet18", opset=11),
     File(network="torchvision.resnet18", opset=17, options={"do_constant_folding": False}),
     File(network="torchvision.resnet18", options={"training": torch.onnx.TrainingMode.EVAL}),
     File(network="torchvision.resnext50_32x4d"),
-    File(network="torchvision.mobilenet_v2", opset=11),
     File(network="torchvision.densenet121", left=_DENSENET),
     File(network="torchvision.regnet_y_400mf", opset=17),
-    File(network="torchvision.shufflenet_v2_x0_5", opset=11),
     File(network="torchvision.googlenet"),
     File(network="torchvision.efficientnet_b0", opset=17),
     File(network="vgg11_bn", opset=11),
     File(network="timm.resnet18d"),
     File(network="timm.seresnet18", opset=11),
-    File(network="timm.resnetv2_18", opset=17, left=_PREACT),
     File(network="timm.resnext26ts", opset=17),
-    File(network="timm.convnext_atto", opset=17),
-    File(network="timm.test_efficientnet", opset=11),
-    File(network="timm.test_resnet", exporter="dynamo", opset=18, options={"optimize": False}),
-    File(network="timm.test_resnet", exporter="dynamo", opset=23),
     File(network="torchvision.resnet18", exporter="dynamo", opset=20),
     File(network="timm.seresnet18", exporter="dynamo", opset=23),
     File(network="timm.test_efficientnet", exporter="dynamo", opset=20, options={"optimize": False}),
@@ -154,7 +161,9 @@ def compare(name: str, original: ir.Model, fused: ir.Model) -> None:
     assert found == expected[name]
 
 
-@pytest.mark.parametrize("file", [pytest.param(f, id=str(f), marks=[pytest.mark.slow] * f.slow) for f in FILES])
+@pytest.mark.parametrize(
+    "file", [*FILES, *(pytest.param(file, marks=pytest.mark.slow) for file in SLOW_FILES), *deep(*MORE_FILES)], ids=str
+)
 def test_a_network_of_others(file: File, torchvision: Any) -> None:
     original = exported(file, torchvision)
     fused = proven(original)
@@ -188,21 +197,23 @@ def test_a_network_in_training_stays_in_training(torchvision: Any) -> None:
 # files that were converted
 
 
-@pytest.fixture(scope="module")
-def converted_from() -> dict[int, ir.Model]:
-    """One network, as the older exporter writes it for opset 11, and the newer one for opset 18."""
-    module = trained_like(build("resnet[depth=14,stages=4,block=bottleneck,stem=deep,downsample=pool,stem_width=16]"))
-    newer = export(module, preprocessing=Preprocessing(size=_SIZE), fused=False).model
-    return {11: torchscript_export(module, size=_SIZE, opset=11), 18: newer}
+_CONVERTED = "resnet[depth=10,stages=4,stem=deep,downsample=pool,stem_width=16]"
 
 
 # ONNX's converter gets a ReduceMean of opset 18 wrong on the way down.
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("start", "to"), [*((11, to) for to in range(11, 24)), *((18, to) for to in range(19, 24))], ids=str
+    ("start", "to"),
+    [
+        *[(11, 13), (11, 18), (11, 23), pytest.param(18, 23, marks=pytest.mark.slow)],
+        *deep(*((11, to) for to in range(11, 23) if to not in (13, 18)), *((18, to) for to in range(19, 23))),
+    ],
 )
-def test_a_file_that_was_converted(start: int, to: int, converted_from: dict[int, ir.Model]) -> None:
-    original = converted_from[start]
+def test_a_file_that_was_converted(start: int, to: int, products: Products) -> None:
+    """One network, as the older exporter writes it for opset 11, and the newer one for opset 18."""
+    if start == 11:
+        original = torchscript_export(trained_like(build(_CONVERTED)), size=_SIZE, opset=11)
+    else:
+        original = export_once(products, _CONVERTED, size=_SIZE, fused=False, opset=18).model
     fused = proven(ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(original), to)))
     assert fused.opset_imports[""] == to
     assert ops(fused).keys() == {
@@ -214,14 +225,13 @@ def test_a_file_that_was_converted(start: int, to: int, converted_from: dict[int
 # what comes after
 
 
-@pytest.mark.slow
-def test_a_file_of_opset_11_is_quantized_throughout(torchvision: Any) -> None:
-    original = exported(File(network="torchvision.resnet18", opset=11), torchvision)
+def test_a_file_of_opset_11_is_quantized_throughout() -> None:
+    original = torchscript_export(trained_like(build("resnet[depth=8,stages=3,shortcut=B]")), size=_SIZE, opset=11)
     model = raise_opset(proven(original), 13)
     table = calibrate(model, [pictures().numpy()])
     quantized = quantize(model, table, target=X86).model
     executed = executed_ops(to_bytes(quantized))
-    assert executed["QLinearConv"] == 20
+    assert executed["QLinearConv"] == 9
     assert not executed["Conv"]
     assert not executed["FusedConv"]
 
@@ -281,7 +291,7 @@ def calls(function: Callable[[], object]) -> int:
 
 
 def test_the_work_grows_with_the_network_and_not_with_its_square() -> None:
-    small, large = repeated(20), repeated(40)
+    small, large = repeated(10), repeated(20)
     fewer, more = calls(lambda: fuse(small)), calls(lambda: fuse(large))
     assert more < 2.1 * fewer
     # what is done once, however large the network is, is little

@@ -1,13 +1,11 @@
 """Any convolutional graph comes out of the passes computing what it did.
 
-Some hundred graphs are tried by default. For thousands, say after a change of a pass:
-
-    REXPORT_RANDOM_GRAPHS=5000 pytest tests/passes/test_random_graphs.py
+A hundred graphs are tried by default, and thousands by ``pytest -m deep``, say after a change of a pass.
 """
 
 from __future__ import annotations
 
-import os
+import pickle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,22 +13,18 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 
 import rexport
 from rexport.model_file import to_bytes
-from rexport.passes import DEFAULT_PASSES, GraphPass, PassResult
+from tests._deep import deep
 from tests.passes._random_graphs import Case, cases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-_COUNT = int(os.environ.get("REXPORT_RANDOM_GRAPHS", "1000"))
-_SETTINGS = settings(
-    max_examples=_COUNT,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+    from tests._products import Products
 
 # float32 rounds by 6e-8 of a number. A folded weight is rounded once more, and sums are added up in another order: of
 # up to 12 channels in a window of 27, so 18 roundings of a typical sum, each through the ten layers or so behind it
@@ -39,29 +33,46 @@ _SETTINGS = settings(
 _ROUNDING = 2e-5
 
 
-@given(case=cases())
-@_SETTINGS
+def try_graphs(check: Callable[[Case], object], *, part: int, count: int) -> None:
+    """Check ``count`` graphs, others in each part; of one that fails, the smallest that does is shown."""
+
+    @seed(part)
+    @settings(max_examples=count, suppress_health_check=list(HealthCheck))
+    @given(case=cases())
+    def look(case: Case) -> None:
+        check(case)
+
+    look()
+
+
 @pytest.mark.slow
-def test_a_fused_graph_computes_the_same(case: Case) -> None:
-    assert_fused_is_equal(case)
+@pytest.mark.parametrize(("part", "count"), [(0, 150), *deep(*((part, 1000) for part in range(1, 6)))])
+def test_a_fused_graph_computes_the_same(part: int, count: int) -> None:
+    try_graphs(assert_fused_is_equal, part=part, count=count)
 
 
-@given(case=cases())
-@settings(_SETTINGS, max_examples=max(1, _COUNT // 2))
 @pytest.mark.slow
-def test_a_fused_graph_has_nothing_more_to_fuse(case: Case) -> None:
-    fused = rexport.fuse(case.model).model
-    again = rexport.fuse(fused)
-    assert {report.name: report.changed for report in again.reports if report.changed} == {}
-    assert contents(again.model) == contents(fused)
+@pytest.mark.parametrize(("part", "count"), [(0, 50), *deep(*((part, 1000) for part in range(1, 4)))])
+def test_a_fused_graph_has_nothing_more_to_fuse(part: int, count: int) -> None:
+    def check(case: Case) -> None:
+        fused = rexport.fuse(case.model).model
+        again = rexport.fuse(fused)
+        assert {report.name: report.changed for report in again.reports if report.changed} == {}
+        assert contents(again.model) == contents(fused)
+
+    try_graphs(check, part=part, count=count)
 
 
-def assert_fused_is_equal(case: Case, passes: Sequence[type[GraphPass]] = DEFAULT_PASSES) -> None:
+def assert_fused_is_equal(case: Case) -> None:
     model = case.model
     before = to_bytes(model)
-    result = rexport.fuse(model, passes=passes)
+    result = rexport.fuse(model)
     assert to_bytes(model) == before
-    fused = onnx.load_from_string(to_bytes(result.model))
+    assert_equal(case, result.model)
+
+
+def assert_equal(case: Case, model: ir.Model) -> None:
+    fused = onnx.load_from_string(to_bytes(model))
     onnx.checker.check_model(fused, full_check=True)
     # what is listed as an input and has a value in the file is a constant from now on
     constant = {tensor.name for tensor in case.proto.graph.initializer} - {value.name for value in fused.graph.input}
@@ -152,30 +163,32 @@ def lost_rectifier(node: ir.Node) -> bool:
     return True
 
 
+@pytest.fixture
+def fused_graphs(products: Products) -> list[tuple[Case, ir.Model]]:
+    """Graphs at random, and what the passes made of them."""
+
+    def write(folder: Path) -> None:
+        graphs: list[tuple[Case, bytes]] = []
+        # Hypothesis varies what it drew before, so that a fault hides in many of a part's graphs, or in few
+        try_graphs(lambda case: graphs.append((case, to_bytes(rexport.fuse(case.model).model))), part=3, count=100)
+        (folder / "graphs").write_bytes(pickle.dumps(graphs))
+
+    graphs = pickle.loads((products.folder("random graphs", make=write) / "graphs").read_bytes())
+    return [(case, ir.from_proto(onnx.load_from_string(fused))) for case, fused in graphs]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [wrong_weight, wrong_bias, wrong_statistics, moved_padding, lost_rectifier])
-def test_a_fault_is_seen(fault: Callable[[ir.Node], bool]) -> None:
+def test_a_fault_is_seen(fault: Callable[[ir.Node], bool], fused_graphs: list[tuple[Case, ir.Model]]) -> None:
     """Of the graphs in which the last such node goes wrong, most give it away; a rectifier may hide it in some."""
     seen: list[bool] = []
-
-    class Wrong(GraphPass):
-        summary = "something goes wrong"
-
-        def call(self, model: ir.Model) -> PassResult:
-            return self.result(model, changed=int(any(fault(node) for node in reversed(model.graph))))
-
-    @given(case=cases())
-    @settings(_SETTINGS, max_examples=200, phases=[Phase.generate], database=None, derandomize=True)
-    def look(case: Case) -> None:
-        passes = (*DEFAULT_PASSES, Wrong)
-        if rexport.fuse(case.model, passes=passes).reports[-1].changed:
+    for case, model in fused_graphs:
+        if any(fault(node) for node in reversed(model.graph)):
             try:
-                assert_fused_is_equal(case, passes)
+                assert_equal(case, model)
             except AssertionError:
                 seen.append(True)
             else:
                 seen.append(False)
-
-    look()
     assert len(seen) > 10
     assert sum(seen) >= 0.8 * len(seen)

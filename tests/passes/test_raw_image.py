@@ -117,7 +117,7 @@ deviations = st.tuples(*[st.floats(0.05, 2)] * 3)
 
 
 @given(stem=stems, mean=means, std=deviations, seed=st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60)
 def test_pixels_are_normalised_exactly_borders_included(
     stem: Stem, mean: tuple[float, float, float], std: tuple[float, float, float], seed: int
 ) -> None:

@@ -64,7 +64,7 @@ sizes = st.sampled_from([(24, 24), (24, 25), (24, 31), (33, 38), (1, 8), (57, 64
 
 
 @given(size=sizes, height=st.integers(1, 250), width=st.integers(1, 250), smooth=st.booleans(), seed=st.integers(0, 99))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80)
 def test_pictures_are_resized_and_cut_as_pillow_does(
     size: tuple[int, int], height: int, width: int, smooth: bool, seed: int
 ) -> None:
@@ -81,7 +81,7 @@ def test_pictures_of_common_sizes(height: int, width: int, interpolation: Interp
 
 
 @given(more=st.integers(0, 40), extra=st.integers(0, 9), upright=st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50)
 def test_the_middle_of_a_picture_that_needs_no_resizing_is_exact(more: int, extra: int, upright: bool) -> None:
     resize = 24 + extra
     sides = (resize + more, resize) if upright else (resize, resize + more)

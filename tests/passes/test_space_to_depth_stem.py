@@ -46,7 +46,7 @@ def stem(
     side=st.sampled_from([8, 10, 16]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 def test_blocks_give_the_same(
     channels: int, kernel: tuple[int, int], pads: tuple[int, ...], side: int, seed: int
 ) -> None:

@@ -65,7 +65,7 @@ def model(groups: int, *, relus: tuple[bool, bool], biases: tuple[bool, bool], s
     stride=st.integers(1, 2),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_branches_compute_the_same(
     groups: int, relus: tuple[bool, bool], biases: tuple[bool, bool], stride: int, seed: int
 ) -> None:

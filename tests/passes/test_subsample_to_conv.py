@@ -52,7 +52,7 @@ def model(
 
 
 @given(data=st.data(), dimensions=st.integers(1, 3), opset=st.sampled_from([10, 11, 13, 18, 21]), end=TO_THE_END)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50)
 def test_the_convolution_gives_the_very_same(data: st.DataObject, dimensions: int, opset: int, end: int) -> None:
     rank = dimensions + 2
     spatial = st.tuples(st.integers(2, rank - 1) | st.integers(-dimensions, -1), st.integers(2, 3))

@@ -1,23 +1,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-import torch
 
 from rexport._errors import ModelFileError, VerificationError
+from rexport.models import build
 from rexport.passes import Reference, fuse, verify_equal
 from rexport.passes.raw_image import with_raw_images
 from rexport.preprocessing import Preprocessing
 from tests._networks import torchscript_export, trained_like
 from tests.passes._models import parse
-
-if TYPE_CHECKING:
-    from typing import Any
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -29,10 +25,8 @@ TWO_OUTPUTS = """
 
 
 @pytest.fixture(scope="module")
-def network(torchvision: Any) -> ir.Model:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return torchscript_export(trained_like(torchvision.models.resnet18()), size=64)
+def network() -> ir.Model:
+    return torchscript_export(trained_like(build("resnet[depth=8,stages=3,shortcut=B]", seed=0)), size=32)
 
 
 def changed(model: ir.Model, name: str, index: tuple[int, ...], by: float) -> ir.Model:

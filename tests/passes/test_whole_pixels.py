@@ -116,7 +116,7 @@ def test_the_input_stays_what_it_was() -> None:
     assert image_input(with_whole_pixels(model, _IMAGENET)) == image_input(model)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     mean=st.tuples(*[st.floats(0.05, 0.95)] * 3),
     std=st.tuples(*[st.floats(0.05, 1.0)] * 3),

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport.calibration import CalibrationTable, TensorStatistics
-from rexport.exporting import export
 from rexport.model_file import model_hash
-from rexport.models import build
-from rexport.preprocessing import Preprocessing
-from tests._networks import trained_like
+from tests._networks import export_once
+from tests._products import Products
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,7 +29,7 @@ def exported(name: str) -> ir.Model:
 
 @cache
 def _exported(name: str) -> ir.Model:
-    return export(trained_like(build(name, seed=0)), preprocessing=Preprocessing(size=32)).model
+    return export_once(Products.of_run, name).model
 
 
 def pictures(count: int, size: int = 32) -> np.ndarray:

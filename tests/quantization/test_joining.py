@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 
     from rexport.quantization.targets import Target
 
-# networks of bottleneck blocks, and their projections
+# of bottleneck blocks, and their projections: with a stride, behind a pooling, behind a rectifier
+_RESNEXT = "resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16]"
 _NETWORKS = {
-    "resnet[depth=14,stages=4,block=bottleneck,stem_width=16,input_size=32]": 4,
-    "resnet[depth=14,stages=4,block=bottleneck,stem=deep,downsample=pool,stem_width=16,input_size=32]": 4,
-    "resnext[depth=29,stages=3,cardinality=4,base_width=4,stem_width=16]": 3,
-    "preact_resnet[depth=14,stages=4,block=bottleneck,stem_width=16,input_size=32]": 4,
-    "cifar_resnet8": 0,  # blocks of 3×3 convolutions
+    _RESNEXT: 3,
+    "resnet[depth=11,stages=3,block=bottleneck,stem=deep,downsample=pool,stem_width=16,input_size=32]": 2,
+    "preact_resnet[depth=11,stages=3,block=bottleneck,stem_width=16,input_size=32]": 3,
 }
 # float32 has 2⁻²⁴ = 6e-8; scaled weights are rounded once more, and sums of some hundred products make 1e-6 of it
 _TOLERANCE = 5e-6
@@ -77,7 +76,7 @@ def _assert_same(model: ir.Model, result: Equalized, x: np.ndarray) -> None:
 # the algebra
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     stride=st.sampled_from([1, 2, 3]),
@@ -123,14 +122,14 @@ def test_a_joined_block_is_the_same_function(
     _assert_same(model, result, x)
 
 
-@pytest.mark.parametrize("name", _NETWORKS)
-def test_networks(name: str) -> None:
+@pytest.mark.parametrize(("name", "count"), [*_NETWORKS.items(), ("cifar_resnet8", 0)])
+def test_networks(name: str, count: int) -> None:
     model, x = exported(name), pictures(8)
     result = _joined(model, x)
-    assert len(result.joined) == _NETWORKS[name]
+    assert len(result.joined) == count
     _assert_same(model, result, x)
     before, after = (Counter(node.op_type for node in each.graph) for each in (model, result.model))
-    assert before["Add"] - after["Add"] == before["Conv"] - after["Conv"] == _NETWORKS[name]
+    assert before["Add"] - after["Add"] == before["Conv"] - after["Conv"] == count
 
 
 # what is left as it is
@@ -228,12 +227,12 @@ def test_a_layer_that_is_gone_cannot_be_kept_in_float() -> None:
 @pytest.mark.parametrize("target", [X86, ARM, OPENVINO, X86.with_reduced_range()], ids=lambda target: target.name)
 def test_what_is_concatenated_has_one_scale(target: Target, calibrator: Calibrator) -> None:
     """Else ONNX Runtime's concatenation would look every integer up in a table; and weights are for one scale."""
-    model, x = exported(next(iter(_NETWORKS))), pictures(16)
+    model, x = exported(_RESNEXT), pictures(16)
     table = calibrate(model, [x])
     recovered = recover(model, table, target=target, calibrator=calibrator)
     result = quantize(model, table, target=target, calibrator=calibrator, recovered=recovered).model
     found = [node for node in result.graph if node.op_type == "Concat"]
-    assert len(found) == 4
+    assert len(found) == 3
     for node in found:
         (reader,) = node.outputs[0].consumers()
         around = [reader, *(value.producer() for value in node.inputs if value is not None)]
@@ -241,19 +240,19 @@ def test_what_is_concatenated_has_one_scale(target: Target, calibrator: Calibrat
         assert len(parameters) == 1
 
 
-@pytest.mark.parametrize("name", [name for name, count in _NETWORKS.items() if count])
-def test_all_of_it_runs_on_integers_and_additions_are_saved(name: str) -> None:
+@pytest.mark.parametrize(("name", "count"), _NETWORKS.items())
+def test_all_of_it_runs_on_integers_and_additions_are_saved(name: str, count: int) -> None:
     model, x = exported(name), pictures(16)
     table = calibrate(model, [x])
     recovered = recover(model, table, target=X86, images=lambda: [x], total=len(x))
-    assert len(recovered.equalized.joined) == _NETWORKS[name]
+    assert len(recovered.equalized.joined) == count
     assert set(recovered.equalized.joined) <= set(recovered.weights)
-    assert f"{_NETWORKS[name]} projections joined" in str(recovered)
+    assert f"{count} projections joined" in str(recovered)
     plain, joined = (quantize(model, table, target=X86, recovered=each) for each in (None, recovered))
     before, after = (executed_ops(to_bytes(each.model)) for each in (plain, joined))
     saved = {op: before.get(op, 0) - after.get(op, 0) for op in ("QLinearAdd", "QLinearConv")}
-    assert saved == {"QLinearAdd": _NETWORKS[name], "QLinearConv": _NETWORKS[name]}
-    assert after["QLinearConcat"] == _NETWORKS[name]
+    assert saved == {"QLinearAdd": count, "QLinearConv": count}
+    assert after["QLinearConcat"] == count
     assert not {"Conv", "Concat", "MaxPool", "Add"} & after.keys()
     (exact,) = run(model, x)
     assert sqnr_db(exact, run(joined.model, x)[0]) > sqnr_db(exact, run(plain.model, x)[0])
@@ -261,7 +260,7 @@ def test_all_of_it_runs_on_integers_and_additions_are_saved(name: str) -> None:
 
 def test_no_range_is_cut_by_it() -> None:
     """The hidden tensor fills the integers of the scale that it was given, as it did its own."""
-    model, x = exported(next(iter(_NETWORKS))), pictures(16)
+    model, x = exported(_RESNEXT), pictures(16)
     result = _joined(model, x)
     for name, other in result.scaled_as.items():
         if name in result.factors:  # the hidden one, not the concatenation
@@ -270,5 +269,5 @@ def test_no_range_is_cut_by_it() -> None:
 
 
 def test_tensorrt_adds_in_the_convolution() -> None:
-    model = exported(next(iter(_NETWORKS)))
+    model = exported(_RESNEXT)
     assert not recover(model, calibrate(model, [pictures(4)]), target=TENSORRT).equalized.joined

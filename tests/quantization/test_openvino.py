@@ -25,8 +25,8 @@ openvino = pytest.importorskip("openvino", reason="pip install 'rexport[openvino
 _NETWORKS = {
     "cifar_resnet8": 3,
     "cifar_preact_resnet8": 3,
-    "resnext[depth=29,stages=3,cardinality=4,base_width=4,stem_width=16]": 9,
-    "resnet[depth=14,stages=4,block=bottleneck,stem=deep,downsample=pool,stem_width=16,input_size=32]": 4,
+    "resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16]": 3,
+    "resnet[depth=11,stages=3,block=bottleneck,stem=deep,downsample=pool,stem_width=16,input_size=32]": 3,
 }
 _MULTIPLIES = {"Convolution", "Deconvolution", "FullyConnected"}
 

@@ -2,7 +2,7 @@
 
 It is kept in ``float_layers.json``, so that a rule that finds more, or less, shows in the diff. After such a change:
 
-    REXPORT_WRITE_EXPECTED=1 pytest tests/quantization/test_other_networks.py
+    REXPORT_WRITE_EXPECTED=1 pytest -m "deep or not deep" tests/quantization/test_other_networks.py
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rexport.passes import fuse
 from rexport.passes._graph import is_rectifier
 from rexport.quantization import OPENVINO, TENSORRT, X86, quantize
 from rexport.runtimes.onnxruntime import executed_ops
+from tests._deep import deep
 from tests.passes.test_other_exporters import File, exported
 from tests.quantization._tables import table_of
 
@@ -34,21 +35,26 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 
 _EXPECTED = Path(__file__).with_name("float_layers.json")
 _WRITE = bool(os.environ.get("REXPORT_WRITE_EXPECTED"))
-_QUICK = ["timm.test_resnet", "timm.resnet10t", "torchvision.resnet18"]
-_SLOW = [
+# of every reason that is in the file one network at least
+_EVERY_KIND = [
+    "timm.test_resnet",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("timm.resnetv2_18", "timm.seresnet18", "timm.skresnet18", "torchvision.mobilenet_v3_small")
+    ),
+]
+_OTHERS = deep(
+    "timm.resnet10t",
+    "timm.resnet18d",
+    "timm.resnext26ts",
     "torchvision.densenet121",
-    "torchvision.mobilenet_v2",
-    "torchvision.mobilenet_v3_small",
     "torchvision.googlenet",
+    "torchvision.mobilenet_v2",
     "torchvision.regnet_y_400mf",
+    "torchvision.resnet18",
     "torchvision.shufflenet_v2_x0_5",
     "vgg11_bn",
-    "timm.resnet18d",
-    "timm.resnetv2_18",
-    "timm.seresnet18",
-    "timm.skresnet18",
-    "timm.resnext26ts",
-]
+)
 # ARM's kernels are those of x86
 _TARGETS = {target.name: target for target in (X86, OPENVINO, TENSORRT)}
 
@@ -68,7 +74,7 @@ def _summary(result: QuantizedModel) -> dict[str, Any]:
     return {"layers": len(result.layers), "float": dict(sorted(in_float.items()))}
 
 
-@pytest.mark.parametrize("name", [*_QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW)])
+@pytest.mark.parametrize("name", [*_EVERY_KIND, *_OTHERS])
 def test_what_stays_in_float_and_why(name: str, torchvision: Any) -> None:
     model = fuse(exported(File(network=name, opset=17), torchvision)).model
     results = {key: quantize(model, _table(model), target=target) for key, target in _TARGETS.items()}

@@ -11,12 +11,10 @@ import torch
 
 from rexport._errors import DataError, ModelFileError, UsageError
 from rexport.calibration import calibrate
-from rexport.exporting import export
 from rexport.model_file import Metadata, model_hash, to_bytes
 from rexport.models import build
 from rexport.passes import fuse
 from rexport.passes._graph import constant
-from rexport.preprocessing import Preprocessing
 from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, quantize, recover
 from rexport.runtimes.onnxruntime import executed_ops
 from tests._graphs import convolution, graph, images, run, vector
@@ -32,8 +30,8 @@ _NETWORKS = {
     "cifar_resnet8": 9,  # two of them are shortcuts of option A
     "cifar_plain8": 7,
     "cifar_preact_resnet8": 13,  # four of them are BatchNormalization between an addition and a ReLU
-    "resnext[depth=29,stages=3,cardinality=4,base_width=4,stem_width=16]": 31,
-    "resnet[depth=14,stages=4,block=bottleneck,stem=deep,downsample=pool,stem_width=16,input_size=32]": 19,
+    "resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16]": 13,
+    "resnet[depth=11,stages=3,block=bottleneck,stem=deep,downsample=pool,stem_width=16,input_size=32]": 14,
 }
 
 
@@ -131,9 +129,10 @@ def test_integers_of_weights_stay_in_their_range(reduced: bool) -> None:
     assert largest == {64 if reduced else 127}
 
 
+@pytest.mark.slow
 def test_an_ensemble_keeps_its_softmax_in_float() -> None:
-    module = trained_like(build("cifar_resnet8+cifar_plain8"))
-    model = export(module, preprocessing=Preprocessing(size=32)).model
+    name = "cifar_resnet8+cifar_plain8"
+    module, model = trained_like(build(name, seed=0)), exported(name)
     result = quantize(model, calibrate(model, _pictures(16)), target=X86)
     assert {layer.op_type for layer in result.layers if layer.precision != "int8"} == {"Softmax", "Add", "Div"}
     with torch.inference_mode():

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _NETWORKS = [
     "cifar_resnet8",
     "cifar_preact_resnet8",
-    "resnext[depth=29,stages=3,cardinality=4,base_width=4,stem_width=16]",
-    "resnet[depth=14,stages=4,block=bottleneck,stem=deep,downsample=pool,stem_width=16,input_size=32]",
+    "resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16]",
+    "resnet[depth=11,stages=3,block=bottleneck,stem=deep,downsample=pool,stem_width=16,input_size=32]",
 ]
 _PAD = "<pads=[1,1,1,1]>"
 

@@ -21,11 +21,15 @@ from rexport.quantization.schemes import INT8, INT8_FULL, UINT8, Integers, Quant
 from rexport.training import fake_quantize
 from rexport.training._rounding import round_tensor, round_weight
 from tests._graphs import convolution, graph, run
+from tests._networks import export_once
+from tests.quantization._tables import exported, pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx_ir as ir
+
+    from tests._products import Products
 
 _PREPROCESSING = Preprocessing(size=32)
 _RESNEXT = "resnext[depth=29,cardinality=8,base_width=4,expansion=2,stem_width=64,stages=3,input_size=32]"
@@ -40,20 +44,20 @@ class _Case:
     labels: np.ndarray
 
 
-def _case(data_dir: Path, name: str, weights: str) -> _Case:
-    network = build(name, weights=data_dir / "weights" / f"{weights}.safetensors")
-    model = export(network, preprocessing=_PREPROCESSING).model
+def _case(data_dir: Path, products: Products, name: str, weights: str) -> _Case:
+    network = build(name, weights=data_dir / "weights" / f"{weights}.safetensors").eval()
+    model = export_once(products, weights, module=network).model
     folder = data_dir / "cifar10-jpeg"
     calibration = open_dataset(folder / "calibration", _PREPROCESSING).batches(64, samples=128)
-    (batch,) = open_dataset(folder / "test", _PREPROCESSING).batches(200, samples=200)
+    (batch,) = open_dataset(folder / "test", _PREPROCESSING).batches(100, samples=100)
     assert batch.labels is not None
     table = calibrate(model, (one.images for one in calibration))
     return _Case(network, model, table, batch.images, batch.labels)
 
 
 @pytest.fixture(scope="module")
-def resnet(data_dir: Path) -> _Case:
-    return _case(data_dir, "cifar_resnet20", "cifar_resnet20-jpeg")
+def resnet(data_dir: Path, products: Products) -> _Case:
+    return _case(data_dir, products, "cifar_resnet20", "cifar_resnet20-jpeg")
 
 
 def _sqnr(expected: np.ndarray, actual: np.ndarray) -> float:
@@ -71,33 +75,48 @@ def _require_equal(file: np.ndarray, module: np.ndarray, floats: np.ndarray) -> 
     assert (file.argmax(1) == module.argmax(1)).mean() >= 0.99
 
 
-@pytest.mark.parametrize(
-    ("name", "weights", "target", "calibrator"),
-    [
-        ("cifar_resnet20", "cifar_resnet20-jpeg", X86, Calibrator.PERCENTILE),
-        ("cifar_resnet20", "cifar_resnet20-jpeg", ARM, Calibrator.MINMAX),
-        ("cifar_preact_resnet20", "cifar_preact_resnet20-jpeg", X86, Calibrator.MINMAX),
-        pytest.param(_RESNEXT, "cifar_resnext29-small-jpeg", X86, Calibrator.MINMAX, marks=pytest.mark.slow),
-    ],
-)
-def test_the_module_computes_as_the_file(
-    data_dir: Path, name: str, weights: str, target: Target, calibrator: Calibrator
+def _require_module_as_file(
+    model: ir.Model, table: CalibrationTable, images: np.ndarray, target: Target, calibrator: Calibrator
 ) -> None:
-    case = _case(data_dir, name, weights)
-    module = fake_quantize(case.model, case.table, target=target, calibrator=calibrator)
+    module = fake_quantize(model, table, target=target, calibrator=calibrator)
     with torch.inference_mode():
-        actual = module(torch.from_numpy(case.images)).numpy()
-    file = quantize(case.model, case.table, target=target, calibrator=calibrator).model
-    _require_equal(run(file, case.images)[0], actual, run(case.model, case.images)[0])
+        actual = module(torch.from_numpy(images)).numpy()
+    file = quantize(model, table, target=target, calibrator=calibrator).model
+    _require_equal(run(file, images)[0], actual, run(model, images)[0])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "calibrator"), [(X86, Calibrator.PERCENTILE), (ARM, Calibrator.MINMAX)])
+def test_the_module_computes_as_the_file(resnet: _Case, target: Target, calibrator: Calibrator) -> None:
+    _require_module_as_file(resnet.model, resnet.table, resnet.images, target, calibrator)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [("cifar_preact_resnet20", "cifar_preact_resnet20-jpeg"), (_RESNEXT, "cifar_resnext29-small-jpeg")],
+)
+def test_other_trained_networks(data_dir: Path, products: Products, name: str, weights: str) -> None:
+    case = _case(data_dir, products, name, weights)
+    _require_module_as_file(case.model, case.table, case.images, X86, Calibrator.MINMAX)
+
+
+@pytest.mark.parametrize(
+    "name", ["cifar_preact_resnet8", "resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16]"]
+)
+def test_other_blocks(name: str) -> None:
+    model, images = exported(name), pictures(64)
+    _require_module_as_file(model, calibrate(model, [images]), images, X86, Calibrator.MINMAX)
+
+
+@pytest.mark.slow
 def test_a_fine_tuned_module_is_the_file_and_the_network(resnet: _Case) -> None:
     module = fake_quantize(resnet.model, resnet.table, target=X86, network=resnet.network)
     optimizer = torch.optim.SGD(module.parameters(), lr=3e-5)  # small: without BatchNorm, gradients are large
     images, labels = torch.from_numpy(resnet.images), torch.from_numpy(resnet.labels)
     losses = []
     for _ in range(4):
-        loss = torch.nn.functional.cross_entropy(module(images[:64]), labels[:64])
+        loss = torch.nn.functional.cross_entropy(module(images[:32]), labels[:32])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -113,15 +132,16 @@ def test_a_fine_tuned_module_is_the_file_and_the_network(resnet: _Case) -> None:
     _require_equal(run(result.model, resnet.images)[0], actual, run(trained, resnet.images)[0])
     network = build("cifar_resnet20")
     module.write_to(network)
-    exported = export(network, preprocessing=_PREPROCESSING).model
-    table = replace(resnet.table, model_sha256=model_hash(exported))
-    again = quantize(exported, table, target=X86).model
+    written = export(network, preprocessing=_PREPROCESSING).model
+    table = replace(resnet.table, model_sha256=model_hash(written))
+    again = quantize(written, table, target=X86).model
     assert [(node.op_type, node.name) for node in again.graph] == [(n.op_type, n.name) for n in result.model.graph]
     # the weights are folded once more, so that they may differ in the last bit
-    np.testing.assert_allclose(run(exported, resnet.images)[0], run(trained, resnet.images)[0], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(run(written, resnet.images)[0], run(trained, resnet.images)[0], rtol=1e-4, atol=1e-3)
     _require_equal(run(again, resnet.images)[0], actual, run(trained, resnet.images)[0])
 
 
+@pytest.mark.slow
 def test_every_trained_layer_has_a_gradient(resnet: _Case) -> None:
     module = fake_quantize(resnet.model, resnet.table, target=X86, network=resnet.network)
     module(torch.from_numpy(resnet.images[:8])).square().sum().backward()
@@ -131,8 +151,9 @@ def test_every_trained_layer_has_a_gradient(resnet: _Case) -> None:
     assert "layer1/0/conv1/weight" in gradients
 
 
-def test_the_metadata_says_how_it_was_made(resnet: _Case) -> None:
-    module = fake_quantize(resnet.model, resnet.table, target=X86)
+def test_the_metadata_says_how_it_was_made() -> None:
+    model = exported("cifar_preact_resnet8")
+    module = fake_quantize(model, calibrate(model, [pictures(2)]), target=X86)
     described = json.loads(str(Metadata.of(module.quantized().model).quantization))
     assert described["float_model_sha256"] == model_hash(module.float_model())
 
@@ -177,10 +198,14 @@ def test_weights_are_rounded_as_the_file_stores_them(axis: int) -> None:
     np.testing.assert_allclose(rounded.numpy(), integers * np.expand_dims(chosen.scale, others), rtol=1e-6, atol=1e-7)
 
 
-def test_what_can_not_be_trained_is_refused(resnet: _Case) -> None:
+def test_an_operator_that_can_not_be_trained_is_refused() -> None:
     model = graph("a = Conv <pads=[1,1,1,1]> (x, w) y = Sigmoid (a)", {"w": convolution(3, 3)})
     table = calibrate(model, [np.ones((1, 3, 16, 16), np.float32)])
     with pytest.raises(UsageError, match="does not know the operator Sigmoid"):
         fake_quantize(model, table, target=X86)
+
+
+@pytest.mark.slow
+def test_layers_that_are_none_of_the_networks_are_refused(resnet: _Case) -> None:
     with pytest.raises(UsageError, match="none of the network's"):
         fake_quantize(resnet.model, resnet.table, target=X86).write_to(build("cifar_resnet8"))

@@ -129,7 +129,11 @@ def test_a_number_is_taken_where_it_divides(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_really_measured_the_result_is_the_same_and_never_slower(tmp_path: Path) -> None:
+def test_really_measured_the_result_is_the_same_and_never_slower(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("rexport.tuning.groups._LAYER_SECONDS", 0.05)
+    monkeypatch.setattr("rexport.tuning.comparison._SECONDS", 0.5)
     model = int8()
     result = regroup(model, threads=1, timings=Timings(tmp_path / "t.json"))
     for choice in result.choices:

@@ -12,7 +12,6 @@ from rexport._cpu import this_cpu
 from rexport._errors import GateError, UsageError
 from rexport.calibration import CalibrationTable, Dataset, calibrate, open_dataset
 from rexport.cost import operations_of
-from rexport.exporting import export
 from rexport.models import build
 from rexport.models.summary import summarize
 from rexport.preprocessing import Preprocessing
@@ -31,12 +30,15 @@ from rexport.tuning import (
 from rexport.tuning.layer_cost import float_costs
 from rexport.tuning.sensitivity import Probe, layer_sensitivities
 from tests._graphs import graph
-from tests._networks import trained_like
+from tests._networks import export_once
+from tests.quantization._tables import exported
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx_ir as ir
+
+    from tests._products import Products
 
 _PREPROCESSING = Preprocessing(size=32)
 _BROKEN = {"layer1.0.conv1", "layer1.0.conv2"}  # the layers that write and read the channel made small, see _break
@@ -72,15 +74,16 @@ def _break(module: torch.nn.Module, factor: float = 1000.0) -> None:
 
 
 @pytest.fixture(scope="module")
-def case(data_dir: Path) -> _Case:
-    module = build("cifar_resnet20", weights=data_dir / "weights" / "cifar_resnet20-jpeg.safetensors")
+def case(data_dir: Path, products: Products) -> _Case:
+    module = build("cifar_resnet20", weights=data_dir / "weights" / "cifar_resnet20-jpeg.safetensors").eval()
     _break(module)
-    model = export(module, preprocessing=_PREPROCESSING).model
+    model = export_once(products, "broken cifar_resnet20-jpeg", module=module).model
     images = open_dataset(data_dir / "cifar10-jpeg" / "calibration", _PREPROCESSING).batches(64, samples=128)
     table = calibrate(model, (batch.images for batch in images))
     return _Case(model, table, open_dataset(data_dir / "cifar10-jpeg" / "test", _PREPROCESSING))
 
 
+@pytest.mark.slow
 def test_the_gate_finds_the_layers_that_break_and_leaves_only_them_in_float(
     case: _Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +113,7 @@ def test_the_gate_finds_the_layers_that_break_and_leaves_only_them_in_float(
     result.require()
 
 
+@pytest.mark.slow
 def test_a_gate_that_would_need_too_much_in_float_does_not_hold(case: _Case) -> None:
     exam = Exam(dataset=case.test, samples=100, probe_images=8)
     result = mix_precision(case.model, case.quantize, exam, max_drop=1, most_float=0.05)  # neither of the two
@@ -118,6 +122,7 @@ def test_a_gate_that_would_need_too_much_in_float_does_not_hold(case: _Case) -> 
         result.require()
 
 
+@pytest.mark.slow
 def test_a_model_that_passes_is_left_alone(case: _Case) -> None:
     result = mix_precision(case.model, case.quantize, Exam(dataset=case.test, samples=100), max_drop=math.inf)
     assert (len(result.points), result.sensitivities, result.why_not) == (1, (), None)
@@ -125,6 +130,7 @@ def test_a_model_that_passes_is_left_alone(case: _Case) -> None:
     assert {layer.precision for layer in result.quantized.layers} == {"int8"}
 
 
+@pytest.mark.slow
 def test_speed_can_be_measured(case: _Case, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = Comparison(speedup=2.0, interval=(1.9, 2.1))
     monkeypatch.setattr("rexport.tuning.mixed_precision.compare", lambda *_, **__: measured)
@@ -133,6 +139,7 @@ def test_speed_can_be_measured(case: _Case, monkeypatch: pytest.MonkeyPatch) -> 
     assert [point.comparison for point in result.points] == [measured]
 
 
+@pytest.mark.slow
 def test_images_without_labels_are_refused(case: _Case, data_dir: Path) -> None:
     flat = open_dataset(data_dir / "imagenet-pictures", _PREPROCESSING)
     with pytest.raises(UsageError, match="--eval-data DIR with DIR/<class>/<image>"):
@@ -141,6 +148,7 @@ def test_images_without_labels_are_refused(case: _Case, data_dir: Path) -> None:
         mix_precision(case.model, case.quantize, Exam(dataset=case.test), max_drop=-1)
 
 
+@pytest.mark.slow
 def test_noise_of_single_layers_adds_up_to_that_of_all(case: _Case) -> None:
     """Without the two layers that break: errors of a rounding are nearly independent, so within 3 dB."""
 
@@ -158,7 +166,7 @@ def test_noise_of_single_layers_adds_up_to_that_of_all(case: _Case) -> None:
 def test_a_slow_file_is_refused(monkeypatch: pytest.MonkeyPatch, speedup: float, holds: bool) -> None:
     measured = Comparison(speedup=speedup, interval=(1.1, 1.3))
     monkeypatch.setattr("rexport.tuning.mixed_precision.compare", lambda *_, **__: measured)
-    model = export(trained_like(build("cifar_resnet8")), preprocessing=_PREPROCESSING).model
+    model = graph("y = Relu (x)")
     if holds:
         assert require_speedup(model, model, at_least=1.2, conditions=_CONDITIONS) == measured
     else:
@@ -167,9 +175,8 @@ def test_a_slow_file_is_refused(monkeypatch: pytest.MonkeyPatch, speedup: float,
 
 
 def test_operations_are_the_networks_multiply_accumulates() -> None:
-    name = "resnext[depth=29,stages=3,cardinality=4,base_width=4,stem_width=16]"  # its groups and projections too
-    module = build(name)
-    model = export(module, preprocessing=_PREPROCESSING).model
+    name = "resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16]"  # its groups and projections too
+    module, model = build(name), exported(name)
     weighted = {node.name for node in model.graph if node.op_type in ("Conv", "Gemm")}
     operations = operations_of(model)
     assert sum(operations[str(node)] for node in weighted) == summarize(module, 32).macs

@@ -59,7 +59,8 @@ def test_what_can_not_be_measured_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_really_measured_the_result_is_the_same() -> None:
+def test_really_measured_the_result_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rexport.tuning.comparison._SECONDS", 0.5)
     model = stem()
     result = block_stem(model, threads=1)
     assert result.comparison is not None
