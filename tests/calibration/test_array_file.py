@@ -218,6 +218,7 @@ def test_a_file_that_ends_early_says_where(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from Linux's /proc")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npy", "npz", "compressed npz"])
 def test_the_array_is_never_in_memory_as_a_whole(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind[-3:]}"

@@ -85,7 +85,12 @@ class _Backwards:
 
 @pytest.mark.parametrize(
     "engine",
-    [_LOCAL, _Backwards(), *(ProcessEngine(workers=workers, threads=1) for workers in (1, 3))],
+    [
+        _LOCAL,
+        _Backwards(),
+        ProcessEngine(workers=1, threads=1),
+        pytest.param(ProcessEngine(workers=3, threads=1), marks=pytest.mark.slow),
+    ],
     ids=["local", "backwards", "1 process", "3 processes"],
 )
 def test_every_engine_gives_the_table_of_one_pass_to_the_bit(
@@ -179,6 +184,7 @@ def _with_bad(folder: Path, into: Path, bad: Sequence[int]) -> Dataset:
     return open_dataset(into, _PREPROCESSING)
 
 
+@pytest.mark.slow
 def test_bad_images_of_all_shards_are_counted_or_skipped(model: ir.Model, folder: Path, tmp_path: Path) -> None:
     bad = [3, 70, 71, 149]
     broken = _with_bad(folder, tmp_path, bad)

@@ -226,6 +226,7 @@ def test_a_quantized_model_is_not_quantized_again(workshop: Path) -> None:
     assert not Path("again.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_failed_proof_is_exit_3_and_writes_nothing(workshop: Path) -> None:
     # no two ways of adding up float32 numbers agree to 1e-12
     result = CliRunner().invoke(app, ["onnx", "cifar_resnet8", "-o", "out.onnx", "--tolerance", "1e-12"])

@@ -70,6 +70,7 @@ def test_a_table_gives_the_same_file_as_its_images(workshop: Path) -> None:
         assert (document["images"], document["data_sha256"]) == (100, table.data_sha256)
 
 
+@pytest.mark.slow
 def test_tables_of_parts_add_up_to_that_of_the_whole(workshop: Path) -> None:
     run("quantize m.onnx --data images.npy -o whole.onnx --save-table whole.json --recover equalize")
     run("quantize m.onnx --data first.npy -o a.onnx --save-table first.json")
@@ -127,6 +128,7 @@ def test_a_table_of_another_model_is_refused(workshop: Path) -> None:
     assert "other.json is the calibration table of another model" in " ".join(result.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_single_image_is_enough_but_remarked_on(workshop: Path) -> None:
     for calibrator in ("minmax", "average", "percentile", "entropy", "mse"):
         command = f"quantize m.onnx --data one.npy -o one.onnx --calibrator {calibrator}"

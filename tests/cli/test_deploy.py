@@ -137,6 +137,7 @@ def test_files_for_other_tools(bundle: Path, tmp_path: Path, tool: str) -> None:
     assert any("/opt/rexport" in path.read_text(errors="replace") for path in (tmp_path / "out").rglob("*.*"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it(there: Site, bundle: Path) -> None:
     there.machines[0].silent = {"probe"}
     command = [sys.executable, "-m", "rexport", "deploy", str(bundle), str(there.device(0)), *_access(there)]

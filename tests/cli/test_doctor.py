@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.slow
 def test_the_tables_name_the_machine_and_every_runtime() -> None:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0, result.output
@@ -27,6 +28,7 @@ def test_the_tables_name_the_machine_and_every_runtime() -> None:
     assert len(unusable) == result.stderr.count("To use it:")
 
 
+@pytest.mark.slow
 def test_json_is_one_document() -> None:
     result = CliRunner().invoke(app, ["doctor", "--json"])
     assert result.exit_code == 0, result.output
@@ -38,6 +40,7 @@ def test_json_is_one_document() -> None:
     assert usable["cpu"] is usable["torch"] is True
 
 
+@pytest.mark.slow
 def test_a_broken_pytorch_is_exit_code_5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libtorch_cpu.so: file too short')")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])

@@ -111,6 +111,7 @@ def _worker_of(process: subprocess.Popen[str]) -> int | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
 @pytest.mark.parametrize("moment", [0.0, 1.0])
 def test_ctrl_c_ends_a_build(tmp_path: Path, moment: float) -> None:
@@ -136,6 +137,7 @@ def test_ctrl_c_ends_a_build(tmp_path: Path, moment: float) -> None:
     assert not [path for path in (tmp_path / "work").iterdir() if path.is_dir()]  # ONNX Runtime leaves a file there
 
 
+@pytest.mark.slow
 def test_weights_are_filled_into_the_engine_that_was_stripped_alone(tmp_path: Path) -> None:
     save(graph("y = Conv (x, w)", {"w": convolution(4, 3)}), tmp_path / "m.onnx")
     engine, whole = tmp_path / "m.engine", tmp_path / "whole.engine"

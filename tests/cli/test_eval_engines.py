@@ -29,9 +29,10 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "engine",
-    ["processes --workers 1", "processes --workers 3", pytest.param("ray --workers 2", marks=pytest.mark.slow)],
+    ["processes --workers 1", "processes --workers 3", "ray --workers 2"],
 )
 def test_the_engine_makes_no_difference(workshop: Path, engine: str) -> None:
     if engine.startswith("ray"):

@@ -34,6 +34,7 @@ def test_half_a_file_and_what_is_said_of_it() -> None:
     assert run_json("eval half.onnx --data images --reference half.onnx")["agreement"] == 1.0
 
 
+@pytest.mark.slow
 def test_whether_numbers_fit_is_checked_with_images_alone() -> None:
     result = CliRunner().invoke(app, ["onnx", "cifar_resnet8", "-o", "half.onnx", "--precision", "fp16"])
     assert result.exit_code == 0

@@ -112,6 +112,7 @@ def test_a_signal_while_text_is_executed(folder: Path, sent: signal.Signals, exi
     assert "interrupted" in done.stderr
 
 
+@pytest.mark.slow
 @_OF_POSIX
 def test_no_room_for_the_file(folder: Path, export: Callable[..., object]) -> None:
     export("m.onnx")

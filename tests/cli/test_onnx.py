@@ -76,6 +76,7 @@ def test_any_size_is_evaluated_at_several_scales(export: Callable[..., dict[str,
     assert (one["crops"], one["scales"], one["scores"]) == (1, None, "logits")
 
 
+@pytest.mark.slow
 def test_what_nobody_states_is_assumed_aloud() -> None:
     exported = CliRunner().invoke(app, ["onnx", "cifar_resnet8", "-o", "m.onnx"])
     assert exported.exit_code == 0, exported.output
@@ -88,6 +89,7 @@ def test_what_nobody_states_is_assumed_aloud() -> None:
     assert "preprocessing, assumed" in run("inspect m.onnx")
 
 
+@pytest.mark.slow
 def test_what_is_stated_is_no_assumption() -> None:
     command = "onnx tests.cli._own:seven --input-size 32 -o m.onnx --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
     (random,) = CliRunner().invoke(app, command.split()).stderr.splitlines()
@@ -131,6 +133,7 @@ def test_a_network_of_a_users_has_as_many_outputs_as_names(network: str, options
     assert (several in " ".join(done.stderr.split())) == (network == "Several" and not options)
 
 
+@pytest.mark.slow
 def test_averaged_weights_beside_the_plain_ones_are_mentioned() -> None:
     state = build("cifar_resnet8", seed=3).state_dict()
     torch.save({"model": state, "model_ema": state, "epoch": 3}, "best.pth.tar")

@@ -57,6 +57,7 @@ def test_pixels_go_through_every_command() -> None:
     assert from_array == {**compared}
 
 
+@pytest.mark.slow
 def test_a_file_becomes_one_of_pixels_and_is_compared_with_what_it_was() -> None:
     run("onnx cifar_resnet8 -o plain.onnx --no-fuse --mean 0.4,0.5,0.6 --std 0.2,0.3,0.4")
     fused = run_json("fuse plain.onnx -o raw.onnx --raw-image")
@@ -113,6 +114,7 @@ def test_whole_pictures_go_through_every_command() -> None:
     assert row["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_file_of_others_that_takes_pixels_says_what_is_assumed() -> None:
     run("onnx cifar_resnet8 -o raw.onnx --raw-image")
     model = onnx.load("raw.onnx")

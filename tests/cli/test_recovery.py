@@ -57,6 +57,7 @@ def test_by_default_all_is_done_that_images_or_a_table_allow(workshop: Path) -> 
     assert _said("n.onnx") == "nothing"
 
 
+@pytest.mark.slow
 def test_beside_a_table_images_are_for_recovery_alone(workshop: Path) -> None:
     run("quantize m.onnx --data images.npy -o a.onnx --save-table t.json")
     document = run_json("quantize m.onnx --table t.json --data images.npy -o b.onnx --save-table again.json")
@@ -76,6 +77,7 @@ def test_each_level_is_closer_to_the_float_model(workshop: Path) -> None:
     assert sqnr["adaround"] > sqnr["none"] + 3
 
 
+@pytest.mark.slow
 def test_as_many_images_as_were_asked_for_and_no_more_than_it_takes(workshop: Path) -> None:
     assert run_json("quantize m.onnx --data images.npy -o a.onnx --samples 20")["recovery"]["images"] == 20
     np.save("many.npy", np.random.default_rng(1).standard_normal((600, 3, 16, 16)).astype(np.float32))

@@ -62,6 +62,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     return asked
 
 
+@pytest.mark.slow
 def test_the_profile_says_what_was_measured(workshop: Path) -> None:
     document = run_json(f"tune m.onnx -o p.toml {_QUICK}")
     profile = load_profile(Path("p.toml"))
@@ -117,6 +118,7 @@ def test_a_trained_network_gets_its_integers(
         assert evaluated["top1"] == quantized["gate"]["top1"]
 
 
+@pytest.mark.slow
 def test_what_had_to_be_made_is_written_beside_the_profile(workshop: Path, planted: list[Job]) -> None:
     Path("out").mkdir()
     text = run("tune m.onnx -o out/p.toml --data images.npy --recover none --on cpu --batch 1,2")
@@ -162,6 +164,7 @@ def test_a_file_in_float16_says_so(workshop: Path, planted: list[Job]) -> None:
     assert "half.onnx is fp16 already; pass the float model" in " ".join(result.stderr.split())
 
 
+@pytest.mark.slow
 def test_runtimes_get_the_integers_that_they_want(
     workshop: Path, planted: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +179,7 @@ def test_runtimes_get_the_integers_that_they_want(
     assert len(tables) == 1  # one calibration
 
 
+@pytest.mark.slow
 def test_regrouped_files_are_for_onnx_runtime(
     workshop: Path, planted: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_measuring_prints_each_layer_and_remembers_it(cache: Path, monkeypatch: 
     assert again["kept"] == (groups("tuned.onnx") != groups("int8.onnx"))
 
 
+@pytest.mark.slow
 def test_only_a_faster_stem_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     run("onnx resnet[depth=10,stem_width=8,input_size=32] -o m.onnx")
     always = run("fuse m.onnx --stem on -o on.onnx")

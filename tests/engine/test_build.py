@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -217,6 +219,11 @@ def test_a_compiler_that_crashes_leaves_the_caller_alone(tmp_path: Path, monkeyp
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "crash"))
     with pytest.raises(UnavailableError, match="compiler ended with exit code -11"):
         build_engine(_quantized(tmp_path), _RTX)
+
+
+def test_the_process_that_compiles_loads_no_part_that_it_does_not_need() -> None:
+    program = "import sys, rexport.engine.worker, rexport.engine.trt_compiler; print('onnx_ir' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"
 
 
 def test_tensorrt_itself_is_asked_for_where_it_is_missing(tmp_path: Path) -> None:

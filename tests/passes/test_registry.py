@@ -89,6 +89,7 @@ def test_a_pass_of_another_package_is_listed_and_run(tmp_path: Path, products: P
     assert ran == [*(name for name in NAMES if name != "RemoveIdentity"), "CountNodes"]
 
 
+@pytest.mark.slow
 def test_a_wrong_pass_of_another_package_costs_nothing(tmp_path: Path, products: Products) -> None:
     environment = _install(tmp_path, "Breaks", "own_passes:Breaks")
     save(export_once(products, "cifar_resnet8", fused=False, opset=18).model, tmp_path / "a.onnx")

@@ -12,7 +12,11 @@ from rexport.calibration.engines import EngineName, LocalEngine, ProcessEngine, 
 from tests.calibration.engines._works import Squares
 
 _ROOT = Path(__file__).parents[3]
-_ENGINES = [LocalEngine(threads=1), ProcessEngine(workers=1, threads=1), ProcessEngine(workers=3, threads=1)]
+_ENGINES = [
+    LocalEngine(threads=1),
+    ProcessEngine(workers=1, threads=1),
+    pytest.param(ProcessEngine(workers=3, threads=1), marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +34,7 @@ def test_every_item_is_done_once(engine: LocalEngine | ProcessEngine, tmp_path: 
     assert list(engine.map(Squares(marks=tmp_path), [])) == []
 
 
+@pytest.mark.slow
 def test_a_lost_worker_is_replaced_and_its_item_done_again(tmp_path: Path) -> None:
     work = Squares(marks=tmp_path, deadly=frozenset({2, 5}), lives=2)
     done = dict(ProcessEngine(workers=2, threads=1).map(work, range(8)))
@@ -37,6 +42,7 @@ def test_a_lost_worker_is_replaced_and_its_item_done_again(tmp_path: Path) -> No
     assert len(list(tmp_path.iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_workers_that_are_lost_again_and_again_are_an_error(tmp_path: Path) -> None:
     work = Squares(marks=tmp_path, deadly=frozenset({3}), lives=100)
     with pytest.raises(RexportError, match=r"ended 3 times over part 4 of the work \(exit code -9\).*fewer --workers"):
@@ -50,6 +56,7 @@ def test_what_the_work_raises_is_raised(engine: LocalEngine | ProcessEngine, tmp
         dict(engine.map(Squares(marks=tmp_path, refused=4), range(8)))
 
 
+@pytest.mark.slow
 def test_closing_ends_the_processes(tmp_path: Path) -> None:
     with closing(ProcessEngine(workers=2, threads=1).map(Squares(marks=tmp_path), range(100))) as results:
         processes = {process for _, (_, process) in (next(results), next(results))}

@@ -27,7 +27,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     utilities = pytest.importorskip("ray.cluster_utils", reason="needs Ray: pip install 'rexport[ray]'")
     monkeypatch.setenv("PYTHONPATH", str(_ROOT))  # so that workers find the tests
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    cluster = utilities.Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    # a node counts as lost after five checks in a row: a second and a half, not fifteen
+    head = {**node, "include_dashboard": False, "_system_config": {"health_check_period_ms": 300}}
+    cluster = utilities.Cluster(initialize_head=True, head_node_args=head)
     cluster.second = cluster.add_node(**node)
     cluster.wait_for_nodes()
     yield cluster
