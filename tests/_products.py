@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from filelock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_T = TypeVar("_T")
+
 
 class Products:
-    """Folders of files, each made by the first test that asks for it. A test that changes a file takes a copy.
+    """Folders of files and values, made by the first test that asks for them. Who changes a file takes a copy.
 
     Attributes:
         of_run: What the fixture ``products`` gives, for functions that are not given it.
@@ -40,3 +43,12 @@ class Products:
                 make(unfinished)
                 unfinished.rename(folder)
         return folder
+
+    def value(self, *key: object, make: Callable[[], _T]) -> _T:
+        """Return a copy of what ``make`` returned when it was first asked for, which can be pickled."""
+
+        def write(folder: Path) -> None:
+            (folder / "value").write_bytes(pickle.dumps(make()))
+
+        value: _T = pickle.loads((self.folder(*key, make=write) / "value").read_bytes())
+        return value

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from hypothesis import settings
 
 from rexport._errors import UnavailableError
 from rexport.models.references import import_torchvision
 from tests._deep import part_of, runs
 from tests._products import Products
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # the same examples in every run; how long one takes says how busy the machine is, and nothing of what is tested
 settings.register_profile("tests", deadline=None, derandomize=True)
@@ -31,12 +35,25 @@ def pytest_configure(config: pytest.Config) -> None:
     if _WORKER and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(_WORKER.removeprefix("gw")) % len(cores)]})
+        torch.set_num_threads(1)  # it has counted the cores when it was imported
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     markers, part = config.getoption("markexpr"), part_of(config.getoption("--deep"))
     config.hook.pytest_deselected(items=[item for item in items if not runs(item, markers=markers, part=part)])
     items[:] = [item for item in items if runs(item, markers=markers, part=part)]
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Give PyTorch its number of threads back, which commands and runtimes set for their process.
+
+    More threads than a worker has cores wait for each other a hundred times as long as they compute.
+    """
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,6 +38,7 @@ def test_resnet50_has_the_macs_that_are_published() -> None:
     assert macs == 4_089_184_256  # 4.09 G, as torchvision documents
 
 
+@pytest.mark.slow
 def test_macs_grow_with_the_picture(products: Products) -> None:
     model = export_once(products, "cifar_resnet8", any_size=True).model
     macs = total_macs(model)

@@ -65,6 +65,7 @@ PROFILE = Profile(
 )
 
 
+@pytest.mark.slow
 @given(profile=_PROFILES)
 def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> None:
     path = tmp_path_factory.getbasetemp() / "p.toml"

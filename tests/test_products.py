@@ -58,3 +58,17 @@ def test_what_could_not_be_made_is_tried_again(tmp_path: Path) -> None:
         products.folder("a", make=fail)
     whole = products.folder("a", make=lambda folder: (folder / "whole").touch())
     assert [path.name for path in whole.iterdir()] == ["whole"]
+
+
+def test_a_value_is_made_once_and_given_in_copies(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def make() -> list[int]:
+        made.append(1)
+        return [1, 2]
+
+    products = Products(tmp_path / "products")
+    first, second = (products.value("a", make=make) for _ in range(2))
+    assert first == second == [1, 2]
+    assert first is not second
+    assert made == [1]

@@ -35,6 +35,7 @@ def test_siblings_are_what_the_system_says(tmp_path: Path) -> None:
     assert choose_cores(2, sibling_groups([1, 2, 3], system=tmp_path)) == (1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="cores are looked up in /proc")
 def test_every_thread_of_a_worker_stays_on_its_cores() -> None:
     last = usable_cores()[-1]

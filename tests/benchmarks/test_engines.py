@@ -64,6 +64,7 @@ def test_an_engine_goes_to_its_own_runtime_whatever_was_asked_for(tmp_path: Path
     assert "takes batches of 1 to 8" in refused.reason
 
 
+@pytest.mark.slow
 def test_an_engine_is_measured_and_compared_with_its_onnx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compile_driver(tmp_path)
     StandIns(tmp_path, monkeypatch)

@@ -45,6 +45,7 @@ def test_the_runtimes_and_their_probes_are_known() -> None:
     assert set(gpu.RUNTIMES.values()) <= set(PROBES)
 
 
+@pytest.mark.slow
 def test_without_a_gpu_every_row_says_why(tmp_path: Path) -> None:
     if any(finding.usable for finding in probe_all(list(dict.fromkeys(gpu.RUNTIMES.values())))):
         pytest.skip("there is a GPU")

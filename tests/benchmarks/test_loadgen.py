@@ -33,6 +33,7 @@ def short(path: Any, scenario: Scenario, **options: Any) -> LoadgenResult:
     return run_loadgen(Source(path=path), "cpu", scenario, threads=1, **{"min_seconds": 0.3} | options)
 
 
+@pytest.mark.slow
 @loadgen
 def test_a_single_stream_is_valid_by_its_own_settings_and_no_mlperf_result(make_model: MakeModel) -> None:
     result = short(make_model("m.onnx", size=32), Scenario.SINGLE_STREAM, batch=8)
@@ -47,6 +48,7 @@ def test_a_single_stream_is_valid_by_its_own_settings_and_no_mlperf_result(make_
     assert json.loads(json.dumps(result.to_json(), allow_nan=False))["valid"] is True
 
 
+@pytest.mark.slow
 @loadgen
 def test_offline_is_one_query_of_many_samples(make_model: MakeModel) -> None:
     result = short(make_model("m.onnx", size=32), Scenario.OFFLINE, batch=8)
@@ -59,6 +61,7 @@ def test_offline_is_one_query_of_many_samples(make_model: MakeModel) -> None:
         assert "min duration not satisfied" in result.reasons
 
 
+@pytest.mark.slow
 @loadgen
 def test_a_server_that_holds_is_valid_and_one_with_no_chance_is_not(make_model: MakeModel) -> None:
     path = make_model("m.onnx", size=32)
@@ -129,6 +132,7 @@ def test_a_process_that_fails_says_so(make_model: MakeModel) -> None:
         short(make_model("m.onnx"), Scenario.OFFLINE, image=Image(shape=(3, 9, 9)))
 
 
+@pytest.mark.slow
 @loadgen
 def test_a_job_runs_loadgen_beside(make_model: MakeModel) -> None:
     job = Job(source=Source(path=make_model("m.onnx")), runtime="cpu", shape=(2, 3, 8, 8), threads=1)

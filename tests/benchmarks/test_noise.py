@@ -39,6 +39,7 @@ def test_one_outlier_in_many_calls_is_no_news() -> None:
     assert flags(times) == ()
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0.9, 1.1), min_size=5, max_size=30), st.floats(1e-6, 1e3))
 def test_outliers_do_not_depend_on_the_unit(seconds: list[float], unit: float) -> None:
     spread = np.median(np.abs(np.array(seconds) - np.median(seconds)))

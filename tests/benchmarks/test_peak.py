@@ -53,6 +53,7 @@ def test_multiply_accumulates_are_those_of_the_file(load: Load) -> None:
     assert load.macs == counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["cpu", "openvino"])
 def test_a_peak_is_measured_once(tmp_path: Path, runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if runtime == "openvino":

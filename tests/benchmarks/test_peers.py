@@ -332,6 +332,7 @@ def test_real_files_are_benched(home: Path) -> None:
 # the command
 
 
+@pytest.mark.slow
 def test_the_command_says_how_it_is_run() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.peers", "--help"], cwd=_ROOT, capture_output=True, text=True
@@ -347,6 +348,7 @@ def test_a_tool_that_is_not_known_is_named(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_in_this_process")
 @pytest.mark.parametrize(
     "name",

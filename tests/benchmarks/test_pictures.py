@@ -43,6 +43,7 @@ def test_raw_and_normalised_models_share_a_file_of_pictures(tmp_path: Path) -> N
     assert (normalised.labels, normalised.folders) == (None, None)
 
 
+@pytest.mark.slow
 def test_a_model_that_cuts_pictures_sees_what_is_cut_for_others(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path)
     cut = Preprocessing(size=32, resize=36)

@@ -63,6 +63,7 @@ def test_a_planted_ratio_is_found_exactly(times: list[list[float]], factor: floa
     assert (low, high) == (pytest.approx(1 / factor), pytest.approx(1 / factor))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(calls, calls), min_size=1, max_size=12))
 def test_the_interval_holds_the_estimate(pairs: list[tuple[list[float], list[float]]]) -> None:
     ratio, (low, high) = speedup([a for a, _ in pairs], [b for _, b in pairs])
@@ -109,6 +110,7 @@ def test_throughput_is_the_batch_over_the_median() -> None:
     assert row().images_per_second is None
 
 
+@pytest.mark.slow
 @given(rounds.filter(lambda blocks: len(blocks) > 1), st.integers(1, 64))
 def test_the_interval_of_the_speed_holds_the_speed(times: list[list[float]], batch: int) -> None:
     half = len(times) // 2

@@ -114,6 +114,7 @@ def test_from_pixels_all_start_with_the_same(make_model: MakeModel, jobs: list[J
     ]
 
 
+@pytest.mark.slow
 def test_a_file_that_cuts_pictures_gets_those_of_a_camera(make_model: MakeModel, jobs: list[Job]) -> None:
     whole = Preprocessing(size=8, resize=9, takes=Takes.PICTURES).to_json()
     paths = [
@@ -167,6 +168,7 @@ def test_weights_from_a_seed_are_not_compared_with_a_file_and_given_ones_are(tra
     assert (rows[1].sqnr_db or 0) > 80  # PyTorch and ONNX Runtime add in another order: 1e-5, squared, are 100 dB
 
 
+@pytest.mark.slow
 def test_a_file_that_says_it_is_another_network_is_no_wrong_one(small: Path, tmp_path: Path) -> None:
     model = onnx.load(small)
     for tensor in model.graph.initializer:
@@ -183,6 +185,7 @@ def test_a_file_that_says_it_is_another_network_is_no_wrong_one(small: Path, tmp
     assert (rows[2].agreement or 0) < 1
 
 
+@pytest.mark.slow
 def test_raw_and_normalised_files_see_the_same_pictures(make_model: MakeModel) -> None:
     """The raw one divides by nothing: its convolution sums bytes, and the normalised one's sums are another scale."""
     plain, raw = make_model("m.onnx", size=32), make_model("raw.onnx", size=32, raw=True)
@@ -203,6 +206,7 @@ def test_folders_that_are_not_the_classes_leave_the_speed(make_model: MakeModel,
     assert "10 class folders and the model has 4 outputs" in row.flags[-1]
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_batch_sizes_that_are_measured(make_model: MakeModel) -> None:
     opened = 0
 
@@ -240,12 +244,14 @@ def test_what_can_not_run_says_why(make_model: MakeModel) -> None:
     assert "rexport onnx cifar_resnet8" in (row.reason or "")
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_runs_at_that_batch_only(make_model: MakeModel) -> None:
     rows = quick([make_model("m.onnx", batch=2)], batches=[1, 2, 4]).rows
     assert [row.status for row in rows] == [Status.UNAVAILABLE, Status.OK, Status.UNAVAILABLE]
     assert "batches of 2" in (rows[0].reason or "")
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_when_run_leaves_the_others_alone(make_model: MakeModel) -> None:
     # takes any size, says that it is 1 pixel, and its 3 × 3 kernel does not fit there
     stated = '{"size": 1, "resize": null, "mean": [0,0,0], "std": [1,1,1]}'
@@ -256,6 +262,7 @@ def test_a_model_that_fails_when_run_leaves_the_others_alone(make_model: MakeMod
     assert rows[1].speedup == 1
 
 
+@pytest.mark.slow
 def test_a_size_that_the_file_leaves_open_comes_from_its_metadata(make_model: MakeModel) -> None:
     stated = '{"size": 16, "resize": null, "mean": [0,0,0], "std": [1,1,1]}'
     (row,) = quick([make_model("m.onnx", size="S", preprocessing=stated)], batches=[1]).rows
@@ -263,12 +270,14 @@ def test_a_size_that_the_file_leaves_open_comes_from_its_metadata(make_model: Ma
     assert not any("any size" in flag for flag in row.flags)
 
 
+@pytest.mark.slow
 def test_a_size_that_nothing_says_is_said_to_be_taken(make_model: MakeModel) -> None:
     (row,) = quick([make_model("m.onnx", size="S")], batches=[1]).rows
     assert "any size" in row.flags[0]
     assert "224×224" in row.flags[0]
 
 
+@pytest.mark.slow
 def test_accuracy_by_what_is_assumed_says_so(small: Path, data_dir: Path, tmp_path: Path) -> None:
     model = onnx.load(small)
     kept = [entry for entry in model.metadata_props if entry.key != "rexport.preprocessing"]

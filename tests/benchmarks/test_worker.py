@@ -111,6 +111,7 @@ def test_an_idle_worker_is_stopped(make_model: MakeModel) -> None:
         assert becomes(worker.pid, "T")
 
 
+@pytest.mark.slow
 @linux
 def test_a_worker_holds_its_own_runtime_only(make_model: MakeModel) -> None:
     ballast = np.ones(450 << 20, np.uint8)  # 450 MiB here must not count there
@@ -164,6 +165,7 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(make_model: MakeModel) -> No
     assert caught.value.kind == "Died"
 
 
+@pytest.mark.slow
 def test_a_row_whose_process_is_killed_leaves_the_others_alone(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +195,7 @@ def test_a_row_whose_process_is_killed_leaves_the_others_alone(
     assert "SIGKILL" in second.reason
 
 
+@pytest.mark.slow
 def test_every_row_gets_the_calls_and_the_seconds_asked_for(make_model: MakeModel) -> None:
     jobs = [job(make_model("small.onnx")), job(make_model("large.onnx", size=64), size=64)]
     for timing in measure(jobs, min_seconds=0.2, min_calls=15):
@@ -202,6 +205,7 @@ def test_every_row_gets_the_calls_and_the_seconds_asked_for(make_model: MakeMode
         assert sum(seconds) >= 0.2
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_run_fails_alone(make_model: MakeModel, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
     broken, whole = measure([job(tmp_path / "broken.onnx"), job(make_model("m.onnx"))], min_seconds=0, min_calls=1)
@@ -229,6 +233,7 @@ def test_a_stopped_worker_does_not_outlive_a_killed_parent(make_model: MakeModel
         pytest.fail("the worker is still there")
 
 
+@pytest.mark.slow
 def test_what_is_known_beside_the_times(make_model: MakeModel) -> None:
     (timing,) = measure([job(make_model("m.onnx"))], min_seconds=0.05, min_calls=4, launches=2)
     assert isinstance(timing, Timing)
@@ -242,6 +247,7 @@ def test_what_is_known_beside_the_times(make_model: MakeModel) -> None:
     assert timing.phases_ms is None
 
 
+@pytest.mark.slow
 def test_every_launch_is_a_process_of_its_own(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     pids: list[int] = []
 
@@ -260,6 +266,7 @@ def test_every_launch_is_a_process_of_its_own(make_model: MakeModel, monkeypatch
     assert all(rounds >= 1 for rounds in first.launches)
 
 
+@pytest.mark.slow
 def test_each_row_comes_as_often_before_another_as_after_it(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +286,7 @@ def test_each_row_comes_as_often_before_another_as_after_it(
     assert len({tuple(order) for order in orders}) > 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_complete_rounds(make_model: MakeModel) -> None:
     blocks = 0
 
@@ -326,6 +334,7 @@ def test_a_worker_that_hangs_is_told_in_time_and_ended(fakes: None, make_model: 
     assert time.monotonic() - start < 40  # and not the minute that it hangs
 
 
+@pytest.mark.slow
 def test_rows_that_hang_or_crash_leave_the_others_alone(fakes: None, make_model: MakeModel) -> None:
     words = {"hangs": "did not answer for 8 s while warming up", "crashes": "SIGSEGV", "is killed": "memory runs out"}
     good = job(make_model("m.onnx"))
@@ -338,6 +347,7 @@ def test_rows_that_hang_or_crash_leave_the_others_alone(fakes: None, make_model:
         assert reason in failure.reason
 
 
+@pytest.mark.slow
 def test_a_device_s_phases_are_reported(fakes: None, make_model: MakeModel) -> None:
     path = make_model("m.onnx")
     (timing,) = measure([replace(job(path), runtime="device")], min_seconds=0, min_calls=5)
@@ -349,6 +359,7 @@ def test_a_device_s_phases_are_reported(fakes: None, make_model: MakeModel) -> N
     }
 
 
+@pytest.mark.slow
 def test_pictures_on_the_device_are_kept_once(fakes: None, make_model: MakeModel) -> None:
     path = make_model("m.onnx")
     on_device = replace(job(path), runtime="device", on_device=True)
@@ -360,6 +371,7 @@ def test_pictures_on_the_device_are_kept_once(fakes: None, make_model: MakeModel
     assert "without --on-device" in refused.reason
 
 
+@pytest.mark.slow
 def test_outputs_are_those_of_every_picture_at_any_batch(make_model: MakeModel, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)
     np.save(tmp_path / "pictures.npy", pixels)

@@ -188,6 +188,7 @@ def test_broken_files_are_data_errors(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(_all(_open(path)), _READY)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does it")
 def test_a_header_that_is_larger_than_memory(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little"))

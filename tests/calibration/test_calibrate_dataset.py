@@ -83,6 +83,7 @@ class _Backwards:
             yield len(items) - 1 - position, result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "engine",
     [
@@ -102,6 +103,7 @@ def test_every_engine_gives_the_table_of_one_pass_to_the_bit(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_array_file_gives_the_same_as_its_pictures(
     model: ir.Model, dataset: Dataset, whole: CalibrationTable, tmp_path: Path
 ) -> None:
@@ -206,6 +208,7 @@ def test_a_shard_without_good_images_is_skipped_but_not_all_of_them(
         calibrate_dataset(model, _with_bad(folder, tmp_path / "all", range(150)), engine=_LOCAL, skip_bad=True)
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_name_their_image(model: ir.Model, tmp_path: Path) -> None:
     ready = np.zeros((100, 3, 16, 16), np.float32)
     ready[90, 1, 2, 3] = np.nan

@@ -58,6 +58,7 @@ def _error(values: np.ndarray, chosen: TensorRange, *, steps: int, symmetric: bo
     return float(np.mean((values - integers * scale) ** 2))
 
 
+@pytest.mark.slow
 @given(statistics(), _CALIBRATORS, _TARGETS)
 def test_zero_lies_within_and_nothing_beyond_what_was_seen(
     seen: TensorStatistics, calibrator: Calibrator, target: dict[str, int]
@@ -242,6 +243,7 @@ def _entropy_by_definition(values: np.ndarray) -> float:
     return best[1] * width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "laplace", "relu", "outliers", "far from zero"])
 def test_the_entropy_threshold_is_that_of_the_definition(kind: str) -> None:
     values = _drawn(kind)
@@ -249,6 +251,7 @@ def test_the_entropy_threshold_is_that_of_the_definition(kind: str) -> None:
     assert entropy_threshold(seen.histogram) == _entropy_by_definition(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "laplace", "relu"])
 def test_the_entropy_threshold_is_close_to_that_of_onnxruntime(kind: str) -> None:
     calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")

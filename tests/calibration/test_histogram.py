@@ -54,6 +54,7 @@ def test_a_part_of_zeros_widens_no_bin(largest: float) -> None:
     assert Histogram.of(parts[1]).merge(Histogram.of(parts[0])) == whole
 
 
+@pytest.mark.slow
 @given(VALUES, VALUES, VALUES)
 def test_merging_is_associative_and_commutative(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
     x, y, z = map(Histogram.of, (a, b, c))

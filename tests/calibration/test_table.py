@@ -12,6 +12,7 @@ from rexport.calibration import CalibrationTable, TensorStatistics
 from tests.calibration._tables import tables
 
 
+@pytest.mark.slow
 @given(tables())
 def test_a_table_comes_back_from_its_json(table: CalibrationTable) -> None:
     again = CalibrationTable.from_json(table.to_json())
@@ -19,12 +20,14 @@ def test_a_table_comes_back_from_its_json(table: CalibrationTable) -> None:
     assert again.to_json() == table.to_json()
 
 
+@pytest.mark.slow
 @given(tables())
 def test_the_order_of_the_tensors_does_not_change_the_text(table: CalibrationTable) -> None:
     backwards = replace(table, tensors=dict(reversed(table.tensors.items())))
     assert backwards.to_json() == table.to_json()
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(tables(), tables(), tables())
 def test_merging_in_any_order_gives_the_same_text(

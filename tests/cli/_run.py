@@ -39,11 +39,5 @@ def run_json(command: str) -> dict[str, Any]:
 
 
 def invoke(*arguments: str) -> Result:
-    """Run a command in this process, whose number of PyTorch's threads it may change."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        return CliRunner().invoke(app, list(arguments))
-    finally:
-        torch.set_num_threads(threads)
+    """Run a command in this process."""
+    return CliRunner().invoke(app, list(arguments))

@@ -108,6 +108,7 @@ def test_what_is_no_model(content: bytes) -> None:
     refused("model.onnx is not an ONNX")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [61, *deep(23)])
 @pytest.mark.parametrize("verify", ["--verify", "--no-verify"])
 def test_a_model_cut_off_anywhere(verify: str, step: int) -> None:

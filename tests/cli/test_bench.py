@@ -41,6 +41,7 @@ def rexport(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_the_table_has_what_was_measured_and_the_notes_why_the_rest_was_not(model: Path) -> None:
     result = rexport("bench", model, "--on", "cpu,torch", "--batch", "1,2", *QUICK)
     assert result.exit_code == 0, result.output
@@ -52,6 +53,7 @@ def test_the_table_has_what_was_measured_and_the_notes_why_the_rest_was_not(mode
     assert result.stderr.count("does not say which network") == 1  # not once for each batch
 
 
+@pytest.mark.slow
 def test_json_is_the_one_document_on_stdout_and_in_the_file(model: Path, tmp_path: Path) -> None:
     result = rexport("bench", model, "--batch", "2", "--json", "-o", tmp_path / "r.json", *QUICK)
     assert result.exit_code == 0, result.output
@@ -75,6 +77,7 @@ def test_json_is_the_one_document_on_stdout_and_in_the_file(model: Path, tmp_pat
     assert row["warm_up_calls"] > 10
 
 
+@pytest.mark.slow
 def test_a_percentile_that_takes_more_calls_is_missing(model: Path) -> None:
     few, many = (
         json.loads(rexport("bench", model, "--batch", "1", "--json", *QUICK, "--min-seconds", "0", *calls).stdout)
@@ -84,6 +87,7 @@ def test_a_percentile_that_takes_more_calls_is_missing(model: Path) -> None:
     assert [many["rows"][0]["latency_ms"][name] is None for name in ("p50", "p90", "p99")] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_a_wrong_model_is_marked_in_the_table_and_in_a_note(model: Path) -> None:
     wrong = onnx.load(model)
     wrong.graph.node[1].op_type = "Neg"  # the logits' signs are changed, and their shape is (N, 3, 1, 1)
@@ -99,6 +103,7 @@ def test_a_wrong_model_is_marked_in_the_table_and_in_a_note(model: Path) -> None
     assert "wrong.onnx on cpu, batch 2: WRONG: its outputs are not the first model's: SQNR" in result.stderr
 
 
+@pytest.mark.slow
 def test_top_1_of_pictures_stands_beside_the_speed(tmp_path: Path) -> None:
     """Of red, green and blue pictures, the average of each channel tells which is which."""
     for index, name in enumerate("abc"):

@@ -30,6 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_from_nothing_to_a_bundle_that_openssl_verifies(folder: Path) -> None:
     done = rexport("bundle", "m.onnx", "--new-key", "private.pem", "--version", "3", "-o", "b", cwd=folder)
     assert done.returncode == 0, done.stderr

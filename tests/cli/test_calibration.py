@@ -55,6 +55,7 @@ def _network_in(path: str) -> bytes:
     return onnx.load(path).graph.SerializeToString(deterministic=True)
 
 
+@pytest.mark.slow
 def test_a_table_gives_the_same_file_as_its_images(workshop: Path) -> None:
     said = run("quantize m.onnx --data images.npy -o a.onnx --save-table t.json --calibrator entropy --recover none")
     assert "calibrated on 100 images, entropy" in said
@@ -121,6 +122,7 @@ def test_mistakes_are_explained(workshop: Path, command: str, exit_code: int, me
     assert not Path("out.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_table_of_another_model_is_refused(workshop: Path) -> None:
     run("quantize other.onnx --data images.npy -o a.onnx --save-table other.json")
     result = CliRunner().invoke(app, ["quantize", "m.onnx", "--table", "other.json", "-o", "out.onnx"])

@@ -56,6 +56,7 @@ def test_without_the_flag_little_agreement_is_noted(workshop: Path) -> None:
     assert "--find-divergence names the first layer" in " ".join(result.stderr.split())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("openvino") is None, reason="pip install 'rexport[openvino]'")
 def test_another_runtime_is_compared_with_the_file_itself(workshop: Path) -> None:
     document = run_json("eval right.onnx --data test.npz --on openvino --find-divergence")

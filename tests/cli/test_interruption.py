@@ -93,6 +93,7 @@ def _is_interrupted(done: subprocess.CompletedProcess[str], exit_code: int) -> N
     assert "interrupted" in done.stderr
 
 
+@pytest.mark.slow
 @_OF_POSIX
 @_SIGNALS
 def test_a_signal_while_text_is_executed(folder: Path, sent: signal.Signals, exit_code: int) -> None:

@@ -35,6 +35,7 @@ def row(tmp_path: Path) -> Row:
     return Row(model=str(tmp_path / "m.onnx"), runtime="cpu", batch=4, threads=1, rounds=((0.001, 0.001),))
 
 
+@pytest.mark.slow
 def test_limits_and_layers_in_the_document(
     row: Row, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,12 +105,14 @@ def test_what_is_stated_is_no_assumption() -> None:
     assert (evaluated.exit_code, evaluated.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_names_of_a_windows_editor_are_names() -> None:
     Path("names.txt").write_bytes(b"\xef\xbb\xbf" + b"".join(f"class {i}\r\n".encode() for i in range(10)) + b"\r\n")
     run("onnx tests.cli._own:keywords --num-classes 10 --input-size 8 -o m.onnx --class-names names.txt")
     assert Metadata.of(load(Path("m.onnx"))).classes == tuple(f"class {i}" for i in range(10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "options", "outputs"),
     [

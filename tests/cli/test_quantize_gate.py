@@ -45,6 +45,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_layers_stay_in_float_until_the_gate_holds(workshop: Path) -> None:
     refused = CliRunner().invoke(app, f"{_QUANTIZE} --eval-data test.npz".split())
     assert (refused.exit_code, "is not usable" in refused.stderr) == (3, True)
@@ -67,6 +68,7 @@ def test_recovery_can_be_all_that_the_gate_takes(workshop: Path) -> None:
     assert document["gate"]["drop_points"] <= 5
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_the_gate_does_not_hold(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rexport.tuning.mixed_precision._Search._affordable", lambda *_: [])
     command = f"{_QUANTIZE} --eval-data test.npz --max-drop 0.5"
@@ -82,6 +84,7 @@ def test_nothing_is_written_where_the_gate_does_not_hold(workshop: Path, monkeyp
     assert not Path("out.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_fast_enough_is_not_written(workshop: Path) -> None:
     result = CliRunner().invoke(app, f"{_QUANTIZE} --min-speedup 1.6 --no-verify".split())
     assert result.exit_code == 4

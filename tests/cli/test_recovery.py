@@ -42,6 +42,7 @@ def _said(path: str) -> str:
     return str(json.loads(props["rexport.quantization"])["recovered"])
 
 
+@pytest.mark.slow
 def test_by_default_all_is_done_that_images_or_a_table_allow(workshop: Path) -> None:
     document = run_json("quantize m.onnx --data images.npy -o a.onnx --save-table t.json")
     recovery = document["recovery"]
@@ -68,6 +69,7 @@ def test_beside_a_table_images_are_for_recovery_alone(workshop: Path) -> None:
     assert Path("again.json").read_text() == Path("t.json").read_text()
 
 
+@pytest.mark.slow
 def test_each_level_is_closer_to_the_float_model(workshop: Path) -> None:
     sqnr = {}
     for level in ("none", "equalize", "adaround"):

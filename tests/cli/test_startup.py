@@ -44,11 +44,13 @@ def _loaded_by(*commands: str) -> dict[str, list[str]]:
     return loaded
 
 
+@pytest.mark.slow
 def test_help_loads_nothing_heavy() -> None:
     commands = ("--help", "--version", *(f"{command} --help" for command in _COMMANDS))
     assert _loaded_by(*commands) == {command: [] for command in commands}
 
 
+@pytest.mark.slow
 def test_the_check_sees_what_is_loaded() -> None:
     command = "fuse missing.onnx -o fused.onnx"
     assert "numpy" in _loaded_by(command)[command]

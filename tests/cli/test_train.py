@@ -53,6 +53,7 @@ def _train(*options: str) -> Result:
     return invoke(*_TRAIN, *options)
 
 
+@pytest.mark.slow
 def test_weights_classes_and_the_document(workshop: Path) -> None:
     done = _train("--epochs", "3", "--json")
     assert done.exit_code == 0, done.output
@@ -158,6 +159,7 @@ def test_other_options_do_not_go_on_and_restart_begins_anew(stopped: Path) -> No
     assert not (stopped / "w.safetensors.resume").exists()
 
 
+@pytest.mark.slow
 def test_a_new_head_on_frozen_weights(workshop: Path) -> None:
     assert _train("--epochs", "1").exit_code == 0
     os.replace("w.safetensors", "old.safetensors")  # noqa: PTH105
@@ -170,6 +172,7 @@ def test_a_new_head_on_frozen_weights(workshop: Path) -> None:
     assert [name for name in old if not name.startswith("fc.") and not torch.equal(old[name], new[name])] == []
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_at_a_tenth_of_the_learning_rate(workshop: Path) -> None:
     assert _train("--epochs", "1").exit_code == 0
     os.replace("w.safetensors", "old.safetensors")  # noqa: PTH105

@@ -132,6 +132,7 @@ def test_what_had_to_be_made_is_written_beside_the_profile(workshop: Path, plant
     assert load_profile(Path("out/q.toml")).model == "../int8.onnx"
 
 
+@pytest.mark.slow
 def test_a_float_file_that_wins_stays_where_it_is(workshop: Path, planted: list[Job]) -> None:
     Path("out").mkdir()
     run("tune m.onnx -o out/p.toml --on cpu")
@@ -139,6 +140,7 @@ def test_a_float_file_that_wins_stays_where_it_is(workshop: Path, planted: list[
     assert [path.name for path in Path("out").iterdir()] == ["p.toml"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [16, "S"])
 def test_a_size_that_nothing_says_is_said_to_be_taken(workshop: Path, planted: list[Job], side: int | str) -> None:
     inputs = f"float[N, 3, {side}, {side}] x"
@@ -148,6 +150,7 @@ def test_a_size_that_nothing_says_is_said_to_be_taken(workshop: Path, planted: l
     assert {job.shape[2:] for job in planted} == {(16, 16) if side == 16 else (224, 224)}
 
 
+@pytest.mark.slow
 def test_an_integer_file_is_taken_as_it_is(workshop: Path, planted: list[Job]) -> None:
     run("quantize m.onnx --data images.npy --recover none -o int8.onnx --target x86")
     run("tune int8.onnx -o p.toml --on cpu")
@@ -155,6 +158,7 @@ def test_an_integer_file_is_taken_as_it_is(workshop: Path, planted: list[Job]) -
     assert (profile.model, profile.precision) == ("int8.onnx", "int8")
 
 
+@pytest.mark.slow
 def test_a_file_in_float16_says_so(workshop: Path, planted: list[Job]) -> None:
     save(with_float16(load(Path("m.onnx"))).model, Path("half.onnx"))
     run("tune half.onnx -o p.toml --on cpu")
@@ -204,6 +208,7 @@ def test_regrouped_files_are_for_onnx_runtime(
     assert {Path(str(job.source.path)).name for job in planted} == {"g.onnx"}
 
 
+@pytest.mark.slow
 def test_what_is_as_fast_regrouped_or_not_is_left_out_with_the_reason(
     workshop: Path, planted: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +235,7 @@ def test_a_bound_that_nothing_meets_is_exit_code_4_with_the_nearest(workshop: Pa
     assert not any(one["holds"] for one in document["candidates"])
 
 
+@pytest.mark.slow
 def test_the_bound_decides_the_batch(workshop: Path, planted: list[Job]) -> None:
     run("tune m.onnx -o p.toml --on cpu --latency-bound 5.1 --goal latency")
     profile = load_profile(Path("p.toml"))
@@ -237,6 +243,7 @@ def test_the_bound_decides_the_batch(workshop: Path, planted: list[Job]) -> None
     assert {job.shape[0] for job in planted} == {1}  # of latency no larger batch is asked for
 
 
+@pytest.mark.slow
 def test_an_accuracy_that_integers_can_not_have_leaves_the_float_file(
     workshop: Path, planted: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

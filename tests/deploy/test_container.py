@@ -25,6 +25,7 @@ def contents(tmp_path: Path) -> Contents:
     return sign_files(manifest(), FILES, fixed_key(tmp_path))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(files=st.dictionaries(st.from_regex(r"[a-z]{1,3}(/[a-z]{4,6})?", fullmatch=True), st.binary(max_size=64)))
 def test_any_files_are_read_back(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> None:

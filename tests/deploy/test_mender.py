@@ -105,6 +105,7 @@ def test_updates_in_mender_s_order(tmp_path: Path, supplies: Supplies) -> None:
     assert f"{second} was installed, and {first} is active" in late.stderr
 
 
+@pytest.mark.slow
 def test_states_that_are_not_known_say_nothing(tmp_path: Path, supplies: Supplies) -> None:
     mender = _Mender(tmp_path, supplies)
     for state in ("ArtifactReboot", "ProvidePayloadFileSizes", "SupportsAugmentedArtifacts", "Tomorrow"):
@@ -112,6 +113,7 @@ def test_states_that_are_not_known_say_nothing(tmp_path: Path, supplies: Supplie
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_payloads_without_one_bundle_are_refused(tmp_path: Path, supplies: Supplies) -> None:
     mender = _Mender(tmp_path, supplies)
     tree = mender.update(supplies.first)

@@ -75,6 +75,7 @@ def test_what_can_not_be_read(contents: Contents, tmp_path: Path, signature: byt
         model_signing.verify(broken, fixed_key(tmp_path).public())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not _PYTHON,
     reason="REXPORT_MODEL_SIGNING names no Python with model-signing 1.1 and pyOpenSSL; make one with "

@@ -90,6 +90,7 @@ def test_an_unknown_host_is_refused(server: OpenSsh, root: Path, tmp_path: Path,
     assert not root.exists()
 
 
+@pytest.mark.slow
 def test_a_stranger_is_refused(server: OpenSsh, root: Path, tmp_path: Path, supplies: Supplies) -> None:
     stranger = new_key(tmp_path / "stranger")
     refused = _asked(server, root, "deploy", supplies.first, exit_code=6, identity=stranger)

@@ -187,6 +187,7 @@ def test_a_device_that_stops_answering_is_given_up(tmp_path: Path, supplies: Sup
     assert "no answer for 0.5 s" in str(result.reason)
 
 
+@pytest.mark.slow
 def test_nothing_is_changed_in_a_dry_run_or_without_trust(tmp_path: Path, supplies: Supplies) -> None:
     with site(tmp_path, 1) as there:
         root = there.machines[0].root
@@ -208,6 +209,7 @@ def test_a_bundle_of_another_key_is_not_even_sent(tmp_path: Path, supplies: Supp
     assert Cargo.load(supplies.first, trust=supplies.public).name == "tiny"
 
 
+@pytest.mark.slow
 def test_a_bundle_of_another_key_is_refused_there(tmp_path: Path, supplies: Supplies) -> None:
     _, other = new_keys(tmp_path, "other")
     work = replace(_installation(supplies.first, supplies), trust=load_public_key(other))

@@ -74,6 +74,7 @@ def _version_of(python: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", _PYTHONS)
 def test_other_pythons_run_it(python: str, agent_file: Path, tmp_path: Path, vendor: Vendor) -> None:
     """All of it but the self-check, for which they have no runtime."""
@@ -95,6 +96,7 @@ def test_other_pythons_run_it(python: str, agent_file: Path, tmp_path: Path, ven
     assert run("status")[1]["active"] is None
 
 
+@pytest.mark.slow
 def test_help_and_usage(agent_file: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, agent_file, *arguments], capture_output=True, text=True)

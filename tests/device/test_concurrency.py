@@ -50,6 +50,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_two_installs_and_a_rollback_at_once(tmp_path: Path, vendor: Vendor) -> None:
     acts = [*(str(write(vendor.bundle(version), tmp_path / f"{version}.rxb")) for version in (3, 4)), "rollback"]
     agents = [

@@ -103,6 +103,7 @@ def test_the_sweep_sees_a_switch_in_two_steps(before: Device, vendor: Vendor, mo
         _sweep(before, vendor, _roll_back, 1, None, 1)
 
 
+@pytest.mark.slow
 def test_the_sweep_sees_a_switch_that_is_not_announced(
     before: Device, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

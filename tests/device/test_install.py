@@ -65,6 +65,7 @@ def test_the_whole_way_with_the_real_agent(tmp_path: Path, vendor: Vendor, devic
     assert status["machine"]["runtimes"]["onnxruntime"] == onnxruntime.__version__
 
 
+@pytest.mark.slow
 def test_a_picture_is_classified_as_the_model_does(
     tmp_path: Path, vendor: Vendor, device: Device, agent: Agent
 ) -> None:

@@ -71,6 +71,7 @@ def test_probabilities_of_the_model_are_shown_as_they_are(
     assert shown == pytest.approx(sorted(scores, reverse=True), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_bad_picture_costs_no_other_its_result(
     pictures: list[Path], version: Version, agent: Callable[..., tuple[int, dict[str, Any]]]
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_worker_that_says_nothing_or_nonsense(monkeypatch: pytest.MonkeyPatch,
         ask_worker(question, Bounds(60, 1024))
 
 
+@pytest.mark.slow
 def test_a_runtime_of_a_gpu_is_not_usable_without_its_driver(vendor: Vendor, device: Device) -> None:
     pytest.importorskip("tensorrt_rtx", reason="pip install 'rexport[rtx]'")
     if Path("/dev/nvidiactl").exists():
@@ -123,6 +124,7 @@ def test_a_runtime_of_a_gpu_is_not_usable_without_its_driver(vendor: Vendor, dev
     assert done.check.runtime == "onnxruntime"
 
 
+@pytest.mark.slow
 def test_an_engine_is_built_once_for_version_gpu_and_model(vendor: Vendor, device: Device) -> None:
     """By TensorRT for RTX, which builds without a GPU; an engine has not been run by the agent yet."""
     rtx = pytest.importorskip("tensorrt_rtx", reason="pip install 'rexport[rtx]'")
@@ -157,6 +159,7 @@ def test_an_engine_of_the_bundle_is_taken_only_where_it_fits_exactly(vendor: Ven
             _engine(version, {**fitting, **other}, {})
 
 
+@pytest.mark.slow
 def test_a_check_of_what_is_active(tmp_path: Path, vendor: Vendor, agent: Callable[..., Any]) -> None:
     assert agent("check")[0] == 5
     assert agent("install", write(vendor.bundle(), tmp_path / "b.rxb"))[0] == 0

@@ -53,6 +53,7 @@ def _quantized(folder: Path, name: str = "cifar_resnet8", *, half: bool = False)
     return folder / "m.onnx"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [False, True], ids=["int8", "int8+fp16"])
 def test_every_layer_is_in_integers_and_the_file_beside_it_says_so(tmp_path: Path, half: bool) -> None:
     path = tmp_path / "m.engine"
@@ -78,6 +79,7 @@ def test_a_fixed_batch_and_the_graphs_head_are_stated(tmp_path: Path) -> None:
     assert facts.metadata["rexport.head"] == "softmax"
 
 
+@pytest.mark.slow
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _quantized(tmp_path)
     # an open batch would not always do: then addresses that TensorRT's threads share find their way into names
@@ -109,6 +111,7 @@ def _raw() -> ir.Model:
     return with_raw_images(exported("cifar_resnet8"), Preprocessing(size=32))
 
 
+@pytest.mark.slow
 def test_raw_images(tmp_path: Path) -> None:
     raw = _raw()
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
@@ -118,6 +121,7 @@ def test_raw_images(tmp_path: Path) -> None:
     assert facts.inputs[0]["dtype"] == "uint8"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "layers"), [("cifar_resnet8", 10), ("cifar_resnet8+cifar_plain8", 18)])
 def test_float16(tmp_path: Path, name: str, layers: int) -> None:
     save(with_float16(exported(name)).model, tmp_path / "m.onnx")
@@ -127,6 +131,7 @@ def test_float16(tmp_path: Path, name: str, layers: int) -> None:
     assert (len(found), found.count("float16") > layers // 2) == (layers, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["float16", "float32"])
 def test_raw_images_in_float(tmp_path: Path, kind: str) -> None:
     save(with_float16(_raw()).model if kind == "float16" else _raw(), tmp_path / "m.onnx")
@@ -155,6 +160,7 @@ def test_the_large_ones(tmp_path: Path, name: str) -> None:
     assert [layer["op_type"] for layer in facts.layers].count("Conv") == 53
 
 
+@pytest.mark.slow
 def test_a_layer_that_came_out_in_float_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = build_module.compile_model
 

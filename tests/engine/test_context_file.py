@@ -154,6 +154,7 @@ def test_what_the_provider_is_told(tmp_path: Path) -> None:
     assert not [name for name in options if "cache" in name]  # an absolute folder of it would be refused here
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_is_not_usable(tmp_path: Path) -> None:
     if probe("tensorrt").usable:
         pytest.skip("ONNX Runtime's TensorRT provider is usable here")

@@ -106,6 +106,7 @@ def test_a_file_that_keeps_all_rules_is_left_as_it_is(model: ir.Model) -> None:
     assert ir.to_proto(kept) == ir.to_proto(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "breaks", "exactly"),
     [
@@ -129,6 +130,7 @@ def test_a_broken_rule_is_kept_by_a_change_that_means_the_same(
     assert set(types.values()) == {"Int8"}
 
 
+@pytest.mark.slow
 def test_without_the_change_the_compiler_refuses_or_computes_in_float(model: ir.Model) -> None:
     """So that a rule which is no longer needed is noticed."""
     for breaks in (_int32_bias, _uint8_in_the_middle):

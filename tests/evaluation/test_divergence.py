@@ -121,6 +121,7 @@ def test_a_wrong_weight_is_found_in_its_layer(kind: str, tensor: str, node: str,
     assert _first(_search(model, wrong, runtime, kind=kind)) == (node, "Gemm" if node == "fc" else "Conv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", _runtimes())
 def test_a_wrong_scale_is_found_where_it_is_used(runtime: str) -> None:
     model = _model("x86")

@@ -109,6 +109,7 @@ def test_bad_images_of_all_shards_are_named(case: _Case, tmp_path: Path) -> None
     assert good == evaluate_file(case.model, dataset, batch=8, engine=LocalEngine(threads=1), skip_bad=True)
 
 
+@pytest.mark.slow
 def test_what_can_not_be_measured_is_said(case: _Case, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 3, 16, 16), np.float32))
     flat = open_dataset(tmp_path / "a.npy", _PREPROCESSING)

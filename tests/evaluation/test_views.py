@@ -98,6 +98,7 @@ def views_of(views: Views, tv: Any) -> Callable[[Image.Image], Sequence[Image.Im
     return lambda image: [tv.transforms.Resize(scale)(image) for scale in views.scales]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [TenCrops(), WholePictures((32, 40, 57))], ids=["ten crops", "scales"])
 @pytest.mark.parametrize("batch", [1, 32, 1000])
 def test_scores_are_those_of_torchvision(
@@ -116,6 +117,7 @@ def test_scores_are_those_of_torchvision(
     assert result.top5 == (best == labels[:, None]).any(1).mean()
 
 
+@pytest.mark.slow
 def test_an_average_of_logits_would_be_seen(network: torch.nn.Module, pictures: Path, torchvision: Any) -> None:
     expected = expected_scores(network, sorted(pictures.rglob("*.png")), views_of(TenCrops(), torchvision), torchvision)
     wrong = Classifier(runtime=Recorder(network), head=Head.SOFTMAX, probabilities=True)  # its logits taken as they are
@@ -156,6 +158,7 @@ def test_one_scale_of_the_crops_own_size_is_the_crop(network: torch.nn.Module, t
     np.testing.assert_array_equal(np.stack([picture[0] for picture in views.pictures]), images.images)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_few_views(network: torch.nn.Module, pictures: Path) -> None:
     dataset = open_dataset(pictures, _TEN)
     runtime = Recorder(network)

@@ -120,6 +120,7 @@ def test_a_decision_by_size_is_found() -> None:
         export(Deciding(), preprocessing=Preprocessing(size=16), any_size=True)
 
 
+@pytest.mark.slow
 def test_a_network_of_one_size_is_refused() -> None:
     with pytest.raises(UsageError, match=r"takes pictures of 16×16 and none of 21×24 \(.*\): for any size"):
         export(Flattening(), preprocessing=Preprocessing(size=16), any_size=True)

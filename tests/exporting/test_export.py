@@ -42,6 +42,7 @@ def ops(model: ir.Model) -> Counter[str]:
     return Counter(node.op_type for node in model.graph)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "left"), [IMAGENET, CIFAR])
 def test_what_remains_is_what_the_network_is(
     name: str, size: int, left: dict[str, int], exported: Callable[..., Exported]
@@ -89,6 +90,7 @@ def test_any_batch_will_do(exported: Callable[..., Exported]) -> None:
         assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()  # see exporting/parity.py
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_is_the_only_one(exported: Callable[..., Exported]) -> None:
     result = exported("small", 32, batch=1, classes=CLASSES).result
     assert image_input(result.model).batch == 1
@@ -150,6 +152,7 @@ def test_names_are_those_of_the_modules(exported: Callable[..., Exported]) -> No
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_a_network_as_users_write_them(exported: Callable[..., Exported]) -> None:
     model = exported("handmade", 16).result.model
     gone = {"BatchNormalization", "ReduceMean", "Dropout", "Identity", "Shape", "Reshape"}

@@ -57,6 +57,7 @@ def assert_close(actual: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -
         assert np.abs(one - other).max() <= 1e-5 * np.abs(other).max()  # see exporting/parity.py
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3, 4])
 def test_outputs_are_the_modules_results_in_the_order_asked_for(batch: int, backbone: Exported) -> None:
     model = backbone.result.model

@@ -45,6 +45,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 5])
 def test_the_output_is_the_softmax_of_the_logits(batch: int, network: Exported) -> None:
     with torch.inference_mode():
@@ -57,6 +58,7 @@ def test_the_output_is_the_softmax_of_the_logits(batch: int, network: Exported) 
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_other_node_is_as_without_it(network: Exported, exported: Callable[..., Exported]) -> None:
     names = [node.name for node in exported("small", 32).result.model.graph]
     assert [node.name for node in network.result.model.graph] == [*names, "softmax"]

@@ -92,6 +92,7 @@ def test_of_several_results_the_first_is_exported_or_the_chosen_one() -> None:
     np.testing.assert_allclose(outputs(result, images), 2 * logits, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_batch_normalization_without_running_statistics_is_proven() -> None:
     result = exported(Net(tracked=False))
     assert 0 < result.parity.difference < 1e-6
@@ -125,6 +126,7 @@ def _depends_on_values(z: torch.Tensor) -> torch.Tensor:
     return z if z.sum() > 0 else -z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("finish", "options", "error", "why"),
     [

@@ -122,6 +122,7 @@ def whole() -> tuple[nn.Module, Any]:
     return module, export(module, preprocessing=_RESIZED, resize_in_graph=True)
 
 
+@pytest.mark.slow
 def test_whole_pictures_give_what_pytorch_gives_cut_ones(whole: tuple[nn.Module, Any]) -> None:
     module, result = whole
     assert Metadata.of(result.model).preprocessing == replace(_RESIZED, takes=Takes.PICTURES)

@@ -49,6 +49,7 @@ def _request(folder: Path, **changes: Any) -> QuantizeRequest:
     return QuantizeRequest(**(given | {"samples": 32, "recovery": Recovery.EQUALIZE} | changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [X86, OPENVINO, TENSORRT], ids=lambda target: target.name)
 def test_a_file_is_proven_and_says_so(folder: Path, target: Target) -> None:
     result = run(_request(folder, target=target, recovery=None))
@@ -63,6 +64,7 @@ def test_a_file_is_proven_and_says_so(folder: Path, target: Target) -> None:
     json.dumps(document, allow_nan=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "pictures", "images"),
     [

@@ -19,6 +19,7 @@ def test_a_path_is_itself(tmp_path: Path) -> None:
     assert fetch("a.pth") == Path("a.pth")
 
 
+@pytest.mark.slow
 def test_torchvisions_weights_from_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torchvision: Any) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)

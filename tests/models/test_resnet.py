@@ -50,6 +50,7 @@ def test_outputs_are_bit_for_bit_torchvisions(name: str, torchvision: Any) -> No
     assert torch.equal(logits, _run(theirs))
 
 
+@pytest.mark.slow
 def test_gradients_and_running_statistics_are_torchvisions_too(torchvision: Any) -> None:
     results = []
     for index in range(2):
@@ -77,6 +78,7 @@ def test_the_comparison_sees_the_papers_stride_placement(torchvision: Any) -> No
     assert not torch.equal(_run(ours), _run(theirs))
 
 
+@pytest.mark.slow
 def test_resnet_d_is_timms(torchvision: Any) -> None:  # timm imports torchvision, and can't where that can't be
     timm = pytest.importorskip("timm")
     ours, theirs = models.build("resnet50d"), timm.create_model("resnet50d").eval()
@@ -112,6 +114,7 @@ def test_zero_init_makes_every_block_without_projection_the_identity(family: str
     assert not torch.equal(usual(x), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("cifar_resnet1202", marks=pytest.mark.slow), "cifar_preact_resnet1001"])
 def test_a_thousand_untrained_layers_stay_finite(name: str) -> None:
     network = models.build(name)

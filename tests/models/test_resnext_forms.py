@@ -63,6 +63,7 @@ def test_another_cardinality_is_refused() -> None:
         models.convert_form(_network(Form.A).state_dict(), Form.C, cardinality=2)
 
 
+@pytest.mark.slow
 def test_the_imagenet_network_has_thirty_two_branches_in_each_block() -> None:
     with torch.device("meta"):
         network = models.find("resnext[depth=50,form=a]").construct(1000)

@@ -26,6 +26,7 @@ def test_option_a_subsamples_and_pads_both_sides(channels: int, added: int, half
     assert y.shape == (2, channels + 2 * added, half, half)
 
 
+@pytest.mark.slow
 def test_zeros_on_one_side_of_the_shortcut_cost_images(data_dir: Path) -> None:
     images, labels = read_images(data_dir / "cifar10" / "test")
     network = models.build("cifar_resnet20", weights=data_dir / "weights" / "cifar_resnet20.th")

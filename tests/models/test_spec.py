@@ -76,6 +76,7 @@ def test_spaces_do_not_matter() -> None:
     assert models.find("resnet[ depth = 50 , cardinality=2]").name == "resnet[depth=50,cardinality=2]"
 
 
+@pytest.mark.slow
 def test_a_named_network_is_its_spec() -> None:
     for name, spec in (
         ("resnet50", "resnet[depth=50]"),
@@ -117,6 +118,7 @@ def _specs(draw: st.DrawFn) -> tuple[Family, dict[str, Any]]:
     return family, options
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(_specs())
 def test_whatever_is_not_refused_can_be_built_and_run(drawn: tuple[Family, dict[str, Any]]) -> None:

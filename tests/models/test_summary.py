@@ -108,6 +108,7 @@ def test_a_torchvision_network_costs_the_same(torchvision: Any) -> None:
         assert models.summarize(torchvision.models.resnet18(), 224) == models.find("resnet18").summary()
 
 
+@pytest.mark.slow
 def test_counting_is_quick() -> None:
     network = models.find("resnet152")
     seconds = []

@@ -43,6 +43,7 @@ def model(conv: Convolution, norms: int = 1, seed: int = 0, *, shift: bool = Tru
     return make([*nodes, conv.node(names[-1], "y")], weights, x=conv.picture, y=conv.result)
 
 
+@pytest.mark.slow
 @given(conv=convolutions(padding=st.just(0)), norms=st.integers(1, 3), seed=st.integers(0, 99))
 @settings(max_examples=60)
 def test_one_convolution_computes_the_same(conv: Convolution, norms: int, seed: int) -> None:
@@ -63,6 +64,7 @@ def test_under_padding_a_scale_goes_in(conv: Convolution, seed: int) -> None:
     assert_close(run(fused), run(original))
 
 
+@pytest.mark.slow
 @given(conv=convolutions(padding=st.integers(1, 2)), norms=st.integers(1, 3), seed=st.integers(0, 99))
 @settings(max_examples=50)
 def test_under_padding_a_shift_becomes_a_channel_of_ones(conv: Convolution, norms: int, seed: int) -> None:

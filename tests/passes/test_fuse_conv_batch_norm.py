@@ -40,6 +40,7 @@ def model(conv: Convolution = PLAIN, norms: int = 1, seed: int = 0) -> ir.Model:
     return make(nodes, weights, x=conv.picture, y=conv.result)
 
 
+@pytest.mark.slow
 @given(conv=convolutions(padding=st.integers(0, 2)), norms=st.integers(1, 3), seed=st.integers(0, 99))
 @settings(max_examples=60)
 def test_one_convolution_computes_the_same(conv: Convolution, norms: int, seed: int) -> None:

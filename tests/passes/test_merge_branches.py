@@ -142,6 +142,7 @@ def _plans(draw: st.DrawFn) -> _Plan:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(_plans())
 def test_equal_branches_become_one_and_compute_the_same(plan: _Plan) -> None:
@@ -197,6 +198,7 @@ def test_slices_that_leave_channels_out_are_not_a_whole(missing: str) -> None:
     assert ops(_merged(model))["Conv"] == ops(model)["Conv"]
 
 
+@pytest.mark.slow
 def test_a_projection_and_a_residual_are_no_branches() -> None:
     model = torchscript_export(trained_like(models.build("resnet[depth=8,stages=3,shortcut=B]")), size=32)
     (report,) = fuse(model, passes=[MergeBranches]).reports

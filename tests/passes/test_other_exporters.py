@@ -161,6 +161,7 @@ def compare(name: str, original: ir.Model, fused: ir.Model) -> None:
     assert found == expected[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file", [*FILES, *(pytest.param(file, marks=pytest.mark.slow) for file in SLOW_FILES), *deep(*MORE_FILES)], ids=str
 )
@@ -177,6 +178,7 @@ def test_a_network_of_others(file: File, torchvision: Any) -> None:
 # options of the older exporter
 
 
+@pytest.mark.slow
 def test_weights_that_are_inputs_too_are_constants(torchvision: Any) -> None:
     file = File(network="timm.test_resnet", opset=11, options={"keep_initializers_as_inputs": True})
     fused = proven(exported(file, torchvision))
@@ -184,6 +186,7 @@ def test_weights_that_are_inputs_too_are_constants(torchvision: Any) -> None:
     assert ops(fused) == ops(proven(exported(replace(file, options={}), torchvision)))
 
 
+@pytest.mark.slow
 def test_a_network_in_training_stays_in_training(torchvision: Any) -> None:
     options = {"training": torch.onnx.TrainingMode.TRAINING, "do_constant_folding": False}
     original = exported(File(network="timm.test_resnet", opset=15, options=options), torchvision)
@@ -201,6 +204,7 @@ _CONVERTED = "resnet[depth=10,stages=4,stem=deep,downsample=pool,stem_width=16]"
 
 
 # ONNX's converter gets a ReduceMean of opset 18 wrong on the way down.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "to"),
     [
@@ -225,6 +229,7 @@ def test_a_file_that_was_converted(start: int, to: int, products: Products) -> N
 # what comes after
 
 
+@pytest.mark.slow
 def test_a_file_of_opset_11_is_quantized_throughout() -> None:
     original = torchscript_export(trained_like(build("resnet[depth=8,stages=3,shortcut=B]")), size=_SIZE, opset=11)
     model = raise_opset(proven(original), 13)
@@ -290,6 +295,7 @@ def calls(function: Callable[[], object]) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_the_work_grows_with_the_network_and_not_with_its_square() -> None:
     small, large = repeated(10), repeated(20)
     fewer, more = calls(lambda: fuse(small)), calls(lambda: fuse(large))

@@ -5,7 +5,6 @@ A hundred graphs are tried by default, and thousands by ``pytest -m deep``, say 
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,6 @@ from tests.passes._random_graphs import Case, cases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from tests._products import Products
 
@@ -167,13 +165,13 @@ def lost_rectifier(node: ir.Node) -> bool:
 def fused_graphs(products: Products) -> list[tuple[Case, ir.Model]]:
     """Graphs at random, and what the passes made of them."""
 
-    def write(folder: Path) -> None:
+    def make() -> list[tuple[Case, bytes]]:
         graphs: list[tuple[Case, bytes]] = []
         # Hypothesis varies what it drew before, so that a fault hides in many of a part's graphs, or in few
         try_graphs(lambda case: graphs.append((case, to_bytes(rexport.fuse(case.model).model))), part=3, count=100)
-        (folder / "graphs").write_bytes(pickle.dumps(graphs))
+        return graphs
 
-    graphs = pickle.loads((products.folder("random graphs", make=write) / "graphs").read_bytes())
+    graphs = products.value("random graphs", make=make)
     return [(case, ir.from_proto(onnx.load_from_string(fused))) for case, fused in graphs]
 
 

@@ -116,6 +116,7 @@ means = st.tuples(*[st.floats(-0.2, 1.2)] * 3)
 deviations = st.tuples(*[st.floats(0.05, 2)] * 3)
 
 
+@pytest.mark.slow
 @given(stem=stems, mean=means, std=deviations, seed=st.integers(0, 99))
 @settings(max_examples=60)
 def test_pixels_are_normalised_exactly_borders_included(

@@ -36,6 +36,7 @@ def regrouped(original: ir.Model, merged: int) -> ir.Model:
     return clone
 
 
+@pytest.mark.slow
 @given(
     conv=convolutions(padding=st.integers(0, 2)),
     groups=st.sampled_from([2, 3, 4, 6, 8]),

@@ -114,6 +114,7 @@ def test_operators_of_another_domain_stay() -> None:
     assert ops(same) == {"Relu": 2, "Add": 1}
 
 
+@pytest.mark.slow
 def test_a_thousand_layers() -> None:
     weights = {f"w{i}": np.full(3, i % 7, np.float32) for i in range(2000)}
     names = ["x", *(f"h{i}" for i in range(1999)), "y"]

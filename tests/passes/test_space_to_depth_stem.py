@@ -39,6 +39,7 @@ def stem(
     return make([node], weights, x=["N", channels, side, side + 2], y=["N", 5, None, None])
 
 
+@pytest.mark.slow
 @given(
     channels=st.integers(1, 4),
     kernel=st.tuples(st.integers(1, 8), st.integers(1, 8)),

@@ -58,6 +58,7 @@ def model(groups: int, *, relus: tuple[bool, bool], biases: tuple[bool, bool], s
     return make(nodes, weights, x=["N", 3, 7, 7], y=["N", outputs, None, None])
 
 
+@pytest.mark.slow
 @given(
     groups=st.integers(2, 5),
     relus=st.tuples(st.booleans(), st.booleans()),

@@ -51,6 +51,7 @@ def model(
     return make(nodes, weights, x=picture, y=["N", None, *[None] * dimensions], opset=opset)
 
 
+@pytest.mark.slow
 @given(data=st.data(), dimensions=st.integers(1, 3), opset=st.sampled_from([10, 11, 13, 18, 21]), end=TO_THE_END)
 @settings(max_examples=50)
 def test_the_convolution_gives_the_very_same(data: st.DataObject, dimensions: int, opset: int, end: int) -> None:
@@ -89,6 +90,7 @@ def test_the_name_stays() -> None:
     assert (conv.name, conv.outputs[0].name) == ("pad", "y")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("opset", [11, 17])
 def test_the_shortcuts_of_a_network_of_option_a(opset: int) -> None:

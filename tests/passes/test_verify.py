@@ -39,6 +39,7 @@ def changed(model: ir.Model, name: str, index: tuple[int, ...], by: float) -> ir
     return clone
 
 
+@pytest.mark.slow
 def test_a_model_is_equal_to_itself(network: ir.Model) -> None:
     assert verify_equal(network, network.clone()) == 0
 

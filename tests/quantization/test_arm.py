@@ -18,6 +18,7 @@ from tests.quantization._tables import exported, pictures, sqnr_db
 _NETWORKS = {"cifar_resnet8": 9, "cifar_preact_resnet8": 13}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "convolutions"), _NETWORKS.items())
 def test_every_convolution_runs_on_integers(name: str, convolutions: int) -> None:
     model = exported(name)

@@ -107,6 +107,7 @@ def _assert_ranges(result: Equalized, before: CalibrationTable, after: Calibrati
 # networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -259,6 +260,7 @@ def test_which_operators_a_factor_passes(body: str, scaled: set[str]) -> None:
     assert all((factors < 0.9).any() for factors in result.factors.values())  # so something was scaled
 
 
+@pytest.mark.slow
 @given(st.sampled_from([body for body, scaled in _CHAINS.values() if scaled]), st.integers(1, 2**16))
 @settings(max_examples=25)
 def test_any_weights(body: str, seed: int) -> None:

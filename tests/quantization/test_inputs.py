@@ -143,6 +143,7 @@ def test_linear_layers_read_their_whole_input() -> None:
     _assert_same(inputs, (f.T.astype(np.float64) @ f / 7)[None], f.mean(axis=0, dtype=np.float64)[None])
 
 
+@pytest.mark.slow
 def test_a_sample_of_the_places_is_much_like_all_of_them() -> None:
     geometry = _GEOMETRIES["padded"]
     model, x = _model(geometry), images(200, _SIZE)
@@ -170,6 +171,7 @@ def test_how_images_are_split_makes_no_difference() -> None:
     _assert_same(split, whole.gram, whole.mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [0, 30_000, 10**9])
 def test_several_rounds_give_the_same(memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = exported("cifar_resnet8"), pictures(6)

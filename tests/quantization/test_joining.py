@@ -76,6 +76,7 @@ def _assert_same(model: ir.Model, result: Equalized, x: np.ndarray) -> None:
 # the algebra
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
@@ -122,6 +123,7 @@ def test_a_joined_block_is_the_same_function(
     _assert_same(model, result, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [*_NETWORKS.items(), ("cifar_resnet8", 0)])
 def test_networks(name: str, count: int) -> None:
     model, x = exported(name), pictures(8)
@@ -240,6 +242,7 @@ def test_what_is_concatenated_has_one_scale(target: Target, calibrator: Calibrat
         assert len(parameters) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), _NETWORKS.items())
 def test_all_of_it_runs_on_integers_and_additions_are_saved(name: str, count: int) -> None:
     model, x = exported(name), pictures(16)
@@ -258,6 +261,7 @@ def test_all_of_it_runs_on_integers_and_additions_are_saved(name: str, count: in
     assert sqnr_db(exact, run(joined.model, x)[0]) > sqnr_db(exact, run(plain.model, x)[0])
 
 
+@pytest.mark.slow
 def test_no_range_is_cut_by_it() -> None:
     """The hidden tensor fills the integers of the scale that it was given, as it did its own."""
     model, x = exported(_RESNEXT), pictures(16)

@@ -74,6 +74,7 @@ def _summary(result: QuantizedModel) -> dict[str, Any]:
     return {"layers": len(result.layers), "float": dict(sorted(in_float.items()))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*_EVERY_KIND, *_OTHERS])
 def test_what_stays_in_float_and_why(name: str, torchvision: Any) -> None:
     model = fuse(exported(File(network=name, opset=17), torchvision)).model

@@ -39,6 +39,7 @@ def _pictures(count: int) -> Iterator[np.ndarray]:
     yield np.random.default_rng(0).standard_normal((count, 3, 32, 32)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "convolutions"), _NETWORKS.items())
 def test_every_convolution_runs_on_integers_and_the_logits_stay(name: str, convolutions: int) -> None:
     model = exported(name)

@@ -49,6 +49,7 @@ def _cases() -> list[Any]:
     return [*sample, *deep(*(case for case in cases if case not in sample))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "target", "recovery"), _cases())
 def test_a_network_is_quantized_well_or_refused(seed: int, target: str, recovery: str) -> None:
     if target == "openvino":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +39,11 @@ _RESNEXT = "resnext[depth=29,cardinality=8,base_width=4,expansion=2,stem_width=6
 class _Trained:
     """A trained network and real pictures, uint8 (N, 32, 32, 3)."""
 
+    products: Products
+    name: str
     model: ir.Model
     calibration: np.ndarray
     test: np.ndarray
-    found: dict[Target, Recovered] = field(default_factory=dict)
 
     @cached_property
     def normalised(self) -> np.ndarray:
@@ -53,11 +54,11 @@ class _Trained:
         return calibrate(self.model, [self.normalised])
 
     def recovered(self, target: Target) -> Recovered:
-        if target not in self.found:
-            self.found[target] = recover(
-                self.model, self.table, target=target, images=lambda: [self.normalised], total=len(self.calibration)
-            )
-        return self.found[target]
+        def make() -> Recovered:
+            pictures = self.normalised
+            return recover(self.model, self.table, target=target, images=lambda: [pictures], total=len(pictures))
+
+        return self.products.value("recovered", self.name, len(self.calibration), target, make=make)
 
     @cached_property
     def scores(self) -> np.ndarray:
@@ -79,7 +80,9 @@ def _trained(
 ) -> _Trained:
     module = build(network, weights=weights).eval()
     model = export_once(products, weights.name, module=module).model
-    return _Trained(model, _read(pictures / "calibration", calibration), _read(pictures / "test", test))
+    return _Trained(
+        products, weights.name, model, _read(pictures / "calibration", calibration), _read(pictures / "test", test)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,7 @@ def test_a_layer_of_an_unknown_kind_is_rounded_to_the_nearest() -> None:
     assert sqnr_db(run(model, x)[0], run(result, x)[0]) > 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "target"),
     [
@@ -211,6 +215,7 @@ def test_without_images_tensors_are_equalized_alone() -> None:
     assert not recovered.weights
 
 
+@pytest.mark.slow
 def test_scales_of_float16() -> None:
     """They are stored in float16, and the integers must be those of the scales that are stored."""
     target = TENSORRT.with_float16()

@@ -240,6 +240,7 @@ def test_some_scale_cuts_the_largest_weight() -> None:
 # against the best there is
 
 
+@pytest.mark.slow
 def test_small_layers_against_all_roundings() -> None:
     """Of every layer of up to 6 columns the best of all integers near the weights, and near those that were found."""
     ratios, plain = [], []

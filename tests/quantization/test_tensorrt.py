@@ -50,6 +50,7 @@ def _nodes(model: ir.Model, op_type: str) -> list[ir.Node]:
     return [node for node in model.graph if node.op_type == op_type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [TENSORRT, TENSORRT.with_float16()], ids=["int8", "int8+fp16"])
 @pytest.mark.parametrize("name", _NETWORKS)
 def test_the_compiler_gives_every_convolution_integers(name: str, target: Target) -> None:
@@ -75,6 +76,7 @@ def test_float16_beside_it_costs_no_accuracy(name: str) -> None:
     assert half > plain - 2.5
 
 
+@pytest.mark.slow
 def test_raw_images_are_accepted() -> None:
     raw = with_raw_images(exported("cifar_resnet8"), Preprocessing(size=32))
     pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
@@ -159,6 +161,7 @@ def test_a_tensor_too_large_for_float16_stays_in_float32() -> None:
 # that a file which breaks a rule is seen
 
 
+@pytest.mark.slow
 def test_a_scale_with_a_dimension_is_seen() -> None:
     model = _quantized("cifar_resnet8").model
     scale = next(node for node in model.graph if node.name == "layer1.0.conv1").inputs[0].producer().inputs[1]  # type: ignore[union-attr]

@@ -20,6 +20,7 @@ def _ours(array: np.ndarray, device: int = CPU) -> DeviceArray:
     return DeviceArray(array.ctypes.data, array.shape, array.dtype, owner=array, device=device)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8, np.int64, np.bool_])
 def test_what_is_given_is_the_memory_itself_and_is_freed_by_its_taker(dtype: Any) -> None:
     before = len(_device_array._given)

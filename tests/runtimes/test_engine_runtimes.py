@@ -47,6 +47,7 @@ def test_the_outputs_are_the_models(kind: str, cuda_graph: bool, tmp_path: Path,
     assert stand_ins.launches - launches == (9 if cuda_graph else 0)
 
 
+@pytest.mark.slow
 def test_everything_is_freed(tmp_path: Path, stand_ins: StandIns) -> None:
     gc.collect()
     before = stand_ins.live
@@ -174,6 +175,7 @@ def test_other_runtimes_do_not_take_engines_nor_these_anything_else(rtx_engine: 
         RtxEngine(Source(network="cifar_resnet8"))
 
 
+@pytest.mark.slow
 def test_the_probe_runs_what_it_built(stand_ins: StandIns) -> None:
     finding = probe("tensorrt-engine")
     assert (finding.usable, finding.version, finding.reason) == (True, "10.13.0.1", None)

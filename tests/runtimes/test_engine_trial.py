@@ -133,6 +133,7 @@ def test_a_hang_ends_in_time(tmp_path: Path, stand_ins: StandIns, monkeypatch: p
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.slow
 def test_memory_ends_too(tmp_path: Path, stand_ins: StandIns) -> None:
     path = write_stand_in(tmp_path)
     stand_ins.set(fault="greedy")
@@ -140,6 +141,7 @@ def test_memory_ends_too(tmp_path: Path, stand_ins: StandIns) -> None:
         TensorRtEngine(Source(path=path), limits=Limits(memory_mib=500))
 
 
+@pytest.mark.slow
 def test_another_gpu_and_another_version_are_found_before_the_engine_is_touched(
     tmp_path: Path, stand_ins: StandIns
 ) -> None:

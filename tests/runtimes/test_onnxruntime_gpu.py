@@ -45,6 +45,7 @@ def _assigned(**operators: str) -> Any:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_logits_are_those_of_a_plain_run(kind: str, tmp_path: Path) -> None:
     path, images = write(kind, tmp_path), images_for(kind, 5)

@@ -45,6 +45,7 @@ class Core:
 """
 
 
+@pytest.mark.slow
 def test_what_rexport_needs_is_usable_here() -> None:
     findings = probe_all(["cpu", "torch"])
     assert [(finding.name, finding.usable, finding.reason) for finding in findings] == [
@@ -54,6 +55,7 @@ def test_what_rexport_needs_is_usable_here() -> None:
     assert findings[0].version == onnxruntime.__version__
 
 
+@pytest.mark.slow
 def test_every_probe_finds_a_version_or_a_reason() -> None:
     findings = probe_all()
     assert [finding.name for finding in findings] == list(PROBES)

@@ -47,12 +47,8 @@ def test_an_image_s_logits_do_not_depend_on_its_batch(images: np.ndarray) -> Non
 
 
 def test_threads_are_those_asked_for() -> None:
-    before = torch.get_num_threads()
-    try:
-        with open_runtime("torch", Source(network="cifar_resnet8"), threads=3):
-            assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+    with open_runtime("torch", Source(network="cifar_resnet8"), threads=3):
+        assert torch.get_num_threads() == 3
 
 
 def test_it_does_not_run_onnx_files() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,17 +14,7 @@ from rexport.runtimes import open_runtime, torch_compile
 from rexport.runtimes.source import Source
 from rexport.runtimes.torch_compile import why_no_compiler
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _COMPILES = pytest.mark.skipif(why_no_compiler() is not None, reason=str(why_no_compiler()))
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @_COMPILES

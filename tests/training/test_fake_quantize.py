@@ -101,6 +101,7 @@ def test_other_trained_networks(data_dir: Path, products: Products, name: str, w
     _require_module_as_file(case.model, case.table, case.images, X86, Calibrator.MINMAX)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["cifar_preact_resnet8", "resnext[depth=11,stages=3,cardinality=4,base_width=4,stem_width=16]"]
 )

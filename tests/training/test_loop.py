@@ -53,12 +53,9 @@ _IDENTITY = RunIdentity(
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def one_thread() -> None:
     """So small a network is no quicker on two, and much slower where others work beside it."""
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _pictures(count: int = 12, seed: int = 0) -> PicturesInMemory:
@@ -93,6 +90,7 @@ def _killed_after(pictures: int) -> Callable[..., object]:
     return progress
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
     hashes = []
     for seed in (5, 5, 6):
@@ -114,6 +112,7 @@ def test_it_learns_and_tells_of_every_epoch() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [_RECIPE, PaperRecipe(epochs=3, batch=8, seed=5)], ids=["onecycle", "paper"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 8])
 def test_stopped_at_any_step_it_ends_with_the_same_weights(
@@ -142,6 +141,7 @@ def test_stopped_at_any_step_it_ends_with_the_same_weights(
         assert replace(one, seconds=0) == replace(two, seconds=0)
 
 
+@pytest.mark.slow
 def test_without_the_momentum_the_weights_would_be_others(tmp_path: Path) -> None:
     whole = _module()
     train(whole, _pictures(), recipe=_RECIPE)
@@ -156,6 +156,7 @@ def test_without_the_momentum_the_weights_would_be_others(tmp_path: Path) -> Non
     assert state_dict_hash(module) != state_dict_hash(whole)
 
 
+@pytest.mark.slow
 def test_from_the_disk_with_a_bad_picture_it_is_resumed_too(tmp_path: Path) -> None:
     write_images(tmp_path / "images", count=8, size=40)
     cut = tmp_path / "images" / "red" / "003.png"

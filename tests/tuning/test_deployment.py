@@ -257,6 +257,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         search(grid(tmp_path / "m.onnx"))
 
 
+@pytest.mark.slow
 def test_for_real_more_images_a_call_are_more_images_a_second(tmp_path: Path) -> None:
     """A network of microseconds, whose calls cost more than its images: batch 64 has to beat batch 1."""
     save(graph("a = Relu(x) y = GlobalAveragePool(a)"), tmp_path / "m.onnx")

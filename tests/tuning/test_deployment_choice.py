@@ -92,6 +92,7 @@ def test_a_looser_bound_never_costs_anything(
         assert value(loose, goal) >= value(tight, goal) * (1 - 1e-8)
 
 
+@pytest.mark.slow
 @given(several=_SEVERAL, one=_MEASURED, bounds=_BOUNDS, goal=_GOALS)
 def test_one_more_to_choose_from_never_costs_anything(
     several: list[Measured], one: Measured, bounds: Bounds, goal: Goal
@@ -170,6 +171,7 @@ def test_what_is_close_is_no_tie_where_it_is_measured_exactly() -> None:
     assert choose([one, other], Bounds(), Goal.THROUGHPUT) is one
 
 
+@pytest.mark.slow
 @given(several=_SEVERAL, bounds=_BOUNDS, goal=_GOALS)
 def test_the_order_of_promise_begins_with_what_would_be_chosen(
     several: list[Measured], bounds: Bounds, goal: Goal

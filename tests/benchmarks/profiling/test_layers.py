@@ -52,6 +52,7 @@ def _check(profile: LayerProfile, model: ir.Model) -> None:
     assert profile.call_seconds > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("runtime", "target"), [("cpu", X86), ("openvino", OPENVINO)])
 def test_an_int8_file_runs_on_integers(tmp_path: Path, runtime: str, target: object) -> None:
     model = _int8(target)
@@ -64,6 +65,7 @@ def test_an_int8_file_runs_on_integers(tmp_path: Path, runtime: str, target: obj
     assert {"name", "op_type", "precision", "macs", "seconds", "share", "advice"} <= set(document["layers"][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["cpu", "openvino"])
 def test_a_float_file_runs_on_floats(tmp_path: Path, runtime: str) -> None:
     model = exported(_NAME)
@@ -74,6 +76,7 @@ def test_a_float_file_runs_on_floats(tmp_path: Path, runtime: str) -> None:
     assert any(layer.op_type == "layout change" for layer in profile.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("runtime", "target"), [("cpu", X86), ("openvino", OPENVINO)])
 def test_a_planted_float_island_is_named(tmp_path: Path, runtime: str, target: object) -> None:
     model = _int8(target, keep_float={_ISLAND})
@@ -93,6 +96,7 @@ def test_raw_images_and_a_model_whose_nodes_have_no_names(tmp_path: Path, produc
     assert sorted(layer.name for layer in profile.layers if layer.op_type == "Conv") == expected
 
 
+@pytest.mark.slow
 def test_names_that_end_like_the_runtimes_are_not_confused(tmp_path: Path) -> None:
     model = exported(_NAME)
     convolutions = [node for node in model.graph if node.op_type == "Conv"]
@@ -101,6 +105,7 @@ def test_names_that_end_like_the_runtimes_are_not_confused(tmp_path: Path) -> No
     _check(_profile(model, tmp_path, "cpu"), model)
 
 
+@pytest.mark.slow
 def test_what_can_not_be_profiled_says_so(tmp_path: Path) -> None:
     model = exported(_NAME)
     save(model, tmp_path / "m.onnx")
@@ -117,6 +122,7 @@ def test_what_can_not_be_profiled_says_so(tmp_path: Path) -> None:
     assert profile_layers(tmp_path / "f.onnx", batch=2, threads=1, calls=10).batch == 2
 
 
+@pytest.mark.slow
 def test_a_model_that_a_runtime_refuses_is_named(tmp_path: Path) -> None:
     model = exported(_NAME).clone()
     node = next(node for node in model.graph if node.op_type == "Relu")
@@ -127,6 +133,7 @@ def test_a_model_that_a_runtime_refuses_is_named(tmp_path: Path) -> None:
         profile_layers(tmp_path / "odd.onnx", threads=1, calls=10)
 
 
+@pytest.mark.slow
 def test_a_profile_is_of_the_picture_that_the_file_takes(tmp_path: Path) -> None:
     profile = _profile(exported(_NAME), tmp_path, "cpu", batch=3)
     (first,) = (layer for layer in profile.layers if layer.name == "conv1")

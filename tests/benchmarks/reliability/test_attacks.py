@@ -40,6 +40,7 @@ def _changing(refuse: Callable[..., Any]) -> Callable[..., Any]:
     return changed
 
 
+@pytest.mark.slow
 def test_an_agent_that_takes_every_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attacks._install, "verify", _first_key)
     part = _run(tmp_path, "arbitrary-software", "signed-garbage")
@@ -49,6 +50,7 @@ def test_an_agent_that_takes_every_signature(tmp_path: Path, monkeypatch: pytest
     assert part.detail["attacks"]["signed-garbage"] == "refused: 6 of 6"
 
 
+@pytest.mark.slow
 def test_an_agent_that_takes_any_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attacks._install, "require_installable", lambda *given: None)
     part = _run(tmp_path, "rollback", "mix-and-match")

@@ -47,6 +47,7 @@ for fault in json.loads(sys.argv[2]):
 """
 
 
+@pytest.mark.slow
 @linux
 def test_what_a_command_must_not_do_is_seen(tmp_path: Path) -> None:
     work = tmp_path / "work"

@@ -57,6 +57,7 @@ def test_a_real_server(make_model: MakeModel) -> None:
     assert last.seconds >= 0.9 * last.queries / last.rate_per_second
 
 
+@pytest.mark.slow
 def test_every_scenario_of_a_job(make_model: MakeModel) -> None:
     source = Source(path=make_model("m.onnx", raw=True))
     job = Job(source=source, runtime="cpu", shape=(2, 8, 8, 3), dtype="uint8", threads=1)
@@ -76,6 +77,7 @@ def row_and_job(path: Path, *, runtime: str = "cpu", side: int = 8) -> tuple[Row
     return Row(model=path.name, runtime=runtime, batch=2, threads=1), job
 
 
+@pytest.mark.slow
 def test_rows_that_fail_leave_the_others_alone(make_model: MakeModel) -> None:
     path = make_model("m.onnx")
     never = Failure(reason="Not here.", kind="UnavailableError")
@@ -112,6 +114,7 @@ def test_from_pixels_on_the_preprocessing_is_part_of_it(make_model: MakeModel) -
     assert run_single_stream(source, "cpu", threads=1, image=image, min_seconds=0.05).images_per_second > 0
 
 
+@pytest.mark.slow
 def test_a_model_that_can_not_run_says_so(make_model: MakeModel, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="rexport onnx"):
         run_server(Source(network="cifar_resnet8"), "cpu", **QUICK)
@@ -160,6 +163,7 @@ def test_a_process_that_dies_is_an_error_and_not_a_hang(make_model: MakeModel, w
         )
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_given_up(
     make_model: MakeModel, watched: type[Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ def test_a_process_that_hangs_is_given_up(
         run_server(Source(path=make_model("m.onnx")), "cpu", **QUICK, on_trial=stop)
 
 
+@pytest.mark.slow
 @linux
 def test_after_ctrl_c_no_process_is_left(make_model: MakeModel, watched: type[Watched]) -> None:
     def interrupt(trial: Trial) -> None:

@@ -70,6 +70,7 @@ def test_erlangs_formula_is_that_of_pollaczek_and_khinchine_in_the_mean() -> Non
     assert np.trapezoid(late, widths) == pytest.approx(0.6 * SERVICE / (2 * 0.4), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bound", "percentile"), [(0.025, 90), (0.050, 99), *deep((0.050, 90))])
 def test_the_rate_is_that_of_an_md1_queue(fake_machine: MakeMachine, bound: float, percentile: int) -> None:
     exact = highest_md1_rate(bound, SERVICE, percentile / 100)
@@ -147,6 +148,7 @@ def test_a_bound_below_one_image_has_no_rate_and_a_sentence(fake_machine: MakeMa
     assert (fields["images_per_second"], fields["latency_ms"]["p99"], fields["reason"]) == (None, None, result.reason)
 
 
+@pytest.mark.slow
 def test_a_stall_of_the_model_now_and_then_lowers_the_rate(fake_machine: MakeMachine) -> None:
     calls = iter(range(10**9))
     steady = fake_server(fake_machine(lambda images: 0.001), latency_bound_ms=20)

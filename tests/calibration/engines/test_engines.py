@@ -24,6 +24,7 @@ def _importable_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(_ROOT))  # workers get the path of their parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", _ENGINES, ids=["local", "one process", "three processes"])
 def test_every_item_is_done_once(engine: LocalEngine | ProcessEngine, tmp_path: Path) -> None:
     done = dict(engine.map(Squares(marks=tmp_path), range(3, 12)))
@@ -50,6 +51,7 @@ def test_workers_that_are_lost_again_and_again_are_an_error(tmp_path: Path) -> N
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", _ENGINES, ids=["local", "one process", "three processes"])
 def test_what_the_work_raises_is_raised(engine: LocalEngine | ProcessEngine, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="4 is refused"):
