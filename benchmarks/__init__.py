@@ -6,8 +6,9 @@ memory is part of the result.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rexport._lazy import lazy
 
 if TYPE_CHECKING:
     from rexport.benchmarks.machine import Machine, machine_facts
@@ -26,12 +27,4 @@ _HOMES = {
     "machine_facts": "machine",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, __all__, _HOMES)

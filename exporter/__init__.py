@@ -16,8 +16,7 @@ The steps of that last line on graphs in memory are ``fuse``, ``calibrate``, ``r
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rexport._errors import (
     DataError,
@@ -31,6 +30,7 @@ from rexport._errors import (
     VerificationError,
     WeightsError,
 )
+from rexport._lazy import lazy
 
 if TYPE_CHECKING:
     from rexport._cpu import this_cpu
@@ -127,13 +127,4 @@ _HOMES = {
     "this_cpu": "_cpu",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        module, _, own_name = _HOMES[name].partition(":")
-        return getattr(import_module(f"{__name__}.{module}"), own_name or name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, __all__, _HOMES)

@@ -5,8 +5,9 @@ Each part is loaded when it is first used: the process that compiles (:mod:`rexp
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rexport._lazy import lazy
 
 if TYPE_CHECKING:
     from rexport.engine.build import BuiltEngine, build_engine
@@ -36,12 +37,4 @@ _HOMES = {
     "refit_engine": "refit",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, __all__, _HOMES)
