@@ -32,10 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Give each of several workers a core of its own: the threads of their libraries would fight for all cores."""
     part_of(config.getoption("--deep"))
+    if config.getoption("numprocesses", None):
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, whose libraries count all cores when they are imported
     if _WORKER and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(_WORKER.removeprefix("gw")) % len(cores)]})
-        torch.set_num_threads(1)  # it has counted the cores when it was imported
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
