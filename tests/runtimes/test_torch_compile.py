@@ -14,11 +14,16 @@ from rexport.runtimes import open_runtime, torch_compile
 from rexport.runtimes.source import Source
 from rexport.runtimes.torch_compile import why_no_compiler
 
-_COMPILES = pytest.mark.skipif(why_no_compiler() is not None, reason=str(why_no_compiler()))
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    """What compiles for TorchInductor."""
+    if reason := why_no_compiler():
+        pytest.skip(reason)
 
 
-@_COMPILES
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
 def test_the_logits_are_those_of_eager_pytorch(tmp_path: Path) -> None:
     network = build("cifar_resnet8", seed=3, num_classes=7)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
@@ -37,7 +42,7 @@ def test_the_logits_are_those_of_eager_pytorch(tmp_path: Path) -> None:
     assert np.abs(expected[1] - expected[0]).max() > 1e-2  # so the comparison can tell pictures apart
 
 
-@_COMPILES
+@pytest.mark.usefixtures("compiler")
 def test_threads_are_those_asked_for() -> None:
     with open_runtime("torch-compile", Source(network="cifar_resnet8"), threads=3):
         assert torch.get_num_threads() == 3
