@@ -27,7 +27,7 @@ from rexport.models.modules import in_one_line, outputs_in, result_of, unwrapped
 from rexport.models.weights import state_dict_hash
 from rexport.passes import FoldConstants, fuse
 from rexport.passes.raw_image import with_raw_images
-from rexport.passes.resize_in_graph import with_resize
+from rexport.passes.resize_in_graph import require_resizing, with_resize
 from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def export(
         raise UsageError("Features have no classes and no softmax: ask for --features, or for a classifier.")
     if head is Head.LOG_SOFTMAX:
         raise UsageError(f"A file gives {Head.LOGITS} or {Head.SOFTMAX}, and {head} only where the network does.")
+    if resize_in_graph:
+        require_resizing(preprocessing, opset)
     module = unwrapped(module)
     module.eval()
     preprocessing = replace(preprocessing, takes=Takes.NORMALISED)  # until it is made to take more

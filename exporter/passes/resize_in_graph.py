@@ -30,7 +30,7 @@ from rexport.preprocessing import Interpolation, Takes
 if TYPE_CHECKING:
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["cut_pixels", "with_resize"]
+__all__ = ["cut_pixels", "require_resizing", "with_resize"]
 
 _OPSET = 18  # of Resize with antialias
 _UINT8, _INT64 = ir.DataType.UINT8, ir.DataType.INT64
@@ -41,6 +41,17 @@ _FILTERS: dict[Interpolation, dict[str, Any]] = {
 }
 
 
+def require_resizing(preprocessing: Preprocessing, opset: int) -> None:
+    """Raise UsageError if there is nothing to resize to, or the opset has no operator for it."""
+    if preprocessing.resize is None:
+        raise UsageError(
+            f"The model takes pictures of {preprocessing.size}×{preprocessing.size} as they are; pass --resize "
+            f"{preprocessing.size}, say, for it to resize them itself."
+        )
+    if opset < _OPSET:
+        raise UsageError(f"Resizing in the graph takes opset {_OPSET}, and the model is of {opset}.")
+
+
 def with_resize(model: ir.Model) -> ir.Model:
     """Return a copy of a model of raw images that takes whole pictures.
 
@@ -49,18 +60,12 @@ def with_resize(model: ir.Model) -> ir.Model:
 
     Raises:
         ModelFileError: It takes no raw images.
-        UsageError: Its preprocessing does not resize, or its opset is older than 18.
+        UsageError: As of :func:`require_resizing`.
     """
     image, preprocessing = image_input(model), Metadata.of(model).preprocessing
     if preprocessing is None or preprocessing.takes is not Takes.PIXELS:
         raise ModelFileError("The model does not take raw images of one size, so it can't resize pictures itself.")
-    if preprocessing.resize is None:
-        raise UsageError(
-            f"The model takes pictures of {preprocessing.size}×{preprocessing.size} as they are; pass --resize "
-            f"{preprocessing.size}, say, for it to resize them itself."
-        )
-    if default_opset(model) < _OPSET:
-        raise UsageError(f"Resizing in the graph takes opset {_OPSET}, and the model is of {default_opset(model)}.")
+    require_resizing(preprocessing, default_opset(model))
     changed = model.clone()
     graph = changed.graph
     index, pixels = next((i, value) for i, value in enumerate(graph.inputs) if value.name == image.name)

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
 from rexport._errors import EngineFileError
 from rexport.benchmarks.jobs import Failure, Job
@@ -15,10 +14,10 @@ from rexport.benchmarks.outputs import Precision
 from rexport.benchmarks.results import Status
 from rexport.benchmarks.subjects import examine
 from rexport.benchmarks.suite import bench, planned
-from rexport.cli import app
 from rexport.engine_file import facts_path
 from rexport.preprocessing import Preprocessing, Takes
 from rexport.runtimes.source import Source
+from tests.cli._run import invoke
 from tests.runtimes._engines import StandIns, change_facts, compile_driver, write_stand_in, write_tiny
 
 if TYPE_CHECKING:
@@ -84,12 +83,12 @@ def test_without_the_backend_the_row_says_why_and_the_exit_code_is_5(tmp_path: P
     else:
         pytest.skip("the package tensorrt is installed")
     path = write_stand_in(tmp_path)
-    result = CliRunner().invoke(app, ["bench", str(path), "--batch", "1", "--json"])
+    result = invoke("bench", str(path), "--batch", "1", "--json")
     assert result.exit_code == 5, result.output
     (row,) = json.loads(result.stdout)["rows"]
     assert (row["runtime"], row["status"]) == ("tensorrt-engine", "unavailable")
     assert "TensorRT 10.13.0.1, which is not installed; type `pip install 'tensorrt-cu13==10.13.0.1'`" in row["reason"]
     facts_path(path).unlink()
-    result = CliRunner().invoke(app, ["bench", str(path), "--batch", "1"])
+    result = invoke("bench", str(path), "--batch", "1")
     assert result.exit_code == 1
     assert "beside the engine, so that nothing is known of it" in result.output

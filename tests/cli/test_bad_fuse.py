@@ -14,10 +14,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from tests._deep import deep
+from tests.cli._run import invoke
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +52,7 @@ def good(**weights: np.ndarray) -> onnx.ModelProto:
 def fuse(*options: str) -> Result:
     """Fuse ``model.onnx`` to ``out.onnx`` in the working folder; whatever comes of it, these hold."""
     before = {path: path.read_bytes() for path in Path().iterdir() if path.stat().st_size < 1 << 20}
-    result = CliRunner().invoke(app, ["fuse", "model.onnx", "-o", "out.onnx", *options])
+    result = invoke("fuse", "model.onnx", "-o", "out.onnx", *options)
     assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
     assert "Traceback" not in result.output
     assert {path: path.read_bytes() for path in before} == before
@@ -482,7 +481,8 @@ def halves(proto: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     "change",
     [text_goes_through, sequence_comes_out, input_comes_out, weight_comes_out, output_of_any_shape,
-     negative_sizes, wrong_output_shape, no_number, constant_throughout, many_layers, halves],
+     negative_sizes, wrong_output_shape, no_number, constant_throughout, halves,
+     pytest.param(many_layers, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_a_model_that_is_odd(change: Callable[[onnx.ModelProto], None], verify: str) -> None:
     proto = good()

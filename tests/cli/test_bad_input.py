@@ -11,10 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from PIL import Image
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from rexport.preprocessing import Preprocessing, Takes
+from tests.cli._run import invoke
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -193,7 +192,7 @@ _TABLE = [
 @pytest.mark.parametrize(("command", "exit_code", "message"), _TABLE, ids=[row[0] for row in _TABLE])
 def test_one_sentence_and_no_file(workshop: Path, command: str, exit_code: int, message: str) -> None:
     before = sorted(workshop.rglob("*"))
-    result = CliRunner().invoke(app, command.split())
+    result = invoke(*command.split())
     assert message in " ".join(result.stderr.split())
     assert result.exit_code == exit_code
     assert "Traceback" not in result.output
@@ -202,7 +201,7 @@ def test_one_sentence_and_no_file(workshop: Path, command: str, exit_code: int, 
 
 
 def test_bad_images_are_named_and_counted_and_skipped_only_when_asked(workshop: Path) -> None:
-    refused = CliRunner().invoke(app, ["quantize", "good.onnx", "--data", "broken", "-o", "out.onnx"])
+    refused = invoke("quantize", "good.onnx", "--data", "broken", "-o", "out.onnx")
     assert "broken/a/text.png" in refused.stderr
     assert "broken/a/void.jpg" in refused.stderr
     assert "--skip-bad" in refused.stderr
@@ -210,7 +209,7 @@ def test_bad_images_are_named_and_counted_and_skipped_only_when_asked(workshop: 
 
     # one picture is too little to quantize well with
     command = "quantize good.onnx --data broken -o out.onnx --skip-bad --no-verify"
-    done = CliRunner().invoke(app, command.split())
+    done = invoke(*command.split())
     assert done.exit_code == 0
     assert "skipped broken/a/text.png" in done.stderr
     assert "calibrated on 1 image" in done.stdout
@@ -218,9 +217,9 @@ def test_bad_images_are_named_and_counted_and_skipped_only_when_asked(workshop: 
 
 
 def test_a_quantized_model_is_not_quantized_again(workshop: Path) -> None:
-    first = CliRunner().invoke(app, ["quantize", "good.onnx", "--data", "images", "-o", "out.onnx", "--no-verify"])
+    first = invoke("quantize", "good.onnx", "--data", "images", "-o", "out.onnx", "--no-verify")
     assert first.exit_code == 0
-    again = CliRunner().invoke(app, ["quantize", "out.onnx", "--data", "images", "-o", "again.onnx"])
+    again = invoke("quantize", "out.onnx", "--data", "images", "-o", "again.onnx")
     assert again.exit_code == 1
     assert "quantized already" in again.stderr
     assert not Path("again.onnx").exists()
@@ -229,7 +228,7 @@ def test_a_quantized_model_is_not_quantized_again(workshop: Path) -> None:
 @pytest.mark.slow
 def test_a_failed_proof_is_exit_3_and_writes_nothing(workshop: Path) -> None:
     # no two ways of adding up float32 numbers agree to 1e-12
-    result = CliRunner().invoke(app, ["onnx", "cifar_resnet8", "-o", "out.onnx", "--tolerance", "1e-12"])
+    result = invoke("onnx", "cifar_resnet8", "-o", "out.onnx", "--tolerance", "1e-12")
     assert result.exit_code == 3
     assert "The first tensor that differs is 'conv1'" in result.stderr or "'bn1'" in result.stderr
     assert not Path("out.onnx").exists()

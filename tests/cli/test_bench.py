@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from tests._deep import deep
+from tests.cli._run import invoke
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +37,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def rexport(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return invoke(*[str(argument) for argument in arguments])
 
 
 @pytest.mark.slow

@@ -13,13 +13,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from typer.testing import CliRunner
 
 from rexport.calibration import CalibrationTable, TensorStatistics
-from rexport.cli import app
 from rexport.model_file import save
 from tests._graphs import convolution, graph
-from tests.cli._run import run, run_json
+from tests.cli._run import invoke, run, run_json
 
 _BODY = """
     a = Conv<pads = [1, 1, 1, 1]>(x, w1) r = Relu(a) b = Conv<pads = [1, 1, 1, 1]>(r, w2) c = Relu(b)
@@ -116,7 +114,7 @@ def test_mistakes_are_explained(workshop: Path, command: str, exit_code: int, me
     Path("table.json").write_text(other.to_json())
     Path("broken.json").write_text("{")
     Path("old.json").write_text(json.dumps({"schema": "rexport.calibration/1"}))
-    result = CliRunner().invoke(app, command.split())
+    result = invoke(*command.split())
     assert (result.exit_code, message in " ".join(result.stderr.split())) == (exit_code, True), result.stderr
     assert "Traceback" not in result.stderr
     assert not Path("out.onnx").exists()
@@ -125,7 +123,7 @@ def test_mistakes_are_explained(workshop: Path, command: str, exit_code: int, me
 @pytest.mark.slow
 def test_a_table_of_another_model_is_refused(workshop: Path) -> None:
     run("quantize other.onnx --data images.npy -o a.onnx --save-table other.json")
-    result = CliRunner().invoke(app, ["quantize", "m.onnx", "--table", "other.json", "-o", "out.onnx"])
+    result = invoke("quantize", "m.onnx", "--table", "other.json", "-o", "out.onnx")
     assert result.exit_code == 2
     assert "other.json is the calibration table of another model" in " ".join(result.stderr.split())
 
@@ -134,7 +132,7 @@ def test_a_table_of_another_model_is_refused(workshop: Path) -> None:
 def test_a_single_image_is_enough_but_remarked_on(workshop: Path) -> None:
     for calibrator in ("minmax", "average", "percentile", "entropy", "mse"):
         command = f"quantize m.onnx --data one.npy -o one.onnx --calibrator {calibrator}"
-        result = CliRunner().invoke(app, command.split())
+        result = invoke(*command.split())
         assert result.exit_code == 0, result.stderr
         assert "only 1 images to calibrate with" in result.stderr
 

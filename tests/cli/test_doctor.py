@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
 from rexport.benchmarks import machine_facts
-from rexport.cli import app
 from rexport.cli.doctor import _int8, _print_machine
 from rexport.runtimes.probes import PROBES
+from tests.cli._run import invoke
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 def test_the_tables_name_the_machine_and_every_runtime() -> None:
-    result = CliRunner().invoke(app, ["doctor"])
+    result = invoke("doctor")
     assert result.exit_code == 0, result.output
     for words in (machine_facts().cpu, "INT8", f"Python {sys.version.split()[0]}", *PROBES):
         assert words in result.stdout
@@ -30,7 +29,7 @@ def test_the_tables_name_the_machine_and_every_runtime() -> None:
 
 @pytest.mark.slow
 def test_json_is_one_document() -> None:
-    result = CliRunner().invoke(app, ["doctor", "--json"])
+    result = invoke("doctor", "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["schema"] == "rexport.doctor/1"
@@ -45,7 +44,7 @@ def test_a_broken_pytorch_is_exit_code_5(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "torch.py").write_text("raise ImportError('libtorch_cpu.so: file too short')")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
-    result = CliRunner().invoke(app, ["doctor", "--json"])
+    result = invoke("doctor", "--json")
     assert result.exit_code == 5
     torch = next(runtime for runtime in json.loads(result.stdout)["runtimes"] if runtime["name"] == "torch")
     assert torch["reason"] == "ImportError: libtorch_cpu.so: file too short"

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from rexport.engine import BackendName, BuildOptions, build_engine
 from rexport.model_file import load, save
 from rexport.runtimes.probes import probe
 from tests._graphs import convolution, graph
-from tests.cli._run import run, run_json
+from tests.cli._run import invoke, run, run_json
 
 _BODY = (
     "a = Conv<pads = [1, 1, 1, 1]>(x, u) b = Relu(a) c = Conv<pads = [1, 1, 1, 1]>(b, v) d = Add(a, c) e = Relu(d) "
@@ -51,7 +49,7 @@ def test_without_the_flag_little_agreement_is_noted(workshop: Path) -> None:
     assert head.const_value is not None
     head.const_value = ir.tensor(-head.const_value.numpy(), name="h")
     save(opposite, Path("wrong.onnx"))
-    result = CliRunner().invoke(app, ["eval", "wrong.onnx", "--data", "test.npz", "--reference", "right.onnx"])
+    result = invoke("eval", "wrong.onnx", "--data", "test.npz", "--reference", "right.onnx")
     assert result.exit_code == 0
     assert "--find-divergence names the first layer" in " ".join(result.stderr.split())
 
@@ -78,7 +76,7 @@ def test_another_runtime_is_compared_with_the_file_itself(workshop: Path) -> Non
 )
 def test_what_makes_no_sense_says_why(workshop: Path, command: str, code: int, message: str) -> None:
     Path("w.pt").touch()
-    result = CliRunner().invoke(app, command.split())
+    result = invoke(*command.split())
     assert (result.exit_code, message in " ".join(result.stderr.split())) == (code, True), result.stderr
 
 
@@ -87,13 +85,13 @@ def test_an_engine_says_what_it_takes_and_needs_a_gpu(workshop: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="pip install 'rexport[rtx]' to build engines without a GPU")
     options = BuildOptions(backend=BackendName.RTX, capabilities=(86,))
     build_engine(Path("right.onnx"), options).save(Path("right.engine"))
-    asked = CliRunner().invoke(app, ["eval", "right.engine", "--data", "test.npz", "--find-divergence"])
+    asked = invoke("eval", "right.engine", "--data", "test.npz", "--find-divergence")
     assert (asked.exit_code, "--reference right.onnx" in asked.stderr) == (2, True), asked.stderr
     if probe("tensorrt-rtx-engine").usable:
         pytest.skip("there is a GPU; tests marked gpu run engines")
-    result = CliRunner().invoke(app, ["eval", "right.engine", "--data", "test.npz"])
+    result = invoke("eval", "right.engine", "--data", "test.npz")
     assert (result.exit_code, "NVIDIA" in result.stderr) == (5, True), result.stderr
     facts = json.loads(Path("right.engine.json").read_text())
     Path("right.engine.json").write_text(json.dumps(facts | {"inputs": [facts["inputs"][0] | {"dtype": "text"}]}))
-    broken = CliRunner().invoke(app, ["eval", "right.engine", "--data", "test.npz"])
+    broken = invoke("eval", "right.engine", "--data", "test.npz")
     assert (broken.exit_code, "build the engine again" in " ".join(broken.stderr.split())) == (1, True), broken.stderr

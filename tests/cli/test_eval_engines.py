@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from rexport.model_file import save
 from tests._graphs import convolution, graph
-from tests.cli._run import run_json
+from tests.cli._run import invoke, run_json
 
 _BODY = "a = Conv<pads = [1, 1, 1, 1]>(x, w) r = Relu(a) p = GlobalAveragePool(r) f = Flatten(p) y = Gemm(f, v)"
 
@@ -53,5 +51,5 @@ def test_the_engine_makes_no_difference(workshop: Path, engine: str) -> None:
 )
 def test_options_that_make_no_sense(workshop: Path, command: str, message: str) -> None:
     Path("w.pt").touch()
-    result = CliRunner().invoke(app, command.split())
+    result = invoke(*command.split())
     assert (result.exit_code, message in " ".join(result.stderr.split())) == (2, True), result.stderr

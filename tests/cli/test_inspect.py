@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 import pytest
-from typer.testing import CliRunner
 
-from rexport.cli import app
-from tests.cli._run import run, run_json
+from tests.cli._run import invoke, run, run_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +34,10 @@ def test_half_a_file_and_what_is_said_of_it() -> None:
 
 @pytest.mark.slow
 def test_whether_numbers_fit_is_checked_with_images_alone() -> None:
-    result = CliRunner().invoke(app, ["onnx", "cifar_resnet8", "-o", "half.onnx", "--precision", "fp16"])
+    result = invoke("onnx", "cifar_resnet8", "-o", "half.onnx", "--precision", "fp16")
     assert result.exit_code == 0
     assert "was not checked; pass --data DIR" in result.stderr
-    refused = CliRunner().invoke(app, ["onnx", "cifar_resnet8", "-o", "m.onnx", "--data", "images"])
+    refused = invoke("onnx", "cifar_resnet8", "-o", "m.onnx", "--data", "images")
     assert refused.exit_code == 2
     assert "--data is for --precision fp16" in refused.stderr
 

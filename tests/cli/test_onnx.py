@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from rexport.model_file import Metadata, load
 from rexport.models import build
 from tests.cli._run import invoke, run, run_json
@@ -38,7 +36,7 @@ def test_a_backbone_goes_through_every_command() -> None:
     assert [output.name for output in onnx.load("int8.onnx").graph.output] == ["layer1", "layer3"]
     (row,) = run_json("bench int8.onnx --batch 1 --min-seconds 0 --min-calls 1 --launches 1")["rows"]
     assert row["status"] == "ok"
-    refused = CliRunner().invoke(app, ["eval", "int8.onnx", "--data", "images"])
+    refused = invoke("eval", "int8.onnx", "--data", "images")
     assert refused.exit_code == 1
     assert "int8.onnx is no classifier: it gives the features layer1, layer3" in refused.stderr
 
@@ -78,7 +76,7 @@ def test_any_size_is_evaluated_at_several_scales(export: Callable[..., dict[str,
 
 @pytest.mark.slow
 def test_what_nobody_states_is_assumed_aloud() -> None:
-    exported = CliRunner().invoke(app, ["onnx", "cifar_resnet8", "-o", "m.onnx"])
+    exported = invoke("onnx", "cifar_resnet8", "-o", "m.onnx")
     assert exported.exit_code == 0, exported.output
     random, assumed = exported.stderr.splitlines()
     assert "random weights" in random
@@ -92,16 +90,12 @@ def test_what_nobody_states_is_assumed_aloud() -> None:
 @pytest.mark.slow
 def test_what_is_stated_is_no_assumption() -> None:
     command = "onnx tests.cli._own:seven --input-size 32 -o m.onnx --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
-    (random,) = CliRunner().invoke(app, command.split()).stderr.splitlines()
+    (random,) = invoke(*command.split()).stderr.splitlines()
     assert "random weights" in random
     assert "assumed" not in run_json("inspect m.onnx")["metadata"]["preprocessing"]
-    evaluated = CliRunner().invoke(
-        app, ["eval", "m.onnx", "--data", "images", "--reference", "m.onnx", "--mean", "0,0,0"]
-    )
+    evaluated = invoke(*["eval", "m.onnx", "--data", "images", "--reference", "m.onnx", "--mean", "0,0,0"])
     assert "m.onnx states mean 0.5,0.5,0.5; taking --mean 0,0,0 instead." in evaluated.stderr
-    evaluated = CliRunner().invoke(
-        app, ["eval", "m.onnx", "--data", "images", "--reference", "m.onnx", "--mean", "0.5,0.5,0.5"]
-    )
+    evaluated = invoke(*["eval", "m.onnx", "--data", "images", "--reference", "m.onnx", "--mean", "0.5,0.5,0.5"])
     assert (evaluated.exit_code, evaluated.stderr) == (0, "")
 
 

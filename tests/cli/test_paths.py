@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import pytest
-from typer.testing import CliRunner
 
 from rexport._errors import UsageError
 from rexport.cli import app
 from rexport.cli._paths import READ, WRITE, Reads, ReadsImages, Writes, kept_apart
+from tests.cli._run import invoke
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,7 +106,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_what_is_read_is_not_written(command: str, folder: Path) -> None:
     before = _files(folder)
-    result = CliRunner().invoke(app, command.split())
+    result = invoke(*command.split())
     assert result.exit_code == 2, result.output
     (sentence,) = result.stderr.splitlines()
     assert sentence.endswith((" name another file.", " name two files.", " name another place."))
@@ -115,7 +115,7 @@ def test_what_is_read_is_not_written(command: str, folder: Path) -> None:
 
 def test_a_link_to_the_model_is_the_model(folder: Path) -> None:
     (folder / "link.onnx").symlink_to("m.onnx")
-    result = CliRunner().invoke(app, ["quantize", "link.onnx", "--data", "x.npy", "-o", "./m.onnx"])
+    result = invoke("quantize", "link.onnx", "--data", "x.npy", "-o", "./m.onnx")
     assert result.exit_code == 2
     assert "m.onnx is the same file as link.onnx" in result.stderr
 

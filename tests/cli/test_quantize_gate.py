@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from rexport.model_file import save, to_bytes
 from rexport.runtimes.onnxruntime import open_session
 from rexport.tuning import Comparison
 from tests._graphs import convolution, graph
-from tests.cli._run import run, run_json
+from tests.cli._run import invoke, run, run_json
 
 _BODY = """
     a = Conv<pads = [1, 1, 1, 1]>(x, w1) r = Relu(a) b = Conv<pads = [1, 1, 1, 1]>(r, w2) c = Relu(b)
@@ -47,7 +45,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_layers_stay_in_float_until_the_gate_holds(workshop: Path) -> None:
-    refused = CliRunner().invoke(app, f"{_QUANTIZE} --eval-data test.npz".split())
+    refused = invoke(*f"{_QUANTIZE} --eval-data test.npz".split())
     assert (refused.exit_code, "is not usable" in refused.stderr) == (3, True)
     whole = run_json(f"{_QUANTIZE} --eval-data test.npz --no-verify")["gate"]
     assert (whole["holds"], whole["float_layers"], whole["fp32_top1"]) == (True, [], 1.0)
@@ -72,12 +70,12 @@ def test_recovery_can_be_all_that_the_gate_takes(workshop: Path) -> None:
 def test_nothing_is_written_where_the_gate_does_not_hold(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rexport.tuning.mixed_precision._Search._affordable", lambda *_: [])
     command = f"{_QUANTIZE} --eval-data test.npz --max-drop 0.5"
-    result = CliRunner().invoke(app, command.split())
+    result = invoke(*command.split())
     assert result.exit_code == 4, result.stderr
     assert "0.5 are allowed" in result.stderr
     assert "0.5 allowed" in result.stdout
     assert not Path("out.onnx").exists()
-    result = CliRunner().invoke(app, [*command.split(), "--json"])
+    result = invoke(*command.split(), "--json")
     assert result.exit_code == 4
     document = json.loads(result.stdout)
     assert (document["file"], document["gate"]["holds"]) == (None, False)
@@ -86,7 +84,7 @@ def test_nothing_is_written_where_the_gate_does_not_hold(workshop: Path, monkeyp
 
 @pytest.mark.slow
 def test_a_file_that_is_not_fast_enough_is_not_written(workshop: Path) -> None:
-    result = CliRunner().invoke(app, f"{_QUANTIZE} --min-speedup 1.6 --no-verify".split())
+    result = invoke(*f"{_QUANTIZE} --min-speedup 1.6 --no-verify".split())
     assert result.exit_code == 4
     assert "1.50 times as fast" in result.stderr
     assert not Path("out.onnx").exists()
@@ -97,7 +95,7 @@ def test_a_file_that_is_not_fast_enough_is_not_written(workshop: Path) -> None:
 
 def test_speeds_of_another_machine_are_not_measured(workshop: Path) -> None:
     command = _QUANTIZE.replace("x86", "tensorrt")
-    result = CliRunner().invoke(app, f"{command} --min-speedup 1".split())
+    result = invoke(*f"{command} --min-speedup 1".split())
     assert result.exit_code == 2
     assert "which is not what --target tensorrt is for" in " ".join(result.stderr.split())
     gate = run_json(f"{command} --eval-data test.npz --no-verify")["gate"]
@@ -105,6 +103,6 @@ def test_speeds_of_another_machine_are_not_measured(workshop: Path) -> None:
 
 
 def test_images_for_the_gate_have_labels(workshop: Path) -> None:
-    result = CliRunner().invoke(app, f"{_QUANTIZE} --eval-data images.npy --max-drop 1".split())
+    result = invoke(*f"{_QUANTIZE} --eval-data images.npy --max-drop 1".split())
     assert result.exit_code == 2
     assert "--eval-data DIR with DIR/<class>/<image>" in " ".join(result.stderr.split())

@@ -10,10 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from rexport.cli import app
-from tests.cli._run import run, run_json
+from tests.cli._run import invoke, run, run_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +118,7 @@ def test_a_file_of_others_that_takes_pixels_says_what_is_assumed() -> None:
     model = onnx.load("raw.onnx")
     del model.metadata_props[:]
     onnx.save(model, "bare.onnx")
-    result = CliRunner().invoke(app, ["eval", "bare.onnx", "--data", "images", "--reference", "raw.onnx", "--json"])
+    result = invoke("eval", "bare.onnx", "--data", "images", "--reference", "raw.onnx", "--json")
     assert json.loads(result.stdout)["sqnr_db"] is None  # equal to the last bit
     note = " ".join(result.stderr.split())
     assert "bare.onnx does not say how pictures become its input; taking pictures of 32×32 as they are (see" in note

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from rexport.model_file import save
 from tests._graphs import convolution, graph
-from tests.cli._run import run, run_json
+from tests.cli._run import invoke, run, run_json
 
 _BODY = """
     a = Conv<pads = [1, 1, 1, 1]>(x, w1) r = Relu(a) b = Conv<pads = [1, 1, 1, 1]>(r, w2) c = Relu(b)
@@ -89,7 +87,7 @@ def test_as_many_images_as_were_asked_for_and_no_more_than_it_takes(workshop: Pa
 
 def test_images_that_can_not_be_read_are_named_once(images: Path, workshop: Path) -> None:
     (images / "bad.png").write_bytes(b"no picture")
-    result = CliRunner().invoke(app, f"quantize m.onnx --data {images} -o a.onnx --resize 16 --skip-bad --json".split())
+    result = invoke(*f"quantize m.onnx --data {images} -o a.onnx --resize 16 --skip-bad --json".split())
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     assert [Path(bad["path"]).name for bad in document["skipped"]] == ["bad.png"]

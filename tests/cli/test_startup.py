@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
 from rexport.cli import app
+from tests.cli._run import invoke
 
 _HEAVY = (
     "torch",
@@ -58,10 +58,10 @@ def test_the_check_sees_what_is_loaded() -> None:
 
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_every_command_explains_itself(command: str) -> None:
-    result = CliRunner().invoke(app, [command, "--help"])
+    result = invoke(command, "--help")
     assert result.exit_code == 0
     assert f"Usage: rexport {command}" in result.output
 
 
 def test_no_arguments_show_the_help() -> None:
-    assert "Commands:" in CliRunner().invoke(app, []).output
+    assert "Commands:" in invoke().output

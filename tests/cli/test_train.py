@@ -15,9 +15,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from rexport.model_file import Metadata, load
 from rexport.models import build, load_weights
 from rexport.preprocessing import Preprocessing
@@ -77,8 +75,8 @@ def test_weights_classes_and_the_document(workshop: Path) -> None:
 def test_what_it_writes_is_what_the_other_commands_take(workshop: Path) -> None:
     assert _train("--epochs", "2").exit_code == 0
     exported = ["onnx", "cifar_resnet8", "--weights", "w.safetensors", "--num-classes", "2", "-o", "w.onnx"]
-    assert CliRunner().invoke(app, exported).exit_code == 0
-    evaluated = CliRunner().invoke(app, ["eval", "w.onnx", "--data", "data/test", "--json"])
+    assert invoke(*exported).exit_code == 0
+    evaluated = invoke("eval", "w.onnx", "--data", "data/test", "--json")
     assert json.loads(evaluated.stdout)["top1"] == 1.0
 
 
@@ -258,7 +256,7 @@ def test_a_real_network_learns_two_new_classes(data_dir: Path, tmp_path: Path) -
     weights = str(data_dir / "weights" / "cifar_resnet20.th")
     options = ["--weights", weights, "--freeze-backbone", "--epochs", "4", "--threads", "1", "--json"]
     command = ["train", "cifar_resnet20", "--data", str(tmp_path), "-o", str(tmp_path / "w.safetensors"), *options]
-    done = CliRunner().invoke(app, command)
+    done = invoke(*command)
     assert done.exit_code == 0, done.stderr
     assert "the head is new, with 2 outputs" in done.stderr
     document = json.loads(done.stdout)

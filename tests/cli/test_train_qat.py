@@ -6,9 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from rexport.cli._qat import Qat
 from tests.cli._run import invoke
 
@@ -45,7 +43,7 @@ def test_weights_and_the_int8_file(workshop: Path) -> None:
     ],
 )
 def test_what_does_not_go_together_is_refused(workshop: Path, options: list[str], match: str) -> None:
-    done = CliRunner().invoke(app, [*_COMMON, "-o", "w.safetensors", *options])
+    done = invoke(*_COMMON, "-o", "w.safetensors", *options)
     assert done.exit_code == 2
     assert match in str(done.stderr) or match in str(done.exception)
 

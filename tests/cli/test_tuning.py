@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 import pytest
-from typer.testing import CliRunner
 
-from rexport.cli import app
 from rexport.tuning import Comparison
-from tests.cli._run import run, run_json
+from tests.cli._run import invoke, run, run_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +49,7 @@ def test_a_number_of_groups_is_taken_everywhere() -> None:
     assert document["executed"]["QLinearConv"] == 10
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("resnext")
 def test_what_does_not_divide_the_groups_is_said() -> None:
     text = run("fuse m.onnx --regroup 3 -o three.onnx")
@@ -92,7 +91,7 @@ def test_only_a_faster_stem_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "all", "2.5", ""])
 def test_nonsense_is_refused_before_anything_is_done(wrong: str) -> None:
-    result = CliRunner().invoke(app, ["fuse", "missing.onnx", "--regroup", wrong, "-o", "out.onnx"])
+    result = invoke("fuse", "missing.onnx", "--regroup", wrong, "-o", "out.onnx")
     assert result.exit_code == 2
     assert f"--regroup {wrong}: choose measure, off, or a number of groups such as 4." in result.stderr
     assert not Path("out.onnx").exists()

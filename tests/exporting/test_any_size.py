@@ -28,6 +28,7 @@ def network(exported: Callable[..., Exported]) -> Exported:
     return exported("cifar_resnet8", 32, any_size=True)
 
 
+@pytest.mark.slow
 def test_height_and_width_are_open_and_have_names(network: Exported) -> None:
     model = network.result.model
     assert str(model.graph.inputs[0].shape) == "[batch,3,height,width]"
@@ -35,6 +36,7 @@ def test_height_and_width_are_open_and_have_names(network: Exported) -> None:
     assert Metadata.of(model).preprocessing == Preprocessing(size=32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 32), (3, 32, 32), (2, 33, 47), (1, 96, 20), (2, 7, 9)])
 def test_any_size_gives_what_pytorch_gives(batch: int, height: int, width: int, network: Exported) -> None:
     images = np.random.default_rng(height).standard_normal((batch, 3, height, width), dtype=np.float32)

@@ -133,18 +133,21 @@ def test_a_tensor_that_is_an_output_is_not_fused_away(exported: Callable[..., Ex
     assert refusals == ["its convolution's result 'conv1' is an output of the model"]
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_gives(backbone: Exported) -> None:
     metadata = Metadata.of(backbone.result.model)
     assert metadata.features == FEATURES
     assert metadata.classes == ()
 
 
+@pytest.mark.slow
 def test_the_proof_is_of_every_output(backbone: Exported) -> None:
     parity = backbone.result.parity
     assert list(parity.outputs) == list(FEATURES)
     assert parity.difference == max(parity.outputs.values()) < 2e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weight", "output", "first"),
     [
@@ -164,6 +167,7 @@ def test_a_wrong_weight_is_traced_to_its_layer(weight: str, output: str, first: 
     assert re.search(rf"first tensor that differs is '{re.escape(first)}'", str(caught.value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(3))
 def test_a_fault_in_one_output_only_is_found(index: int, backbone: Exported) -> None:
     model = backbone.result.model.clone()
@@ -238,6 +242,7 @@ def test_features_are_no_classes(options: dict[str, object]) -> None:
         export(nn.Identity(), preprocessing=Preprocessing(size=8), features=("layer1",), **options)
 
 
+@pytest.mark.slow
 def test_the_module_is_left_without_hooks(backbone: Exported) -> None:
     assert not any(child._forward_hooks for child in backbone.module.modules())
     assert isinstance(backbone.module(torch.zeros(1, 3, 32, 32)), torch.Tensor)

@@ -93,7 +93,7 @@ def test_one_convolution_by_hand() -> None:
 
 
 def test_a_table_of_another_model_is_refused() -> None:
-    model, other = exported("cifar_resnet8"), exported("cifar_plain8")
+    model, other = exported("cifar_resnet8"), exported("cifar_preact_resnet8")
     with pytest.raises(UsageError, match="calibration table is of another model"):
         quantize(model, calibrate(other, _pictures(2)), target=X86)
 

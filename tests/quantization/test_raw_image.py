@@ -32,7 +32,10 @@ def _pixels(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module", params=["cifar_resnet8", "cifar_preact_resnet8", "cifar_resnet8+cifar_plain8"])
+_ENSEMBLE = pytest.param("cifar_resnet8+cifar_plain8", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["cifar_resnet8", "cifar_preact_resnet8", _ENSEMBLE])
 def plain(request: pytest.FixtureRequest) -> ir.Model:
     return exported(request.param)
 
