@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from torch import nn
+from torch.onnx._internal.exporter._registration import onnxscript_apis
 
 from rexport.exporting import ExportResult, export
 from rexport.model_file import load, save
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from tests._products import Products
+
+
+# every export parses the hundreds of functions that operators can become: a fifth of its time
+onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
 
 
 def trained_like(module: Module, seed: int = 0) -> Module:

@@ -90,9 +90,8 @@ def test_the_profile_says_what_was_measured(workshop: Path) -> None:
 
 @pytest.mark.slow
 def test_a_trained_network_gets_its_integers(
-    tmp_path: Path, data_dir: Path, export: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data_dir: Path, export: Callable[..., object], planted: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """INT8 is 1.5 to 2 times as fast as float for ResNet-20 on x86 with VNNI, and loses less than 1.5 points."""
     monkeypatch.chdir(tmp_path)
     # the gate's own comparison of speeds, which takes half a minute and decides nothing here
     monkeypatch.setattr("rexport.tuning.mixed_precision.compare", lambda *_, **__: None)
@@ -100,22 +99,19 @@ def test_a_trained_network_gets_its_integers(
     data = data_dir / "cifar10"
     document = run_json(
         f"tune m.onnx -o p.toml --data {data / 'calibration'} --samples 64 --recover none --eval-data {data / 'test'} "
-        "--max-drop 1.5 --batch 1,8 --threads 1 --on cpu --seconds 2"
+        "--max-drop 1.5 --batch 1,8 --threads 1 --on cpu"
     )
     profile = load_profile(Path("p.toml"))
     (quantized,) = document["quantized"]
     assert quantized["gate"]["holds"]
     assert profile.max_drop_points == 1.5
-    best = max(document["candidates"], key=lambda one: one["images_per_second"])
-    assert profile.images_per_second.value >= 0.94 * best["images_per_second"]
     assert {one["precision"] for one in document["candidates"]} == {"fp32", "int8"}
-    if document["machine"]["vnni"]:
-        assert profile.precision == "int8"
-        assert profile.drop_points == pytest.approx(quantized["gate"]["drop_points"], rel=1e-4)
-        profile.check_model(Path("m-tuned.onnx"))
-        assert run_json("inspect m-tuned.onnx")["precisions"]["int8"] > 0
-        evaluated = run_json(f"eval m-tuned.onnx --data {data / 'test'}")
-        assert evaluated["top1"] == quantized["gate"]["top1"]
+    assert profile.precision == "int8"
+    assert profile.drop_points == pytest.approx(quantized["gate"]["drop_points"], rel=1e-4)
+    profile.check_model(Path("m-tuned.onnx"))
+    assert run_json("inspect m-tuned.onnx")["precisions"]["int8"] > 0
+    evaluated = run_json(f"eval m-tuned.onnx --data {data / 'test'}")
+    assert evaluated["top1"] == quantized["gate"]["top1"]
 
 
 @pytest.mark.slow

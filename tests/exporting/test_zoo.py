@@ -20,13 +20,13 @@ _KINDS = [
     "resnet[depth=14,stages=4,block=bottleneck,stem=deep,downsample=pool,stem_width=16]",
     "resnet[depth=11,stages=3,block=bottleneck,stride=1x1,shortcut=C,stem_width=8]",
     *(f"resnet[depth=8,stages=3,shortcut={shortcut}]" for shortcut in ("scaled", "gated", "shortcut_gated", "dropout")),
-    "cifar_resnet8+cifar_plain8",  # ResNeXt: tests/passes/test_merge_branches.py
-]
+]  # ResNeXt: tests/passes/test_merge_branches.py; an ensemble: tests/quantization
 _NETWORKS = [network.name for network in models.networks() if (network.depth or 0) <= 50]
 _DEEPER = [
     "resnet[depth=29,stages=3,block=bottleneck,stride=1x1,shortcut=C]",
     *(f"resnet[depth=14,stages=3,shortcut={shortcut}]" for shortcut in ("none", "B")),
     "resnext[depth=29,stages=3,cardinality=4,base_width=4]",
+    "cifar_resnet8+cifar_plain8",
     "cifar_resnet8+cifar_plain8+cifar_preact_resnet8",
 ]
 
