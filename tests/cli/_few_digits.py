@@ -1,4 +1,4 @@
-"""``rexport`` with a quarter of scikit-learn's digits and a short look at speeds, for a quickstart of some seconds."""
+"""``rexport`` with a third of scikit-learn's digits and a short look at speeds, for a quickstart of some seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rexport.benchmarks import BenchResult
 
-HELD_OUT = 80
+HELD_OUT = 120
 
 
 def quickstart(folder: Path) -> str:
@@ -31,7 +31,7 @@ def _main() -> None:
 
     measured = rexport.benchmarks.bench
     digits = datasets.load_digits()
-    digits.images, digits.target = digits.images[:1200:3], digits.target[:1200:3]
+    digits.images, digits.target = digits.images[:1200:2], digits.target[:1200:2]
 
     def bench(models: Any, **options: Any) -> BenchResult:
         return measured(models, **options | {"min_seconds": 0.0})

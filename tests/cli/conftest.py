@@ -32,7 +32,7 @@ class Quickstart:
 
 @pytest.fixture(scope="session")
 def quickstart(products: Products) -> Quickstart:
-    """A quickstart on a quarter of the digits."""
+    """A quickstart on a third of the digits."""
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn: pip install 'rexport[quickstart]'")
 
     def make(folder: Path) -> None:

@@ -39,7 +39,7 @@ def test_rows_and_files(quickstart: Quickstart) -> None:
     assert rows["int8"]["bytes"] < rows["fp32"]["bytes"] / 2
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_the_same_result_on_every_run(quickstart: Quickstart, tmp_path: Path) -> None:
     rows = json.loads(_few_digits.quickstart(tmp_path))["rows"]
     accuracies = ("file", "bytes", "top1", "agreement")

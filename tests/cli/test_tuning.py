@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
+from rexport.benchmarks.interleave import Timing
 from rexport.tuning import Comparison
 from tests.cli._run import invoke, run, run_json
 
@@ -60,7 +61,8 @@ def test_what_does_not_divide_the_groups_is_said() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("resnext")
 def test_measuring_prints_each_layer_and_remembers_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rexport.tuning.groups._LAYER_SECONDS", 0.01)
+    timing = Timing(rounds=((0.001,) * 8,) * 8, peak_memory_mib=None)
+    monkeypatch.setattr("rexport.tuning.groups.measure", lambda jobs, **_: [timing] * len(jobs))
     faster = Comparison(speedup=1.2, interval=(1.1, 1.3))
     monkeypatch.setattr("rexport.tuning.groups.compare", lambda *_, **__: faster)
     run("quantize m.onnx --data images -o int8.onnx")

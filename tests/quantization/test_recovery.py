@@ -88,7 +88,7 @@ def _trained(
 @pytest.fixture(scope="module")
 def resnet20(data_dir: Path, products: Products) -> _Trained:
     weights = data_dir / "weights" / "cifar_resnet20.th"
-    return _trained("cifar_resnet20", weights, data_dir / "cifar10", products, calibration=200, test=200)
+    return _trained("cifar_resnet20", weights, data_dir / "cifar10", products, calibration=400, test=200)
 
 
 # trained networks
