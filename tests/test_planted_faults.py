@@ -44,7 +44,12 @@ def test_the_lines_of_a_fault_are_those_it_is_on() -> None:
 
 
 def test_they_come_from_all_folders_in_proportion_and_are_the_same_for_a_seed(tmp_path: Path) -> None:
-    for file, lines in {"exporter/a.py": 10, "exporter/passes/b.py": 80, "calibration/c.py": 110}.items():
+    for file, lines in {
+        "exporter/a.py": 10,
+        "exporter/passes/b.py": 80,
+        "calibration/c.py": 110,
+        "benchmarks/peers/d.py": 9,
+    }.items():
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x = a + 2\n" * lines)

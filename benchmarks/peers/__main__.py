@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmarks.studies._int8_settings import versions_of
+from benchmarks.studies._peers_table import markdown
+from benchmarks.studies._results import JsonFile, write_results
 from rexport._errors import RexportError
-from rexport.benchmarks.studies._int8_settings import versions_of
-from rexport.benchmarks.studies._peers_table import markdown
-from rexport.benchmarks.studies._results import JsonFile, write_results
 
 from .environments import ENVIRONMENTS
 from .files import Made, make

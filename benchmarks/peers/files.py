@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.studies._commands import REXPORT
 from rexport._files import atomic_path, write_text
-from rexport.benchmarks.studies._commands import REXPORT
 
 from .environments import environment_named
 from .networks import CALIBRATION, FLOAT, TEST

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.studies._commands import rexport
+from benchmarks.studies._random_weights import write_random_weights
 from rexport._errors import DataError, UsageError
 from rexport._files import atomic_path
-from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._random_weights import write_random_weights
 from rexport.calibration import open_dataset
 from rexport.model_file import Metadata, load
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rexport.benchmarks import studies
-from rexport.benchmarks.studies._commands import REXPORT
-from rexport.benchmarks.studies._int8_settings import SETTINGS as STUDIED
+from benchmarks.studies._commands import REXPORT
+from benchmarks.studies._int8_settings import SETTINGS as STUDIED
 
 __all__ = ["ACCURACY", "INPUTS", "OURS", "SPEED", "Setting"]
 
 OURS = "rexport"
 INPUTS = ("fused", "plain")  # rexport's float file, and what PyTorch's exporter makes of the network by itself
-_HERE, _STUDIES = Path(__file__).parent, Path(studies.__path__[0])
+_HERE = Path(__file__).parent
+_STUDIES = _HERE.with_name("studies")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rexport.benchmarks.studies._commands import REXPORT
+from benchmarks.studies._commands import REXPORT
 
 from .files import without_places
 from .networks import FLOAT

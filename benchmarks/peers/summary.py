@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.studies._results import rounds_of
 from rexport.benchmarks.results import speedup
-from rexport.benchmarks.studies._results import rounds_of
 
 from .settings import OURS
 from .speed import BASELINE

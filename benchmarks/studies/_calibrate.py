@@ -1,6 +1,6 @@
 """One calibration in a process of its own, or what it is compared with; prints its seconds and memory as JSON.
 
-python -m rexport.benchmarks.studies._calibrate bare|rexport|onnxruntime|onnxruntime-2048 MODEL.onnx DATA SAMPLES
+python -m benchmarks.studies._calibrate bare|rexport|onnxruntime|onnxruntime-2048 MODEL.onnx DATA SAMPLES
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from rexport.benchmarks.studies._commands import REXPORT
+from benchmarks.studies._commands import REXPORT
 
 __all__ = ["GROUPS", "RIVALS", "SETTINGS", "Setting", "nncf_environment", "versions_of"]
 

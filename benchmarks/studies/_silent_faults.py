@@ -25,9 +25,9 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
+from benchmarks.studies._random_networks import run
 from rexport._cpu import this_cpu
 from rexport._errors import RexportError, VerificationError
-from rexport.benchmarks.studies._random_networks import run
 from rexport.calibration.engines import EngineName, choose_engine
 from rexport.evaluation import proof
 from rexport.jobs.choices import Recovery
@@ -38,7 +38,7 @@ from rexport.quantization import target_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from rexport.benchmarks.studies._random_networks import RandomNetwork
+    from benchmarks.studies._random_networks import RandomNetwork
 
     _Batches = Sequence[Mapping[str, np.ndarray]]
 

@@ -1,6 +1,6 @@
 """Memory and time of ``rexport quantize`` as the number of pictures grows: the first is to stay the same.
 
-    python -m rexport.benchmarks.studies.calibration_memory --data DIR_OF_PICTURES
+    python -m benchmarks.studies.calibration_memory --data DIR_OF_PICTURES
 
 The network's weights are random: neither figure depends on them.
 """
@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from rexport.benchmarks.studies._commands import REXPORT, run
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._commands import REXPORT, run
+from benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 

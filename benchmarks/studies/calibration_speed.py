@@ -1,6 +1,6 @@
 """Time and memory of calibration, against bare inference of the same pictures and ONNX Runtime's entropy calibration.
 
-    python -m rexport.benchmarks.studies.calibration_speed --data DIR_OF_PICTURES
+    python -m benchmarks.studies.calibration_speed --data DIR_OF_PICTURES
 
 All with the entropy calibrator: ONNX Runtime's with its default of 128 bins, among which there is no threshold to
 choose, and with 2048, as here. It keeps every activation of every picture, and so gets fewer pictures; its time for
@@ -19,8 +19,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rexport.benchmarks.studies._commands import REXPORT, run
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._commands import REXPORT, run
+from benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 
@@ -76,7 +76,7 @@ def main(
 
 def _measure(what: str, model: Path, data: Path, samples: int) -> dict[str, float]:
     arguments = [what, str(model), str(data), str(samples)]
-    command = [sys.executable, "-P", "-m", "rexport.benchmarks.studies._calibrate", *arguments]
+    command = [sys.executable, "-P", str(Path(__file__).with_name("_calibrate.py")), *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     taken: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return taken

@@ -1,6 +1,6 @@
 """Accuracy of trained CIFAR-10 networks in PyTorch, in FP32 and in INT8.
 
-    python -m rexport.benchmarks.studies.cifar_accuracy --calibration DIR --test DIR NETWORK=WEIGHTS ...
+    python -m benchmarks.studies.cifar_accuracy --calibration DIR --test DIR NETWORK=WEIGHTS ...
 
 such as ``cifar_resnet20=cifar_resnet20.th``; the test images lie in a folder per class.
 """
@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._commands import rexport
+from benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 

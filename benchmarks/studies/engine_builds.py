@@ -1,6 +1,6 @@
 """Building engines without a GPU: how long it takes, how large they are, and whether each time the same bytes come.
 
-    python -m rexport.benchmarks.studies.engine_builds --data DIR_OF_PICTURES
+    python -m benchmarks.studies.engine_builds --data DIR_OF_PICTURES
 
 Each network is exported, quantized for TensorRT with the pictures of DIR, and built for TensorRT for RTX some times,
 each in a process of its own; files that are given with --models are built as they are. A build counts as done once it
@@ -18,8 +18,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._commands import rexport
+from benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 

@@ -1,6 +1,6 @@
 """What an export costs per layer, from 20 layers to 1,202: it is to grow with the depth, and not with its square.
 
-    python -m rexport.benchmarks.studies.export_depth [--rounds 3]
+    python -m benchmarks.studies.export_depth [--rounds 3]
 
 Each network is exported, fused and proven by ``rexport onnx`` in a process of its own, in turns. The cost per layer of
 ResNet-1202, seconds / depth, is to be at most 1.5 times that of ResNet-110. Starting PyTorch weighs more on the
@@ -18,8 +18,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rexport.benchmarks.studies._commands import REXPORT, run
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._commands import REXPORT, run
+from benchmarks.studies._results import JsonFile, write_results
 from rexport.models import find
 
 __all__ = ["main"]

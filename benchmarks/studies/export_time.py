@@ -1,6 +1,6 @@
 """What the proof and the fusion add to an export: ``rexport onnx`` against a bare ``torch.onnx.export``.
 
-    python -m rexport.benchmarks.studies.export_time [--network resnet50] [--pairs 5]
+    python -m benchmarks.studies.export_time [--network resnet50] [--pairs 5]
 
 Both build the same network and write one ONNX file with a dynamic batch; both are timed as whole processes, in
 turns. ``rexport onnx`` is to take at most 1.5 times as long.
@@ -15,8 +15,8 @@ from typing import Annotated
 
 import typer
 
-from rexport.benchmarks.studies._commands import REXPORT, in_turns
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._commands import REXPORT, in_turns
+from benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 

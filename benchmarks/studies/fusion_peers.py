@@ -1,6 +1,6 @@
 """``rexport fuse`` beside onnxslim and onnxsim on the same files: time, nodes, results, and the speed of the outcome.
 
-    python -m rexport.benchmarks.studies.fusion_peers
+    python -m benchmarks.studies.fusion_peers
 
 The peers are installed from PyPI, each into a virtual environment of its own. All are timed as whole processes, in
 turns; ``rexport fuse`` both with its proof, which runs the model, and without.
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rexport.benchmarks.studies._commands import REXPORT, rexport, run
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._commands import REXPORT, rexport, run
+from benchmarks.studies._results import JsonFile, write_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """What a GPU makes of a network: parity, accuracy and speed, in every precision, on everything that runs there.
 
-    python -m rexport.benchmarks.studies.gpu --data DIR [--json benchmarks/results/GPU.json]
+    python -m benchmarks.studies.gpu --data DIR [--json benchmarks/results/GPU.json]
 
 DIR has labelled pictures, calibrated from and judged on, a folder per class. The network is exported, proven equal to
 PyTorch, converted to float16 and quantized for TensorRT; engines are built of all three. Then each file is evaluated
@@ -23,9 +23,9 @@ from typing import Annotated, Any
 
 import typer
 
-from rexport.benchmarks.studies._commands import REXPORT
-from rexport.benchmarks.studies._gpu_facts import gpu_facts
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._commands import REXPORT
+from benchmarks.studies._gpu_facts import gpu_facts
+from benchmarks.studies._results import JsonFile, write_results
 from rexport.benchmarks.suite import bench
 from rexport.runtimes import NETWORK_RUNTIMES
 from rexport.runtimes.probes import probe_all

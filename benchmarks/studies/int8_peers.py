@@ -1,6 +1,6 @@
 """INT8 of rexport beside that of onnxruntime.quantization and NNCF: what is left of the float model's answers.
 
-    python -m rexport.benchmarks.studies.int8_peers NETWORK:WEIGHTS:DATA ...
+    python -m benchmarks.studies.int8_peers NETWORK:WEIGHTS:DATA ...
 
 such as ``cifar_resnet20:cifar_resnet20.th:cifar10``; DATA holds ``calibration/`` and ``test/``, a folder per class in
 each. All quantizers get the same pictures, evenly spread over the classes, and all files run on ONNX Runtime's CPU
@@ -26,9 +26,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rexport._errors import UsageError
-from rexport.benchmarks.studies._commands import rexport, run
-from rexport.benchmarks.studies._int8_settings import (
+from benchmarks.studies._commands import rexport, run
+from benchmarks.studies._int8_settings import (
     GROUPS,
     RIVALS,
     SETTINGS,
@@ -36,7 +35,8 @@ from rexport.benchmarks.studies._int8_settings import (
     nncf_environment,
     versions_of,
 )
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._results import JsonFile, write_results
+from rexport._errors import UsageError
 
 __all__ = ["main"]
 

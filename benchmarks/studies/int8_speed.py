@@ -1,6 +1,6 @@
 """How much faster INT8 is than FP32 on ONNX Runtime, for ResNet-50 and ResNeXt-50.
 
-    python -m rexport.benchmarks.studies.int8_speed --data DIR_OF_PICTURES
+    python -m benchmarks.studies.int8_speed --data DIR_OF_PICTURES
 
 Each network is exported, quantized with the pictures of DIR, and its two files are measured interleaved.
 The weights are random: speed does not depend on them. The speed-up of 3 that ResNet-50 is to reach at batch 8
@@ -15,10 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.studies._commands import rexport
+from benchmarks.studies._random_weights import write_random_weights
+from benchmarks.studies._results import JsonFile, write_results
 from rexport.benchmarks.machine import machine_facts
-from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._random_weights import write_random_weights
-from rexport.benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 

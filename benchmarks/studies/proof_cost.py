@@ -1,6 +1,6 @@
 """What the proof of ``rexport quantize`` takes of its time, with and without it in turns.
 
-    python -m rexport.benchmarks.studies.proof_cost --data DIR_OF_PICTURES
+    python -m benchmarks.studies.proof_cost --data DIR_OF_PICTURES
 
 The network's weights are random, but for the biases and statistics that trained ones have.
 """
@@ -14,9 +14,9 @@ from typing import Annotated
 
 import typer
 
-from rexport.benchmarks.studies._commands import REXPORT, run
-from rexport.benchmarks.studies._random_weights import write_random_weights
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._commands import REXPORT, run
+from benchmarks.studies._random_weights import write_random_weights
+from benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 

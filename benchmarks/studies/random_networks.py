@@ -1,6 +1,6 @@
 """Networks at random through ``quantize``, for every target and recovery: what came of each.
 
-    python -m rexport.benchmarks.studies.random_networks --seeds 1000
+    python -m benchmarks.studies.random_networks --seeds 1000
 
 A network follows from its seed. Each INT8 file is judged by means that the quantization has no part in (see
 ``_silent_faults``), and each network in a process of its own: a runtime that crashes takes nothing else along. The exit
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rexport.benchmarks.studies._random_networks import random_network
-from rexport.benchmarks.studies._results import JsonFile, write_results
-from rexport.benchmarks.studies._silent_faults import FAULTS, RECOVERIES, TARGETS, Judge, Judgement, Verdict
+from benchmarks.studies._random_networks import random_network
+from benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._silent_faults import FAULTS, RECOVERIES, TARGETS, Judge, Judgement, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,6 +1,6 @@
 """What it saves to give a network the camera's bytes: ResNet-50 with raw-image input against the usual one.
 
-    python -m rexport.benchmarks.studies.raw_image --data DIR_OF_PICTURES
+    python -m benchmarks.studies.raw_image --data DIR_OF_PICTURES
 
 The same network is exported with ``--raw-image`` and without, both are quantized, and all four files are measured
 interleaved, from the bytes of the cut-out pictures to the logits: the usual files get them normalised by NumPy first.
@@ -15,10 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.studies._commands import rexport
+from benchmarks.studies._random_weights import write_random_weights
+from benchmarks.studies._results import JsonFile, speedup_of, write_results
 from rexport.benchmarks.machine import machine_facts
-from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._random_weights import write_random_weights
-from rexport.benchmarks.studies._results import JsonFile, speedup_of, write_results
 
 __all__ = ["main"]
 

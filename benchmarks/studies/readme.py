@@ -1,6 +1,6 @@
 """The README's table of results, written from the files in ``benchmarks/results/``.
 
-    python -m rexport.benchmarks.studies.readme
+    python -m benchmarks.studies.readme
 
 run in the repository, after a study has written a new file there.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.studies._peers_table import by_batch, readme_rows
 from rexport._files import write_text
-from rexport.benchmarks.studies._peers_table import by_batch, readme_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """What regrouping by measurement gains: ResNeXt-50 in INT8, regrouped, against the same file as it was and FP32.
 
-    python -m rexport.benchmarks.studies.regroup --data DIR_OF_PICTURES
+    python -m benchmarks.studies.regroup --data DIR_OF_PICTURES
 
 For each batch size, ``rexport fuse INT8.onnx --regroup measure`` chooses on this machine, and its file, the one that
 went in (with its stem in blocks, where that was measured to be faster) and the FP32 file are measured interleaved. The
@@ -16,9 +16,9 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.studies._commands import rexport
+from benchmarks.studies._results import JsonFile, speedup_of, write_results
 from rexport.benchmarks.machine import machine_facts
-from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._results import JsonFile, speedup_of, write_results
 
 __all__ = ["main"]
 

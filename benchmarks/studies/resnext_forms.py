@@ -1,6 +1,6 @@
 """ResNeXt-50 written down in the three forms of the paper: what fusion makes of the first two.
 
-    python -m rexport.benchmarks.studies.resnext_forms
+    python -m benchmarks.studies.resnext_forms
 
 Form (a) adds 32 branches, form (b) concatenates them, form (c) has grouped convolutions (Xie et al. 2016,
 arXiv:1611.05431, figure 3). All three get the same weights, are exported without fusion, fused, and run on the same
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 

@@ -1,6 +1,6 @@
 """The benchmark against itself: a file and its copy, again and again, must come out as equally fast.
 
-    python -m rexport.benchmarks.studies.self_test MODEL.onnx
+    python -m benchmarks.studies.self_test MODEL.onnx
 
 Each of the repetitions is a whole ``rexport bench`` of both names. Intervals of 95 % hold the true ratio, which is 1,
 in 19 of 20; of 20 repetitions, 17 or more do so with a probability of 98 %, if the intervals are what they say.
@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.studies._commands import rexport
+from benchmarks.studies._results import JsonFile, write_results
 from rexport.benchmarks.machine import machine_facts
-from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 

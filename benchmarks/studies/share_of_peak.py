@@ -1,6 +1,6 @@
 """How much of what this machine can multiply an INT8 network reaches, on ONNX Runtime and OpenVINO.
 
-    python -m rexport.benchmarks.studies.share_of_peak --data DIR_OF_PICTURES
+    python -m benchmarks.studies.share_of_peak --data DIR_OF_PICTURES
 
 The file of each runtime's own target is measured, and after it the peak of that runtime: the fastest large INT8
 convolution or matrix product that it runs here with the same threads. Both are repeated in turns, for the clock of a
@@ -16,10 +16,10 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.studies._commands import rexport
+from benchmarks.studies._random_weights import write_random_weights
+from benchmarks.studies._results import JsonFile, write_results
 from rexport.benchmarks.machine import machine_facts
-from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._random_weights import write_random_weights
-from rexport.benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
 

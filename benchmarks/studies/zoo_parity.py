@@ -1,6 +1,6 @@
 """Every network that has a name, exported at its own size and proven equal: how close, how fast, how many nodes.
 
-    python -m rexport.benchmarks.studies.zoo_parity
+    python -m benchmarks.studies.zoo_parity
 
 Each is exported by ``rexport onnx`` in a process of its own; if one can't be proven, the study stops there.
 """
@@ -14,8 +14,8 @@ from typing import Any
 
 import typer
 
-from rexport.benchmarks.studies._commands import rexport
-from rexport.benchmarks.studies._results import JsonFile, write_results
+from benchmarks.studies._commands import rexport
+from benchmarks.studies._results import JsonFile, write_results
 from rexport.models import networks
 
 __all__ = ["main"]

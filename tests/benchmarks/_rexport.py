@@ -7,7 +7,7 @@ from contextlib import chdir
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from rexport.benchmarks.studies._commands import REXPORT
+from benchmarks.studies._commands import REXPORT
 from tests.cli._run import invoke
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +14,8 @@ from rexport.model_file import save
 from rexport.quantization import TENSORRT, quantize
 from tests._graphs import convolution, graph, images
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-_STUDY = [sys.executable, "-P", "-m", "rexport.benchmarks.studies.engine_builds"]
+_ROOT = Path(__file__).parents[2]
+_STUDY = [sys.executable, "-m", "benchmarks.studies.engine_builds"]
 
 
 @pytest.mark.slow
@@ -27,7 +25,7 @@ def test_a_file_that_is_given(tmp_path: Path) -> None:
     model = graph("a = Conv <pads = [1, 1, 1, 1]> (x, w) b = Relu (a) y = Conv <pads = [1, 1, 1, 1]> (b, v)", weights)
     save(quantize(model, calibrate(model, [images(2)]), target=TENSORRT).model, tmp_path / "m.onnx")
     command = [*_STUDY, "--models", str(tmp_path / "m.onnx"), "--rounds", "2", "--json", str(tmp_path / "r.json")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 layers in int8" in done.stdout
     document = json.loads((tmp_path / "r.json").read_text())
@@ -38,6 +36,6 @@ def test_a_file_that_is_given(tmp_path: Path) -> None:
 
 
 def test_something_to_build_is_needed() -> None:
-    done = subprocess.run(_STUDY, capture_output=True, text=True)
+    done = subprocess.run(_STUDY, cwd=_ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "--models" in done.stderr

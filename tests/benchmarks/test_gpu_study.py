@@ -12,8 +12,8 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from rexport.benchmarks.studies import gpu
-from rexport.benchmarks.studies._gpu_facts import facts_in
+from benchmarks.studies import gpu
+from benchmarks.studies._gpu_facts import facts_in
 from rexport.runtimes import RUNTIMES
 from rexport.runtimes.probes import PROBES, probe_all
 from tests.benchmarks._rexport import starts_nothing

@@ -16,13 +16,13 @@ import onnx
 import pytest
 import typer
 
-from rexport.benchmarks.reliability.seeds import small_network
-from rexport.benchmarks.studies._commands import REXPORT
-from rexport.benchmarks.studies._peers_table import markdown, readme_rows
-from rexport.benchmarks.studies._random_weights import write_random_weights
+from benchmarks.studies._commands import REXPORT
+from benchmarks.studies._peers_table import markdown, readme_rows
+from benchmarks.studies._random_weights import write_random_weights
 from rexport.tuning import comparison
 from tests._deep import deep
 from tests.benchmarks._rexport import run_here, starts_nothing
+from tests.faults.seeds import small_network
 
 _ROOT = Path(__file__).parents[2]
 

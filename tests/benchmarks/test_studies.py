@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from rexport.benchmarks.studies._random_weights import write_random_weights
-from rexport.benchmarks.studies.readme import table, with_table
+from benchmarks.studies._random_weights import write_random_weights
+from benchmarks.studies.readme import table, with_table
 
 _ROOT = Path(__file__).parents[2]
 _RESULTS = _ROOT / "benchmarks" / "results"
@@ -67,9 +67,7 @@ def test_random_weights_are_the_same_each_time_and_have_biases(tmp_path: Path) -
 
 
 def test_a_tool_that_is_not_known_is_named() -> None:
-    options = ["cifar_resnet20:weights:data", "--only", "nobody"]
-    done = subprocess.run(
-        [sys.executable, "-m", "rexport.benchmarks.studies.int8_peers", *options], capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "benchmarks.studies.int8_peers", "cifar_resnet20:weights:data", "--only", "nobody"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 2
     assert "nobody is none of nncf, onnxruntime, rexport" in done.stderr

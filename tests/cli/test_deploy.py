@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport.benchmarks.reliability.ssh_site import Site, site
 from tests.cli._run import invoke
 from tests.deploy._cargo import new_keys, write_bundle
+from tests.faults.ssh_site import Site, site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

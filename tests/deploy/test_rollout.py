@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rexport._errors import VerificationError
-from rexport.benchmarks.reliability.ssh_device import Cut
-from rexport.benchmarks.reliability.ssh_site import Site, site
 from rexport.deploy.installation import Installation, ask_status, go_back
 from rexport.deploy.login import Login
 from rexport.deploy.remote import AgentFile, Cargo
@@ -22,6 +20,8 @@ from rexport.deploy.rollout import Access, Outcome, Pace, Quiet, Result, roll_ou
 from rexport.deploy.signing import load_public_key
 from rexport.deploy.ssh import Limits
 from tests.deploy._cargo import faulty_runtime, new_keys
+from tests.faults.ssh_device import Cut
+from tests.faults.ssh_site import Site, site
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,9 +11,9 @@ import asyncssh
 import pytest
 
 from rexport._errors import DeviceError, InputError
-from rexport.benchmarks.reliability.ssh_site import Site, site
 from rexport.deploy.login import Login
 from rexport.deploy.ssh import Connection, Finished, Limits, Source, UnreachableError, connect
+from tests.faults.ssh_site import Site, site
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rexport.benchmarks.reliability.vendor import Vendor
 from rexport.deploy.bundle import BundleOptions, make_bundle
 from rexport.deploy.container import Contents, to_rxb, write_folder
 from rexport.deploy.signing import load_private_key, new_key_pair
@@ -20,6 +19,7 @@ from rexport.device._keys import add_key
 from rexport.device._self_check import Checked
 from rexport.device._state import Device
 from tests.deploy._bundles import saved
+from tests.faults.vendor import Vendor
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rexport.benchmarks.reliability.vendor import Vendor
     from rexport.device._state import Device
+    from tests.faults.vendor import Vendor
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the agent runs on Linux")
 

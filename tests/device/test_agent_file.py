@@ -17,7 +17,7 @@ from rexport.deploy.agent_file import agent_bytes
 from tests.device._vendor import write
 
 if TYPE_CHECKING:
-    from rexport.benchmarks.reliability.vendor import Vendor
+    from tests.faults.vendor import Vendor
 
 _SOURCES = sorted((Path(__file__).parents[2] / "exporter" / "device").glob("*.py"))
 _AFTER_3_8 = {

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport.benchmarks.reliability.attacks import ATTACKS, DEVICES, mount
-from rexport.benchmarks.reliability.vendor import Vendor, Victim
 from tests._deep import deep
+from tests.faults.attacks import ATTACKS, DEVICES, mount
+from tests.faults.vendor import Vendor, Victim
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rexport.benchmarks.reliability.vendor import Vendor
+    from tests.faults.vendor import Vendor
 
 _ROUNDS = 10
 _AGENT = """

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rexport.benchmarks.reliability.vendor import Vendor
     from rexport.device._self_check import Checked, Version
+    from tests.faults.vendor import Vendor
 
 _CALLS = ("open", "write", "fsync", "mkdir", "rename", "replace", "symlink", "unlink", "rmdir")
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rexport.benchmarks.reliability.vendor import Vendor
     from rexport.device._self_check import Checked, Version
     from rexport.device._state import Device
+    from tests.faults.vendor import Vendor
 
     Agent = Callable[..., tuple[int, dict[str, Any]]]
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rexport.benchmarks.reliability.vendor import Vendor
     from rexport.device._self_check import Version
     from rexport.device._state import Device
+    from tests.faults.vendor import Vendor
 
 _PIXELS = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 

@@ -21,9 +21,9 @@ from tests.device._vendor import archive, npy, passed, write
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rexport.benchmarks.reliability.vendor import Vendor
     from rexport.deploy.container import Contents
     from rexport.device._state import Device
+    from tests.faults.vendor import Vendor
 
 
 def _fails(vendor: Vendor, device: Device, contents: Contents, reason: str) -> None:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rexport.benchmarks.reliability.vendor import Vendor
     from rexport.deploy.container import Contents
     from rexport.device._container import Container
     from rexport.device._self_check import Checked, Version
     from rexport.device._state import Device
+    from tests.faults.vendor import Vendor
 
 
 class _Spy:

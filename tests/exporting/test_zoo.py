@@ -1,7 +1,7 @@
 """Networks of every kind in the zoo can be exported, fused, and proven equal.
 
 Each kind has a small network here by default; those of the zoo up to depth 50 are deep tests. The deeper ones, whose
-graphs are only longer, take minutes: ``rexport.benchmarks.studies.zoo_parity`` exports them all.
+graphs are only longer, take minutes: ``benchmarks.studies.zoo_parity`` exports them all.
 """
 
 from __future__ import annotations

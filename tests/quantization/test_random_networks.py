@@ -2,7 +2,7 @@
 
 A few dozen are tried here. For thousands, on every target with every recovery, say after a change of the quantizer:
 
-    python -m rexport.benchmarks.studies.random_networks --seeds 1000
+    python -m benchmarks.studies.random_networks --seeds 1000
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from rexport._errors import DataError
-from rexport.benchmarks.studies import random_networks
-from rexport.benchmarks.studies._random_networks import random_network, run
-from rexport.benchmarks.studies._silent_faults import (
+from benchmarks.studies import random_networks
+from benchmarks.studies._random_networks import random_network, run
+from benchmarks.studies._silent_faults import (
     FAULTS,
     RECOVERIES,
     TARGETS,
@@ -32,6 +31,7 @@ from rexport.benchmarks.studies._silent_faults import (
     centred_sqnr_db,
     judge_output,
 )
+from rexport._errors import DataError
 from tests._deep import deep
 
 if TYPE_CHECKING:

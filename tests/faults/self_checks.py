@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from rexport.benchmarks.reliability._part import Part
-from rexport.benchmarks.reliability.agent import Agent, Workshop, complaint, fault_in
-from rexport.benchmarks.reliability.seeds import small_network
+from tests.faults._part import Part
+from tests.faults.agent import Agent, Workshop, complaint, fault_in
+from tests.faults.seeds import small_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport.benchmarks.reliability import (
+from tests._deep import deep
+from tests.faults import (
     concurrency,
     mutations,
     power_cuts,
@@ -19,15 +20,13 @@ from rexport.benchmarks.reliability import (
     system_calls,
     tampering,
 )
-from rexport.benchmarks.reliability.__main__ import PARTS, main
-from rexport.benchmarks.reliability._part import NotHereError, Part
-from tests._deep import deep
+from tests.faults.__main__ import PARTS, main
+from tests.faults._part import ROOT, NotHereError, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_COMMAND = (sys.executable, "-P", "-m", "rexport.benchmarks.reliability")
 _MANY: dict[str, Callable[..., Part]] = {
     "system calls of an install": partial(system_calls.run, every=6, only=("install",)),
     "system calls of a rollback": partial(system_calls.run, every=4, only=("rollback",)),
@@ -58,7 +57,7 @@ def test_a_few_cases(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", deep(*_MANY))
 def test_many_cases(part: str, tmp_path: Path) -> None:
-    """``python -m rexport.benchmarks.reliability`` runs them all."""
+    """``python -m tests.faults`` runs them all."""
     try:
         found = _MANY[part](tmp_path, done=lambda _: None)
     except NotHereError as why:
@@ -68,7 +67,9 @@ def test_many_cases(part: str, tmp_path: Path) -> None:
 
 
 def test_a_part_that_does_not_exist() -> None:
-    done = subprocess.run([*_COMMAND, "--only", "earthquakes"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults", "--only", "earthquakes"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("error: There is no part 'earthquakes'; choose from system-calls")
 

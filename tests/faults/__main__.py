@@ -1,6 +1,6 @@
 """All of it in one command.
 
-    sudo python -m rexport.benchmarks.reliability --json benchmarks/results/reliability.json
+    sudo python -m tests.faults --json benchmarks/results/reliability.json
 
 Parts that can't run on a machine say why, and the others run. Figures of parts that were not asked for stay in the
 file.
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmarks.studies._results import write_results
 from rexport._errors import InputError, RexportError, UsageError
-from rexport.benchmarks.reliability._part import NotHereError
-from rexport.benchmarks.studies._results import write_results
+from tests.faults._part import NotHereError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rexport.benchmarks.reliability._part import Part
+    from tests.faults._part import Part
 
     Run = Callable[[Path, bool, Path | None, Callable[[int], None]], Part]
 
@@ -33,34 +33,34 @@ __all__ = ["PARTS", "main"]
 _QUICK_CASES = 24
 
 
-def _system_calls(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:  # noqa: ARG001
-    from rexport.benchmarks.reliability import system_calls
+def _system_calls(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:
+    from tests.faults import system_calls
 
     if quick:
         return system_calls.run(folder, every=30, only=("install",), done=done)
     return system_calls.run(folder, done=done)
 
 
-def _power_cuts(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:  # noqa: ARG001
-    from rexport.benchmarks.reliability import power_cuts
+def _power_cuts(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:
+    from tests.faults import power_cuts
 
     return power_cuts.run(folder, cuts=6 if quick else power_cuts.CUTS, done=done)
 
 
-def _concurrency(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:  # noqa: ARG001
-    from rexport.benchmarks.reliability import concurrency
+def _concurrency(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:
+    from tests.faults import concurrency
 
     return concurrency.run(folder, rounds=1 if quick else concurrency.ROUNDS, done=done)
 
 
 def _mutations(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:
-    from rexport.benchmarks.reliability import mutations
+    from tests.faults import mutations
 
     return mutations.run(folder, cases=_QUICK_CASES if quick else mutations.CASES, keep=keep, done=done)
 
 
-def _self_checks(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:  # noqa: ARG001
-    from rexport.benchmarks.reliability import self_checks
+def _self_checks(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:
+    from tests.faults import self_checks
 
     few = ("the weights of another model", "a runtime that dies of SIGSEGV, after the switch")
     return self_checks.run(
@@ -68,20 +68,20 @@ def _self_checks(folder: Path, quick: bool, keep: Path | None, done: Callable[[i
     )
 
 
-def _tampering(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:  # noqa: ARG001
-    from rexport.benchmarks.reliability import tampering
+def _tampering(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:
+    from tests.faults import tampering
 
     return tampering.run(folder, every=301 if quick else 1, done=done)
 
 
-def _attacks(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:  # noqa: ARG001
-    from rexport.benchmarks.reliability import attacks
+def _attacks(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:
+    from tests.faults import attacks
 
     return attacks.run(folder, devices=tuple(attacks.DEVICES)[1:2] if quick else tuple(attacks.DEVICES), done=done)
 
 
-def _ssh(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:  # noqa: ARG001
-    from rexport.benchmarks.reliability import ssh
+def _ssh(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:
+    from tests.faults import ssh
 
     if quick:
         return ssh.run(folder, every=31, devices=ssh.DEVICES[1:], done=done)

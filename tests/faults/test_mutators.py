@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport.benchmarks.reliability.mutators import mutate_bytes, mutate_json, mutate_onnx, mutate_toml
-from rexport.benchmarks.reliability.seeds import small_network
+from tests.faults.mutators import mutate_bytes, mutate_json, mutate_onnx, mutate_toml
+from tests.faults.seeds import small_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -35,8 +35,8 @@ _SCRIPT = """
 import json, os, sys, time
 from pathlib import Path
 import rexport.cli
-from rexport.benchmarks.reliability import _mutation_worker as worker
-from rexport.benchmarks.reliability.seeds import Seed
+from tests.faults import _mutation_worker as worker
+from tests.faults.seeds import Seed
 
 worker._SECONDS = 2.0
 seed = Seed(kind="text", name="a", data=b"abc", beside={}, commands=(("inspect",),), mutator="bytes")

@@ -6,19 +6,16 @@ case, and those of the libraries beneath it with strace in a sample.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from rexport.benchmarks.reliability._part import Part
-from rexport.benchmarks.reliability.seeds import make_seeds
+from tests.faults._part import ROOT, Part, in_workers, worker_command
+from tests.faults.seeds import make_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +26,6 @@ __all__ = ["CASES", "run"]
 CASES = 10_000
 _TRACED = 400
 _FEW = 200  # cases: one worker, and no second run under strace, for starting them would take longest
-_WORKER = (sys.executable, "-P", "-m", "rexport.benchmarks.reliability._mutation_worker")
 _OPENED = re.compile(r'open(?:at|at2)?\((?:\S+<([^>]*)>, )?"((?:[^"\\]|\\.)*)", (\S+?)[,)].*\) = \d+<([^>]*)>')
 
 
@@ -54,15 +50,7 @@ def run(
     seeds = make_seeds(folder / "good")
     (folder / "seeds.pickle").write_bytes(pickle.dumps(seeds))
     cores = len(os.sched_getaffinity(0)) if cases > _FEW else 1
-    outcomes: list[dict[str, Any]] = []
-    readers = [
-        Thread(target=_follow, args=(_command(folder, first, cases, cores, keep), outcomes, done))
-        for first in range(cores)
-    ]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
+    outcomes = in_workers([_command(folder, first, cases, cores, keep) for first in range(cores)], done=done)
     ran, opened, why_not = _trace(folder, min(traced, cases)) if cases > _FEW else (0, [], "too few cases")
     failures = [_sentence(one) for one in sorted(outcomes, key=lambda one: one["case"]) if one["problem"] is not None]
     if len(outcomes) != cases:
@@ -82,15 +70,8 @@ def run(
 
 
 def _command(folder: Path, first: int, end: int, step: int, keep: Path | None) -> list[str]:
-    return [*_WORKER, str(folder), str(first), str(end), str(step), *([str(keep)] if keep is not None else [])]
-
-
-def _follow(command: list[str], outcomes: list[dict[str, Any]], done: Callable[[int], None]) -> None:
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
-        assert worker.stdout is not None
-        for line in worker.stdout:
-            outcomes.append(json.loads(line))
-            done(1)
+    kept = [keep] if keep is not None else []
+    return worker_command("_mutation_worker", folder, str(first), str(end), str(step), *kept)
 
 
 def _sentence(one: dict[str, Any]) -> str:
@@ -103,7 +84,8 @@ def _trace(folder: Path, cases: int) -> tuple[int, list[str], str | None]:
         return 0, [], "strace is missing"
     log = folder / "opened.log"
     tracer = ["strace", "-f", "-y", "-s", "4096", "-e", "trace=open,openat,openat2", "-o", str(log)]
-    ran = subprocess.run([*tracer, *_command(folder, 0, cases, 1, None)], capture_output=True, text=True)
+    command = [*tracer, *_command(folder, 0, cases, 1, None)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if ran.returncode:
         return 0, [], f"strace failed: {ran.stderr.strip().splitlines()[-1:]}"
     opened = [line for line in log.read_text(errors="replace").splitlines() if _leads_outside(line)]

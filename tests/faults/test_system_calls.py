@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rexport.benchmarks.reliability.system_calls import changing_calls
+from tests.faults.system_calls import changing_calls
 
 _LOG = """\
 openat(AT_FDCWD</tmp>, "/etc/ld.so.cache", O_RDONLY|O_CLOEXEC) = 3</etc/ld.so.cache>

@@ -19,15 +19,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from rexport.benchmarks.reliability._nonsense import NO_MANIFESTS, NONSENSE
-from rexport.benchmarks.reliability._part import NotHereError, Part, require_modules, require_tools
-from rexport.benchmarks.reliability.vendor import UNUSABLE, Vendor, Victim
 from rexport.deploy.container import to_rxb, write_folder
 from rexport.device import _install
 from rexport.device._errors import AgentError
 from rexport.device._install import load
 from rexport.device._keys import add_key, remove_key
 from rexport.device._state import Device
+from tests.faults._nonsense import NO_MANIFESTS, NONSENSE
+from tests.faults._part import NotHereError, Part, require_modules, require_tools
+from tests.faults.vendor import UNUSABLE, Vendor, Victim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

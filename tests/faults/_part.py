@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
 
-__all__ = ["NotHereError", "Part", "in_threads", "require_modules", "require_root_on_linux", "require_tools"]
+__all__ = [
+    "ROOT",
+    "NotHereError",
+    "Part",
+    "in_threads",
+    "in_workers",
+    "require_modules",
+    "require_root_on_linux",
+    "require_tools",
+    "worker_command",
+]
+
+ROOT = Path(__file__).parents[2]
+"""The checkout, where processes find this package."""
 
 _SHOWN = 20
 T = TypeVar("T")
@@ -86,3 +102,24 @@ def in_threads(work: Callable[[T], R], cases: Sequence[T], *, done: Callable[[in
         for result in pool.map(work, cases):
             done(1)
             yield result
+
+
+def worker_command(module: str, *arguments: str | Path) -> list[str]:
+    """Return the command that runs a module of this folder, in :data:`ROOT`."""
+    return [sys.executable, "-m", f"{__package__}.{module}", *map(str, arguments)]
+
+
+def in_workers(commands: Iterable[Sequence[str]], *, done: Callable[[int], None]) -> list[dict[str, Any]]:
+    """Run workers at once and return what they say, a JSON object a line."""
+
+    def outcomes_of(command: Sequence[str]) -> list[dict[str, Any]]:
+        outcomes = []
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
+            assert worker.stdout is not None
+            for line in worker.stdout:
+                outcomes.append(json.loads(line))
+                done(1)
+        return outcomes
+
+    with ThreadPoolExecutor() as pool:
+        return list(chain.from_iterable(pool.map(outcomes_of, commands)))

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rexport.benchmarks.reliability.ssh_device import Machine
 from rexport.deploy.inventory import Device
+from tests.faults.ssh_device import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

@@ -113,11 +113,11 @@ class Workshop:
             files: What takes the place of files after that, signed as if it had been so from the start.
             golden_sqnr_db: How close the device's logits have to be.
         """
-        from rexport.benchmarks.reliability.seeds import small_network
         from rexport.deploy.bundle import BundleOptions, make_bundle
         from rexport.deploy.container import to_rxb
         from rexport.deploy.manifest import Limits, Manifest
         from rexport.deploy.pack import sign_files
+        from tests.faults.seeds import small_network
 
         source = self.folder / f"model{version}.onnx"
         source.write_bytes(small_network(seed=version).SerializeToString() if model is None else model)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rexport.benchmarks.reliability import ssh
-from rexport.benchmarks.reliability.ssh_device import Cut, Machine, Step
+from tests.faults import ssh
+from tests.faults.ssh_device import Cut, Machine, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rexport.benchmarks.reliability._part import Part
+    from tests.faults._part import Part
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the agent runs on Linux")
 

@@ -113,7 +113,7 @@ class Machine:
                 machine.connections.add(conn)
                 machine._reach("connect", conn)
 
-            def begin_auth(self, username: str) -> bool:  # noqa: ARG002
+            def begin_auth(self, username: str) -> bool:
                 machine._reach("exchange", self.connection)
                 return True
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from rexport.benchmarks.reliability._part import NotHereError, Part, in_threads, require_root_on_linux, require_tools
-from rexport.benchmarks.reliability.agent import Agent, Workshop, complaint, fault_in
-from rexport.benchmarks.reliability.recorded_disk import RecordedDisk, mounted_image, recorded_disk
+from tests.faults._part import NotHereError, Part, in_threads, require_root_on_linux, require_tools
+from tests.faults.agent import Agent, Workshop, complaint, fault_in
+from tests.faults.recorded_disk import RecordedDisk, mounted_image, recorded_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from rexport.benchmarks.reliability._part import NotHereError
+from tests.faults._part import NotHereError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

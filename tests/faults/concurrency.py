@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rexport.benchmarks.reliability._part import Part
-from rexport.benchmarks.reliability.agent import Done, Workshop, active_version, complaint
+from tests.faults._part import Part
+from tests.faults.agent import Done, Workshop, active_version, complaint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

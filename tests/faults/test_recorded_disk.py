@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport.benchmarks.reliability._part import NotHereError
-from rexport.benchmarks.reliability.recorded_disk import Event, RecordedDisk, mounted_image, recorded_disk
+from tests.faults._part import NotHereError
+from tests.faults.recorded_disk import Event, RecordedDisk, mounted_image, recorded_disk
 
 if TYPE_CHECKING:
     from pathlib import Path

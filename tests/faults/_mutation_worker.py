@@ -1,6 +1,6 @@
 """A process that has imported rexport once and forks for every wrong file, so that thousands take minutes.
 
-    python -m rexport.benchmarks.reliability._mutation_worker FOLDER FIRST END STEP [KEEP]
+    python -m tests.faults._mutation_worker FOLDER FIRST END STEP [KEEP]
 
 ``FOLDER/seeds.pickle`` holds the seeds, made by the parent. Each line on stdout is the JSON object of one case.
 """
@@ -24,12 +24,12 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from rexport.benchmarks.reliability import mutators
+from tests.faults import mutators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rexport.benchmarks.reliability.seeds import Seed
+    from tests.faults.seeds import Seed
 
 __all__ = ["CANARY", "main", "run_case"]
 

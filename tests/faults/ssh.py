@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexport.benchmarks.reliability._part import Part, in_threads, require_modules
-from rexport.benchmarks.reliability.agent import Agent, Workshop, everything_below, fault_in
-from rexport.benchmarks.reliability.ssh_device import MOMENTS, Cut, Machine, Step
-from rexport.benchmarks.reliability.ssh_site import Site, site
+from tests.faults._part import Part, in_threads, require_modules
+from tests.faults.agent import Agent, Workshop, everything_below, fault_in
+from tests.faults.ssh_device import MOMENTS, Cut, Machine, Step
+from tests.faults.ssh_site import Site, site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from rexport.benchmarks.reliability.agent import Workshop, everything_below
 from rexport.deploy.container import Contents, read, to_rxb
 from rexport.deploy.signing import PrivateKey, load_private_key, new_key_pair
 from rexport.device._container import Archive
@@ -23,6 +22,7 @@ from rexport.device._keys import add_key, trusted_keys
 from rexport.device._self_check import Checked
 from rexport.device._state import Device
 from rexport.device.command_line import main as agent
+from tests.faults.agent import Workshop, everything_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -180,6 +180,6 @@ def _descriptor_of(data: bytes) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _passed(version: Version, *, quick: bool = False) -> Checked:  # noqa: ARG001
+def _passed(version: Version, *, quick: bool = False) -> Checked:
     """Stand in for the self-check of an honest bundle."""
     return Checked("onnxruntime", "1.0", None, same_top1=True, latency_ms=None if quick else 1.0)

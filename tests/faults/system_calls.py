@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexport.benchmarks.reliability._part import NotHereError, Part, in_threads, require_tools
-from rexport.benchmarks.reliability.agent import Workshop, complaint, fault_in
+from tests.faults._part import NotHereError, Part, in_threads, require_tools
+from tests.faults.agent import Workshop, complaint, fault_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from rexport.benchmarks.reliability.concurrency import Remembered, orders_that_give
+from tests.faults.concurrency import Remembered, orders_that_give
 
 _BEGIN = Remembered(2, 1, 2)
 _VERBS = (3, 4, None)  # install 3, install 4, rollback

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rexport.benchmarks.reliability import attacks
-from rexport.benchmarks.reliability.agent import everything_below
+from rexport.device import _install
+from rexport.device._errors import RefusedError
+from rexport.device._manifest import parse_manifest
+from tests.faults import attacks
+from tests.faults.agent import everything_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from rexport.benchmarks.reliability._part import Part
+    from tests.faults._part import Part
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the agent runs on Linux")
 
@@ -42,7 +45,7 @@ def _changing(refuse: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.slow
 def test_an_agent_that_takes_every_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attacks._install, "verify", _first_key)
+    monkeypatch.setattr(_install, "verify", _first_key)
     part = _run(tmp_path, "arbitrary-software", "signed-garbage")
     assert not part.held
     assert "it ends with 0 instead of 3" in part.failures[0]
@@ -52,7 +55,7 @@ def test_an_agent_that_takes_every_signature(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 def test_an_agent_that_takes_any_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attacks._install, "require_installable", lambda *given: None)
+    monkeypatch.setattr(_install, "require_installable", lambda *given: None)
     part = _run(tmp_path, "rollback", "mix-and-match")
     assert part.detail["attacks"] == {"rollback": "refused: 0 of 2", "mix-and-match": "refused: 3 of 3"}
     assert all(
@@ -61,7 +64,7 @@ def test_an_agent_that_takes_any_version(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_an_agent_that_refuses_and_leaves_something_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attacks._install, "require_installable", _changing(attacks._install.require_installable))
+    monkeypatch.setattr(_install, "require_installable", _changing(_install.require_installable))
     part = _run(tmp_path, "rollback")
     assert part.detail["attacks"] == {"rollback": "refused: 0 of 2"}
     assert [failure.rsplit(": ", 1)[-1] for failure in part.failures] == [
@@ -70,14 +73,12 @@ def test_an_agent_that_refuses_and_leaves_something_behind(tmp_path: Path, monke
 
 
 def test_an_agent_that_refuses_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = attacks._install.parse_manifest
-
     def parse(data: bytes) -> Any:
         if b'"version": 4' in data:  # 3 is there
-            raise attacks._install.RefusedError("No version 4.")
-        return honest(data)
+            raise RefusedError("No version 4.")
+        return parse_manifest(data)
 
-    monkeypatch.setattr(attacks._install, "parse_manifest", parse)
+    monkeypatch.setattr(_install, "parse_manifest", parse)
     part = _run(tmp_path, "slow-retrieval")
     assert part.detail["attacks"] == {"slow-retrieval": "refused: 0 of 1"}
     assert "it is refused for another reason than 'Nothing more of the bundle'" in part.failures[0]
@@ -93,7 +94,7 @@ def test_every_change_below_a_folder_is_seen(tmp_path: Path) -> None:
         lambda: (folder / "a" / "c").write_bytes(b"d"),
         lambda: (folder / "a" / "c").chmod(0o600),
         lambda: (folder / "link").symlink_to("a"),
-        lambda: ((folder / "link").unlink(), (folder / "link").symlink_to("a/b")),
+        lambda: (folder / "link").rename(folder / "other"),
         lambda: (folder / "a" / "b").rmdir(),
     ):
         change()

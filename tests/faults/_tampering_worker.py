@@ -1,6 +1,6 @@
 """Gives changed bundles to the agent, in this process, and watches what it hands on to anyone.
 
-    python -m rexport.benchmarks.reliability._tampering_worker ROOT BUNDLE FIRST END STEP
+    python -m tests.faults._tampering_worker ROOT BUNDLE FIRST END STEP
 
 Case *k* of a bundle of *n* bytes is, for ``k < n``, byte *k* changed, and beyond, the first ``k - n`` bytes alone. Each
 line on stdout is the JSON object of one case; ``problem`` is ``null`` where the agent refused it and nothing else saw

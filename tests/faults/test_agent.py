@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport.benchmarks.reliability.agent import Done, active_version, complaint, fault_in
+from tests.faults.agent import Done, active_version, complaint, fault_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
