@@ -185,11 +185,9 @@ def report(done: Done, *, as_json: bool) -> None:
 def _document(done: Done) -> dict[str, Any]:
     document: dict[str, Any] = {"schema": "rexport.bundle.made/1", "file": None, "manifest": None}
     if done.bundle is not None:
-        import hashlib
-
         path, made = done.bundle
         document["file"], document["manifest"] = str(path), made.manifest.to_json()
-        document["manifest_sha256"] = hashlib.sha256(made.contents.manifest).hexdigest()
+        document["manifest_sha256"] = made.manifest.sha256
         document["notes"] = list(made.notes)
     document["triton"] = None if done.triton is None else str(done.triton)
     document["keys"] = None if done.keys is None else dict(zip(("private", "public"), map(str, done.keys), strict=True))
@@ -206,7 +204,7 @@ def _make_keys(request: Request) -> tuple[Path, Path] | None:
 
 def _options(request: Request, model: Path, *, versioned: bool) -> BundleOptions:
     from rexport.deploy.bundle import BundleOptions
-    from rexport.deploy.manifest import Limits
+    from rexport.device._manifest import Limits
 
     if request.version is None and versioned:
         raise UsageError(

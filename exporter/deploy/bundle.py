@@ -20,20 +20,13 @@ from rexport._errors import BundleError, UsageError
 from rexport.classifier_head import head_of
 from rexport.deploy import model_signing
 from rexport.deploy.golden import npy
-from rexport.deploy.manifest import (
-    MODEL_SIGNATURE,
-    RUNTIMES,
-    Golden,
-    Manifest,
-    Target,
-    require_name,
-    require_specifier,
-    require_version,
-)
+from rexport.deploy.manifest import from_bytes, require_name, require_specifier, require_version
 from rexport.deploy.options import BundleOptions
 from rexport.deploy.pack import sign_files
 from rexport.deploy.payload import MODEL, Payload, collect
 from rexport.deploy.quantized import QuantizedFile, machines_for, runtimes_for
+from rexport.device._container import MODEL_SIGNATURE
+from rexport.device._manifest import RUNTIMES, Golden, Manifest, Target
 from rexport.model_file import default_opset
 
 if TYPE_CHECKING:
@@ -88,10 +81,11 @@ def bundle_of(payload: Payload, *, key: PrivateKey, options: BundleOptions) -> M
         _PROFILE: payload.profile,
         _TABLE: payload.table,
     }
+    golden = Golden(min_sqnr_db=options.min_sqnr_db)
     files = {
         MODEL: payload.model.data,
-        Golden.input: npy(payload.golden.input),
-        Golden.logits: npy(payload.golden.logits),
+        golden.input: npy(payload.golden.input),
+        golden.logits: npy(payload.golden.logits),
         **{engine.file: data for engine, data in payload.engines},
         **{name: data for name, data in optional.items() if data is not None},
     }
@@ -106,7 +100,7 @@ def bundle_of(payload: Payload, *, key: PrivateKey, options: BundleOptions) -> M
         engines=tuple(engine for engine, _ in payload.engines),
         classes=classes,
         preprocessing=_described(payload.preprocessing),
-        golden=Golden(min_sqnr_db=options.min_sqnr_db),
+        golden=golden,
         limits=options.limits,
         profile=profile,
         table=table,
@@ -115,7 +109,7 @@ def bundle_of(payload: Payload, *, key: PrivateKey, options: BundleOptions) -> M
     if options.openssf:
         signature = model_signing.sign(contents, name=options.name, key=key)
         contents = replace(contents, files={**contents.files, MODEL_SIGNATURE: signature})
-    signed = Manifest.from_bytes(contents.manifest)
+    signed = from_bytes(contents.manifest)
     return MadeBundle(contents=contents, manifest=signed, notes=tuple(_notes(payload, signed)))
 
 

@@ -20,23 +20,14 @@ from typing import TYPE_CHECKING
 
 from rexport._errors import BundleError, OutputError, VerificationError
 from rexport._files import check_writable, write_bytes
-from rexport.deploy.manifest import (
-    LARGEST_BUNDLE,
-    LARGEST_MANIFEST,
-    LARGEST_MODEL_SIGNATURE,
-    LARGEST_SIGNATURE,
-    MANIFEST,
-    MODEL_SIGNATURE,
-    MOST_FILES,
-    SIGNATURE,
-    UNLISTED,
-    require_file_names,
-)
+from rexport.deploy.manifest import require_names
+from rexport.device._container import LIMITS, MANIFEST, SIGNATURE
+from rexport.device._manifest import MAX_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rexport.deploy.manifest import Manifest
+    from rexport.device._manifest import Manifest
 
 __all__ = [
     "SUFFIX",
@@ -52,6 +43,7 @@ __all__ = [
 
 SUFFIX = ".rxb"
 
+_LARGEST = 2**32 - 1  # bytes: what a zip file holds without zip64
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
@@ -85,7 +77,7 @@ class Contents:
         Raises:
             VerificationError: One is missing, is too many, or is another.
         """
-        found = set(self.files) - set(UNLISTED)
+        found = set(self.files) - set(LIMITS)
         for what, names in (("lacks", set(manifest.files) - found), ("has the unstated", found - set(manifest.files))):
             if names:
                 raise VerificationError(f"The bundle {what} file {min(names)}; get it again.")
@@ -107,8 +99,8 @@ def to_rxb(contents: Contents) -> bytes:
         BundleError: It has names that no bundle can have, or more than 4 GiB.
     """
     members = list(contents.members())
-    require_file_names([name for name, _ in members])
-    if sum(len(data) + 256 for _, data in members) > LARGEST_BUNDLE:
+    require_names([name for name, _ in members])
+    if sum(len(data) + 256 for _, data in members) > _LARGEST:
         raise BundleError("The bundle has more than the 4 GiB that one holds; leave engines out.")
     parts, central, offset = [], [], 0
     for name, data in members:
@@ -204,11 +196,6 @@ def read(path: Path) -> Contents:
     return Contents(manifest=members.pop(MANIFEST), signature=members.pop(SIGNATURE), files=members)
 
 
-def _largest(name: str) -> int:
-    fixed = {MANIFEST: LARGEST_MANIFEST, SIGNATURE: LARGEST_SIGNATURE, MODEL_SIGNATURE: LARGEST_MODEL_SIGNATURE}
-    return fixed.get(name, LARGEST_BUNDLE)
-
-
 def _read_folder(path: Path) -> dict[str, bytes]:
     sizes: dict[str, int] = {}
     for folder, folders, files in os.walk(path, followlinks=False):
@@ -218,24 +205,24 @@ def _read_folder(path: Path) -> dict[str, bytes]:
             if one.is_symlink() or not (one.is_dir() or one.is_file()):
                 raise BundleError(f"{path} is no bundle: {relative} in it is a link or a device.")
         sizes |= {(one := Path(folder, name)).relative_to(path).as_posix(): one.stat().st_size for name in files}
-        if len(sizes) > MOST_FILES:
-            raise BundleError(f"{path} is no bundle: it has more than {MOST_FILES} files.")
+        if len(sizes) > MAX_FILES:
+            raise BundleError(f"{path} is no bundle: it has more than {MAX_FILES} files.")
     _require_sizes(path, sizes)
     return {name: (path / name).read_bytes() for name in sorted(sizes)}
 
 
 def _require_sizes(path: Path, sizes: Mapping[str, int]) -> None:
     try:
-        require_file_names(list(sizes))
+        require_names(list(sizes))
     except BundleError as error:
         raise BundleError(f"{path} is no bundle: {error}") from error
-    large = next((name for name, size in sizes.items() if size > _largest(name)), None)
-    if large is not None or sum(sizes.values()) > LARGEST_BUNDLE:
+    large = next((name for name, size in sizes.items() if size > LIMITS.get(name, _LARGEST)), None)
+    if large is not None or sum(sizes.values()) > _LARGEST:
         raise BundleError(f"{path} is no bundle: {large or 'what is in it'} is larger than a device takes.")
 
 
 def _read_rxb(path: Path) -> dict[str, bytes]:
-    if path.stat().st_size > LARGEST_BUNDLE:
+    if path.stat().st_size > _LARGEST:
         raise BundleError(f"{path} has more than the 4 GiB that a bundle holds.")
     data = path.read_bytes()
     members = _stored(path, data)
@@ -255,7 +242,7 @@ def _stored(path: Path, data: bytes) -> dict[str, bytes]:
         *_, size, _, name_length, _ = _LOCAL.unpack_from(data, offset)
         start = offset + _LOCAL.size + name_length
         name = data[offset + _LOCAL.size : start]
-        if not name.isascii() or name.decode() in members or start + size > len(data) or len(members) >= MOST_FILES:
+        if not name.isascii() or name.decode() in members or start + size > len(data) or len(members) >= MAX_FILES:
             break
         members[name.decode()] = data[start : start + size]
         offset = start + size

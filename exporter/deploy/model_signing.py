@@ -20,7 +20,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import VerificationError
-from rexport.deploy.manifest import MANIFEST, MODEL_SIGNATURE, SIGNATURE
+from rexport.device._container import MANIFEST, MODEL_SIGNATURE, SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rexport.deploy.manifest import Limits
+from rexport.device._manifest import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +33,8 @@ class BundleOptions:
         profile: What ``rexport tune`` wrote for this very model.
         classes: A file of the names of its outputs, one a line or a JSON list; by default those in the model.
         golden: A picture, or an ``.npy`` of what the model takes; by default a made one (see ``deploy.golden``).
-        min_sqnr_db: See :class:`rexport.deploy.manifest.Golden`.
-        limits: See :class:`rexport.deploy.manifest.Limits`.
+        min_sqnr_db: See :class:`rexport.device._manifest.Golden`.
+        limits: See :class:`rexport.device._manifest.Limits`.
         preprocessing: How pictures become its input, where the model does not say.
         openssf: Whether to add ``model.sig``, OpenSSF's signature of the same files.
     """

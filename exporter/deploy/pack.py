@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rexport.deploy.container import Contents
-from rexport.deploy.manifest import FileFacts
+from rexport.deploy.manifest import to_bytes
+from rexport.device._manifest import FileEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rexport.deploy.manifest import Manifest
     from rexport.deploy.signing import PrivateKey
+    from rexport.device._manifest import Manifest
 
 __all__ = ["sign_files"]
 
@@ -26,8 +26,8 @@ def sign_files(manifest: Manifest, files: Mapping[str, bytes], key: PrivateKey) 
         UnavailableError: As :meth:`PrivateKey.sign`.
     """
     facts = {
-        name: FileFacts(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        name: FileEntry(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         for name, data in sorted(files.items())
     }
-    data = replace(manifest, files=facts).to_bytes()
+    data = to_bytes(manifest._replace(files=facts))
     return Contents(manifest=data, signature=key.sign(data), files=files)

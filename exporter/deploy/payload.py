@@ -10,9 +10,9 @@ from rexport._errors import DataError, EngineFileError, InputError, UsageError
 from rexport.calibration import CalibrationTable
 from rexport.class_names import read_class_names
 from rexport.deploy.golden import GoldenPair, golden_pair
-from rexport.deploy.manifest import Engine
 from rexport.deploy.vetting import VettedModel, vet
 from rexport.deployment_profile import load_profile
+from rexport.device._manifest import Engine
 from rexport.engine_file import read_facts, read_intact
 
 if TYPE_CHECKING:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import DeviceError, VerificationError
 from rexport.deploy import container, signing
 from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
-from rexport.deploy.manifest import Manifest
+from rexport.deploy.manifest import from_bytes
 from rexport.deploy.ssh import Source, no_python
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Cargo:
             VerificationError: Its signature is another key's.
         """
         contents = container.read(path)
-        manifest = Manifest.from_bytes(contents.manifest)
+        manifest = from_bytes(contents.manifest)
         contents.require_files(manifest)
         if trust is not None:
             try:
@@ -80,7 +79,7 @@ class Cargo:
         return cls(
             name=manifest.name,
             version=manifest.version,
-            manifest_sha256=hashlib.sha256(contents.manifest).hexdigest(),
+            manifest_sha256=manifest.sha256,
             source=Source(container.to_rxb(contents)),
             room=sum(facts.bytes for facts in manifest.files.values()),
             seconds=float(manifest.limits.seconds),

@@ -20,8 +20,8 @@ from rexport.model_file import dtype_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rexport.deploy.manifest import Engine
     from rexport.deploy.payload import Payload
+    from rexport.device._manifest import Engine
 
 __all__ = ["TritonOptions", "triton_files", "write_repository"]
 

@@ -18,7 +18,7 @@ import select
 import stat
 import struct
 import zlib
-from typing import TYPE_CHECKING, Callable, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, NamedTuple
 
 from ._errors import RefusedError, UsageError
 from ._files import open_plain
@@ -81,7 +81,7 @@ class Container:
         """Return the bytes of the manifest and of its signature, neither longer than it may be."""
         raise NotImplementedError
 
-    def copy(self, files: dict[str, FileEntry], sink: Callable[[str, Iterator[bytes]], None]) -> None:
+    def copy(self, files: Mapping[str, FileEntry], sink: Callable[[str, Iterator[bytes]], None]) -> None:
         """Give each file's name and content, chunk by chunk, to ``sink``: no byte more than the manifest states.
 
         Raises:
@@ -114,7 +114,7 @@ class Archive(Container):
         """Return the bytes of the manifest and of its signature."""
         return self._small(MANIFEST), self._small(SIGNATURE)
 
-    def copy(self, files: dict[str, FileEntry], sink: Callable[[str, Iterator[bytes]], None]) -> None:
+    def copy(self, files: Mapping[str, FileEntry], sink: Callable[[str, Iterator[bytes]], None]) -> None:
         """Give each file to ``sink``; see :meth:`Container.copy`."""
         waiting = sorted(files)
         skipped = MANIFEST
@@ -204,7 +204,7 @@ class Folder(Container):
         """Return the bytes of the manifest and of its signature."""
         return self._small(MANIFEST), self._small(SIGNATURE)
 
-    def copy(self, files: dict[str, FileEntry], sink: Callable[[str, Iterator[bytes]], None]) -> None:
+    def copy(self, files: Mapping[str, FileEntry], sink: Callable[[str, Iterator[bytes]], None]) -> None:
         """Give each file to ``sink``; see :meth:`Container.copy`."""
         there = set(self._names()) - set(LIMITS)
         for name in sorted(there ^ set(files)):

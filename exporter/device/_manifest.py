@@ -1,6 +1,11 @@
-"""The manifest, read strictly: every key is there and none besides, and every value is what it may be.
+"""The manifest of a bundle: what is in it, for which devices, and what a device has to get out of it.
 
-It is read only after its signature was found good, and from the very bytes that were signed.
+A JSON document of schema ``rexport.bundle/1``: keys sorted, one space of indent, one newline at the end, so that equal
+manifests have equal bytes. It is what gets signed, and it states the size and SHA-256 of every other file. It is read
+strictly: a key too many or too few, a number of the wrong kind or a name that could leave the folder is an error.
+
+Rexport makes bundles with this module too. A device reads a manifest only after its signature was found good, and from
+the very bytes that were signed.
 """
 
 from __future__ import annotations
@@ -10,87 +15,129 @@ import json
 import math
 import re
 from datetime import datetime, timezone
-from typing import Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._container import LIMITS
+from ._container import LIMITS, MANIFEST
 from ._errors import RefusedError
+from ._strict_json import Fields, loads
 
-__all__ = ["Engine", "FileEntry", "Golden", "Limits", "Manifest", "Target", "parse_manifest"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+__all__ = [
+    "MAX_FILES",
+    "RUNTIMES",
+    "Engine",
+    "FileEntry",
+    "Golden",
+    "Limits",
+    "Manifest",
+    "Target",
+    "parse_manifest",
+    "read_manifest",
+    "require_file_names",
+]
 
 SCHEMA = "rexport.bundle/1"
-RUNTIMES = ("tensorrt", "rtx", "onnxruntime")  # tried in this order
+RUNTIMES = ("tensorrt", "rtx", "onnxruntime")
+"""What a device may run a model with; the first that a manifest names and that is usable is taken."""
 MAX_FILES, MAX_PARTS, MAX_BYTES = 64, 4, (4 << 30) - (1 << 20)  # all offsets in an .rxb have 32 bits
+MAX_VERSION = 2**31 - 1
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+SPECIFIER = re.compile(r"(>=|<|==)\d{1,9}(\.\d{1,9}){0,4}")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SPEC = re.compile(r"(>=|<|==)\d{1,9}(\.\d{1,9}){0,4}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-_HEADS = ("logits", "softmax", "log-softmax")
-_KEYS = [
-    "schema",
-    "name",
-    "version",
-    "expires",
-    "target",
-    "model",
-    "head",
-    "engines",
-    "classes",
-    "preprocessing",
-    "golden",
-    "limits",
-    "profile",
-    "table",
-    "files",
-]
+_DOTTED = re.compile(r"\d{1,9}(\.\d{1,9}){0,5}")
+_HEAD = re.compile("logits|softmax|log-softmax")
+_EXPIRES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_PREPROCESSING = (
+    *("takes", "size", "resize", "crop", "mean", "std", "interpolation"),
+    *("color", "layout", "dtype", "scale", "in_graph"),
+)
 
 
 class FileEntry(NamedTuple):
-    """What the manifest says of a file: its size in bytes and its SHA-256 in hex."""
+    """A file's size in bytes, and the SHA-256 of its content in hex."""
 
     bytes: int
     sha256: str
 
 
 class Target(NamedTuple):
-    """What a bundle is for: ``platform``'s names, and by runtime the specs that its version must all meet."""
+    """The devices that a bundle is for.
 
-    system: str
-    machines: list[str]
-    runtimes: dict[str, list[str]]
+    Attributes:
+        machines: As ``platform.machine()`` says, such as ``aarch64``.
+        runtimes: Those that may run the model, each with the versions that will do: ``>=1.20``, ``<2``, ``==1.23.2``.
+        system: As ``platform.system()`` says in lower case, such as ``linux``.
+    """
+
+    machines: Sequence[str]
+    runtimes: Mapping[str, Sequence[str]]
+    system: str = "linux"
 
 
 class Engine(NamedTuple):
-    """An engine file, and exactly what it was built for; capabilities are compute capabilities times ten."""
+    """An engine in the bundle: the ``version`` of its ``backend``, and the GPUs' compute capabilities times ten."""
 
     file: str
     backend: str
     version: str
-    capabilities: list[int]
+    capabilities: Sequence[int]
 
 
 class Golden(NamedTuple):
-    """An input, the logits that belong to it, and how near to them the device must come."""
+    """An input and what the model gives for it, which a device compares with what it gets.
 
-    input: str
-    logits: str
-    min_sqnr_db: float
-    same_top1: bool
+    Attributes:
+        input: The file of what the model takes, an ``.npy``.
+        logits: The file of its first output, float32.
+        min_sqnr_db: The least ratio of the logits' power to that of the difference, in decibels.
+        same_top1: Whether the largest logit has to be the same one.
+    """
+
+    input: str = "golden/input.npy"
+    logits: str = "golden/logits.npy"
+    min_sqnr_db: float = 30.0
+    same_top1: bool = True
 
 
 class Limits(NamedTuple):
-    """What the self-check may take; ``latency_ms`` bounds the median call on the golden input."""
+    """What the self-check on a device may take.
 
-    latency_ms: float | None
-    seconds: int
-    memory_mib: int
+    Attributes:
+        latency_ms: The longest median call on the golden input, in milliseconds; ``None`` without a bound.
+        seconds: Of the whole check.
+        memory_mib: Of its process.
+    """
+
+    latency_ms: float | None = None
+    seconds: int = 120
+    memory_mib: int = 2048
 
 
 class Manifest(NamedTuple):
-    """A bundle's manifest; see the field's names in the file itself.
+    """What a bundle is.
 
-    ``head`` is what the model gives, ``None`` in bundles that were made before manifests said it.
+    Attributes:
+        name: Of what it installs.
+        version: That a device does not go below once it had it.
+        expires: The end of the time in which it may be installed, in UTC to the second; ``None`` without one.
+        target: The devices it is for.
+        model: The file of the model.
+        preprocessing: How pictures become its input.
+        golden: What the device compares.
+        limits: Of that comparison.
+        head: What the model gives: ``logits``, ``softmax`` or ``log-softmax``; ``None`` in bundles that do not say.
+        engines: Made from it.
+        classes: The file of the names of its outputs, a JSON list; ``None`` without.
+        profile: The file that ``rexport tune`` wrote; ``None`` without.
+        table: The file of the calibration table; likewise.
+        files: Size and hash of every file but the manifest and the signatures, by name.
+        sha256: Of the bytes that it was read from; empty in one that was not read.
     """
 
     name: str
@@ -98,208 +145,199 @@ class Manifest(NamedTuple):
     expires: datetime | None
     target: Target
     model: str
-    head: str | None
-    engines: list[Engine]
-    classes: str | None
-    preprocessing: dict[str, Any] | None
+    preprocessing: Mapping[str, Any]
     golden: Golden
     limits: Limits
-    files: dict[str, FileEntry]
-    sha256: str
+    head: str | None = None
+    engines: Sequence[Engine] = ()
+    classes: str | None = None
+    profile: str | None = None
+    table: str | None = None
+    files: Mapping[str, FileEntry] = {}
+    sha256: str = ""
 
     @property
     def id(self) -> str:
         """The name of the version's folder on the device."""
         return f"{self.name}-{self.version}-{self.sha256[:12]}"
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        document = {"schema": SCHEMA, **self._asdict()}
+        del document["sha256"]
+        return {
+            **document,
+            "expires": None if self.expires is None else self.expires.strftime(_TIME),
+            "target": self.target._asdict(),
+            "engines": [engine._asdict() for engine in self.engines],
+            "golden": self.golden._asdict(),
+            "limits": self.limits._asdict(),
+            "files": {name: entry._asdict() for name, entry in self.files.items()},
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes to sign.
+
+        Raises:
+            ValueError: They could not be read.
+        """
+        text = json.dumps(self.to_json(), sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
+        data = f"{text}\n".encode()
+        read_manifest(data)
+        return data
+
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Read the bytes of a ``manifest.json``.
+    """Read a signed ``manifest.json``.
 
     Raises:
         RefusedError: It is not what this agent understands, to the last key.
     """
     try:
-        document = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-        return _manifest(document, hashlib.sha256(data).hexdigest())
-    except (ValueError, RecursionError) as error:
+        return read_manifest(data)
+    except ValueError as error:
         raise RefusedError(
             f"The manifest is signed, but not one that this agent understands: {error}; "
             "make the bundle again, or bring a newer agent."
         ) from error
 
 
-def _manifest(document: Any, sha256: str) -> Manifest:
-    if isinstance(document, dict) and document.get("schema") != SCHEMA:
-        raise ValueError(f"its schema is {document.get('schema')!r} instead of {SCHEMA!r}")
-    fields = _object({"head": None, **_mapping(document, "the manifest")}, "the manifest", _KEYS)
-    files = {_file_name(name): _entry(entry, name) for name, entry in _mapping(fields["files"], "files").items()}
-    if not 1 <= len(files) <= MAX_FILES or len({name.lower() for name in files}) != len(files):
-        raise ValueError(f"it must name 1 to {MAX_FILES} files, also apart where case does not count")
-    _no_file_in_a_file(files)
-    if sum(entry.bytes for entry in files.values()) >= MAX_BYTES:
-        raise ValueError("its files come to 4 GiB")
-    known = _one_of(files)
+def read_manifest(data: bytes) -> Manifest:
+    """Read the bytes of a ``manifest.json``.
+
+    Raises:
+        ValueError: It says what it may not, lacks what it must say, or is larger than 256 KiB.
+    """
+    if len(data) > LIMITS[MANIFEST]:
+        raise ValueError(f"it has {len(data):,} bytes, and devices read {LIMITS[MANIFEST]:,} at most")
+    document = loads(data)
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f'it is not of schema "{SCHEMA}" but of {schema!r}')
+    fields = Fields("", {"head": None, **document})
+    fields.require_keys({"schema", *Manifest._fields} - {"sha256"})
+    files = _files(fields.inner("files"))
+    engines = fields.items("engines", MAX_FILES)
     return Manifest(
-        name=_text(fields["name"], "name", _NAME),
-        version=_integer(fields["version"], "version", 1, 2**31 - 1),
-        expires=_optional(fields["expires"], _time),
-        target=_target(fields["target"]),
-        model=known(fields["model"]),
-        head=_optional(fields["head"], _head),
-        engines=[_engine(each, known) for each in _list(fields["engines"], "engines")],
-        classes=_optional(fields["classes"], known),
-        preprocessing=_optional(fields["preprocessing"], lambda value: _mapping(value, "preprocessing")),
-        golden=_golden(fields["golden"], known),
-        limits=_limits(fields["limits"]),
-        files=_with_checked_extras(files, fields, known),
-        sha256=sha256,
+        name=fields.text("name", NAME),
+        version=fields.whole("version", 1, MAX_VERSION),
+        expires=_expires(fields),
+        target=_target(fields.inner("target")),
+        model=fields.file("model", files),
+        preprocessing=_preprocessing(fields.inner("preprocessing")),
+        golden=_golden(fields.inner("golden"), files),
+        limits=_limits(fields.inner("limits")),
+        head=None if fields.values["head"] is None else fields.text("head", _HEAD),
+        engines=tuple(_engine(Fields(f"engines[{index}].", one), files) for index, one in enumerate(engines)),
+        classes=fields.optional_file("classes", files),
+        profile=fields.optional_file("profile", files),
+        table=fields.optional_file("table", files),
+        files=files,
+        sha256=hashlib.sha256(data).hexdigest(),
     )
 
 
-def _with_checked_extras(
-    files: dict[str, FileEntry], fields: dict[str, Any], known: Callable[[Any], str]
-) -> dict[str, FileEntry]:
-    for key in ("profile", "table"):  # they travel along, for people and for `rexport inspect`
-        _optional(fields[key], known)
+def require_file_names(names: Sequence[str]) -> None:
+    """Raise ValueError where files of these names can't lie in one bundle, on any file system."""
+    if len(names) > MAX_FILES:
+        raise ValueError(f"a bundle holds {MAX_FILES} files at most, and these are {len(names)}")
+    for name in names:
+        parts = name.split("/")
+        if len(name) > 255 or len(parts) > MAX_PARTS or not all(map(_PART.fullmatch, parts)):
+            raise ValueError(f"a file of a bundle can't be called {name[:80]!r}")
+    seen: dict[str, str] = {}
+    for name in names:
+        if name.lower() in seen:
+            raise ValueError(f"the files {seen[name.lower()]!r} and {name!r} would be one on some file systems")
+        seen[name.lower()] = name
+    for name in seen:
+        parents = name.split("/")[:-1]
+        for count in range(1, len(parents) + 1):
+            if "/".join(parents[:count]) in seen:
+                raise ValueError(f"the bundle has a file and a folder called {'/'.join(parents[:count])!r}")
+
+
+def _files(fields: Fields) -> dict[str, FileEntry]:
+    if not isinstance(fields.values, dict):
+        raise ValueError("files is not an object")
+    if not fields.values:
+        raise ValueError("it names no file")
+    require_file_names([*fields.values, *LIMITS])
+    files = {}
+    for name in fields.values:
+        entry = fields.inner(name)
+        entry.require_keys(FileEntry._fields)
+        files[name] = FileEntry(bytes=entry.whole("bytes", 0, 2**32 - 1), sha256=entry.text("sha256", _SHA256))
+    if sum(entry.bytes for entry in files.values()) >= MAX_BYTES:
+        raise ValueError("its files have more than the 4 GiB that a bundle holds")
     return files
 
 
-def _head(value: Any) -> str:
-    if value not in _HEADS:
-        raise ValueError(f"head must be one of {', '.join(_HEADS)}")
-    return str(value)
+def _expires(fields: Fields) -> datetime | None:
+    if fields.values["expires"] is None:
+        return None
+    try:
+        return datetime.strptime(fields.text("expires", _EXPIRES), _TIME).replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise fields.wrong("expires", "is no time") from None
 
 
-def _target(value: Any) -> Target:
-    fields = _object(value, "target", ["system", "machines", "runtimes"])
-    runtimes = _mapping(fields["runtimes"], "runtimes")
-    if not runtimes or not set(runtimes) <= set(RUNTIMES):
-        raise ValueError(f"runtimes must be some of {', '.join(RUNTIMES)}")
+def _target(fields: Fields) -> Target:
+    fields.require_keys(Target._fields)
+    machines, runtimes = fields.texts("machines", _WORD), fields.inner("runtimes")
+    if not machines:
+        raise fields.wrong("machines", "names no machine")
+    if not isinstance(runtimes.values, dict) or not runtimes.values or not set(runtimes.values) <= set(RUNTIMES):
+        raise fields.wrong("runtimes", f"has to name some of {', '.join(RUNTIMES)}")
     return Target(
-        system=_text(fields["system"], "system"),
-        machines=[_text(each, "machines") for each in _list(fields["machines"], "machines")],
-        runtimes={
-            name: [_text(spec, "a runtime's version", _SPEC) for spec in _list(specs, name)]
-            for name, specs in runtimes.items()
-        },
+        machines=machines,
+        runtimes={name: runtimes.texts(name, SPECIFIER) for name in runtimes.values},
+        system=fields.text("system", _WORD),
     )
 
 
-def _engine(value: Any, known: Callable[[Any], str]) -> Engine:
-    fields = _object(value, "an engine", ["file", "backend", "version", "capabilities"])
-    if fields["backend"] not in ("tensorrt", "rtx"):
-        raise ValueError("an engine's backend must be tensorrt or rtx")
+def _engine(fields: Fields, files: Collection[str]) -> Engine:
+    fields.require_keys(Engine._fields)
+    capabilities = fields.items("capabilities", 32)
+    if not all(type(one) is int and 10 <= one <= 9999 for one in capabilities):
+        raise fields.wrong("capabilities", "has to be a list of numbers such as 86")
     return Engine(
-        file=known(fields["file"]),
-        backend=fields["backend"],
-        version=_text(fields["version"], "an engine's version"),
-        capabilities=[_integer(each, "a capability", 10, 9999) for each in _list(fields["capabilities"], "an engine")],
+        file=fields.file("file", files),
+        backend=fields.text("backend", re.compile("tensorrt|rtx")),
+        version=fields.text("version", _DOTTED),
+        capabilities=tuple(capabilities),
     )
 
 
-def _golden(value: Any, known: Callable[[Any], str]) -> Golden:
-    fields = _object(value, "golden", ["input", "logits", "min_sqnr_db", "same_top1"])
-    if not isinstance(fields["same_top1"], bool):
-        raise ValueError("golden.same_top1 must be true or false")
+def _golden(fields: Fields, files: Collection[str]) -> Golden:
+    fields.require_keys(Golden._fields)
     return Golden(
-        input=known(fields["input"]),
-        logits=known(fields["logits"]),
-        min_sqnr_db=_number(fields["min_sqnr_db"], "golden.min_sqnr_db", -1000.0),
-        same_top1=fields["same_top1"],
+        input=fields.file("input", files),
+        logits=fields.file("logits", files),
+        min_sqnr_db=fields.number("min_sqnr_db", above=-1000.0),
+        same_top1=fields.truth("same_top1"),
     )
 
 
-def _limits(value: Any) -> Limits:
-    fields = _object(value, "limits", ["latency_ms", "seconds", "memory_mib"])
+def _limits(fields: Fields) -> Limits:
+    fields.require_keys(Limits._fields)
     return Limits(
-        latency_ms=_optional(fields["latency_ms"], lambda bound: _number(bound, "limits.latency_ms", 0.0)),
-        seconds=_integer(fields["seconds"], "limits.seconds", 1, 3600),
-        memory_mib=_integer(fields["memory_mib"], "limits.memory_mib", 16, 1 << 20),
+        latency_ms=None if fields.values["latency_ms"] is None else fields.number("latency_ms", above=0.0),
+        seconds=fields.whole("seconds", 1, 3600),
+        memory_mib=fields.whole("memory_mib", 16, 2**20),
     )
 
 
-def _entry(value: Any, name: str) -> FileEntry:
-    fields = _object(value, name, ["bytes", "sha256"])
-    return FileEntry(_integer(fields["bytes"], name, 0, MAX_BYTES - 1), _text(fields["sha256"], name, _SHA256))
-
-
-def _file_name(name: str) -> str:
-    parts = name.split("/")
-    if len(name) > 255 or len(parts) > MAX_PARTS or not all(_PART.fullmatch(part) for part in parts):
-        raise ValueError(f"a file may not be called {name[:80]!r}")
-    if name.lower() in LIMITS:
-        raise ValueError(f"{name} can't be among its files")
-    return name
-
-
-def _no_file_in_a_file(files: dict[str, FileEntry]) -> None:
-    folders = {"/".join(name.lower().split("/")[:depth]) for name in files for depth in range(1, name.count("/") + 1)}
-    if folders & {name.lower() for name in files} or folders & set(LIMITS):
-        raise ValueError("one of its files stands where another needs a folder")
-
-
-def _one_of(files: dict[str, FileEntry]) -> Callable[[Any], str]:
-    def known(value: Any) -> str:
-        if not isinstance(value, str) or value not in files:
-            raise ValueError(f"it names {value!r}, which is not among its files")
-        return value
-
-    return known
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number in JSON")
-
-
-def _object(value: Any, what: str, keys: list[str]) -> dict[str, Any]:
-    found = _mapping(value, what)
-    for key in sorted(set(found) ^ set(keys)):
-        raise ValueError(f"{what} {'has an unknown' if key in found else 'lacks the'} key {key!r}")
-    return found
-
-
-def _mapping(value: Any, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{what} must be an object")
-    return value
-
-
-def _list(value: Any, what: str) -> list[Any]:
-    if not isinstance(value, list) or len(value) > MAX_FILES:
-        raise ValueError(f"{what} must be a list of at most {MAX_FILES}")
-    return value
-
-
-def _text(value: Any, what: str, pattern: re.Pattern[str] | None = None) -> str:
-    if not isinstance(value, str) or not value or (pattern is not None and not pattern.fullmatch(value)):
-        raise ValueError(f"{what} can't be {value!r}")
-    return value
-
-
-def _integer(value: Any, what: str, low: int, high: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{what} must be a whole number from {low} to {high}, not {value!r}")
-    return value
-
-
-def _number(value: Any, what: str, low: float) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low < value < math.inf:
-        raise ValueError(f"{what} must be a number above {low:g}, not {value!r}")
-    return float(value)
-
-
-def _time(value: Any) -> datetime:
-    text = _text(value, "expires", _TIME)
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-
-
-def _optional(value: Any, read: Callable[[Any], Any]) -> Any:
-    return None if value is None else read(value)
+def _preprocessing(fields: Fields) -> dict[str, Any]:
+    fields.require_keys(_PREPROCESSING)
+    fields.text("takes", re.compile("normalised|pixels|pictures"))
+    size = fields.whole("size", 1, 65_535)
+    if fields.values["resize"] is not None:
+        fields.whole("resize", size, 65_535)
+    fields.require_three("mean", above=-math.inf)
+    fields.require_three("std", above=0.0)
+    for key in ("crop", "interpolation", "color", "layout", "dtype"):
+        fields.text(key, _WORD)
+    fields.text("scale", re.compile("1/255"))
+    fields.texts("in_graph", _WORD)
+    return dict(fields.values)

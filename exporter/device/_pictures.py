@@ -38,7 +38,7 @@ class PictureError(ValueError):
     """A picture can't be taken; the message is what goes between its name and a full stop."""
 
 
-def model_input(path: Path, preprocessing: dict[str, Any] | None, golden: np.ndarray) -> np.ndarray:
+def model_input(path: Path, preprocessing: dict[str, Any], golden: np.ndarray) -> np.ndarray:
     """Return what the model takes of a picture, a batch of one.
 
     Args:
@@ -58,11 +58,6 @@ def model_input(path: Path, preprocessing: dict[str, Any] | None, golden: np.nda
         raise PictureError(
             f"holds {pixels.dtype} of shape {pixels.shape}, neither RGB pixels (uint8, height × width × 3) nor "
             f"an input of the model ({golden.dtype}, {(1, *golden.shape[1:])})"
-        )
-    if preprocessing is None:
-        raise PictureError(
-            "can't be prepared: the bundle does not say how pictures become the model's input, so it takes .npy inputs "
-            "only"
         )
     done_inside = set(preprocessing.get("in_graph", ()))
     if "crop" not in done_inside:

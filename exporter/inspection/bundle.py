@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rexport.deploy.container import is_rxb, read
-from rexport.deploy.manifest import MANIFEST, MODEL_SIGNATURE, Manifest
+from rexport.deploy.manifest import from_bytes
+from rexport.device._container import MANIFEST, MODEL_SIGNATURE
 from rexport.inspection.report import FileReport, Table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rexport.deploy.container import Contents
+    from rexport.device._manifest import Manifest
 
 __all__ = ["describe", "is_bundle"]
 
@@ -41,9 +42,9 @@ def describe(path: Path, public_key: Path | None = None) -> FileReport:
     """
     contents = read(path)
     signed_by = None if public_key is None else _signed_by(contents, public_key)
-    manifest = Manifest.from_bytes(contents.manifest)
+    manifest = from_bytes(contents.manifest)
     contents.require_files(manifest)
-    digest = hashlib.sha256(contents.manifest).hexdigest()
+    digest = manifest.sha256
     state = "not verified: name the key with --public-key" if signed_by is None else f"by the key {signed_by}"
     document = {
         "form": "folder" if path.is_dir() else "rxb",

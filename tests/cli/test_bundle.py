@@ -14,8 +14,9 @@ import pytest
 from rexport._errors import UsageError
 from rexport.cli._bundling import expiry, runtimes
 from rexport.deploy import container
-from rexport.deploy.manifest import Manifest
+from rexport.deploy.manifest import from_bytes
 from rexport.deploy.signing import load_public_key, new_key_pair
+from rexport.device._manifest import Limits
 from rexport.model_file import Metadata, save
 from tests.cli._run import invoke, rexport, run
 from tests.deploy._bundles import classifier, saved
@@ -60,13 +61,13 @@ def test_every_option_is_in_the_manifest(folder: Path) -> None:
     contents = container.read(Path("net-7.rxb"))
     load_public_key(Path("k.pub.pem")).verify(contents.manifest, contents.signature)
     assert document["manifest"] == json.loads(contents.manifest)
-    manifest = Manifest.from_bytes(contents.manifest)
+    manifest = from_bytes(contents.manifest)
     assert (manifest.name, manifest.version) == ("net", 7)
     assert manifest.expires == datetime(2999, 12, 31, tzinfo=UTC)
     assert manifest.target.runtimes == {"onnxruntime": (">=1.20", "<2")}
     assert manifest.target.machines == ("aarch64", "x86_64")
     assert manifest.golden.min_sqnr_db == 20
-    assert vars(manifest.limits) == {"latency_ms": 250.0, "seconds": 60, "memory_mib": 512}
+    assert manifest.limits == Limits(latency_ms=250.0, seconds=60, memory_mib=512)
     assert json.loads(contents.files["classes.json"]) == ["a", "b", "c", "d"]
     assert "model.sig" in contents.files
 
@@ -75,7 +76,7 @@ def test_the_same_command_writes_the_same_bytes(folder: Path) -> None:
     for name in ("one.rxb", "other.rxb"):
         run(f"bundle m.onnx --key k.pem --version 1 --expires never -o {name}")
     assert Path("one.rxb").read_bytes() == Path("other.rxb").read_bytes()
-    assert Manifest.from_bytes(container.read(Path("one.rxb")).manifest).expires is None
+    assert from_bytes(container.read(Path("one.rxb")).manifest).expires is None
 
 
 def test_a_repository_for_triton_needs_no_key(folder: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_model_that_does_not_say_what_it_takes(folder: Path) -> None:
     save(model, Path("other.onnx"))
     result = invoke("bundle", "other.onnx", "--key", "k.pem", "--version", "1", "--mean", "0,0,0", "--std", "1,1,1")
     assert result.exit_code == 0, result.stderr
-    manifest = Manifest.from_bytes(container.read(Path("other-1.rxb")).manifest)
+    manifest = from_bytes(container.read(Path("other-1.rxb")).manifest)
     assert manifest.preprocessing["mean"] == [0.0, 0.0, 0.0]
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport.deploy.bundle import BundleOptions, MadeBundle, make_bundle
-from rexport.deploy.manifest import Golden, Limits, Manifest, Target
 from rexport.deploy.signing import PrivateKey, load_private_key
+from rexport.device._manifest import Golden, Limits, Manifest, Target
 from rexport.model_file import Metadata, save
 from rexport.preprocessing import Preprocessing, Takes
 from tests._graphs import convolution, graph
@@ -112,7 +112,7 @@ def manifest(**changes: object) -> Manifest:
         golden=Golden(),
         limits=Limits(),
     )
-    return replace(usual, **changes)  # type: ignore[arg-type]
+    return usual._replace(**changes)
 
 
 FILES = {"model.onnx": b"a model", "golden/input.npy": b"an input", "golden/logits.npy": b"logits"}

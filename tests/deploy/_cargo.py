@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +52,7 @@ def write_bundle(path: Path, *, key: Path, version: int, name: str = "tiny", bal
     made = make_bundle(model, key=load_private_key(key), options=options)
     table = np.random.default_rng(0).integers(32, 127, ballast, dtype=np.uint8).tobytes()
     files = {**made.contents.files, "table.json": table}
-    container.write(sign_files(replace(made.manifest, table="table.json"), files, load_private_key(key)), path)
+    container.write(sign_files(made.manifest._replace(table="table.json"), files, load_private_key(key)), path)
     return path
 
 

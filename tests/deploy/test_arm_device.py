@@ -20,7 +20,7 @@ from PIL import Image
 from rexport.calibration import calibrate
 from rexport.deploy import container
 from rexport.deploy.golden import npy
-from rexport.deploy.manifest import Manifest
+from rexport.deploy.manifest import from_bytes
 from rexport.deploy.pack import sign_files
 from rexport.deploy.signing import load_private_key
 from rexport.model_file import Metadata, load, save, to_bytes
@@ -156,7 +156,7 @@ def _claim_other_scores(bundle: Path, vendor: Vendor) -> None:
     contents = container.read(bundle)
     logits = np.load(io.BytesIO(contents.files["golden/logits.npy"]))
     files = {**contents.files, "golden/logits.npy": npy(logits[:, ::-1])}
-    wrong = sign_files(Manifest.from_bytes(contents.manifest), files, load_private_key(vendor.private))
+    wrong = sign_files(from_bytes(contents.manifest), files, load_private_key(vendor.private))
     container.write(wrong, bundle)
 
 

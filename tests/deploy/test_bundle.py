@@ -25,8 +25,9 @@ from rexport._errors import (
 )
 from rexport.calibration import calibrate
 from rexport.deploy import container, golden, model_signing
-from rexport.deploy.manifest import Limits, Manifest
+from rexport.deploy.manifest import from_bytes
 from rexport.deployment_profile import file_sha256, load_profile, write_profile
+from rexport.device._manifest import Limits
 from rexport.engine_file import EngineFacts, facts_path
 from rexport.model_file import Metadata, load, save
 from rexport.preprocessing import Interpolation, Preprocessing
@@ -50,7 +51,7 @@ def test_the_simple_case(tmp_path: Path) -> None:
     bundle = made(tmp_path, path)
     assert bundle.notes == ()
     fixed_key(tmp_path).public().verify(bundle.contents.manifest, bundle.contents.signature)
-    bundle.contents.require_files(Manifest.from_bytes(bundle.contents.manifest))
+    bundle.contents.require_files(from_bytes(bundle.contents.manifest))
     assert sorted(bundle.contents.files) == ["classes.json", "golden/input.npy", "golden/logits.npy", "model.onnx"]
     assert bundle.contents.files["model.onnx"] == path.read_bytes()
     assert json.loads(bundle.contents.files["classes.json"]) == list(CLASSES)

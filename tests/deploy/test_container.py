@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rexport._errors import BundleError, OutputError, RexportError, VerificationError
 from rexport.deploy import container
 from rexport.deploy.container import Contents
-from rexport.deploy.manifest import Manifest
+from rexport.deploy.manifest import from_bytes
 from rexport.deploy.pack import sign_files
 from tests.deploy._bundles import FILES, fixed_key, manifest
 
@@ -70,7 +70,7 @@ def _why_refused(path: Path) -> str | None:
     try:
         found = container.read(path)
         fixed_key(path.parent).public().verify(found.manifest, found.signature)
-        found.require_files(Manifest.from_bytes(found.manifest))
+        found.require_files(from_bytes(found.manifest))
     except RexportError as error:
         return type(error).__name__
     return None
@@ -107,7 +107,7 @@ def test_a_file_too_many(contents: Contents, tmp_path: Path) -> None:
     container.write(contents, tmp_path / "b")
     (tmp_path / "b" / "more").write_bytes(b"")
     with pytest.raises(VerificationError, match="has the unstated file more"):
-        container.read(tmp_path / "b").require_files(Manifest.from_bytes(contents.manifest))
+        container.read(tmp_path / "b").require_files(from_bytes(contents.manifest))
 
 
 def test_what_is_no_bundle(contents: Contents, tmp_path: Path) -> None:

@@ -74,16 +74,15 @@ def _stated(preprocessing: Preprocessing) -> dict[str, Any]:
 def test_a_ready_input_is_taken_as_it_is(tmp_path: Path) -> None:
     ready = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
     np.save(tmp_path / "x.npy", ready)
-    np.testing.assert_array_equal(model_input(tmp_path / "x.npy", None, ready), ready)
+    np.testing.assert_array_equal(model_input(tmp_path / "x.npy", {}, ready), ready)
 
 
 def test_what_can_not_be_taken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = np.zeros((1, 3, 8, 8), np.float32)
-    stated = _stated(Preprocessing(size=8))
 
-    def refused(name: str, message: str, preprocessing: dict[str, Any] | None = stated) -> None:
+    def refused(name: str, message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            model_input(tmp_path / name, preprocessing, golden)
+            model_input(tmp_path / name, _stated(Preprocessing(size=8)), golden)
 
     np.save(tmp_path / "float.npy", np.zeros((1, 3, 9, 9), np.float32))
     np.save(tmp_path / "pixels.npy", _pixels(8, 8))
@@ -92,7 +91,6 @@ def test_what_can_not_be_taken_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     Image.fromarray(_pixels(8, 8)).save(tmp_path / "x.png")
     (tmp_path / "cut.ppm").write_bytes(b"P6 8 8 255\n" + bytes(10))
     refused("float.npy", "neither RGB pixels")
-    refused("pixels.npy", "takes .npy inputs only", None)
     refused("large.npy", "is 8×9 pixels, and the model takes 8×8 without resizing")
     refused("objects.npy", "allow_pickle=False")
     refused("cut.ppm", "a PPM of 8×8 pixels has another length")

@@ -129,5 +129,5 @@ def test_a_model_that_does_not_load_is_no_fault_of_the_pictures(
     ],
 )
 def test_advice_can_be_followed(python: tuple[int, int], spec: str, words: str) -> None:
-    target = Target("linux", [platform.machine()], {"onnxruntime": [spec]})
+    target = Target(machines=[platform.machine()], runtimes={"onnxruntime": [spec]})
     assert re.search(words, _advice(target, python))

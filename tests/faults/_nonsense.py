@@ -18,25 +18,25 @@ def _with_file(name: str) -> Callable[[dict[str, Any]], object]:
 
 
 NONSENSE: Sequence[tuple[Callable[[dict[str, Any]], object], str]] = (
-    (lambda m: m.update(schema="rexport.bundle/2"), "its schema is 'rexport.bundle/2'"),
-    (lambda m: m.update(run_me="rm"), "unknown key 'run_me'"),
-    (lambda m: m.pop("limits"), "lacks the key 'limits'"),
-    (lambda m: m.update(name="../../etc"), "name can't be"),
+    (lambda m: m.update(schema="rexport.bundle/2"), "but of 'rexport.bundle/2'"),
+    (lambda m: m.update(run_me="rm"), "has the unknown run_me"),
+    (lambda m: m.pop("limits"), "lacks limits"),
+    (lambda m: m.update(name="../../etc"), "name is '../../etc'"),
     (lambda m: m.update(version=True), "whole number from 1"),
     (lambda m: m.update(version=0), "whole number from 1"),
-    (lambda m: m.update(expires="tomorrow"), "expires can't be"),
-    (lambda m: m.update(expires="2027-02-31T00:00:00Z"), "day is out of range"),
+    (lambda m: m.update(expires="tomorrow"), "expires is 'tomorrow'"),
+    (lambda m: m.update(expires="2027-02-31T00:00:00Z"), "is no time"),
     (lambda m: m.update(model="golden"), "not among its files"),
     (lambda m: m["golden"].update(min_sqnr_db=float("nan")), "NaN is no number"),
     (lambda m: m["golden"].update(same_top1=1), "true or false"),
-    (lambda m: m["limits"].update(seconds=1e9), "limits.seconds must be"),
+    (lambda m: m["limits"].update(seconds=1e9), "limits.seconds is 1000000000.0, which has to be a whole number"),
     (lambda m: m["limits"].update(latency_ms=-1), "above 0"),
-    (lambda m: m["target"].update(runtimes={}), "runtimes must be some of"),
-    (lambda m: m["target"].update(runtimes={"onnxruntime": ["~=1"]}), "runtime's version can't be '~=1'"),
-    *((_with_file(name), "may not be called|can't be among") for name in _NAMES),
-    (_with_file("MODEL.onnx"), "where case does not count"),
-    (_with_file("Model.onnx/x"), "where another needs a folder"),
-    (lambda m: m["files"].update({f"f{i}": m["files"]["model.onnx"] for i in range(64)}), "1 to 64 files"),
+    (lambda m: m["target"].update(runtimes={}), "runtimes is {}, which has to name some of"),
+    (lambda m: m["target"].update(runtimes={"onnxruntime": ["~=1"]}), "target.runtimes.onnxruntime is"),
+    *((_with_file(name), "can't be called|would be one") for name in _NAMES),
+    (_with_file("MODEL.onnx"), "would be one on some file systems"),
+    (_with_file("Model.onnx/x"), "a file and a folder called"),
+    (lambda m: m["files"].update({f"f{i}": m["files"]["model.onnx"] for i in range(64)}), "64 files at most"),
 )
 """Changes of a manifest that is signed after them, and why it is refused."""
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from rexport.deploy.manifest import Limits
     from rexport.deploy.signing import PrivateKey
+    from rexport.device._manifest import Limits
 
 __all__ = ["Agent", "Done", "Workshop", "active_version", "complaint", "everything_below", "fault_in"]
 
@@ -115,8 +115,9 @@ class Workshop:
         """
         from rexport.deploy.bundle import BundleOptions, make_bundle
         from rexport.deploy.container import to_rxb
-        from rexport.deploy.manifest import Limits, Manifest
+        from rexport.deploy.manifest import from_bytes
         from rexport.deploy.pack import sign_files
+        from rexport.device._manifest import Limits
         from tests.faults.seeds import small_network
 
         source = self.folder / f"model{version}.onnx"
@@ -126,7 +127,7 @@ class Workshop:
         )
         contents = make_bundle(source, key=self.key, options=options).contents
         if files is not None:
-            contents = sign_files(Manifest.from_bytes(contents.manifest), {**contents.files, **files}, self.key)
+            contents = sign_files(from_bytes(contents.manifest), {**contents.files, **files}, self.key)
         path = self.folder / f"{name or version}.rxb"
         path.write_bytes(to_rxb(contents))
         return path

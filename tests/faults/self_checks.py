@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from rexport.deploy.manifest import Limits
+    from rexport.device._manifest import Limits
 
 __all__ = ["REPETITIONS", "run"]
 
@@ -109,7 +109,7 @@ def _try(workshop: Workshop, fault: _Fault, root: Path, good: Path) -> str | Non
 
 
 def _faults(workshop: Workshop, only: tuple[str, ...]) -> Iterator[_Fault]:
-    from rexport.deploy.manifest import Limits
+    from rexport.device._manifest import Limits
 
     brief, ample = Limits(seconds=_SECONDS), Limits(seconds=8 * _SECONDS)
     other = small_network(seed=99).SerializeToString()
@@ -202,16 +202,16 @@ def _npy(array: np.ndarray) -> bytes:
 def _with_corrupt_engine(workshop: Workshop) -> Path:
     """Return a bundle that only an engine can run, which is noise behind a header; without a GPU it is unusable."""
     from rexport.deploy.container import read, to_rxb
-    from rexport.deploy.manifest import Engine, Manifest
+    from rexport.deploy.manifest import from_bytes
     from rexport.deploy.pack import sign_files
+    from rexport.device._manifest import Engine
 
     contents = read(workshop.bundle(2))
-    manifest = Manifest.from_bytes(contents.manifest)
+    manifest = from_bytes(contents.manifest)
     engine = b"vtrt" + np.random.default_rng(0).bytes(4096)
     signed = sign_files(
-        replace(
-            manifest,
-            target=replace(manifest.target, runtimes={"rtx": ()}),
+        manifest._replace(
+            target=manifest.target._replace(runtimes={"rtx": ()}),
             engines=(Engine(file="engines/noise.engine", backend="rtx", version="1.7.1.116", capabilities=(86, 89)),),
         ),
         {**contents.files, "engines/noise.engine": engine},

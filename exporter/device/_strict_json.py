@@ -1,13 +1,13 @@
-"""JSON that is read strictly: no key twice, no number that JSON has not, and every value of the kind it has to be."""
+"""JSON that is read strictly: no key twice, no number that JSON has not, and every value of the kind it has to be.
+
+What is wrong is a ValueError, whose text names the value by its place in the document.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from rexport._errors import BundleError
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import re
@@ -16,88 +16,96 @@ if TYPE_CHECKING:
 __all__ = ["Fields", "loads"]
 
 
-def loads(name: str, data: bytes) -> Any:
-    """Return what the JSON document called ``name`` says.
-
-    Raises:
-        BundleError: It is not JSON in UTF-8, or has a key twice.
-    """
+def loads(data: bytes) -> Any:
+    """Return what a JSON document in UTF-8 says."""
     try:
-        return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError among them
-        raise BundleError(f"{name} is not strict JSON: {error}.") from error
+        raise ValueError(f"it is not strict JSON: {error}") from error
 
 
-@dataclass(frozen=True)
-class Fields:
-    """An object of a ``document``, whose values are checked as they are taken; ``name`` is what errors call it."""
+class Fields(NamedTuple):
+    """An object of a document, whose ``values`` are checked as they are taken; ``name`` is what errors call it."""
 
-    document: str
     name: str
     values: Any
 
-    def require_keys(self, keys: set[str]) -> None:
+    def require_keys(self, keys: Collection[str]) -> None:
+        """Raise if there is another key than these, or one of them is missing."""
         if not isinstance(self.values, dict):
-            raise BundleError(f"{self.document}: {self.name.rstrip('.') or 'the document'} is not an object.")
-        for what, some in (("lacks", keys - set(self.values)), ("has the unknown", set(self.values) - keys)):
+            raise ValueError(f"{self.name.rstrip('.')} is not an object")
+        for what, some in (("lacks", set(keys) - set(self.values)), ("has the unknown", set(self.values) - set(keys))):
             if some:
-                raise BundleError(f"{self.document} {what} {self.name}{min(some)}; make the bundle again.")
+                raise ValueError(f"it {what} {self.name}{min(some)}")
 
     def inner(self, key: str) -> Fields:
-        return Fields(self.document, f"{self.name}{key}.", self.values[key])
+        """Return the object that is the value of a key."""
+        return Fields(f"{self.name}{key}.", self.values[key])
 
     def text(self, key: str, pattern: re.Pattern[str]) -> str:
+        """Return a text that matches the pattern from end to end."""
         value = self.values[key]
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise self.wrong(key)
         return value
 
+    def texts(self, key: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
+        """Return a list of such texts."""
+        items = self.items(key, 16)
+        if not all(isinstance(item, str) and pattern.fullmatch(item) for item in items):
+            raise self.wrong(key)
+        return tuple(items)
+
     def file(self, key: str, files: Collection[str]) -> str:
+        """Return the name of one of the files."""
         value = self.values[key]
         if not isinstance(value, str) or value not in files:
             raise self.wrong(key, "is not among its files")
         return value
 
     def optional_file(self, key: str, files: Collection[str]) -> str | None:
+        """Return the name of one of the files, or ``None``."""
         return None if self.values[key] is None else self.file(key, files)
 
     def whole(self, key: str, least: int, most: int) -> int:
+        """Return a whole number between two others, both included."""
         value = self.values[key]
         if type(value) is not int or not least <= value <= most:
             raise self.wrong(key, f"has to be a whole number from {least} to {most}")
         return value
 
     def number(self, key: str, *, above: float) -> float:
+        """Return a number that is larger than another."""
         value = self.values[key]
         if not _is_finite(value) or value <= above:
             raise self.wrong(key, f"has to be a number above {above:g}")
         return float(value)
 
-    def three(self, key: str, *, above: float) -> None:
+    def require_three(self, key: str, *, above: float) -> None:
+        """Raise if a value is not three numbers that are larger than another."""
         numbers = self.items(key, 3)
-        if len(numbers) != 3 or not all(_is_finite(one) and one > above for one in numbers):
+        if len(numbers) != 3 or not all(_is_finite(number) and number > above for number in numbers):
             raise self.wrong(key, f"has to be three numbers above {above:g}")
 
     def truth(self, key: str) -> bool:
+        """Return a truth value."""
         value = self.values[key]
         if type(value) is not bool:
             raise self.wrong(key, "has to be true or false")
         return value
 
     def items(self, key: str, most: int) -> list[Any]:
+        """Return a list that is not longer than ``most``."""
         value = self.values[key]
         if not isinstance(value, list) or len(value) > most:
             raise self.wrong(key, f"has to be a list of {most} at most")
         return value
 
-    def texts(self, key: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
-        items = self.items(key, 16)
-        if not all(isinstance(item, str) and pattern.fullmatch(item) for item in items):
-            raise self.wrong(key)
-        return tuple(items)
-
-    def wrong(self, key: str, why: str = "won't do") -> BundleError:
-        return BundleError(f"{self.document}: {self.name}{key} is {_short(self.values[key])}, which {why}.")
+    def wrong(self, key: str, why: str = "won't do") -> ValueError:
+        """Return the error that says what a value is, and why not."""
+        text = repr(self.values[key])
+        short = text if len(text) <= 60 else f"{text[:57]}…"
+        return ValueError(f"{self.name}{key} is {short}, which {why}")
 
 
 def _is_finite(value: Any) -> bool:
@@ -106,11 +114,6 @@ def _is_finite(value: Any) -> bool:
         return type(value) in (int, float) and math.isfinite(value)
     except OverflowError:
         return False
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
