@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from rexport._errors import UsageError
 from rexport.calibration.entropy import entropy_threshold
-from rexport.calibration.percentile import percentile_range
 from rexport.calibration.squared_error import least_squares_range, squared_error
 from rexport.calibration.statistics import TensorRange
 
 if TYPE_CHECKING:
+    from rexport.calibration.histogram import Histogram
     from rexport.calibration.statistics import TensorStatistics
     from rexport.calibration.table import CalibrationTable
 
-__all__ = ["Calibrator", "Method", "choose_range", "costlier_than_minmax"]
+__all__ = ["Calibrator", "Method", "choose_range", "costlier_than_minmax", "percentile_range"]
 
 _MUCH = 4.0  # times the squared error: 6 dB
+_KEPT = 0.9  # of the values that are not in the bins at zero
 
 
 class Method(StrEnum):
@@ -162,3 +165,25 @@ def costlier_than_minmax(
             ratios[name] = cost / least if least else math.inf
     worst_first = sorted(ratios.items(), key=lambda item: -item[1])
     return {name: ratio for name, ratio in worst_first if ratio > factor}
+
+
+def percentile_range(histogram: Histogram, percentage: float, *, symmetric: bool) -> TensorRange:
+    """Return the range over (under) whose ends lie ``percentage`` per cent of the values, to the edge of a bin.
+
+    Where it is ``symmetric``, the magnitudes of that many lie within it. Of a tensor that is nearly always zero it
+    might leave out all that is not, so nine in ten of those values stay.
+    """
+    at_zero = int(histogram.magnitudes()[0])
+    not_zero = histogram.total - at_zero
+    needed = max(math.ceil(percentage / 100 * histogram.total), at_zero + math.ceil(_KEPT * not_zero))
+    if symmetric:
+        threshold = (_reached(histogram.magnitudes(), needed) + 1) * histogram.width
+        return TensorRange(-threshold, threshold)
+    counts, edges = np.array(histogram.counts), histogram.edges()
+    low, high = edges[len(counts) - 1 - _reached(counts[::-1], needed)], edges[_reached(counts, needed) + 1]
+    return TensorRange(float(low), float(high))
+
+
+def _reached(counts: np.ndarray, needed: int) -> int:
+    """Return the index of the bin with which ``needed`` values have been passed."""
+    return int(np.searchsorted(np.cumsum(counts), needed))

@@ -115,9 +115,8 @@ def access_of(
     *, identity: Path | None, known_hosts: Path | None, connect_timeout: float, install_timeout: float
 ) -> Access:
     """Return how to come to the devices."""
-    from rexport.deploy.login import Login
     from rexport.deploy.rollout import Access
-    from rexport.deploy.ssh import Limits
+    from rexport.deploy.ssh import Limits, Login
 
     return Access(
         login=Login(identity=identity, known_hosts=known_hosts),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from rexport.deploy._files_for_tools import write_files
 from rexport.deploy.agent_file import AGENT_NAME
+from rexport.deploy.container import write_files
 from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT, Device
 
 if TYPE_CHECKING:

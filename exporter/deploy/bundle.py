@@ -9,6 +9,7 @@ The file names in it are fixed, so that a bundle says nothing of the folders it 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,25 +20,24 @@ import onnxruntime
 from rexport._errors import BundleError, UsageError
 from rexport.classifier_head import head_of
 from rexport.deploy import model_signing
+from rexport.deploy.container import Contents
 from rexport.deploy.golden import npy
-from rexport.deploy.manifest import from_bytes, require_name, require_specifier, require_version
-from rexport.deploy.options import BundleOptions
-from rexport.deploy.pack import sign_files
-from rexport.deploy.payload import MODEL, Payload, collect
+from rexport.deploy.manifest import from_bytes, require_name, require_specifier, require_version, to_bytes
+from rexport.deploy.payload import MODEL, BundleOptions, Payload, collect
 from rexport.deploy.quantized import QuantizedFile, machines_for, runtimes_for
 from rexport.device._container import MODEL_SIGNATURE
-from rexport.device._manifest import RUNTIMES, Golden, Manifest, Target
+from rexport.device._manifest import RUNTIMES, FileEntry, Golden, Manifest, Target
 from rexport.model_file import default_opset
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from rexport.deploy.container import Contents
     from rexport.deploy.signing import PrivateKey
     from rexport.deploy.vetting import VettedModel
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["BundleOptions", "MadeBundle", "bundle_of", "make_bundle", "require_sensible"]
+__all__ = ["BundleOptions", "MadeBundle", "bundle_of", "make_bundle", "require_sensible", "sign_files"]
 
 _CLASSES, _PROFILE, _TABLE = "classes.json", "profile.toml", "table.json"
 # The newest opset and IR version that each ONNX Runtime loads, those before it included, and has a residual network's
@@ -189,3 +189,18 @@ def _notes(payload: Payload, manifest: Manifest) -> list[str]:
             f"and devices may have {manifest.golden.min_sqnr_db:.0f} dB; name another input with --golden."
         )
     return notes
+
+
+def sign_files(manifest: Manifest, files: Mapping[str, bytes], key: PrivateKey) -> Contents:
+    """Return a signed bundle of ``files``, whose sizes and hashes are put into the manifest.
+
+    Raises:
+        BundleError: The manifest says what it may not, or names a file that is not there.
+        UnavailableError: As :meth:`PrivateKey.sign`.
+    """
+    facts = {
+        name: FileEntry(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for name, data in sorted(files.items())
+    }
+    data = to_bytes(manifest._replace(files=facts))
+    return Contents(manifest=data, signature=key.sign(data), files=files)

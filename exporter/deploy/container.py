@@ -18,14 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rexport._apart import require_apart
 from rexport._errors import BundleError, OutputError, VerificationError
-from rexport._files import check_writable, write_bytes
+from rexport._files import atomic_path, check_writable, write_bytes
 from rexport.deploy.manifest import require_names
 from rexport.device._container import LIMITS, MANIFEST, SIGNATURE
 from rexport.device._manifest import MAX_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from rexport.device._manifest import Manifest
 
@@ -38,11 +39,11 @@ __all__ = [
     "require_target",
     "to_rxb",
     "write",
+    "write_files",
     "write_folder",
 ]
 
 SUFFIX = ".rxb"
-
 _LARGEST = 2**32 - 1  # bytes: what a zip file holds without zip64
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
@@ -261,3 +262,30 @@ def _central(name: str, crc: int, size: int, offset: int) -> bytes:
     made_by, no_extra_no_comment_no_disk = _UNIX | _VERSION, (0, 0, 0)
     fields = (made_by, _VERSION, 0, 0, 0, _DATE, crc, size, size, len(coded), *no_extra_no_comment_no_disk, 0, _MODE)
     return _CENTRAL.pack(b"PK\x01\x02", *fields, offset) + coded
+
+
+def write_files(folder: Path, files: Mapping[str, tuple[bytes, int]], *, inputs: Iterable[Path]) -> tuple[Path, ...]:
+    """Write files below a folder, each whole or not at all; other files there stay.
+
+    Args:
+        folder: Is made if it is missing.
+        files: Content and mode by name, with ``/`` between folders.
+        inputs: What they were made of, which stays as it is.
+
+    Raises:
+        UsageError: One of the files is one of ``inputs``.
+        OutputError: A file or a folder can't be written.
+    """
+    require_apart([folder / name for name in files], inputs)
+    written = []
+    for name, (data, mode) in files.items():
+        target = folder / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{target.parent} can't be made: {error.strerror}; name another folder.") from error
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(data)
+            temporary.chmod(mode)
+        written.append(target)
+    return tuple(written)

@@ -8,8 +8,8 @@ import shlex
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from rexport.deploy._files_for_tools import write_files
 from rexport.deploy.agent_file import AGENT_NAME
+from rexport.deploy.container import write_files
 from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rexport._errors import DataError, EngineFileError, InputError, UsageError
@@ -12,20 +12,59 @@ from rexport.class_names import read_class_names
 from rexport.deploy.golden import GoldenPair, golden_pair
 from rexport.deploy.vetting import VettedModel, vet
 from rexport.deployment_profile import load_profile
-from rexport.device._manifest import Engine
+from rexport.device._manifest import Engine, Limits
 from rexport.engine_file import read_facts, read_intact
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
-    from rexport.deploy.options import BundleOptions
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["MODEL", "Payload", "collect", "stated_preprocessing"]
+__all__ = ["MODEL", "BundleOptions", "Payload", "collect", "stated_preprocessing"]
 
 MODEL = "model.onnx"
-
 _LARGEST_TEXT = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleOptions:
+    """What a bundle is to say, and what goes into it beside the model.
+
+    Attributes:
+        name: Of what it installs: lower-case letters, digits, ``.``, ``_``, ``-``.
+        version: From 1 on; devices refuse one that is lower than they had.
+        expires: The end of the time in which devices install it, in UTC; ``None`` for none.
+        system: The devices' operating system, as ``platform.system()`` in lower case.
+        machines: Their processors, as ``platform.machine()``; by default those that the model was quantized for.
+        runtimes: What may run it, with versions; by default what it was quantized for.
+        engines: Engine files built from this very model, each with its ``.json`` beside it.
+        table: A calibration table, to go along.
+        profile: What ``rexport tune`` wrote for this very model.
+        classes: A file of the names of its outputs, one a line or a JSON list; by default those in the model.
+        golden: A picture, or an ``.npy`` of what the model takes; by default a made one (see ``deploy.golden``).
+        min_sqnr_db: See :class:`rexport.device._manifest.Golden`.
+        limits: See :class:`rexport.device._manifest.Limits`.
+        preprocessing: How pictures become its input, where the model does not say.
+        openssf: Whether to add ``model.sig``, OpenSSF's signature of the same files.
+    """
+
+    name: str
+    version: int
+    expires: datetime | None = None
+    system: str = "linux"
+    machines: tuple[str, ...] = ()
+    runtimes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    engines: tuple[Path, ...] = ()
+    table: Path | None = None
+    profile: Path | None = None
+    classes: Path | None = None
+    golden: Path | None = None
+    min_sqnr_db: float = 30.0
+    limits: Limits = field(default_factory=Limits)
+    preprocessing: Preprocessing | None = None
+    openssf: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rexport._errors import DeviceError
-from rexport.deploy.login import Login, load_identity
 from rexport.deploy.remote import AgentRefusedError
-from rexport.deploy.ssh import Limits, UnreachableError, connect
+from rexport.deploy.ssh import Limits, Login, UnreachableError, connect, load_identity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -11,9 +11,8 @@ from rexport.calibration import CenterCrop, Views
 from rexport.calibration.decoding import UnreadableError
 from rexport.calibration.engines import EngineName, choose_engine
 from rexport.calibration.sharding import name_all_bad, shards_of
-from rexport.evaluation.counts import Counts
 from rexport.evaluation.judge import Judge, Verdict, compared_scores, require_something_to_measure
-from rexport.evaluation.result import Evaluation
+from rexport.evaluation.result import Counts, Evaluation
 from rexport.evaluation.scores import Classifier, Prepare
 from rexport.model_file import Head
 from rexport.runtimes import open_runtime

@@ -10,7 +10,7 @@ import numpy as np
 
 from rexport._errors import DataError, UsageError
 from rexport.calibration import CenterCrop, Views
-from rexport.evaluation.counts import Counts
+from rexport.evaluation.result import Counts
 from rexport.model_file import Head
 
 if TYPE_CHECKING:

@@ -15,20 +15,49 @@ Scores are the models' logits; or probabilities, where a model gives those, or v
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rexport.calibration import BadImage
-    from rexport.evaluation.counts import Counts
 
-__all__ = ["Comparison", "Evaluation", "Scores", "sqnr_db", "wilson_interval"]
+__all__ = ["Comparison", "Counts", "Evaluation", "Scores", "sqnr_db", "wilson_interval"]
 
 _Z = 1.959964  # of the normal distribution, for 95 %
 _FEW_CLASSES = 5
 Scores: TypeAlias = Literal["logits", "probabilities"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Numbers of images, and of what is right among them; they add up exactly, in any order.
+
+    Of the sums in SQNR each batch has a float64, and their sum is a fraction, without rounding.
+
+    Attributes:
+        images: How many there were.
+        top1: How many of them have the right class as the best.
+        top5: Among the best five.
+        reference_top1: Likewise of the reference.
+        agreeing: How many have the same best class in both.
+        signal: Σ r² over the scores r of the reference.
+        noise: Σ (r − y)² over those and the scores y of the model.
+    """
+
+    images: int = 0
+    top1: int = 0
+    top5: int = 0
+    reference_top1: int = 0
+    agreeing: int = 0
+    signal: Fraction = Fraction(0)
+    noise: Fraction = Fraction(0)
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return the counts of the images of both."""
+        return Counts(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(Counts)})
 
 
 @dataclass(frozen=True, kw_only=True)

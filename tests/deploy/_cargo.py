@@ -9,8 +9,7 @@ import numpy as np
 import onnx
 
 from rexport.deploy import container
-from rexport.deploy.bundle import BundleOptions, make_bundle
-from rexport.deploy.pack import sign_files
+from rexport.deploy.bundle import BundleOptions, make_bundle, sign_files
 from rexport.deploy.signing import load_private_key, new_key_pair
 from rexport.preprocessing import Preprocessing
 

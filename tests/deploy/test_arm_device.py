@@ -19,9 +19,9 @@ from PIL import Image
 
 from rexport.calibration import calibrate
 from rexport.deploy import container
+from rexport.deploy.bundle import sign_files
 from rexport.deploy.golden import npy
 from rexport.deploy.manifest import from_bytes
-from rexport.deploy.pack import sign_files
 from rexport.deploy.signing import load_private_key
 from rexport.model_file import Metadata, load, save, to_bytes
 from rexport.quantization import ARM, quantize

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rexport._errors import BundleError, OutputError, RexportError, VerificationError
+from rexport._errors import BundleError, OutputError, RexportError, UsageError, VerificationError
 from rexport.deploy import container
+from rexport.deploy.bundle import sign_files
 from rexport.deploy.container import Contents
 from rexport.deploy.manifest import from_bytes
-from rexport.deploy.pack import sign_files
 from tests.deploy._bundles import FILES, fixed_key, manifest
 
 if TYPE_CHECKING:
@@ -145,3 +145,16 @@ def test_what_is_there_stays(contents: Contents, tmp_path: Path) -> None:
     container.write(contents, folder)  # empty now
     assert container.read(folder) == contents
     assert not list(tmp_path.glob(".*"))
+
+
+def test_files_for_other_tools_are_never_written_over_what_they_were_made_of(tmp_path: Path) -> None:
+    bundle = tmp_path / "out" / "files" / "m-1.rxb"
+    bundle.parent.mkdir(parents=True)
+    bundle.write_bytes(b"bundle")
+    files = {"first": (b"", 0o644), "files/m-1.rxb": (b"another form", 0o644)}
+    with pytest.raises(UsageError, match=r"m-1\.rxb is both to be read and to be written"):
+        container.write_files(tmp_path / "out", files, inputs=[bundle])
+    assert bundle.read_bytes() == b"bundle"
+    assert not (tmp_path / "out" / "first").exists()
+    written = container.write_files(tmp_path / "new", files, inputs=[bundle])
+    assert [path.relative_to(tmp_path / "new").as_posix() for path in written] == list(files)

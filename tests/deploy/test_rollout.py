@@ -14,11 +14,10 @@ import pytest
 
 from rexport._errors import VerificationError
 from rexport.deploy.installation import Installation, ask_status, go_back
-from rexport.deploy.login import Login
 from rexport.deploy.remote import AgentFile, Cargo
 from rexport.deploy.rollout import Access, Outcome, Pace, Quiet, Result, roll_out
 from rexport.deploy.signing import load_public_key
-from rexport.deploy.ssh import Limits
+from rexport.deploy.ssh import Limits, Login
 from tests.deploy._cargo import faulty_runtime, new_keys
 from tests.faults.ssh_device import Cut
 from tests.faults.ssh_site import Site, site

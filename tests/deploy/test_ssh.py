@@ -11,8 +11,7 @@ import asyncssh
 import pytest
 
 from rexport._errors import DeviceError, InputError
-from rexport.deploy.login import Login
-from rexport.deploy.ssh import Connection, Finished, Limits, Source, UnreachableError, connect
+from rexport.deploy.ssh import Connection, Finished, Limits, Login, Source, UnreachableError, connect
 from tests.faults.ssh_site import Site, site
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from rexport._errors import EngineFileError, OutputError, UsageError
-from rexport.deploy.options import BundleOptions
-from rexport.deploy.payload import Payload, collect
+from rexport.deploy.payload import BundleOptions, Payload, collect
 from rexport.deploy.triton import TritonOptions, triton_files, write_repository
 from rexport.device._manifest import Engine
 from tests.deploy._bundles import CLASSES, classifier, raw_classifier, saved

@@ -113,10 +113,9 @@ class Workshop:
             files: What takes the place of files after that, signed as if it had been so from the start.
             golden_sqnr_db: How close the device's logits have to be.
         """
-        from rexport.deploy.bundle import BundleOptions, make_bundle
+        from rexport.deploy.bundle import BundleOptions, make_bundle, sign_files
         from rexport.deploy.container import to_rxb
         from rexport.deploy.manifest import from_bytes
-        from rexport.deploy.pack import sign_files
         from rexport.device._manifest import Limits
         from tests.faults.seeds import small_network
 

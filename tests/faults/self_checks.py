@@ -201,9 +201,9 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _with_corrupt_engine(workshop: Workshop) -> Path:
     """Return a bundle that only an engine can run, which is noise behind a header; without a GPU it is unusable."""
+    from rexport.deploy.bundle import sign_files
     from rexport.deploy.container import read, to_rxb
     from rexport.deploy.manifest import from_bytes
-    from rexport.deploy.pack import sign_files
     from rexport.device._manifest import Engine
 
     contents = read(workshop.bundle(2))

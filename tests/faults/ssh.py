@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rexport.deploy.installation import Installation
-    from rexport.deploy.login import Login
     from rexport.deploy.rollout import Result
+    from rexport.deploy.ssh import Login
 
 __all__ = ["DEVICES", "cuts", "run"]
 
@@ -105,8 +105,8 @@ class _Lab:
 
     def roll_out(self, there: Site, login: Login | None = None) -> Result:
         """Roll version 2 out to the site's only device."""
-        from rexport.deploy.login import Login
         from rexport.deploy.rollout import Access, Pace, Quiet, roll_out
+        from rexport.deploy.ssh import Login
 
         login = login or Login(identity=there.identity, known_hosts=there.known_hosts)
         (result,) = asyncio.run(
@@ -236,8 +236,8 @@ def _turn_up(lab: _Lab, case: _Stranger) -> tuple[str, str | None]:
     """Return that a roll-out was refused, and what is wrong, if anything is."""
     import asyncssh
 
-    from rexport.deploy.login import Login
     from rexport.deploy.rollout import Outcome
+    from rexport.deploy.ssh import Login
 
     with tempfile.TemporaryDirectory(dir=lab.folder) as name, site(Path(name), 1) as there:
         machine = _furnish(there, case.start)

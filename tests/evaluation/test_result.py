@@ -8,8 +8,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rexport.evaluation.counts import Counts
-from rexport.evaluation.result import Evaluation
+from rexport.evaluation.result import Counts, Evaluation
 
 _SUM = st.floats(min_value=0, max_value=1e77).map(Fraction)  # as of squares of float32
 _COUNTS = st.builds(
