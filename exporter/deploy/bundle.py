@@ -24,10 +24,11 @@ from rexport.deploy.container import Contents
 from rexport.deploy.golden import npy
 from rexport.deploy.manifest import from_bytes, require_name, require_specifier, require_version, to_bytes
 from rexport.deploy.payload import MODEL, BundleOptions, Payload, collect
-from rexport.deploy.quantized import QuantizedFile, machines_for, runtimes_for
+from rexport.deploy.quantized import QuantizedFile
 from rexport.device._container import MODEL_SIGNATURE
 from rexport.device._manifest import RUNTIMES, FileEntry, Golden, Manifest, Target
 from rexport.model_file import default_opset
+from rexport.quantization import OPENVINO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,11 +134,14 @@ def require_sensible(options: BundleOptions) -> None:
 
 def _target(payload: Payload, options: BundleOptions) -> Target:
     quantized = QuantizedFile.of(payload.model.metadata)
-    names = (*runtimes_for(quantized), *(engine.backend for engine, _ in payload.engines))
+    made_for = quantized.target if quantized is not None else None
+    runtimes = made_for.device_runtimes if made_for is not None else ("onnxruntime",)
+    machines = made_for.machines if made_for is not None else ("aarch64", "x86_64")
+    names = (*runtimes, *(engine.backend for engine, _ in payload.engines))
     default = {name: (_oldest_onnxruntime(payload.model),) if name == "onnxruntime" else () for name in names}
     return Target(
         system=options.system,
-        machines=tuple(sorted(set(options.machines or machines_for(quantized)))),
+        machines=tuple(sorted(set(options.machines or machines))),
         runtimes=options.runtimes or default,
     )
 
@@ -177,7 +181,7 @@ def _notes(payload: Payload, manifest: Manifest) -> list[str]:
             "On x86 devices without VNNI, exact sums of this model take longer; for those, quantize with "
             "--reduce-range."
         )
-    if quantized is not None and quantized.target == "openvino":
+    if quantized is not None and quantized.target == OPENVINO:
         notes.append(
             "The model was quantized for OpenVINO, and devices run it in ONNX Runtime, which computes less of it with "
             "integers; quantize with --target x86 for them."

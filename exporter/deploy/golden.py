@@ -91,7 +91,7 @@ def npy(array: np.ndarray) -> bytes:
 
 def _session(model: VettedModel) -> onnxruntime.InferenceSession:
     quantized = QuantizedFile.of(model.metadata)
-    for_arm = quantized is not None and quantized.target == "arm"  # int8 × int8, whose kernels are exact everywhere
+    for_arm = quantized is not None and quantized.target is not None and quantized.target.is_int8_in_onnxruntime
     exact_sums = quantized is not None and not for_arm and not this_cpu().has_vnni
     return open_session(model.data, as_on_arm=for_arm, exact_sums=exact_sums)
 

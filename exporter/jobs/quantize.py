@@ -448,7 +448,7 @@ class _Work:
         _describe(model, made)
         executed: Counter[str] = Counter()
         if request.target.runtime == ONNX_RUNTIME:
-            executed = executed_ops(to_bytes(model), as_on_arm=request.target.activations.dtype is np.int8)
+            executed = executed_ops(to_bytes(model), as_on_arm=request.target.is_int8_in_onnxruntime)
         save(model, request.output)
         return replace(
             result,

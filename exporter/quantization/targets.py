@@ -63,6 +63,10 @@ class Target:
         integer_bias: Whether a bias is stored as int32, at the scale of the products that it is added to, or as float.
         group_multiple: What the channels of each group of a grouped convolution, in and out, are to be a multiple of.
         rest: What the layers compute with that do not become integer, and the type that scales are numbers of.
+        may_have_float16: Whether that can be float16.
+        needs_vnni: Whether x86 processors compute what the file says only with VNNI, if its weights use all 8 bits.
+        machines: Of the devices that its files are for, as ``platform.machine()`` says.
+        device_runtimes: What runs its files there, as bundles name it, the best first.
     """
 
     name: str
@@ -75,6 +79,15 @@ class Target:
     integer_bias: bool = True
     group_multiple: int = 1
     rest: type[np.float32] | type[np.float16] = np.float32
+    may_have_float16: bool = False
+    needs_vnni: bool = False
+    machines: tuple[str, ...] = ("aarch64", "x86_64")
+    device_runtimes: tuple[str, ...] = ("onnxruntime",)
+
+    @property
+    def is_int8_in_onnxruntime(self) -> bool:
+        """Whether ONNX Runtime multiplies int8 by int8 in its files, for which it has exact kernels everywhere."""
+        return self.runtime == ONNX_RUNTIME and self.activations.dtype is np.int8
 
     @property
     def opset(self) -> int:
@@ -99,7 +112,7 @@ class Target:
         Raises:
             UsageError: It computes in float32 alone.
         """
-        if self.name not in _HAVE_FLOAT16:
+        if not self.may_have_float16:
             raise UsageError(f"The target {self.name} computes in float32 beside INT8; leave --precision int8.")
         return replace(self, rest=np.float16)
 
@@ -113,6 +126,8 @@ X86 = Target(
     weights=INT8,
     because="VNNI multiplies uint8 by int8 and adds in 32 bits",
     kernels=_ONNX_RUNTIME,
+    needs_vnni=True,
+    machines=("x86_64",),
 )
 ARM = Target(
     name="arm",
@@ -120,6 +135,7 @@ ARM = Target(
     weights=INT8,
     because="ARM's dot products multiply int8 by int8",
     kernels=_ONNX_RUNTIME,
+    machines=("aarch64",),
 )
 OPENVINO = Target(
     name="openvino",
@@ -129,6 +145,8 @@ OPENVINO = Target(
     kernels=_COMMON | {"ConvTranspose"},
     runtime="OpenVINO",
     integer_bias=False,
+    needs_vnni=True,
+    machines=("x86_64",),
 )
 TENSORRT = Target(
     name="tensorrt",
@@ -140,11 +158,11 @@ TENSORRT = Target(
     stored=Stored.INPUTS,
     integer_bias=False,
     group_multiple=4,
+    may_have_float16=True,
+    device_runtimes=("tensorrt", "rtx", "onnxruntime"),
 )
 TARGETS = {target.name: target for target in (X86, ARM, OPENVINO, TENSORRT)}
 _PRECISIONS = ("int8", "int8+fp16")
-_HAVE_FLOAT16 = (TENSORRT.name,)
-_NEEDS_VNNI = (X86.name, OPENVINO.name)
 
 
 def target_for(name: str | None, cpu: Cpu, *, reduce_range: bool | None = None, precision: str = "int8") -> Target:
@@ -171,6 +189,6 @@ def target_for(name: str | None, cpu: Cpu, *, reduce_range: bool | None = None, 
         raise UsageError(f"There is no target {name!r}; choose from {', '.join(TARGETS)}.")
     target = TARGETS[name]
     if reduce_range is None:
-        reduce_range = name in _NEEDS_VNNI and cpu.architecture in X86_NAMES and not cpu.has_vnni
+        reduce_range = target.needs_vnni and cpu.architecture in X86_NAMES and not cpu.has_vnni
     target = target.with_reduced_range() if reduce_range else target
     return target if precision == "int8" else target.with_float16()
