@@ -122,6 +122,7 @@ def test_keys_of_later_versions_are_left_alone(tmp_path: Path) -> None:
         ("latency_bound_ms = 20.0", "latency_bound_ms = 0", "asked.latency_bound_ms has 0"),
         ("latency_bound_ms = 20.0", "max_drop_points = -1", "has to be 0 or more"),
         ("p50_ms = 80.0", "p50_ms = nan", "expected.p50_ms has nan"),
+        ("p50_ms = 80.0", "p50_ms = true", "expected.p50_ms has True"),
         ("p50_ms = 80.0", "p50_ms = inf", "expected.p50_ms has inf"),
         ("p50_ms = 80.0", f"p50_ms = {'9' * 400}", "expected.p50_ms has"),
         ("[90.0, 110.0]", "[110.0, 90.0]", "its first number is the larger one"),

@@ -157,6 +157,15 @@ def test_a_garbled_field_is_named(tmp_path: Path, name: str, value: object) -> N
         read_facts(path)
 
 
+def test_a_number_that_is_not_finite_is_found_wherever_it_is(tmp_path: Path) -> None:
+    path = _engine(tmp_path)
+    document = _facts(path).to_json()
+    document["layers"][0]["seconds"] = float("nan")
+    facts_path(path).write_text(json.dumps(document))
+    with pytest.raises(EngineFileError, match="gives a number that is not finite"):
+        read_facts(path)
+
+
 def test_the_bytes_that_were_hashed_are_returned(tmp_path: Path) -> None:
     path = _engine(tmp_path)
     assert read_intact(path, _facts(path)) == path.read_bytes()

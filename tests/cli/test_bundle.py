@@ -74,7 +74,8 @@ def test_every_option_is_in_the_manifest(folder: Path) -> None:
 
 def test_the_same_command_writes_the_same_bytes(folder: Path) -> None:
     for name in ("one.rxb", "other.rxb"):
-        run(f"bundle m.onnx --key k.pem --version 1 --expires never -o {name}")
+        printed = run(f"bundle m.onnx --key k.pem --version 1 --expires never -o {name}")
+        assert printed.startswith(f"{name}: m 1, 0.00 MiB, without expiry\n")
     assert Path("one.rxb").read_bytes() == Path("other.rxb").read_bytes()
     assert from_bytes(container.read(Path("one.rxb")).manifest).expires is None
 

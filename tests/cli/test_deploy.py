@@ -121,6 +121,20 @@ def test_what_makes_no_sense(there: Site, bundle: Path, tmp_path: Path, words: s
     assert there.machines[0].commands == []
 
 
+def test_how_the_roll_out_goes_is_as_the_options_say(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rexport.deploy.rollout import Pace
+
+    paces = []
+    monkeypatch.setattr("rexport.cli.deploy._install", lambda *given, **_: paces.append(given[-1]))
+    for options in ("", "--parallel 3 --max-failures 2", "--parallel 3 --batch-size 5"):
+        invoke("deploy", str(bundle), "pi@one", *options.split())
+    assert paces == [
+        Pace(parallel=8, batch_size=8, max_failures=0),
+        Pace(parallel=3, batch_size=3, max_failures=2),
+        Pace(parallel=3, batch_size=5, max_failures=0),
+    ]
+
+
 def test_without_asyncssh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "asyncssh", None)
     result = invoke("deploy", str(bundle), "pi@one")

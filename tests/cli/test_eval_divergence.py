@@ -41,6 +41,7 @@ def test_the_first_layer_that_differs_is_named(workshop: Path) -> None:
     found = run_json("eval wrong.onnx --data test.npz --reference right.onnx --find-divergence")["divergence"]
     assert (found["first"]["node"], found["first"]["inputs"], found["arithmetic"]) == ("c", ["b"], "float32")
     assert [row["tensor"] for row in found["rows"] if not row["diverges"]]
+    assert found["first"]["largest"] > found["first"]["peak"] > 1
 
 
 def test_without_the_flag_little_agreement_is_noted(workshop: Path) -> None:
