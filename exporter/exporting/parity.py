@@ -45,6 +45,7 @@ PROBABILITIES = "probabilities"  # what a softmax's output is called
 # layer's standard deviation shows at 2e-3 in ResNet-20 and 5e-5 in ResNet-50 (medians over the layers); a weight that
 # only meets channels which are zero for these pictures can't show at all.
 DEFAULT_TOLERANCE = 1e-5
+_RUNS = 8  # of a network that may be random: dropout of four scores gives the same twice in one of 16 tries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,11 +228,12 @@ def _where(
 
 def _is_random(module: torch.nn.Module, images: np.ndarray, features: Sequence[str], tolerance: float) -> bool:
     with torch.inference_mode(), returning(module, features):
-        results = [module(torch.from_numpy(images)) for _ in range(2)]
-    first, second = ([result] if isinstance(result, torch.Tensor) else result for result in results)
+        results = [module(torch.from_numpy(images)) for _ in range(_RUNS)]
+    first, *others = ([result] if isinstance(result, torch.Tensor) else result for result in results)
     return any(
         not _Expected.of(tensor).difference(again.numpy()) <= tolerance
-        for tensor, again in zip(first, second, strict=True)
+        for other in others
+        for tensor, again in zip(first, other, strict=True)
     )
 
 
