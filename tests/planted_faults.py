@@ -27,7 +27,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Queue
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -219,10 +219,14 @@ def plant(
     workers: int = 2,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
-    """Plant faults one at a time, and print those that no test finds."""
+    """Plant faults one at a time, and print those that no test finds; those in the file are not tried again."""
     tests, chosen = TestMap(ROOT / MAP), drawn(faults, seed)
     packages: Queue[Path] = Queue()
     rows: list[dict[str, object]] = []
+    if json_file is not None and json_file.exists():
+        rows = json.loads(json_file.read_text())["faults"]
+    known = {(row["file"], row["start"], row["becomes"]) for row in rows}
+    chosen = [fault for fault in chosen if (fault.file, fault.start, fault.becomes) not in known]
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(workers) as pool:
         for index in range(workers):
             packages.put(_copied(Path(name, str(index))))
@@ -236,20 +240,24 @@ def plant(
 
         for fault, outcome in pool.map(one, chosen):
             rows.append({**asdict(fault), "outcome": outcome})
+            if json_file is not None:
+                json_file.write_text(json.dumps({"seed": seed, **_counted(rows)}, indent=1) + "\n")
             if outcome == "missed" or outcome == "not run":
                 print(f"{fault.file}:{fault.line}: {outcome}: {fault.was!r} → {fault.becomes!r}", flush=True)
+    counted = _counted(rows)
+    for folder, counts in counted["folders"].items():
+        print(f"{folder:32} {counts['caught']:4} of {counts['planted']}")
+    print(f"{counted['caught']} of {counted['planted']} caught")
+
+
+def _counted(rows: Sequence[dict[str, object]]) -> dict[str, Any]:
     folders: dict[str, dict[str, int]] = defaultdict(lambda: {"planted": 0, "caught": 0})
     for row in rows:
         counts = folders[_folder(str(row["file"]))]
         counts["planted"] += 1
         counts["caught"] += row["outcome"] == "caught"
-    for folder, counts in folders.items():
-        print(f"{folder:32} {counts['caught']:4} of {counts['planted']}")
     caught = sum(counts["caught"] for counts in folders.values())
-    print(f"{caught} of {len(rows)} caught")
-    if json_file is not None:
-        document = {"seed": seed, "caught": caught, "planted": len(rows), "folders": folders, "faults": rows}
-        json_file.write_text(json.dumps(document, indent=1) + "\n")
+    return {"caught": caught, "planted": len(rows), "folders": folders, "faults": rows}
 
 
 def _copied(folder: Path) -> Path:
