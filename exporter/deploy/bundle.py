@@ -29,6 +29,7 @@ from rexport.device._container import MODEL_SIGNATURE
 from rexport.device._manifest import RUNTIMES, FileEntry, Golden, Manifest, Target
 from rexport.model_file import default_opset
 from rexport.quantization import OPENVINO
+from rexport.quantization.targets import DEVICE_MACHINES, DEVICE_RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,8 +136,8 @@ def require_sensible(options: BundleOptions) -> None:
 def _target(payload: Payload, options: BundleOptions) -> Target:
     quantized = QuantizedFile.of(payload.model.metadata)
     made_for = quantized.target if quantized is not None else None
-    runtimes = made_for.device_runtimes if made_for is not None else ("onnxruntime",)
-    machines = made_for.machines if made_for is not None else ("aarch64", "x86_64")
+    runtimes = made_for.device_runtimes if made_for is not None else DEVICE_RUNTIMES
+    machines = made_for.machines if made_for is not None else DEVICE_MACHINES
     names = (*runtimes, *(engine.backend for engine, _ in payload.engines))
     default = {name: (_oldest_onnxruntime(payload.model),) if name == "onnxruntime" else () for name in names}
     return Target(

@@ -299,7 +299,7 @@ def _target(fields: Fields) -> Target:
 def _engine(fields: Fields, files: Collection[str]) -> Engine:
     fields.require_keys(Engine._fields)
     capabilities = fields.items("capabilities", 32)
-    if not all(type(one) is int and 10 <= one <= 9999 for one in capabilities):
+    if not all(type(one) is int and 10 <= one <= 999 for one in capabilities):
         raise fields.wrong("capabilities", "has to be a list of numbers such as 86")
     return Engine(
         file=fields.file("file", files),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARM",
+    "DEVICE_MACHINES",
+    "DEVICE_RUNTIMES",
     "ONNX_RUNTIME",
     "OPENVINO",
     "TARGETS",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 ONNX_RUNTIME = "ONNX Runtime"
+DEVICE_MACHINES, DEVICE_RUNTIMES = ("aarch64", "x86_64"), ("onnxruntime",)  # of a file that is for all, as a float one
 X86_NAMES, _ARM_NAMES = ("x86_64", "AMD64"), ("aarch64", "arm64", "ARM64")  # of architectures, by systems
 
 
@@ -81,8 +84,8 @@ class Target:
     rest: type[np.float32] | type[np.float16] = np.float32
     may_have_float16: bool = False
     needs_vnni: bool = False
-    machines: tuple[str, ...] = ("aarch64", "x86_64")
-    device_runtimes: tuple[str, ...] = ("onnxruntime",)
+    machines: tuple[str, ...] = DEVICE_MACHINES
+    device_runtimes: tuple[str, ...] = DEVICE_RUNTIMES
 
     @property
     def is_int8_in_onnxruntime(self) -> bool:
