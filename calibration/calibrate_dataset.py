@@ -1,4 +1,4 @@
-"""Calibrating with a data set in shards, on any engine, so that an interrupted run goes on where it was."""
+"""Calibrating with a data set in shards, on any workers, so that an interrupted run goes on where it was."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import onnxruntime
 from rexport._progress import Progress, silent
 from rexport.calibration.checkpoint import Checkpoint, Finished
 from rexport.calibration.decoding import UnreadableError
-from rexport.calibration.engines import EngineName, choose_engine
 from rexport.calibration.observation import Observation
 from rexport.calibration.sharding import CalibrateShard, Shard, name_all_bad, shards_of
+from rexport.calibration.workers import choose_workers
 from rexport.model_file import image_input
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.calibration.dataset import BadImage, Dataset
-    from rexport.calibration.engines import Engine
     from rexport.calibration.table import CalibrationTable
+    from rexport.calibration.workers import Workers
 
 __all__ = ["DatasetCalibration", "calibrate_dataset"]
 
@@ -53,13 +53,13 @@ def calibrate_dataset(
     batch: int = 4,
     samples: int | None = None,
     skip_bad: bool = False,
-    engine: Engine | None = None,
+    workers: Workers | None = None,
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> DatasetCalibration:
     """Run the images of ``dataset`` through ``model`` and return the statistics of every watched tensor.
 
-    The table is the same to the bit whatever the engine, its number of workers and interruptions, as long as the
+    The table is the same to the bit whatever the workers, their number and interruptions, as long as the
     workers' processors, the version of ONNX Runtime and its number of threads are: images always run in the same
     batches, and what they give adds up exactly.
 
@@ -69,18 +69,18 @@ def calibrate_dataset(
         batch: How many run at a time; a model that insists on a number gets that.
         samples: How many to use, evenly spread; by default all.
         skip_bad: Whether to go on without images that can't be read.
-        engine: Where the work runs; by default in this process, on all cores.
+        workers: Where the work runs; by default in this process, on all cores.
         checkpoints: The folder for what is finished; by default in the user's cache folder.
         progress: Told of every shard of 64 images or so.
 
     Raises:
         DataError: Images can't be read, or a tensor takes values that are not finite.
         ModelFileError: The model is of an older opset than 13, or takes no images.
-        RexportError: The engine's workers are lost again and again.
+        RexportError: Workers are lost again and again.
     """
-    engine = engine or choose_engine(EngineName.LOCAL)
+    workers = workers or choose_workers()
     batch = image_input(model).batch or batch
-    observation = Observation.of(model, threads=engine.threads)
+    observation = Observation.of(model, threads=workers.threads)
     shards = shards_of(dataset, batch=batch, samples=samples)
     checkpoint = Checkpoint(_key(observation, shards, batch), checkpoints)
     finished = checkpoint.read()
@@ -91,7 +91,7 @@ def calibrate_dataset(
         advance(resumed)
         work = CalibrateShard(observation=observation, batch=batch)
         try:
-            with closing(engine.map(work, [shards[index] for index in left])) as results:
+            with closing(workers.map(work, [shards[index] for index in left])) as results:
                 for position, result in results:
                     index = left[position]
                     if result.bad and not skip_bad:

@@ -43,7 +43,7 @@ class ShardResult:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateShard:
-    """The work of an engine: run the images of a shard, ``batch`` at a time."""
+    """The work: run the images of a shard, ``batch`` at a time."""
 
     observation: Observation
     batch: int

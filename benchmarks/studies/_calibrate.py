@@ -17,7 +17,7 @@ import numpy as np
 
 from rexport._cpu import this_cpu
 from rexport.calibration import Calibrator, calibrate_dataset, choose_range, open_dataset
-from rexport.calibration.engines import LocalEngine
+from rexport.calibration.workers import LocalWorkers
 from rexport.model_file import Metadata, image_input, load, to_bytes
 from rexport.runtimes.onnxruntime import open_session
 
@@ -62,7 +62,7 @@ def _calibrate(model: Path, data: Path, samples: int) -> None:
             open_dataset(data, preprocessing),
             batch=_BATCH,
             samples=samples,
-            engine=LocalEngine(threads=this_cpu().cores),
+            workers=LocalWorkers(threads=this_cpu().cores),
             checkpoints=Path(folder),
         ).table
     for seen in table.tensors.values():

@@ -28,7 +28,7 @@ from onnx import helper, numpy_helper
 from benchmarks.studies._random_networks import run
 from rexport._cpu import this_cpu
 from rexport._errors import RexportError, VerificationError
-from rexport.calibration.engines import EngineName, choose_engine
+from rexport.calibration.workers import choose_workers
 from rexport.evaluation import proof
 from rexport.jobs.choices import Recovery
 from rexport.jobs.quantize import QuantizeRequest
@@ -126,7 +126,7 @@ def quantized(model: Path, data: Path, target: str, recovery: str) -> tuple[byte
         target=target_for(target, this_cpu()),
         data=data,
         recovery=Recovery(recovery),
-        engine=choose_engine(EngineName.LOCAL, threads=1),
+        workers=choose_workers(threads=1),
         threads=1,
     )
     result = run_quantize(request)

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rexport._errors import UsageError
+from rexport.cli._console import note
 from rexport.cli._paths import READ, READ_IMAGES, WRITE
 from rexport.jobs.choices import Recovery
 
+if TYPE_CHECKING:
+    from rexport.calibration.workers import Workers
+
 __all__ = [
-    "Address",
     "CalibratorChoice",
-    "EngineChoice",
+    "OldAddress",
+    "OldEngine",
     "OptionalData",
     "RecoverChoice",
     "SaveTable",
     "Tables",
-    "Where",
-    "Workers",
+    "WorkersChoice",
+    "parse_workers",
 ]
-
-
-class Where(StrEnum):
-    """The engines (see :class:`rexport.calibration.engines.EngineName`, which would load too much here)."""
-
-    LOCAL = "local"
-    PROCESSES = "processes"
-    RAY = "ray"
-
 
 OptionalData = Annotated[
     Path | None,
@@ -64,21 +59,17 @@ SaveTable = Annotated[
     WRITE,
     typer.Option("--save-table", help="Write the calibration table here, for --table.", show_default=False),
 ]
-EngineChoice = Annotated[
-    Where, typer.Option("--engine", help="Where images run: in this process, in several, or on a Ray cluster.")
-]
-Workers = Annotated[
-    int | None,
+WorkersChoice = Annotated[
+    str,
     typer.Option(
         "--workers",
-        min=1,
-        help="How many of the engine; by default 2 processes, or what the cluster has room for.",
-        show_default=False,
+        metavar="local|N|ray[:ADDRESS][,N]",
+        help="What runs the images: this process, N processes, or a Ray cluster, started here or at an address such as "
+        "ray:auto or ray://HOST:PORT, with up to N workers.",
     ),
 ]
-Address = Annotated[
-    str | None, typer.Option("--address", help="Of an existing Ray cluster, such as auto.", show_default=False)
-]
+OldEngine = Annotated[Literal["local", "processes", "ray"] | None, typer.Option("--engine", hidden=True)]
+OldAddress = Annotated[str | None, typer.Option("--address", hidden=True)]
 RecoverChoice = Annotated[
     Recovery | None,
     typer.Option(
@@ -89,3 +80,24 @@ RecoverChoice = Annotated[
         show_default=False,
     ),
 ]
+
+
+def parse_workers(workers: str, *, engine: str | None, address: str | None, threads: int | None) -> Workers:
+    """Return what ``--workers`` names, or what ``--engine`` and ``--address`` meant, which were there before it.
+
+    Raises:
+        UsageError: It names none, or the three do not go together.
+    """
+    from rexport.calibration.workers import choose_workers
+
+    if engine is None and address is None:
+        return choose_workers(workers, threads=threads)
+    cluster = "ray" if address is None else f"ray:{address.removeprefix('ray:')}"
+    if engine == "ray":
+        text = cluster if workers == "local" else f"{cluster},{workers}"
+    elif address is None:
+        text = "2" if (engine, workers) == ("processes", "local") else workers
+    else:
+        raise UsageError(f"--address is that of a Ray cluster; type --workers {cluster} instead.")
+    note(f"--engine and --address are going away; type --workers {text} instead.")
+    return choose_workers(text, threads=threads)

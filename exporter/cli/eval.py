@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rexport.cli._calibration import Address, EngineChoice, Where, Workers
+from rexport.cli._calibration import OldAddress, OldEngine, WorkersChoice, parse_workers
 from rexport.cli._divergence import Divergences
 from rexport.cli._options import Data, Json, Mean, Resize, SkipBad, Std, Threads, Weights
 from rexport.cli._paths import READ
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.calibration import Dataset, Views
-    from rexport.calibration.engines import Engine
+    from rexport.calibration.workers import Workers
     from rexport.evaluation import Evaluation
     from rexport.evaluation.scores import Prepare
     from rexport.model_file import Head
@@ -74,9 +74,9 @@ def eval(  # noqa: A001
     mean: Mean = None,
     std: Std = None,
     skip_bad: SkipBad = False,
-    engine: EngineChoice = Where.LOCAL,
-    workers: Workers = None,
-    address: Address = None,
+    workers: WorkersChoice = "local",
+    engine: OldEngine = None,
+    address: OldAddress = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -100,13 +100,14 @@ def eval(  # noqa: A001
         raise UsageError(f"{model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
     views = _views(crops, scales, resize)
     described = _describe(source, views, resize=resize, mean=mean, std=std)
-    runtime = on or _default_runtime(source, described, engine)
-    chosen = _engine(source, runtime, engine, workers=workers, threads=threads, address=address)
+    chosen = parse_workers(workers, engine=engine, address=address, threads=threads)
+    runtime = on or _default_runtime(source, described, chosen)
+    _require_fitting(source, runtime, chosen)
     views.require(described.preprocessing)
     if find_divergence and reference is None:
         reference = _itself(source)
     other = None if reference is None else Source.parse(str(reference))
-    opened = _open(data.absolute() if engine is Where.RAY else data, described, other, views)  # Ray works elsewhere
+    opened = _open(data, described, other, views)
     result = _run(
         source,
         runtime,
@@ -117,7 +118,7 @@ def eval(  # noqa: A001
         batch=described.batch or batch,
         samples=samples,
         skip_bad=skip_bad,
-        engine=chosen,
+        workers=chosen,
     )
     report_skipped(result.skipped)
     divergence = None
@@ -187,40 +188,40 @@ def _itself(source: Source) -> Path:
     return source.path
 
 
-def _default_runtime(source: Source, described: _Described, where: Where) -> str:
+def _default_runtime(source: Source, described: _Described, workers: Workers) -> str:
     """Return what shows what a model computes, and say so where that is not ONNX Runtime as it runs other files."""
+    from rexport.calibration.workers import LocalWorkers
     from rexport.cli._console import note
     from rexport.runtimes import NODE_BY_NODE, default_runtime
 
     runtime = default_runtime(source)
     if runtime != "cpu" or described.judging_runtime == "cpu":
         return runtime
-    runtime = described.judging_runtime if where is Where.LOCAL else NODE_BY_NODE
+    runtime = described.judging_runtime if isinstance(workers, LocalWorkers) else NODE_BY_NODE
     note(f"{source} is for another runtime than ONNX Runtime; it runs on {runtime} here (choose with --on).")
     return runtime
 
 
 def _runs_in_workers(runtime: str) -> bool:
-    """Say whether the workers of any engine have a runtime."""
+    """Say whether all workers have a runtime."""
     from rexport.runtimes import NODE_BY_NODE
 
     return runtime in ("cpu", NODE_BY_NODE)
 
 
-def _engine(
-    source: Source, runtime: str, where: Where, *, workers: int | None, threads: int | None, address: str | None
-) -> Engine:
+def _require_fitting(source: Source, runtime: str, workers: Workers) -> None:
     from rexport._errors import UsageError
-    from rexport.calibration.engines import EngineName, choose_engine
+    from rexport.calibration.workers import LocalWorkers
 
-    if source.path is None and where is not Where.LOCAL:
+    if isinstance(workers, LocalWorkers):
+        return
+    if source.path is None:
         raise UsageError(
-            f"--engine {where} runs ONNX files, and {source} is a network of PyTorch; export it with `rexport onnx`, "
-            "or leave --engine out."
+            f"--workers runs ONNX files, and {source} is a network of PyTorch; export it with `rexport onnx`, or leave "
+            "--workers out."
         )
-    if not _runs_in_workers(runtime) and where is not Where.LOCAL:
-        raise UsageError(f"--engine {where} runs files on ONNX Runtime's CPU provider; leave it or --on {runtime} out.")
-    return choose_engine(EngineName(where), workers=workers, threads=threads, address=address)
+    if not _runs_in_workers(runtime):
+        raise UsageError(f"--workers runs files on ONNX Runtime's CPU provider; leave it or --on {runtime} out.")
 
 
 def _open(data: Path, described: _Described, reference: Source | None, views: Views) -> _Opened:
@@ -255,9 +256,9 @@ def _run(
     batch: int,
     samples: int | None,
     skip_bad: bool,
-    engine: Engine,
+    workers: Workers,
 ) -> Evaluation:
-    """Run a file on the CPU with the engine, anything else in this process."""
+    """Run a file on the CPU with the workers, anything else in this process."""
     from rexport.cli._console import progress
     from rexport.evaluation import ClassifierFile, evaluate, evaluate_file
     from rexport.runtimes import open_runtime
@@ -276,14 +277,14 @@ def _run(
             batch=batch,
             samples=samples,
             skip_bad=skip_bad,
-            engine=engine,
+            workers=workers,
             progress=progress,
         )
     with ExitStack() as stack:
-        loaded = stack.enter_context(open_runtime(runtime, source, threads=engine.threads))
+        loaded = stack.enter_context(open_runtime(runtime, source, threads=workers.threads))
         compared = None
         if reference is not None:
-            compared = stack.enter_context(open_runtime("cpu", reference, threads=engine.threads))
+            compared = stack.enter_context(open_runtime("cpu", reference, threads=workers.threads))
         return evaluate(
             loaded,
             opened.dataset,

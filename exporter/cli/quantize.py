@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from rexport.cli._calibration import (
-    Address,
     CalibratorChoice,
-    EngineChoice,
+    OldAddress,
+    OldEngine,
     OptionalData,
     RecoverChoice,
     SaveTable,
     Tables,
-    Where,
-    Workers,
+    WorkersChoice,
+    parse_workers,
 )
 from rexport.cli._gate import EvalData, MaxDrop, MinSpeedup
 from rexport.cli._options import Json, Mean, Output, Resize, SkipBad, Std, Threads
@@ -55,9 +55,9 @@ def quantize(
     skip_bad: SkipBad = False,
     table: Tables = None,
     save_table: SaveTable = None,
-    engine: EngineChoice = Where.LOCAL,
-    workers: Workers = None,
-    address: Address = None,
+    workers: WorkersChoice = "local",
+    engine: OldEngine = None,
+    address: OldAddress = None,
     eval_data: EvalData = None,
     max_drop: MaxDrop = None,
     min_speedup: MinSpeedup = None,
@@ -79,7 +79,6 @@ def quantize(
     """
     from rexport._cpu import this_cpu
     from rexport.calibration import Calibrator
-    from rexport.calibration.engines import EngineName, choose_engine
     from rexport.cli._console import note, print_json, progress
     from rexport.cli._options import report_skipped
     from rexport.cli._quantize_report import note_float_convolutions, print_quantized
@@ -92,7 +91,7 @@ def quantize(
         model=model,
         output=output,
         target=target_for(target, this_cpu(), reduce_range=reduce_range, precision=precision),
-        data=data.absolute() if data is not None and engine is Where.RAY else data,  # Ray works elsewhere
+        data=data,
         tables=tuple(table or ()),
         save_table=save_table,
         calibrator=Calibrator.parse(calibrator),
@@ -101,7 +100,7 @@ def quantize(
         batch=batch,
         skip_bad=skip_bad,
         options=PictureOptions.parse(resize=resize, mean=mean, std=std),
-        engine=choose_engine(EngineName(engine), workers=workers, threads=threads, address=address),
+        workers=parse_workers(workers, engine=engine, address=address, threads=threads),
         threads=threads,
         eval_data=eval_data,
         max_drop=max_drop,

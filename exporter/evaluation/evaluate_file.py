@@ -1,4 +1,4 @@
-"""Evaluating ONNX files with a data set in shards, on any engine."""
+"""Evaluating ONNX files with a data set in shards, on any workers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rexport._progress import Progress, silent
 from rexport.calibration import CenterCrop, Views
 from rexport.calibration.decoding import UnreadableError
-from rexport.calibration.engines import EngineName, choose_engine
 from rexport.calibration.sharding import name_all_bad, shards_of
+from rexport.calibration.workers import choose_workers
 from rexport.evaluation.judge import Judge, Verdict, compared_scores, require_something_to_measure
 from rexport.evaluation.result import Counts, Evaluation
 from rexport.evaluation.scores import Classifier, Prepare
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rexport.calibration import BadImage, Dataset
-    from rexport.calibration.engines import Engine
     from rexport.calibration.sharding import Shard
+    from rexport.calibration.workers import Workers
 
 __all__ = ["ClassifierFile", "evaluate_file"]
 
@@ -56,7 +56,7 @@ class ClassifierFile:
 
 @dataclass(frozen=True, kw_only=True)
 class _EvaluateShard:
-    """The work of an engine: judge the images of a shard."""
+    """The work: judge the images of a shard."""
 
     model: ClassifierFile
     reference: ClassifierFile | None
@@ -99,12 +99,12 @@ def evaluate_file(
     batch: int = 32,
     samples: int | None = None,
     skip_bad: bool = False,
-    engine: Engine | None = None,
+    workers: Workers | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Run ``dataset`` through ``model``, and through ``reference`` too if there is one, wherever the engine says.
+    """Run ``dataset`` through ``model``, and through ``reference`` too if there is one, wherever the workers are.
 
-    The result is the same to the bit for every engine and any number of workers, as long as their processors, the
+    The result is the same to the bit for any workers and any number of them, as long as their processors, the
     version of ONNX Runtime and its number of threads are.
 
     Args:
@@ -116,17 +116,17 @@ def evaluate_file(
         batch: Images, or views of them, at a time.
         samples: Only so many images, evenly spread.
         skip_bad: Go on without images that can't be read.
-        engine: Where the work runs; by default in this process, on all cores.
+        workers: Where the work runs; by default in this process, on all cores.
         progress: Told of every shard of 64 images or so.
 
     Raises:
         UsageError: There are neither labels nor a reference, no such views, or no such file.
         DataError: The folders do not fit the outputs, or images can't be read.
         ModelFileError: A model is no classifier, or gives scores that are not finite.
-        RexportError: The engine's workers are lost again and again.
+        RexportError: Workers are lost again and again.
     """
     require_something_to_measure(dataset, compares=reference is not None)
-    engine = engine or choose_engine(EngineName.LOCAL)
+    workers = workers or choose_workers()
     compared = compared_scores(views, {model.head} if reference is None else {model.head, reference.head})
     work = _EvaluateShard(
         model=model,
@@ -136,14 +136,14 @@ def evaluate_file(
         batch=batch,
         skip_bad=skip_bad,
         probabilities=compared == "probabilities",
-        threads=engine.threads,
+        threads=workers.threads,
     )
     shards = shards_of(dataset, batch=max(1, batch // views.count), samples=samples)  # of whole batches
     total = sum(len(shard.dataset) for shard in shards)
     counts, outputs = Counts(), 0
     bad: list[BadImage] = []
     try:
-        with progress("evaluating", total) as advance, closing(engine.map(work, shards)) as results:
+        with progress("evaluating", total) as advance, closing(workers.map(work, shards)) as results:
             for index, result in results:
                 counts, outputs = counts + result.counts, max(outputs, result.outputs)
                 bad += result.skipped

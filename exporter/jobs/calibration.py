@@ -75,7 +75,7 @@ def calibrate(
             batch=request.batch,
             samples=request.samples,
             skip_bad=request.skip_bad,
-            engine=request.engine,
+            workers=request.workers,
             progress=progress,
         )
         if calibration.resumed:

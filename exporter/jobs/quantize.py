@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.calibration import BadImage, Dataset
-    from rexport.calibration.engines import Engine
+    from rexport.calibration.workers import Workers
     from rexport.evaluation.judging import WeakLayer
     from rexport.preprocessing import Preprocessing
     from rexport.quantization import LayerReport
@@ -95,7 +95,7 @@ class QuantizeRequest:
         batch: Pictures at a time.
         skip_bad: Go on without pictures that can't be read.
         options: What takes the place of what the file states of its pictures.
-        engine: Where calibration runs; by default in this process.
+        workers: Where calibration runs; by default in this process.
         threads: Of the runtime; by default one per usable core.
         eval_data: Labelled pictures to measure accuracy with.
         max_drop: Percentage points of top-1 that may be lost on them; without, it is only measured.
@@ -119,7 +119,7 @@ class QuantizeRequest:
     batch: int = 4
     skip_bad: bool = False
     options: PictureOptions = field(default_factory=PictureOptions)
-    engine: Engine | None = None
+    workers: Workers | None = None
     threads: int | None = None
     eval_data: Path | None = None
     max_drop: float | None = None

@@ -11,7 +11,7 @@ from PIL import Image
 from rexport import Preprocessing
 from rexport._errors import DataError
 from rexport.calibration import CalibrationTable, calibrate, calibrate_dataset, open_dataset
-from rexport.calibration.engines import Engine, LocalEngine, ProcessEngine
+from rexport.calibration.workers import LocalWorkers, ProcessWorkers, Workers
 from tests._graphs import convolution, graph, vector
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PREPROCESSING = Preprocessing(size=16)
 _IMAGES = 150  # two shards of 64 and one of 22
-_LOCAL = LocalEngine(threads=1)
+_LOCAL = LocalWorkers(threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def whole(model: ir.Model, dataset: Dataset) -> CalibrationTable:
 
 @dataclass(frozen=True)
 class _Watched:
-    """The local engine, noting how many shards it was given."""
+    """This process, noting how many shards it was given."""
 
     given: list[int] = field(default_factory=list)
     threads: int = 1
@@ -85,19 +85,19 @@ class _Backwards:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "engine",
+    "workers",
     [
         _LOCAL,
         _Backwards(),
-        ProcessEngine(workers=1, threads=1),
-        pytest.param(ProcessEngine(workers=3, threads=1), marks=pytest.mark.slow),
+        ProcessWorkers(count=1, threads=1),
+        pytest.param(ProcessWorkers(count=3, threads=1), marks=pytest.mark.slow),
     ],
     ids=["local", "backwards", "1 process", "3 processes"],
 )
-def test_every_engine_gives_the_table_of_one_pass_to_the_bit(
-    model: ir.Model, dataset: Dataset, whole: CalibrationTable, engine: Engine, tmp_path: Path
+def test_all_workers_give_the_table_of_one_pass_to_the_bit(
+    model: ir.Model, dataset: Dataset, whole: CalibrationTable, workers: Workers, tmp_path: Path
 ) -> None:
-    result = calibrate_dataset(model, dataset, engine=engine, checkpoints=tmp_path)
+    result = calibrate_dataset(model, dataset, workers=workers, checkpoints=tmp_path)
     assert result.table.to_json() == whole.to_json()
     assert (result.skipped, result.resumed) == ((), 0)
     assert list(tmp_path.iterdir()) == []
@@ -112,9 +112,9 @@ def test_an_array_file_gives_the_same_as_its_pictures(
     np.savez_compressed(tmp_path / "a.npz", images=pixels)
     for name in ("a.npy", "a.npz"):
         array = open_dataset(tmp_path / name, _PREPROCESSING)
-        assert calibrate_dataset(model, array, engine=_LOCAL).table.to_json() == whole.to_json()
-        some = calibrate_dataset(model, array, engine=_LOCAL, samples=70).table
-        assert some.to_json() == calibrate_dataset(model, dataset, engine=_LOCAL, samples=70).table.to_json()
+        assert calibrate_dataset(model, array, workers=_LOCAL).table.to_json() == whole.to_json()
+        some = calibrate_dataset(model, array, workers=_LOCAL, samples=70).table
+        assert some.to_json() == calibrate_dataset(model, dataset, workers=_LOCAL, samples=70).table.to_json()
         assert some.images == 70
 
 
@@ -132,9 +132,9 @@ def _interrupting(description: str, total: int | None) -> Iterator[Any]:
 def test_an_interrupted_run_goes_on_where_it_was_and_gives_the_same_table(
     model: ir.Model, dataset: Dataset, whole: CalibrationTable, tmp_path: Path
 ) -> None:
-    engine = _Watched()
+    workers = _Watched()
     with pytest.raises(KeyboardInterrupt):
-        calibrate_dataset(model, dataset, engine=engine, checkpoints=tmp_path, progress=_interrupting)
+        calibrate_dataset(model, dataset, workers=workers, checkpoints=tmp_path, progress=_interrupting)
     assert len(list(tmp_path.iterdir())) == 1
     told: list[int] = []
 
@@ -144,11 +144,11 @@ def test_an_interrupted_run_goes_on_where_it_was_and_gives_the_same_table(
         yield told.append
 
     # other work does not go on from there
-    calibrate_dataset(model, dataset, engine=engine, checkpoints=tmp_path, samples=140)
-    calibrate_dataset(model, dataset, engine=engine, checkpoints=tmp_path, batch=8)
-    result = calibrate_dataset(model, dataset, engine=engine, checkpoints=tmp_path, progress=progress)
+    calibrate_dataset(model, dataset, workers=workers, checkpoints=tmp_path, samples=140)
+    calibrate_dataset(model, dataset, workers=workers, checkpoints=tmp_path, batch=8)
+    result = calibrate_dataset(model, dataset, workers=workers, checkpoints=tmp_path, progress=progress)
     assert result.table.to_json() == whole.to_json()
-    assert (engine.given, result.resumed, told) == ([3, 3, 3, 2], 64, [64, 64, 22])
+    assert (workers.given, result.resumed, told) == ([3, 3, 3, 2], 64, [64, 64, 22])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,10 +157,10 @@ def test_a_broken_checkpoint_is_passed_over(
     model: ir.Model, dataset: Dataset, whole: CalibrationTable, tmp_path: Path, text: str
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        calibrate_dataset(model, dataset, engine=_LOCAL, checkpoints=tmp_path, progress=_interrupting)
+        calibrate_dataset(model, dataset, workers=_LOCAL, checkpoints=tmp_path, progress=_interrupting)
     (checkpoint,) = tmp_path.iterdir()
     checkpoint.write_text(text)
-    result = calibrate_dataset(model, dataset, engine=_LOCAL, checkpoints=tmp_path)
+    result = calibrate_dataset(model, dataset, workers=_LOCAL, checkpoints=tmp_path)
     assert (result.table.to_json(), result.resumed) == (whole.to_json(), 0)
 
 
@@ -171,7 +171,7 @@ def test_without_a_place_for_checkpoints_there_are_none(
     for progress in (_interrupting, None):
         options = {} if progress is None else {"progress": progress}
         try:
-            result = calibrate_dataset(model, dataset, engine=_LOCAL, checkpoints=tmp_path / "file", **options)
+            result = calibrate_dataset(model, dataset, workers=_LOCAL, checkpoints=tmp_path / "file", **options)
         except KeyboardInterrupt:
             continue
         assert (result.table.to_json(), result.resumed) == (whole.to_json(), 0)
@@ -191,8 +191,8 @@ def test_bad_images_of_all_shards_are_counted_or_skipped(model: ir.Model, folder
     bad = [3, 70, 71, 149]
     broken = _with_bad(folder, tmp_path, bad)
     with pytest.raises(DataError, match=r"4 of 150 images can't be used:\n  .*003.png: is not an image"):
-        calibrate_dataset(model, broken, engine=_LOCAL)
-    result = calibrate_dataset(model, broken, engine=ProcessEngine(workers=2, threads=1), skip_bad=True)
+        calibrate_dataset(model, broken, workers=_LOCAL)
+    result = calibrate_dataset(model, broken, workers=ProcessWorkers(count=2, threads=1), skip_bad=True)
     assert [image.path.name for image in result.skipped] == [f"{index:03d}.png" for index in bad]
     assert result.table.images == 146
 
@@ -202,10 +202,10 @@ def test_a_shard_without_good_images_is_skipped_but_not_all_of_them(
 ) -> None:
     (tmp_path / "some").mkdir()
     (tmp_path / "all").mkdir()
-    result = calibrate_dataset(model, _with_bad(folder, tmp_path / "some", range(64)), engine=_LOCAL, skip_bad=True)
+    result = calibrate_dataset(model, _with_bad(folder, tmp_path / "some", range(64)), workers=_LOCAL, skip_bad=True)
     assert (result.table.images, len(result.skipped)) == (86, 64)
     with pytest.raises(DataError, match="150 of 150 images can't be used"):
-        calibrate_dataset(model, _with_bad(folder, tmp_path / "all", range(150)), engine=_LOCAL, skip_bad=True)
+        calibrate_dataset(model, _with_bad(folder, tmp_path / "all", range(150)), workers=_LOCAL, skip_bad=True)
 
 
 @pytest.mark.slow
@@ -213,6 +213,6 @@ def test_values_that_are_not_finite_name_their_image(model: ir.Model, tmp_path: 
     ready = np.zeros((100, 3, 16, 16), np.float32)
     ready[90, 1, 2, 3] = np.nan
     np.save(tmp_path / "a.npy", ready)
-    for engine in (_LOCAL, ProcessEngine(workers=2, threads=1)):
+    for workers in (_LOCAL, ProcessWorkers(count=2, threads=1)):
         with pytest.raises(DataError, match=r"'x' takes values that are not finite .* in image 91;"):
-            calibrate_dataset(model, open_dataset(tmp_path / "a.npy", _PREPROCESSING), engine=engine)
+            calibrate_dataset(model, open_dataset(tmp_path / "a.npy", _PREPROCESSING), workers=workers)

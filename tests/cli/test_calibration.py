@@ -1,4 +1,4 @@
-"""Where ranges come from: images, tables, engines; and what users get wrong about them."""
+"""Where ranges come from: images, tables, workers; and what users get wrong about them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import onnx
 import pytest
 
 from rexport.calibration import CalibrationTable, TensorStatistics
+from rexport.calibration.workers import choose_workers
 from rexport.model_file import save
 from tests._graphs import convolution, graph
 from tests.cli._run import invoke, run, run_json
@@ -81,12 +82,30 @@ def test_tables_of_parts_add_up_to_that_of_the_whole(workshop: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_engine_makes_no_difference(workshop: Path) -> None:
+def test_workers_make_no_difference(workshop: Path) -> None:
     run("quantize m.onnx --data images.npy -o a.onnx --save-table a.json --threads 1")
-    processes = "--engine processes --workers 2 --threads 1"
-    run(f"quantize m.onnx --data images.npy -o b.onnx --save-table b.json {processes}")
+    run("quantize m.onnx --data images.npy -o b.onnx --save-table b.json --workers 2 --threads 1")
     assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
     assert _network_in("a.onnx") == _network_in("b.onnx")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--engine local", "local"),
+        ("--engine processes", "2"),
+        ("--engine processes --workers 3", "3"),
+        ("--engine ray", "ray"),
+        ("--engine ray --workers 8 --address auto", "ray:auto,8"),
+        ("--engine ray --address head:6379", "ray:head:6379"),
+        ("--engine ray --address ray://head:10001", "ray://head:10001"),
+    ],
+)
+def test_older_options_say_what_to_type(workshop: Path, old: str, new: str) -> None:
+    # without a model nothing runs
+    result = invoke(*f"quantize missing.onnx --data images.npy -o out.onnx {old}".split())
+    assert f"type --workers {new} instead." in " ".join(result.stderr.split())
+    assert choose_workers(new)
 
 
 _TABLE = [
@@ -94,8 +113,8 @@ _TABLE = [
     ("quantize m.onnx --table t.json -o out.onnx --recover adaround", 2, "pass --data IMAGES too, or --recover equ"),
     ("quantize m.onnx --data images.npy -o out.onnx --calibrator kl", 2, "no calibrator 'kl'; choose one of minmax"),
     ("quantize m.onnx --data images.npy -o out.onnx --calibrator percentile:3", 2, "over 50 and up to 100"),
-    ("quantize m.onnx --data images.npy -o out.onnx --workers 2", 2, "pass --engine processes"),
-    ("quantize m.onnx --data images.npy -o out.onnx --address auto", 2, "pass --engine ray"),
+    ("quantize m.onnx --data images.npy -o out.onnx --workers two", 2, "--workers two: choose local, a number"),
+    ("quantize m.onnx --data images.npy -o out.onnx --address auto", 2, "type --workers ray:auto instead"),
     ("quantize m.onnx --data images.npy -o out.onnx --save-table no/t.json", 1, "mkdir -p no"),
     ("quantize m.onnx --data small.npy -o out.onnx", 1, "float32 of shape (100, 3, 8, 8); the model needs"),
     ("quantize nan.onnx --data images.npy -o out.onnx", 1, "The tensor 'c' takes values that are not finite"),
@@ -153,7 +172,7 @@ def _ends(group: int) -> bool:
 def test_ctrl_c_ends_all_processes(workshop: Path) -> None:
     np.save("many.npy", np.zeros((30_000, 3, 16, 16), np.float32))
     command = [sys.executable, "-m", "rexport", "quantize", "m.onnx", "--data", "many.npy", "--samples", "30000"]
-    command += ["-o", "out.onnx", "--engine", "processes", "--workers", "2"]
+    command += ["-o", "out.onnx", "--workers", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         while process.poll() is None and len(children.read_text().split()) < 3:  # one is Python's resource tracker

@@ -69,7 +69,7 @@ def test_another_runtime_is_compared_with_the_file_itself(workshop: Path) -> Non
     ("command", "code", "message"),
     [
         ("eval cifar_resnet8 --weights w.pt --data test.npz --find-divergence", 2, "compares files"),
-        ("eval right.onnx --data test.npz --on openvino --engine processes", 2, "leave it or --on openvino out"),
+        ("eval right.onnx --data test.npz --on openvino --workers 2", 2, "leave it or --on openvino out"),
         ("eval right.onnx --data test.npz --on abacus", 2, "There is no runtime 'abacus'"),
         ("eval right.onnx --data test.npz --on torch", 5, "PyTorch runs networks"),
         ("eval lost.engine --data test.npz", 2, "does not exist"),

@@ -22,7 +22,7 @@ _ROLES = (Reads, ReadsImages, Writes)
 _WORDS = {  # parameters whose text is never the name of a file here
     "address", "addresses", "backend", "batch", "calibrator", "device", "expires", "features", "group", "head",
     "machine", "mean", "name", "network", "on", "only", "precision", "python", "recipe", "regroup", "result", "root",
-    "runtime", "scales", "scenario", "skip", "sm", "std", "target", "target_system", "threads",
+    "runtime", "scales", "scenario", "skip", "sm", "std", "target", "target_system", "threads", "workers",
 }  # fmt: skip
 
 _COMMANDS = [  # each would destroy what it reads, or write one file twice

@@ -12,7 +12,7 @@ from PIL import Image
 from rexport import Preprocessing
 from rexport._errors import DataError, UsageError
 from rexport.calibration import TenCrops, open_dataset
-from rexport.calibration.engines import Engine, LocalEngine, ProcessEngine, RayEngine
+from rexport.calibration.workers import LocalWorkers, ProcessWorkers, RayWorkers, Workers
 from rexport.evaluation import ClassifierFile, Evaluation, evaluate, evaluate_file
 from rexport.model_file import save
 from rexport.preprocessing import Takes
@@ -51,19 +51,19 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> _Case:
     return _Case(folder / "images", ClassifierFile(path=folder / "b.onnx"), ClassifierFile(path=folder / "a.onnx"))
 
 
-def _evaluated(case: _Case, engine: Engine, **changes: int) -> Evaluation:
+def _evaluated(case: _Case, workers: Workers, **changes: int) -> Evaluation:
     dataset = open_dataset(case.folder, _PREPROCESSING)
-    return evaluate_file(case.model, dataset, reference=case.reference, batch=8, engine=engine, **changes)
+    return evaluate_file(case.model, dataset, reference=case.reference, batch=8, workers=workers, **changes)
 
 
 @pytest.mark.slow
-def test_the_engine_makes_no_difference(case: _Case) -> None:
-    local = _evaluated(case, LocalEngine(threads=1))
+def test_workers_make_no_difference(case: _Case) -> None:
+    local = _evaluated(case, LocalWorkers(threads=1))
     assert local.images == 150
     assert local.comparison is not None
     assert 0 < local.comparison.agreement <= 1
     assert 5 < local.comparison.sqnr_db < 60
-    assert _evaluated(case, ProcessEngine(workers=3, threads=1)) == local
+    assert _evaluated(case, ProcessWorkers(count=3, threads=1)) == local
     dataset = open_dataset(case.folder, _PREPROCESSING)
     with (
         open_runtime("cpu", Source(path=case.model.path), threads=1) as runtime,
@@ -78,7 +78,7 @@ def test_the_engine_makes_no_difference(case: _Case) -> None:
         batch=32,
         views=TenCrops(),
         samples=70,
-        engine=ProcessEngine(workers=1, threads=1),
+        workers=ProcessWorkers(count=1, threads=1),
     )
     assert by_file == crops  # the shards are of whole batches here, too
 
@@ -89,8 +89,8 @@ def test_what_the_reference_is_given_reaches_the_workers(case: _Case) -> None:
     dataset = open_dataset(case.folder, pixels)
     prepare = _PREPROCESSING.to_input
     model, reference = (ClassifierFile(path=file.path, prepare=prepare) for file in (case.model, case.reference))
-    result = evaluate_file(model, dataset, reference=reference, batch=8, engine=ProcessEngine(workers=2, threads=1))
-    assert result == _evaluated(case, LocalEngine(threads=1))
+    result = evaluate_file(model, dataset, reference=reference, batch=8, workers=ProcessWorkers(count=2, threads=1))
+    assert result == _evaluated(case, LocalWorkers(threads=1))
 
 
 @pytest.mark.slow
@@ -101,12 +101,12 @@ def test_bad_images_of_all_shards_are_named(case: _Case, tmp_path: Path) -> None
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(b"" if index in (3, 140) else path.read_bytes())
     dataset = open_dataset(folder, _PREPROCESSING)
-    engine = ProcessEngine(workers=2, threads=1)
+    workers = ProcessWorkers(count=2, threads=1)
     with pytest.raises(DataError, match="2 of 150 images can't be used"):
-        evaluate_file(case.model, dataset, batch=8, engine=engine)
-    good = evaluate_file(case.model, dataset, batch=8, engine=engine, skip_bad=True)
+        evaluate_file(case.model, dataset, batch=8, workers=workers)
+    good = evaluate_file(case.model, dataset, batch=8, workers=workers, skip_bad=True)
     assert (good.images, len(good.skipped)) == (148, 2)
-    assert good == evaluate_file(case.model, dataset, batch=8, engine=LocalEngine(threads=1), skip_bad=True)
+    assert good == evaluate_file(case.model, dataset, batch=8, workers=LocalWorkers(threads=1), skip_bad=True)
 
 
 @pytest.mark.slow
@@ -117,11 +117,11 @@ def test_what_can_not_be_measured_is_said(case: _Case, tmp_path: Path) -> None:
         evaluate_file(case.model, flat)
     missing = ClassifierFile(path=tmp_path / "missing.onnx")
     with pytest.raises(UsageError, match=r"missing.onnx does not exist"):
-        evaluate_file(missing, open_dataset(case.folder, _PREPROCESSING), engine=ProcessEngine(workers=1, threads=1))
+        evaluate_file(missing, open_dataset(case.folder, _PREPROCESSING), workers=ProcessWorkers(count=1, threads=1))
 
 
-@pytest.mark.deep  # as calibration on it, in tests/calibration/engines/test_ray.py
+@pytest.mark.deep  # as calibration on it, in tests/calibration/workers/test_ray.py
 @pytest.mark.slow
 def test_a_ray_cluster_counts_the_same(case: _Case) -> None:
     pytest.importorskip("ray", reason="needs Ray: pip install 'rexport[ray]'")
-    assert _evaluated(case, RayEngine(threads=1, workers=2)) == _evaluated(case, LocalEngine(threads=1))
+    assert _evaluated(case, RayWorkers(threads=1, count=2)) == _evaluated(case, LocalWorkers(threads=1))

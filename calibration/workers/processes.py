@@ -1,9 +1,11 @@
-"""The engine of several processes on this machine."""
+"""Several processes of this machine."""
 
 from __future__ import annotations
 
+import pickle
 import signal
 import sys
+import traceback
 from collections import Counter, deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,50 +14,54 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import RexportError
+from rexport.calibration.workers.base import memory_errors
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
-    from rexport.calibration.engines.base import ItemT, ResultT, Work
+    from rexport.calibration.workers.base import ItemT, ResultT, Work
 
-__all__ = ["ProcessEngine"]
+__all__ = ["ProcessWorkers"]
 
 # Not forked: a runtime's threads and locks do not survive that.
 _CONTEXT = get_context("spawn")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessEngine:
-    """``workers`` processes, each with a runtime of ``threads``.
+class ProcessWorkers:
+    """``count`` processes, each with a runtime of ``threads``.
 
     A worker that is lost, killed for want of memory for one, is replaced, and its item done again up to ``retries``
     times.
     """
 
-    workers: int
+    count: int
     threads: int
     retries: int = 2
 
     def map(self, work: Work[ItemT, ResultT], items: Sequence[ItemT]) -> Generator[tuple[int, ResultT], None, None]:
-        """See :meth:`Engine.map`."""
+        """See :meth:`Workers.map`."""
         waiting = deque(range(len(items)))
         lost: Counter[int] = Counter()
         workers: list[_Worker] = []
         try:
             while waiting or workers:
-                while waiting and len(workers) < self.workers:
+                while waiting and len(workers) < self.count:
                     workers.append(_Worker(work))
                     workers[-1].give(waiting.popleft(), items)
                 for worker in _ready(workers):
                     try:
-                        done = worker.take()
-                    except EOFError:
-                        self._give_again(worker, waiting, lost)
+                        result = worker.take()
+                    except _LostError as error:
+                        worker.stop()
                         workers.remove(worker)
+                        lost[worker.index] += 1
+                        self._require_left(lost, worker.index, error)
+                        waiting.appendleft(worker.index)
                         continue
-                    yield worker.index, done
+                    yield worker.index, result
                     if waiting:
                         worker.give(waiting.popleft(), items)
                     else:
@@ -65,15 +71,17 @@ class ProcessEngine:
             for worker in workers:
                 worker.stop()
 
-    def _give_again(self, worker: _Worker, waiting: deque[int], lost: Counter[int]) -> None:
-        code = worker.stop()
-        lost[worker.index] += 1
-        if lost[worker.index] > self.retries:
+    def _require_left(self, lost: Counter[int], index: int, error: _LostError) -> None:
+        """Raise :class:`RexportError` where an item has no tries left."""
+        if lost[index] > self.retries:
             raise RexportError(
-                f"Worker processes ended {lost[worker.index]} times over part {worker.index + 1} of the work (exit "
-                f"code {code}); if memory is short, try again with fewer --workers."
+                f"Worker processes ended {lost[index]} times over part {index + 1} of the work ({error}); if memory is "
+                "short, try again with fewer --workers."
             )
-        waiting.appendleft(worker.index)
+
+
+class _LostError(Exception):
+    """A worker has ended, or has no memory left."""
 
 
 class _Worker:
@@ -95,13 +103,15 @@ class _Worker:
             self.connection.send(items[index])
 
     def take(self) -> Any:
-        """Return the result, or raise what the work raised, or :class:`EOFError` because the process has ended."""
+        """Return the result, or raise what the work raised, or :class:`_LostError`."""
         try:
-            done, result = self.connection.recv()
-        except ConnectionResetError as error:
-            raise EOFError from error
-        if not done:
-            raise result
+            result, error = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise _LostError(f"exit code {self.stop()}") from None
+        if isinstance(error, MemoryError):
+            raise _LostError("out of memory")
+        if error is not None:
+            raise error
         return result
 
     def stop(self) -> int | None:
@@ -136,11 +146,25 @@ def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
 def _serve(connection: Connection, work: Work[Any, Any]) -> None:
     """Do one item after the other until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        function = work.open()
+    function = None
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # it has closed
         while True:
-            connection.send((True, function(connection.recv())))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass
-    except RexportError as error:
-        connection.send((False, error))
+            item, result, error = connection.recv(), None, None
+            try:
+                with memory_errors():
+                    function = function or work.open()
+                    result = function(item)
+            except Exception as raised:
+                error = _as_sent(raised)
+            connection.send((result, error))
+
+
+def _as_sent(error: Exception) -> Exception:
+    """Return an error as it can be pickled; what is no message to the user takes its traceback along."""
+    if not isinstance(error, RexportError):
+        error.add_note(f"In a worker process:\n{''.join(traceback.format_exception(error))}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its class does
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error

@@ -1,4 +1,4 @@
-"""``rexport eval --engine``: the same numbers from all of them, and what each can't do."""
+"""``rexport eval --workers``: the same numbers from all of them, and what each can't do."""
 
 from __future__ import annotations
 
@@ -29,24 +29,23 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "engine",
-    ["processes --workers 1", "processes --workers 3", "ray --workers 2"],
+    "workers",
+    ["--workers 1", "--engine processes --workers 3", "--workers ray,2"],
 )
-def test_the_engine_makes_no_difference(workshop: Path, engine: str) -> None:
-    if engine.startswith("ray"):
+def test_workers_make_no_difference(workshop: Path, workers: str) -> None:
+    if "ray" in workers:
         pytest.importorskip("ray", reason="needs Ray: pip install 'rexport[ray]'")
     command = "eval a.onnx --data test.npz --reference b.onnx --batch 8 --threads 1"
     local = run_json(command)
     assert (local["images"], local["top1"] is None, local["sqnr_db"] is None) == (150, False, False)
-    assert run_json(f"{command} --engine {engine}") == local
+    assert run_json(f"{command} {workers}") == local
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("eval cifar_resnet8 --weights w.pt --data test.npz --engine processes", "--engine processes runs ONNX files"),
-        ("eval a.onnx --data test.npz --workers 2", "pass --engine processes"),
-        ("eval a.onnx --data test.npz --address auto", "pass --engine ray"),
+        ("eval cifar_resnet8 --weights w.pt --data test.npz --workers 2", "--workers runs ONNX files"),
+        ("eval a.onnx --data test.npz --workers processes", "--workers processes: choose local, a number"),
     ],
 )
 def test_options_that_make_no_sense(workshop: Path, command: str, message: str) -> None:

@@ -10,9 +10,9 @@ import pytest
 from rexport import Preprocessing
 from rexport._errors import DataError, UnavailableError
 from rexport.calibration import calibrate_dataset, open_dataset
-from rexport.calibration.engines import LocalEngine, RayEngine
+from rexport.calibration.workers import LocalWorkers, RayWorkers
 from tests._graphs import convolution, graph
-from tests.calibration.engines._works import Squares, WhichNode
+from tests.calibration.workers._works import Squares, WhichNode
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -37,17 +37,17 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 class _LosesANode:
-    """The Ray engine, one of whose nodes is pulled out as soon as it has given a result."""
+    """Ray workers, one of whose nodes is pulled out as soon as it has given a result."""
 
     threads = 1
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
-        self._engine = RayEngine(threads=1, address=cluster.address)
+        self._workers = RayWorkers(threads=1, address=cluster.address)
         self.lost = False
 
     def map(self, work: Any, items: Sequence[Any]) -> Generator[tuple[int, Any], None, None]:
-        for index, result in self._engine.map(work, items):
+        for index, result in self._workers.map(work, items):
             if not self.lost and self._is_of_second_node(result):
                 self._cluster.remove_node(self._cluster.second, allow_graceful=False)
                 self.lost = True
@@ -58,10 +58,10 @@ class _LosesANode:
 
 
 def test_a_node_that_is_lost_loses_nothing(cluster: Any, tmp_path: Path) -> None:
-    engine = _LosesANode(cluster)
-    nodes = dict(engine.map(WhichNode(seconds=0.5), range(12)))
+    workers = _LosesANode(cluster)
+    nodes = dict(workers.map(WhichNode(seconds=0.5), range(12)))
     assert sorted(nodes) == list(range(12))
-    assert engine.lost
+    assert workers.lost
     assert len(set(nodes.values())) == 2
     # it gave one result, perhaps a second that was on its way; what it had under way the other node did
     assert list(nodes.values()).count(cluster.second.node_id) <= 2
@@ -75,22 +75,24 @@ def test_a_node_that_is_lost_loses_nothing(cluster: Any, tmp_path: Path) -> None
     pixels = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), dtype=np.uint8)
     np.save(tmp_path / "a.npy", pixels)
     dataset = open_dataset(tmp_path / "a.npy", Preprocessing(size=16))
-    local = calibrate_dataset(model, dataset, engine=LocalEngine(threads=1), checkpoints=tmp_path / "1").table.to_json()
+    local = calibrate_dataset(
+        model, dataset, workers=LocalWorkers(threads=1), checkpoints=tmp_path / "1"
+    ).table.to_json()
     cluster.second = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     cluster.wait_for_nodes()
-    engine = _LosesANode(cluster)
-    result = calibrate_dataset(model, dataset, engine=engine, checkpoints=tmp_path / "2")
-    assert engine.lost
+    workers = _LosesANode(cluster)
+    result = calibrate_dataset(model, dataset, workers=workers, checkpoints=tmp_path / "2")
+    assert workers.lost
     assert result.table.to_json() == local
 
     # what the work raises arrives as it is
     with pytest.raises(DataError, match="3 is refused"):
-        dict(RayEngine(threads=1, address=cluster.address).map(Squares(marks=tmp_path, refused=3), range(5)))
-    with closing(RayEngine(threads=1, address=cluster.address).map(WhichNode(seconds=0.1), range(100))) as results:
+        dict(RayWorkers(threads=1, address=cluster.address).map(Squares(marks=tmp_path, refused=3), range(5)))
+    with closing(RayWorkers(threads=1, address=cluster.address).map(WhichNode(seconds=0.1), range(100))) as results:
         next(results)
 
 
 def test_no_cluster_at_an_address_is_said(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs Ray: pip install 'rexport[ray]'")
     with pytest.raises(UnavailableError, match=r"no Ray cluster at 127.0.0.1:1 to connect to"):
-        dict(RayEngine(threads=1, address="127.0.0.1:1").map(Squares(marks=tmp_path), [1]))
+        dict(RayWorkers(threads=1, address="127.0.0.1:1").map(Squares(marks=tmp_path), [1]))
