@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from rexport._cpu import this_cpu
+from rexport._words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +63,7 @@ class Machine:
 
     def __str__(self) -> str:
         """Return the facts that a table's title needs."""
-        cores = f"{self.cores} core" + "s" * (self.cores != 1)
+        cores = counted(self.cores, "core")
         return f"{self.cpu}, {cores}, {self.int8}, onnxruntime {self.packages['onnxruntime']}"
 
     def to_json(self) -> dict[str, Any]:

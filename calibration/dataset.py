@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from rexport._progress import Note
     from rexport.calibration.views import Views
 
-__all__ = ["BadImage", "Batch", "Dataset", "ViewBatch", "fingerprint_of", "spread"]
+__all__ = ["BadImage", "Batch", "Dataset", "ViewBatch", "fingerprint_of", "note_skipped", "spread"]
+
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,14 @@ class BadImage:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.why}"
+
+
+def note_skipped(skipped: Sequence[BadImage], note: Note) -> None:
+    """Name the first images that were left out, and how many there are if that is not all."""
+    for image in skipped[:_NAMED]:
+        note(f"skipped {image}")
+    if len(skipped) > _NAMED:
+        note(f"skipped {len(skipped)} images in all")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ def _same(path: Path, other: Path) -> bool:
 
 def _named_by(path: Path) -> Iterator[Path]:
     """Yield the files that are read because ``path`` is; none if it can't be read, as its reader will say."""
-    from rexport.deployment_profile import load_profile
+    from rexport.deployment_settings import load_settings
     from rexport.engine_file import facts_path, is_engine, read_facts
 
     suffixes = {path.suffix.lower(), Path(os.path.realpath(path)).suffix.lower()}
@@ -81,7 +81,7 @@ def _named_by(path: Path) -> Iterator[Path]:
         yield facts_path(path)
     if ".toml" in suffixes:
         with suppress(RexportError):
-            model = load_profile(path).model_path(path)
+            model = load_settings(path).model_path(path)
             yield from (model, *_named_by(model))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from rexport._apart import require_apart
 from rexport._errors import UsageError
-from rexport.deployment_profile import Estimate, Profile, ProfiledMachine, write_profile
+from rexport.deployment_settings import write_settings
+from tests._settings import SETTINGS
 
 _SPELLINGS = ["m.onnx", "./m.onnx", "sub/../m.onnx", "{folder}/m.onnx", "link.onnx", "dir/m.onnx", "hard.onnx"]
 
@@ -74,29 +76,13 @@ def test_facts_are_read_with_their_engine(folder: Path) -> None:
     require_apart([Path("m.onnx.json")], [Path("m.onnx")])  # no facts, so any file
 
 
-def test_a_profiles_model_and_its_data_are_read_with_it(folder: Path) -> None:
+def test_the_model_of_settings_and_its_data_are_read_with_it(folder: Path) -> None:
     _with_external_data(folder / "sub" / "big.onnx", "weights")
-    number = Estimate(value=1.0, low=1.0, high=1.0)
-    profile = Profile(
-        model="sub/big.onnx",
-        sha256="0" * 64,
-        precision="fp32",
-        regroup="off",
-        runtime="cpu",
-        threads=1,
-        batch=1,
-        goal="throughput",
-        images_per_second=number,
-        p50_ms=number,
-        p90_ms=number,
-        calls=1,
-        machine=ProfiledMachine(cpu="", int8="", cores=1),
-        versions={},
-    )
-    write_profile(profile, folder / "p.toml")
+    settings = replace(SETTINGS, model=replace(SETTINGS.model, file="sub/big.onnx"))
+    write_settings(settings, folder / "s.toml")
     for output in ("sub/big.onnx", "sub/weights"):
         with pytest.raises(UsageError, match=output):
-            require_apart([Path(output)], [Path("p.toml")])
+            require_apart([Path(output)], [Path("s.toml")])
 
 
 @pytest.mark.parametrize("picture", ["1.png", "a/1.JPG", "train/a/1.png"])

@@ -13,8 +13,8 @@ from rexport._lazy import lazy
 if TYPE_CHECKING:
     from rexport.benchmarks.scenarios.image import Image
     from rexport.benchmarks.scenarios.outcome import (
-        Asked,
         Outcome,
+        ScenarioRequest,
         ScenarioRow,
         ScenariosInterrupted,
         run_job,
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from rexport.benchmarks.scenarios.scenario import Scenario
 
 __all__ = [
-    "Asked",
     "Image",
     "OfflineResult",
     "Outcome",
     "Scenario",
+    "ScenarioRequest",
     "ScenarioRow",
     "ScenariosInterrupted",
     "ServerResult",
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Asked": "outcome",
+    "ScenarioRequest": "outcome",
     "Image": "image",
     "OfflineResult": "results",
     "Outcome": "outcome",

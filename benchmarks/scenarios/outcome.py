@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from rexport.benchmarks.jobs import Failure
 from rexport.benchmarks.loadgen import LoadgenResult, run_loadgen
 from rexport.benchmarks.results import Row, Status
 from rexport.benchmarks.scenarios.image import Image
-from rexport.benchmarks.scenarios.run import run_offline, run_server, run_single_stream
+from rexport.benchmarks.scenarios.run import check_latency_bound, run_offline, run_server, run_single_stream
 from rexport.benchmarks.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from rexport.benchmarks.jobs import Job
     from rexport.benchmarks.scenarios.results import OfflineResult, ServerResult, SingleStreamResult, Trial
 
-__all__ = ["Asked", "Outcome", "ScenarioRow", "ScenariosInterrupted", "run_job", "run_rows"]
+__all__ = ["Outcome", "ScenarioRequest", "ScenarioRow", "ScenariosInterrupted", "run_job", "run_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ScenarioRequest:
     """Which scenario, and how.
 
     Attributes:
@@ -32,6 +33,9 @@ class Asked:
         percentile: Likewise; ``None`` leaves the choice to :func:`run_server`.
         seconds: The least length of a run, or of a trial.
         loadgen: Whether LoadGen runs it as well, at the rate that was found.
+
+    Raises:
+        UsageError: The values do not go together, or a number makes no sense.
     """
 
     scenario: Scenario
@@ -39,6 +43,17 @@ class Asked:
     percentile: int | None = None
     seconds: float = 10.0
     loadgen: bool = False
+
+    def __post_init__(self) -> None:
+        bound, is_server = self.latency_bound_ms, self.scenario is Scenario.SERVER
+        if bound is not None and not is_server:
+            raise UsageError("--latency-bound is of the server scenario; pass --scenario server too, or leave it out.")
+        if bound is None and is_server:
+            raise UsageError("--scenario server needs a bound for the latency; pass --latency-bound 20, say.")
+        if not 0 < self.seconds < math.inf:
+            raise UsageError(f"--seconds {self.seconds:g}: a run lasts more than 0 seconds, such as 10.")
+        if bound is not None:
+            check_latency_bound(bound, seconds=self.seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +78,7 @@ class ScenarioRow:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row of the document."""
-        return {**self.row.to_json(), **(self.outcome.row_fields() if self.outcome is not None else {})}
+        return self.row.to_json() | ({} if self.outcome is None else self.outcome.row_fields())
 
 
 class ScenariosInterrupted(KeyboardInterrupt):
@@ -75,7 +90,10 @@ class ScenariosInterrupted(KeyboardInterrupt):
 
 
 def run_rows(
-    plans: Iterable[tuple[Row, Job | Failure]], asked: Asked, *, on_trial: Callable[[Trial], None] | None = None
+    plans: Iterable[tuple[Row, Job | Failure]],
+    request: ScenarioRequest,
+    *,
+    on_trial: Callable[[Trial], None] | None = None,
 ) -> tuple[ScenarioRow, ...]:
     """Run the scenario of each row, one row at a time: what fails has its reason, and the others go on.
 
@@ -86,7 +104,7 @@ def run_rows(
     rows: list[ScenarioRow] = []
     for row, plan in plans:
         try:
-            outcome = plan if isinstance(plan, Failure) else run_job(plan, asked, on_trial=on_trial)
+            outcome = plan if isinstance(plan, Failure) else run_job(plan, request, on_trial=on_trial)
         except KeyboardInterrupt:
             raise ScenariosInterrupted(tuple(rows)) from None
         if isinstance(outcome, Failure):
@@ -98,60 +116,63 @@ def run_rows(
     return tuple(rows)
 
 
-def run_job(job: Job, asked: Asked, *, on_trial: Callable[[Trial], None] | None = None) -> Outcome | Failure:
+def run_job(
+    job: Job, request: ScenarioRequest, *, on_trial: Callable[[Trial], None] | None = None
+) -> Outcome | Failure:
     """Run the scenario on a job's model, runtime, threads and images; its batch is the largest to form.
 
     Raises:
         UsageError: The numbers make no sense; what goes wrong with the model is a :class:`Failure`.
     """
     try:
-        return _run(job, asked, on_trial)
+        return _run(job, request, on_trial)
     except UsageError:
         raise
     except RexportError as error:
         return Failure(reason=str(error), kind=type(error).__name__)
 
 
-def _run(job: Job, asked: Asked, on_trial: Callable[[Trial], None] | None) -> Outcome:
+def _run(job: Job, request: ScenarioRequest, on_trial: Callable[[Trial], None] | None) -> Outcome:
     image = Image(shape=job.shape[1:], dtype=job.dtype, preprocessing=job.preprocessing)
     batch = job.shape[0]
     result: SingleStreamResult | OfflineResult | ServerResult
     rate, percentile = None, 99
-    if asked.scenario is Scenario.SERVER:
-        if asked.latency_bound_ms is None:
-            raise UsageError("The server scenario needs a bound for the latency; pass --latency-bound 20, say.")
+    if request.scenario is Scenario.SERVER:
+        assert request.latency_bound_ms is not None  # the request was checked
         result = run_server(
             job.source,
             job.runtime,
             threads=job.threads,
             batch=batch,
-            latency_bound_ms=asked.latency_bound_ms,
-            percentile=asked.percentile,
-            seconds=asked.seconds,
+            latency_bound_ms=request.latency_bound_ms,
+            percentile=request.percentile,
+            seconds=request.seconds,
             image=image,
             on_trial=on_trial,
         )
         rate, percentile = result.rate_per_second, result.percentile
         if rate is None:
             return Outcome(job=job, result=result, loadgen=None)
-    elif asked.scenario is Scenario.OFFLINE:
+    elif request.scenario is Scenario.OFFLINE:
         result = run_offline(
-            job.source, job.runtime, threads=job.threads, batch=batch, image=image, min_seconds=asked.seconds
+            job.source, job.runtime, threads=job.threads, batch=batch, image=image, min_seconds=request.seconds
         )
     else:
-        result = run_single_stream(job.source, job.runtime, threads=job.threads, image=image, min_seconds=asked.seconds)
-    if not asked.loadgen:
+        result = run_single_stream(
+            job.source, job.runtime, threads=job.threads, image=image, min_seconds=request.seconds
+        )
+    if not request.loadgen:
         return Outcome(job=job, result=result, loadgen=None)
     said = run_loadgen(
         job.source,
         job.runtime,
-        asked.scenario,
+        request.scenario,
         threads=job.threads,
         batch=batch,
         rate=rate,
-        latency_bound_ms=asked.latency_bound_ms,
+        latency_bound_ms=request.latency_bound_ms,
         percentile=percentile,
-        min_seconds=asked.seconds,
+        min_seconds=request.seconds,
         image=image,
     )
     return Outcome(job=job, result=result, loadgen=said)

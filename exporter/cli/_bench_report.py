@@ -1,22 +1,24 @@
-"""``--report``, ``--markdown``, ``--compare`` and ``--max-regression``: reports, and an earlier run."""
+"""What ``rexport bench`` prints, and its options for reports and an earlier run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rexport._errors import UsageError
+from rexport._words import counted
+from rexport.cli._limits import LIMIT_COLUMNS, limit_cells, print_layers, print_peaks
 from rexport.cli._paths import READ, WRITE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
+    from rexport.benchmarks import Row
     from rexport.benchmarks.reports import Changes
+    from rexport.jobs.bench import BenchReport
 
-__all__ = ["Compare", "Markdown", "MaxRegression", "Report", "Reports", "changes_json", "command_line", "print_changes"]
+__all__ = ["Compare", "Markdown", "MaxRegression", "Report", "print_changes", "print_report"]
 
 Report = Annotated[
     Path | None,
@@ -48,100 +50,33 @@ MaxRegression = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reports:
-    """What was asked for beside the table; ``markdown_to_stdout`` is ``--markdown -``."""
+def print_report(report: BenchReport) -> None:
+    """Print the table, what should be known of its rows and the machine, the peaks, the layers, and what changed."""
+    if report.request.scenario is not None:
+        from rexport.cli._scenario import print_outcomes
 
-    html: Path | None
-    markdown: Path | None
-    markdown_to_stdout: bool
-    old: Mapping[str, Any] | None
-    max_regression: float | None
-
-    @classmethod
-    def parse(
-        cls,
-        report: Path | None,
-        markdown: str | None,
-        compare: Path | None,
-        max_regression: float | None,
-        *,
-        as_json: bool,
-    ) -> Reports:
-        """Check what was asked for, before anything is measured.
-
-        Raises:
-            UsageError: The options do not go together, or a number makes no sense.
-            InputError: The old run can't be read, or is another machine's and has a bound to hold.
-            OutputError: A file can't be written.
-            UnavailableError: What writes HTML is not installed.
-        """
-        from rexport import _files
-        from rexport.benchmarks import machine_facts, reports
-
-        if max_regression is not None and compare is None:
-            raise UsageError("--max-regression needs an earlier run to hold to; pass --compare OLD.json too.")
-        if max_regression is not None and not 0 <= max_regression < 100:
-            raise UsageError(
-                f"--max-regression {max_regression:g}: it is per cent, from 0 to less than 100, such as 5."
-            )
-        if as_json and markdown == "-":
-            raise UsageError("--json and --markdown - both print to stdout; name a file for one of them.")
-        target = None if markdown in (None, "-") else Path(markdown)
-        for path in (report, target):
-            if path is not None:
-                _files.check_writable(path)
-        if report is not None:
-            reports.require_template_engine()
-        old = None if compare is None else reports.load_document(compare)
-        if old is not None and max_regression is not None:
-            reports.require_same_machine(old, machine_facts().to_json())
-        return cls(
-            html=report,
-            markdown=target,
-            markdown_to_stdout=markdown == "-",
-            old=old,
-            max_regression=max_regression,
-        )
-
-    def changes(self, document: Mapping[str, Any]) -> Changes | None:
-        """Compare with the old run, if there is one; let the result ``require()`` once everything is written."""
-        from rexport.benchmarks.reports import compare
-
-        return None if self.old is None else compare(self.old, document, self.max_regression)
-
-    def write(self, document: Mapping[str, Any], changes: Changes | None) -> None:
-        """Write the files that were asked for, and print Markdown if that was.
-
-        Raises:
-            OutputError: A file can't be written.
-        """
-        from rexport import _files
-        from rexport.benchmarks.reports import changes_to_markdown, to_html, to_markdown
-
-        if self.html is not None:
-            _files.write_text(self.html, to_html(document, changes))
-        if self.markdown is not None or self.markdown_to_stdout:
-            text = to_markdown(document)
-            if changes is not None:
-                text += f"\n{changes_to_markdown(changes)}"
-            if self.markdown is not None:
-                _files.write_text(self.markdown, text)
-            else:
-                print(text, end="")
+        outcomes = [row.outcome for row in report.outcomes if row.outcome is not None]
+        print_outcomes(outcomes, title=f"{report.request.scenario.scenario}; {report.machine}")
+        _print_notes(report)
+    elif report.measured:
+        _print_rows(report)
+        _print_notes(report)
+    print_peaks(report.peaks)
+    for profile in report.layers:
+        print_layers(profile)
+    if report.changes is not None:
+        print_changes(report.changes)
 
 
-def print_changes(changes: Changes | None) -> None:
-    """Print what changed since the old run, if there is one."""
-    if changes is None:
-        return
+def print_changes(changes: Changes) -> None:
+    """Print what changed since the earlier run."""
     from rexport.cli._console import print_table
 
     columns = ("model", "runtime", "batch", "threads", "was /s", "is /s", "ratio", "95 %", "verdict")
     cells = []
     for row in changes.rows:
         interval = "–" if row.interval is None else f"{row.interval[0]:.2f}–{row.interval[1]:.2f}"
-        past = ", past the bound" if row in changes.regressions else ""
+        verdict = f"{row.verdict}, past the bound" if row in changes.regressions else str(row.verdict)
         cells.append(
             (
                 row.key.model,
@@ -152,7 +87,7 @@ def print_changes(changes: Changes | None) -> None:
                 f"{row.new_per_second:,.1f}",
                 f"{row.ratio:.2f}",
                 interval,
-                f"{row.verdict}{past}",
+                verdict,
             )
         )
     if cells:
@@ -161,14 +96,77 @@ def print_changes(changes: Changes | None) -> None:
         print(sentence)
 
 
-def changes_json(changes: Changes | None) -> dict[str, Any]:
-    """Return the changes for a JSON document: the key ``changes``."""
-    return {"changes": None if changes is None else changes.to_json()}
+def _print_rows(report: BenchReport) -> None:
+    from rexport.benchmarks.reports.document import short_names
+    from rexport.cli._console import print_table
+
+    names = short_names(dict.fromkeys(row.model for row in report.rows))
+    measured = _measured(report)
+    columns = {"model": [names[row.model] for row in measured]}
+    columns |= {name: [cell(row) for row in measured] for name, cell in _COLUMNS.items()}
+    limits = [limit_cells(limits) for limits, row in zip(report.limits, report.rows, strict=True) if row.rounds]
+    columns |= {name: [cells[index] for cells in limits] for index, name in enumerate(LIMIT_COLUMNS)}
+    shown = {name: cells for name, cells in columns.items() if any(cell not in ("", _NONE) for cell in cells)}
+    rows = list(zip(*shown.values(), strict=True))
+    print_table(tuple(shown), rows, title=f"{report.machine}; {_where(report)}", left=(0, 1))
 
 
-def command_line() -> str:
-    """Return the command that runs, as it would be typed: for the document's key ``command``."""
-    import shlex
-    import sys
+def _print_notes(report: BenchReport) -> None:
+    from rexport.benchmarks.reports.document import read_document
+    from rexport.benchmarks.reports.table import Kind, notes
+    from rexport.cli._console import note
 
-    return shlex.join(["rexport", *sys.argv[1:]])
+    for remark in notes(read_document(report.to_json())):
+        wrong = "WRONG: " if remark.kind is Kind.WRONG else ""
+        note(": ".join(part for part in (remark.where, wrong + remark.text) if part))
+
+
+def _measured(report: BenchReport) -> list[Row]:
+    return [row for row in report.rows if row.rounds]
+
+
+def _where(report: BenchReport) -> str:
+    """Return the threads, and the cores if all rows were kept on the same."""
+    threads = report.rows[0].threads
+    text = counted(threads, "thread")
+    places = {row.affinity for row in _measured(report)}
+    cores = places.pop() if len(places) == 1 else None
+    if not cores:
+        return text
+    return f"{text} on {'core' if len(cores) == 1 else 'cores'} {', '.join(map(str, cores))}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return _NONE if value is None else f"{value:,.{digits}f}"
+
+
+def _interval(row: Row) -> str:
+    low, high = row.speedup_interval or (None, None)
+    return f"{_number(low, 2)}–{_number(high, 2)}"
+
+
+def _agrees(row: Row) -> str:
+    if row.agreement is None:
+        return _NONE
+    return f"{row.agreement:.1%} WRONG" if row.wrong else f"{row.agreement:.1%}"
+
+
+def _phases(row: Row) -> str:
+    return "" if row.phases_ms is None else " + ".join(f"{milliseconds:.2f}" for milliseconds in row.phases_ms.values())
+
+
+_NONE = "–"
+_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "runtime": lambda row: row.runtime,
+    "batch": lambda row: str(row.batch),
+    "img/s": lambda row: _number(row.images_per_second, 1),
+    "p50 ms": lambda row: _number(row.latency_ms["p50"], 2),
+    "p90 ms": lambda row: _number(row.latency_ms["p90"], 2),
+    "up + compute + down": _phases,
+    "speed-up": lambda row: _number(row.speedup, 2),
+    "95 %": _interval,
+    "agrees": _agrees,
+    "SQNR": lambda row: _number(row.sqnr_db, 0),
+    "top-1": lambda row: _NONE if row.top1 is None else f"{row.top1:.1%}",
+    "MiB": lambda row: _number(row.peak_memory_mib, 0),
+}

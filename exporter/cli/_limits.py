@@ -1,11 +1,10 @@
-"""``--peak``, ``--remeasure-peak`` and ``--layers``: how far from the limit, and which layers cost what."""
+"""``--peak``, ``--remeasure-peak`` and ``--layers``, and what is printed of them."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from rexport.benchmarks.limits import Limits
     from rexport.benchmarks.peak import Peak
     from rexport.benchmarks.profiling.layers import LayerProfile
-    from rexport.benchmarks.results import Row
 
 __all__ = [
     "LIMIT_COLUMNS",
@@ -23,11 +21,8 @@ __all__ = [
     "PeakOption",
     "RemeasurePeak",
     "limit_cells",
-    "measure_limits",
     "print_layers",
     "print_peaks",
-    "profile_rows",
-    "with_limits",
 ]
 
 PeakOption = Annotated[
@@ -43,55 +38,6 @@ Layers = Annotated[bool, typer.Option("--layers", help="Profile each file's laye
 
 LIMIT_COLUMNS = ("GMAC/s", "of peak")
 _SHOWN = 15  # layers in the text
-
-
-def measure_limits(rows: Sequence[Row], *, peak: bool, again: bool) -> tuple[tuple[Limits, ...], tuple[Peak, ...]]:
-    """Return the limits of measured rows, in order, and the peaks; without ``peak`` there are none to compare with.
-
-    A peak that can't be measured is a note, not the end: the rows are measured already.
-    """
-    from rexport._errors import UnavailableError
-    from rexport.benchmarks.limits import against_peaks, peaks_for, reached
-    from rexport.cli._console import note, progress
-
-    done = reached(rows)
-    peaks: tuple[Peak, ...] = ()
-    if peak or again:
-        try:
-            peaks = peaks_for(done, again=again, progress=progress)
-        except UnavailableError as error:
-            note(str(error))
-    return against_peaks(done, peaks)
-
-
-def profile_rows(rows: Sequence[Row]) -> tuple[LayerProfile, ...]:
-    """Profile each file of the measured rows, on its runtimes, batches and threads; say what can't be."""
-    from rexport._errors import RexportError
-    from rexport.benchmarks.profiling.layers import profile_layers
-    from rexport.cli._console import note, progress
-
-    wanted = dict.fromkeys((row.model, row.runtime, row.batch, row.threads) for row in rows if row.rounds)
-    profiles = []
-    with progress("profiling layers", len(wanted)) as advance:
-        for model, runtime, batch, threads in wanted:
-            if Path(model).is_file():
-                try:
-                    profiles.append(profile_layers(Path(model), runtime=runtime, batch=batch, threads=threads))
-                except RexportError as error:
-                    note(str(error))
-            else:
-                note(f"{model} is no file, so its layers can't be profiled; export it with `rexport onnx`.")
-            advance(1)
-    return tuple(profiles)
-
-
-def with_limits(
-    document: dict[str, Any], limits: Sequence[Limits], peaks: Sequence[Peak], profiles: Sequence[LayerProfile] = ()
-) -> dict[str, Any]:
-    """Return a document of schema ``rexport.bench/1`` with the limits in its rows, the peaks, and the layers."""
-    rows = [{**row, **one.to_json()} for row, one in zip(document["rows"], limits, strict=True)]
-    parts = {"peaks": [peak.to_json() for peak in peaks], "layers": [profile.to_json() for profile in profiles]}
-    return {**document, "rows": rows, **{key: part for key, part in parts.items() if part}}
 
 
 def limit_cells(limits: Limits) -> tuple[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, overload
 
 import typer
 
+from rexport._errors import UsageError
 from rexport.cli._console import note
 from rexport.cli._paths import READ, READ_IMAGES, WRITE
 
@@ -27,6 +28,8 @@ __all__ = [
     "Threads",
     "Weights",
     "model_preprocessing",
+    "parse_counts",
+    "parse_words",
 ]
 
 Output = Annotated[Path, WRITE, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
@@ -79,3 +82,28 @@ def report_skipped(skipped: list[BadImage] | tuple[BadImage, ...]) -> None:
         note(f"skipped {image}")
     if len(skipped) > 5:
         note(f"skipped {len(skipped)} images in all")
+
+
+@overload
+def parse_words(text: str) -> tuple[str, ...]: ...
+@overload
+def parse_words(text: None) -> None: ...
+def parse_words(text: str | None) -> tuple[str, ...] | None:
+    """Return the words between commas, each once; ``None`` for an option that was not given."""
+    if text is None:
+        return None
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def parse_counts(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Return the whole numbers between commas, each once; ``None`` for an option that was not given.
+
+    Raises:
+        UsageError: There are none, or one is not a whole number above zero.
+    """
+    words = parse_words(text)
+    if words is None:
+        return None
+    if not words or not all(word.isascii() and word.isdecimal() and int(word) > 0 for word in words):
+        raise UsageError(f"{option} {text!r}: it takes numbers from 1 on, such as 1,2.")
+    return tuple(dict.fromkeys(map(int, words)))

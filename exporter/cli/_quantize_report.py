@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rexport.cli._console import note, print_table
+from rexport.cli._console import print_table
 from rexport.cli._gate import print_gate
 from rexport.cli._reports import in_units, size_of
 from rexport.cli._tuning import print_forms
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rexport.jobs.calibration import RecoveryResult
     from rexport.jobs.quantize import QuantizeResult
 
-__all__ = ["note_float_convolutions", "print_quantized"]
+__all__ = ["print_quantized"]
 
 
 def print_quantized(result: QuantizeResult) -> None:
@@ -56,15 +56,6 @@ def print_quantized(result: QuantizeResult) -> None:
             [[layer.name, layer.op_type, layer.precision, layer.why] for layer in float_layers],
             left=(0, 1, 2, 3),
         )
-
-
-def note_float_convolutions(result: QuantizeResult) -> None:
-    """Say if ONNX Runtime computes in float what was to be integer, or stays so."""
-    from rexport.quantization import ONNX_RUNTIME
-
-    in_float = result.executed["Conv"] + result.executed["FusedConv"]
-    if result.request.target.runtime == ONNX_RUNTIME and in_float:
-        note(f"{in_float} convolutions still run in float on ONNX Runtime.")
 
 
 def _print_recovery(recovery: RecoveryResult) -> None:

@@ -1,8 +1,7 @@
-"""``--scenario``, ``--latency-bound`` and ``--loadgen`` of ``rexport bench``."""
+"""``--scenario``, ``--latency-bound`` and ``--loadgen`` of ``rexport bench``, and what is printed of them."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,14 +12,13 @@ from rexport.benchmarks.scenarios.scenario import Scenario
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rexport.benchmarks.scenarios import Asked, Outcome, Trial
+    from rexport.benchmarks.scenarios import Outcome, ScenarioRequest, Trial
 
 __all__ = [
     "LatencyBound",
     "Loadgen",
     "ScenarioChoice",
     "TrialSeconds",
-    "batches_of",
     "parse_scenario",
     "print_outcomes",
     "say_trial",
@@ -57,54 +55,23 @@ _SECONDS = 10.0
 
 def parse_scenario(
     scenario: Scenario | None, latency_bound: float | None, seconds: float | None, *, loadgen: bool
-) -> Asked | None:
-    """Return what was asked for; ``None`` where no scenario is, and models take turns.
+) -> ScenarioRequest | None:
+    """Return the scenario; ``None`` where there is none, and models take turns.
 
     Raises:
-        UsageError: The options do not go together, or a number makes no sense; UnavailableError: no LoadGen.
+        UsageError: The options do not go together, or a number makes no sense.
     """
-    if scenario is None:
-        for given, option in (
-            (latency_bound is not None, "--latency-bound"),
-            (seconds is not None, "--seconds"),
-            (loadgen, "--loadgen"),
-        ):
-            if given:
-                raise UsageError(f"{option} is of a scenario; pass --scenario server, say, too.")
-        return None
-    if latency_bound is not None and scenario is not Scenario.SERVER:
-        raise UsageError("--latency-bound is of the server scenario; pass --scenario server too, or leave it out.")
-    if latency_bound is None and scenario is Scenario.SERVER:
-        raise UsageError("--scenario server needs a bound for the latency; pass --latency-bound 20, say.")
-    if latency_bound is not None and not 0 < latency_bound < math.inf:
-        raise UsageError(f"--latency-bound {latency_bound:g}: it is milliseconds, larger than zero, such as 20.")
-    seconds = _SECONDS if seconds is None else seconds
-    if not 0 < seconds < math.inf:
-        raise UsageError(f"--seconds {seconds:g}: a run lasts more than 0 seconds, such as 10.")
-    from rexport.benchmarks.loadgen import require_loadgen
-    from rexport.benchmarks.scenarios import Asked
-    from rexport.benchmarks.scenarios.run import check_latency_bound
+    from rexport.benchmarks.scenarios import ScenarioRequest
 
-    if latency_bound is not None:
-        check_latency_bound(latency_bound, seconds=seconds)
-    if loadgen:
-        require_loadgen()
-    return Asked(scenario=scenario, latency_bound_ms=latency_bound, seconds=seconds, loadgen=loadgen)
-
-
-def batches_of(asked: Asked, batches: tuple[int, ...], *, chosen: bool) -> tuple[int, ...]:
-    """Return the batch sizes to run: 1 where each query is of one image, which another one that was ``chosen`` is not.
-
-    Raises:
-        UsageError: One was.
-    """
-    if asked.scenario is not Scenario.SINGLE_STREAM:
-        return batches
-    if chosen and batches != (1,):
-        raise UsageError(
-            "--scenario single-stream asks for one image at a time; leave --batch out, or pass --scenario offline."
-        )
-    return (1,)
+    if scenario is not None:
+        if seconds is None:
+            seconds = _SECONDS
+        return ScenarioRequest(scenario=scenario, latency_bound_ms=latency_bound, seconds=seconds, loadgen=loadgen)
+    given = {"--latency-bound": latency_bound is not None, "--seconds": seconds is not None, "--loadgen": loadgen}
+    for option, is_given in given.items():
+        if is_given:
+            raise UsageError(f"{option} is of a scenario; pass --scenario server, say, too.")
+    return None
 
 
 def say_trial(trial: Trial) -> None:

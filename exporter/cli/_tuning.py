@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport._errors import UsageError
+from rexport._words import counted
 from rexport.jobs.choices import Stem
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _groups_in_words(result: RegroupResult) -> str:
 
 
 def _gain(what: str, kept: bool, compared: Comparison, conditions: Conditions) -> str:
-    threads = f"{conditions.threads} thread" + "s" * (conditions.threads != 1)
+    threads = counted(conditions.threads, "thread")
     where = f"at batch {conditions.batch} on {threads}"
     if kept:
         return f"{what}; the whole model is {compared} {where}"

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import shlex
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rexport.cli._bench_report import Compare, Markdown, MaxRegression, Report, Reports
+from rexport._errors import UsageError
+from rexport.cli._bench_report import Compare, Markdown, MaxRegression, Report
 from rexport.cli._limits import Layers, PeakOption, RemeasurePeak
-from rexport.cli._options import Json, Threads
+from rexport.cli._options import Json, Threads, parse_counts, parse_words
 from rexport.cli._paths import READ, READ_IMAGES, WRITE
-from rexport.cli._profile import ProfileFile
 from rexport.cli._scenario import LatencyBound, Loadgen, ScenarioChoice, TrialSeconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rexport.benchmarks import BenchResult
-    from rexport.benchmarks.profiling.layers import LayerProfile
-    from rexport.benchmarks.reports import Changes
-    from rexport.benchmarks.scenarios import Asked, ScenarioRow
+    from rexport.jobs.bench import BenchReport
 
 __all__ = ["bench"]
-
-_BATCHES = "1,8"
 
 
 def bench(
@@ -47,9 +41,18 @@ def bench(
             show_default="cpu for files, torch for names",
         ),
     ] = None,
-    batch: Annotated[str | None, typer.Option(metavar="N,...", help="Batch sizes.", show_default=_BATCHES)] = None,
+    batch: Annotated[str | None, typer.Option(metavar="N,...", help="Batch sizes.", show_default="1,8")] = None,
     threads: Threads = None,
-    profile: ProfileFile = None,
+    settings: Annotated[
+        Path | None,
+        READ,
+        typer.Option(
+            help="Measure the file of the settings that `rexport tune` wrote, on its runtime, threads and batch; "
+            "MODELS are compared with it.",
+            show_default=False,
+        ),
+    ] = None,
+    profile: Annotated[Path | None, READ, typer.Option(hidden=True)] = None,
     data: Annotated[
         Path | None,
         READ_IMAGES,
@@ -100,201 +103,55 @@ def bench(
     662. Outputs for the same pictures are compared with the first model's, and a model that is wrong is said to be.
     Ctrl-C keeps what was measured.
     """
-    from rexport import _files, benchmarks
-    from rexport._errors import UnavailableError
-    from rexport.cli import _console, _scenario
+    from rexport.cli._console import note, progress
+    from rexport.cli._scenario import parse_scenario, say_trial
+    from rexport.jobs.bench import BenchInterrupted, BenchRequest, run
 
-    asked = _scenario.parse_scenario(scenario, latency_bound, seconds, loadgen=loadgen)
-    if output is not None:
-        _files.check_writable(output)
-    giving = _Giving(
-        reports=Reports.parse(report, markdown, compare, max_regression, as_json=as_json),
-        output=output,
+    if profile is not None:
+        note("--profile is called --settings now, and will be gone in the next version.")
+    if as_json and markdown == "-":
+        raise UsageError("--json and --markdown - both print to stdout; name a file for one of them.")
+    request = BenchRequest(
+        models=tuple(models or ()),
+        settings=settings or profile,
+        runtimes=parse_words(on) or None,
+        batches=parse_counts("--batch", batch),
+        threads=threads,
+        data=data,
+        samples=samples,
+        from_pixels=from_pixels,
+        on_device=on_device,
+        min_seconds=min_seconds,
+        min_calls=min_calls,
+        launches=launches,
+        timeout=timeout,
+        scenario=parse_scenario(scenario, latency_bound, seconds, loadgen=loadgen),
         peak=peak,
         remeasure_peak=remeasure_peak,
         layers=layers,
-        as_json=as_json,
-    )
-    what = _What.parse(models or (), on=on, batch=batch, threads=threads, profile=profile)
-    if asked is not None:
-        what = replace(what, batches=_scenario.batches_of(asked, what.batches, chosen=batch is not None))
-        _run_scenario(what, asked, giving, from_pixels=from_pixels)
-        return
-    try:
-        result = benchmarks.bench(
-            what.sources,
-            runtimes=what.runtimes,
-            batches=what.batches,
-            threads=what.threads,
-            from_pixels=from_pixels,
-            on_device=on_device,
-            data=data,
-            samples=samples,
-            min_seconds=min_seconds,
-            min_calls=min_calls,
-            launches=launches,
-            timeout=timeout,
-            progress=_console.progress,
-        )
-    except benchmarks.BenchInterrupted as interrupted:
-        if interrupted.result.measured:
-            giving.give(interrupted.result, whole=False)
-        raise
-    changes = giving.give(result, whole=True)
-    if not result.measured:
-        raise UnavailableError(f"Nothing could be measured. {result.rows[0].reason}")
-    if changes is not None:
-        changes.require()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _What:
-    """What to measure: the arguments of :func:`rexport.bench`."""
-
-    sources: tuple[str, ...]
-    runtimes: tuple[str, ...] | None
-    batches: tuple[int, ...]
-    threads: int | None
-
-    @classmethod
-    def parse(
-        cls, models: Sequence[str], *, on: str | None, batch: str | None, threads: int | None, profile: Path | None
-    ) -> _What:
-        """Take the profile's word, or that of the options.
-
-        Raises:
-            UsageError: There are both, or no models, or a batch is no number.
-        """
-        from rexport._errors import UsageError
-        from rexport.cli import _console
-        from rexport.cli._profile import profiled_bench
-
-        if profile is not None:
-            if (on, batch, threads) != (None, None, None):
-                raise UsageError(
-                    "--profile says the runtime, batch and threads; leave out --on, --batch and --threads."
-                )
-            by = profiled_bench(profile, models)
-            for text in by.notes:
-                _console.note(text)
-            return cls(sources=by.sources, runtimes=by.runtimes, batches=by.batches, threads=by.threads)
-        if not models:
-            raise UsageError("Name at least one ONNX file or network to measure, or a --profile.")
-        try:
-            batches = tuple(int(part) for part in _split(_BATCHES if batch is None else batch))
-        except ValueError:
-            raise UsageError(f"--batch takes numbers such as {_BATCHES}, not {batch!r}.") from None
-        runtimes = None if on is None else tuple(_split(on))
-        return cls(sources=tuple(models), runtimes=runtimes, batches=batches, threads=threads)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Giving:
-    """Where results go."""
-
-    reports: Reports
-    output: Path | None
-    peak: bool
-    remeasure_peak: bool
-    layers: bool
-    as_json: bool
-
-    def give(self, result: BenchResult, *, whole: bool) -> Changes | None:
-        """Write and print what was measured; of what Ctrl-C left, nothing more is measured.
-
-        The rows are written before layers are profiled, so that no more than the profile can be lost.
-        """
-        from rexport.cli import _limits
-        from rexport.cli._bench_table import print_notes, print_result
-
-        limits, peaks = _limits.measure_limits(
-            result.rows, peak=whole and self.peak, again=whole and self.remeasure_peak
-        )
-        document = _limits.with_limits(result.to_json(), limits, peaks)
-        profiles: tuple[LayerProfile, ...] = ()
-        if whole and self.layers:
-            self._write(document)
-            profiles = _limits.profile_rows(result.rows)
-            document = _limits.with_limits(result.to_json(), limits, peaks, profiles)
-        changes = self.give_document(document)
-        if not self.as_json and not self.reports.markdown_to_stdout:
-            if result.measured:
-                print_result(result, limits)
-                print_notes(document)
-            _limits.print_peaks(peaks)
-            for profile in profiles:
-                _limits.print_layers(profile)
-            self.print_changes(changes)
-        return changes
-
-    def give_document(self, document: dict[str, Any]) -> Changes | None:
-        """Write a document and the reports on it, and print it if that was asked for."""
-        from rexport.cli._bench_report import changes_json, command_line
-        from rexport.cli._console import print_json
-
-        document = {**document, "command": command_line()}
-        changes = self.reports.changes(document)
-        if changes is not None:
-            document |= changes_json(changes)
-        self._write(document)
-        self.reports.write(document, changes)
-        if self.as_json:
-            print_json(document)
-        return changes
-
-    def print_changes(self, changes: Changes | None) -> None:
-        """Print what changed since the earlier run, if there is one."""
-        from rexport.cli._bench_report import print_changes
-
-        print_changes(changes)
-
-    def _write(self, document: dict[str, Any]) -> None:
-        import json
-
-        from rexport._files import write_text
-
-        if self.output is not None:
-            write_text(self.output, json.dumps(document, indent=1) + "\n")
-
-
-def _run_scenario(what: _What, asked: Asked, giving: _Giving, *, from_pixels: bool) -> None:
-    """Run a scenario on every row, one after the other."""
-    from rexport._errors import UnavailableError
-    from rexport.benchmarks.scenarios.outcome import ScenariosInterrupted, run_rows
-    from rexport.benchmarks.suite import planned
-    from rexport.cli import _scenario
-
-    plans = planned(
-        what.sources, runtimes=what.runtimes, batches=what.batches, threads=what.threads, from_pixels=from_pixels
+        compare=compare,
+        max_regression=max_regression,
+        output=output,
+        html=report,
+        markdown=None if markdown in (None, "-") else Path(markdown),
+        command=shlex.join(["rexport", *sys.argv[1:]]),
     )
     try:
-        rows = run_rows(plans, asked, on_trial=_scenario.say_trial)
-    except ScenariosInterrupted as interrupted:
-        _give_scenario(interrupted.rows, asked, giving)
+        result = run(request, progress=progress, note=note, on_trial=say_trial)
+    except BenchInterrupted as interrupted:
+        _show(interrupted.report, as_json=as_json, as_markdown=markdown == "-")
         raise
-    changes = _give_scenario(rows, asked, giving)
-    if not any(row.outcome for row in rows):
-        raise UnavailableError(f"Nothing could be measured. {rows[0].row.reason}")
-    if changes is not None:
-        changes.require()
+    _show(result, as_json=as_json, as_markdown=markdown == "-")
+    result.require()
 
 
-def _give_scenario(rows: Sequence[ScenarioRow], asked: Asked, giving: _Giving) -> Changes | None:
-    from rexport.benchmarks import machine_facts
-    from rexport.benchmarks.results import SCHEMA
-    from rexport.cli import _scenario
-    from rexport.cli._bench_table import print_notes
+def _show(report: BenchReport, *, as_json: bool, as_markdown: bool) -> None:
+    from rexport.cli._bench_report import print_report
+    from rexport.cli._console import print_json
 
-    machine = machine_facts()
-    document = {"schema": SCHEMA, "machine": machine.to_json(), "rows": [row.to_json() for row in rows]}
-    changes = giving.give_document(document)
-    if not giving.as_json and not giving.reports.markdown_to_stdout:
-        title = f"{asked.scenario}; {machine}"
-        _scenario.print_outcomes([row.outcome for row in rows if row.outcome is not None], title=title)
-        print_notes(document)
-        giving.print_changes(changes)
-    return changes
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    if as_json:
+        print_json(report.to_json())
+    elif as_markdown:
+        print(report.to_markdown(), end="")
+    else:
+        print_report(report)

@@ -80,8 +80,7 @@ def quantize(
     from rexport._cpu import this_cpu
     from rexport.calibration import Calibrator
     from rexport.cli._console import note, print_json, progress
-    from rexport.cli._options import report_skipped
-    from rexport.cli._quantize_report import note_float_convolutions, print_quantized
+    from rexport.cli._quantize_report import print_quantized
     from rexport.cli._tuning import parse_forms
     from rexport.jobs.quantize import QuantizeRequest, run
     from rexport.preprocessing import PictureOptions
@@ -109,8 +108,6 @@ def quantize(
         verify=verify,
     )
     result = run(request, progress=progress, note=note)
-    report_skipped(result.skipped)
-    note_float_convolutions(result)
     if as_json:
         print_json(result.to_json())
     else:

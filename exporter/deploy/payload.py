@@ -11,7 +11,7 @@ from rexport.calibration import CalibrationTable
 from rexport.class_names import read_class_names
 from rexport.deploy.golden import GoldenPair, golden_pair
 from rexport.deploy.vetting import VettedModel, vet
-from rexport.deployment_profile import load_profile
+from rexport.deployment_settings import load_settings
 from rexport.device._manifest import Engine, Limits
 from rexport.engine_file import read_facts, read_intact
 
@@ -173,9 +173,9 @@ def _engines(model: VettedModel, batch: int, paths: tuple[Path, ...]) -> list[tu
 
 
 def _profile(path: Path, model: VettedModel) -> bytes:
-    profile = load_profile(path)
-    profile.check_model(model.path)
-    return replace(profile, model=MODEL).to_toml().encode()
+    settings = load_settings(path)
+    settings.check_model(model.path)
+    return replace(settings, model=replace(settings.model, file=MODEL)).to_toml().encode()
 
 
 def _table(path: Path) -> bytes:

@@ -18,7 +18,7 @@ __all__ = ["KINDS", "inspect_file"]
 # Each module has ``recognises(path, head)``, given the first bytes of a file, and ``describe(path) -> FileReport``.
 # The first that recognises a file describes it; an ONNX file begins with nothing of its own, so it comes last.
 KINDS = {
-    "a profile": "rexport.inspection.deployment_profile",
+    "deployment settings": "rexport.inspection.deployment_settings",
     "a calibration table": "rexport.inspection.calibration_table",
     "an engine": "rexport.inspection.engine_file",
     "an ONNX file that holds an engine": "rexport.inspection.context_file",

@@ -28,7 +28,7 @@ from rexport.calibration import (
     Calibrator,
     open_dataset,
 )
-from rexport.calibration.dataset import spread
+from rexport.calibration.dataset import note_skipped, spread
 from rexport.evaluation.judging import judging_runtime_for, weakest_layer
 from rexport.evaluation.proof import Pictures, Proof, Verdict, prove
 from rexport.jobs.calibration import RECOVERY_PICTURES, RecoveryResult, calibrate, recover_accuracy
@@ -334,13 +334,15 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
         note=note,
     )
     gate = None if labelled is None else work.measure_accuracy(labelled)
+    skipped = tuple(dict.fromkeys([*skipped, *skipped_too]))
+    note_skipped(skipped, note)
     result = QuantizeResult(
         request=request,
         table=table,
         recovery=recovery,
         gate=gate,
         layers=() if gate is None else gate.quantized.layers,
-        skipped=tuple(dict.fromkeys([*skipped, *skipped_too])),
+        skipped=skipped,
     )
     if gate is not None and gate.why_not is not None:
         return result
@@ -449,6 +451,9 @@ class _Work:
         executed: Counter[str] = Counter()
         if request.target.runtime == ONNX_RUNTIME:
             executed = executed_ops(to_bytes(model), as_on_arm=request.target.is_int8_in_onnxruntime)
+            in_float = executed["Conv"] + executed["FusedConv"]
+            if in_float:
+                self.note(f"{in_float} convolutions still run in float on ONNX Runtime.")
         save(model, request.output)
         return replace(
             result,

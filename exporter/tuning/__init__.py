@@ -5,7 +5,7 @@ from __future__ import annotations
 from rexport.tuning.comparison import Comparison, conditions_for
 from rexport.tuning.conv_layer import ConvLayer, grouped_layers
 from rexport.tuning.deployment import SearchResult, Trial, search_deployment
-from rexport.tuning.deployment_choice import Bounds, Candidate, Goal, Measured, Variant, choose
+from rexport.tuning.deployment_choice import Bounds, Candidate, Estimate, Goal, Measured, Variant, choose
 from rexport.tuning.group_form import AS_IT_IS, GroupForm
 from rexport.tuning.groups import LayerChoice, RegroupResult, regroup
 from rexport.tuning.mixed_precision import Exam, GatePoint, GateResult, mix_precision, require_speedup
@@ -20,6 +20,7 @@ __all__ = [
     "Comparison",
     "Conditions",
     "ConvLayer",
+    "Estimate",
     "Exam",
     "GatePoint",
     "GateResult",

@@ -9,30 +9,32 @@ came in rather than one made for this.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rexport._words import counted
 from rexport.benchmarks.results import speedup
-from rexport.deployment_profile import Estimate
+from rexport.deployment_settings import Goal, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Bounds", "Candidate", "Goal", "Measured", "Variant", "choose", "nearest", "order"]
+__all__ = ["Bounds", "Candidate", "Estimate", "Goal", "Measured", "Variant", "choose", "nearest", "order"]
 
 _AS_GOOD = 1.05  # how many times as good the best may be as the cheaper one that is taken
 _RESAMPLES = 1000
 _ROUNDING = 1e-9  # of numbers that are differences or ratios
 
 
-class Goal(StrEnum):
-    """What is looked for: the most images per second, or the shortest call."""
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A measured number, and between which 95 % of the bootstrap's lie."""
 
-    THROUGHPUT = "throughput"
-    LATENCY = "latency"
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +51,16 @@ class Variant:
     """
 
     path: Path
-    precision: str
+    precision: Precision
     regrouped: bool = False
     made: bool = False
     runtimes: tuple[str, ...] | None = None
     drop_points: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return f"{self.precision}, regrouped" if self.regrouped else self.precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +74,7 @@ class Candidate:
 
     def __str__(self) -> str:
         """Return it in words."""
-        regrouped = ", regrouped" * self.variant.regrouped
-        threads = f"{self.threads} thread" + "s" * (self.threads != 1)
-        return f"{self.variant.precision}{regrouped} on {self.runtime}, batch {self.batch}, {threads}"
+        return f"{self.variant.name} on {self.runtime}, batch {self.batch}, {counted(self.threads, 'thread')}"
 
 
 @dataclass(frozen=True, kw_only=True)

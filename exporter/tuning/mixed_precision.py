@@ -18,7 +18,7 @@ from rexport._errors import GateError, UsageError
 from rexport._progress import Progress, silent
 from rexport.classifier_head import head_of
 from rexport.cost import operations_of
-from rexport.evaluation import evaluate
+from rexport.evaluation import Classifier, evaluate
 from rexport.evaluation.judging import judging_runtime
 from rexport.model_file import Metadata, image_input, save
 from rexport.runtimes import open_runtime
@@ -373,10 +373,9 @@ class _Search:
             save(model, path)
             with open_runtime(judging_runtime(model), Source(path=path), threads=self.exam.threads) as runtime:
                 result = evaluate(
-                    runtime,
+                    Classifier(runtime=runtime, head=head_of(self.model)),
                     self.exam.dataset,
                     classes=metadata.classes,
-                    head=head_of(self.model),
                     batch=self._batch,
                     samples=self.exam.samples,
                     skip_bad=self.exam.skip_bad,

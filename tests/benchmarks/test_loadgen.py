@@ -13,7 +13,7 @@ import pytest
 from rexport._errors import RexportError, UnavailableError, UsageError
 from rexport.benchmarks.jobs import Job
 from rexport.benchmarks.loadgen import LoadgenResult, run_loadgen
-from rexport.benchmarks.scenarios import Asked, Image, Outcome, Scenario, run_job
+from rexport.benchmarks.scenarios import ScenarioRequest, Image, Outcome, Scenario, run_job
 from rexport.benchmarks.scenarios.loadgen_sut import parse_log, run_under_loadgen
 from rexport.runtimes.source import Source
 
@@ -136,7 +136,7 @@ def test_a_process_that_fails_says_so(make_model: MakeModel) -> None:
 @loadgen
 def test_a_job_runs_loadgen_beside(make_model: MakeModel) -> None:
     job = Job(source=Source(path=make_model("m.onnx")), runtime="cpu", shape=(2, 3, 8, 8), threads=1)
-    outcome = run_job(job, Asked(scenario=Scenario.OFFLINE, seconds=0.2, loadgen=True))
+    outcome = run_job(job, ScenarioRequest(scenario=Scenario.OFFLINE, seconds=0.2, loadgen=True))
     assert isinstance(outcome, Outcome), outcome
     assert outcome.loadgen is not None
     assert outcome.row_fields()["loadgen"]["scenario"] == "offline"

@@ -164,8 +164,8 @@ def test_nothing_measured_is_exit_code_5_with_the_reason(tmp_path: Path) -> None
     ("arguments", "words"),
     [
         (("cifar_resnet20", "--on", "abacus"), "choose from cpu"),
-        (("cifar_resnet20", "--batch", "1,many"), "numbers such as 1,8"),
-        (("cifar_resnet20", "--batch", "0"), "1 image or more"),
+        (("cifar_resnet20", "--batch", "1,many"), "it takes numbers from 1 on, such as"),
+        (("cifar_resnet20", "--batch", "0"), "it takes numbers from 1 on"),
         (("no_such_network",), "no_such_network"),
         (("missing.onnx",), "does not exist"),
         (("cifar_resnet20", "--timeout", "0"), "--timeout takes"),

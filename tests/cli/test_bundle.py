@@ -122,7 +122,7 @@ def test_a_model_that_does_not_say_what_it_takes(folder: Path) -> None:
         ("m.onnx --key k.pem --version 1 --engine k.pem", 1, "k.pem"),
         ("m.onnx --key k.pem --version 1 --golden k.pem", 1, "not an image"),
         ("m.onnx --key k.pem --version 1 --table m.onnx", 1, "it is not text"),
-        ("m.onnx --key k.pem --version 1 --profile k.pem", 1, "is not a profile"),
+        ("m.onnx --key k.pem --version 1 --profile k.pem", 1, "is not TOML"),
         ("m.onnx --key k.pem --version 1 --classes none", 1, "name a file of class names"),
         ("m.onnx --key k.pem --version 1 --max-seconds 0", 1, "limits.seconds"),
     ],

@@ -1,4 +1,4 @@
-"""``rexport tune``: a profile that says what was measured, or none and why."""
+"""``rexport tune``: settings that say what was measured, or none and why."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import numpy as np
 import onnx
 import pytest
 
+from rexport._files import file_sha256
 from rexport.benchmarks.interleave import Failure, Job, Timing
-from rexport.deployment_profile import file_sha256, load_profile
+from rexport.deployment_settings import load_settings
 from rexport.model_file import load, save
 from rexport.passes.float16 import with_float16
 from tests._graphs import convolution, graph
@@ -63,28 +64,33 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
 
 @pytest.mark.slow
-def test_the_profile_says_what_was_measured(workshop: Path) -> None:
+def test_the_settings_say_what_was_measured(workshop: Path) -> None:
     document = run_json(f"tune m.onnx -o p.toml {_QUICK}")
-    profile = load_profile(Path("p.toml"))
+    settings = load_settings(Path("p.toml"))
     assert document["schema"] == "rexport.tune/1"
-    assert (document["profile"], document["file"], document["sha256"]) == ("p.toml", "m.onnx", profile.sha256)
+    assert (document["settings"], document["file"], document["sha256"]) == ("p.toml", "m.onnx", settings.model.sha256)
     (chosen,) = (
         one
         for one in document["candidates"]
-        if (one["batch"], one["threads"]) == (profile.batch, profile.threads) and one["precision"] == "fp32"
+        if (one["batch"], one["threads"]) == (settings.run.batch, settings.run.threads) and one["precision"] == "fp32"
     )
-    assert profile.images_per_second.value == pytest.approx(chosen["images_per_second"], rel=1e-4)
-    assert profile.p50_ms.value == pytest.approx(1e3 * float(np.median(chosen["stages"][-1]["seconds"])), rel=1e-4)
-    assert profile.p90_ms.value == pytest.approx(chosen["latency_ms"]["p90"], rel=1e-4)
-    assert profile.calls == chosen["calls"] == sum(chosen["stages"][-1]["calls_per_round"]) >= 64
+    assert settings.expected.images_per_second == pytest.approx(chosen["images_per_second"], rel=1e-4)
+    assert settings.expected.p50_ms == pytest.approx(1e3 * float(np.median(chosen["stages"][-1]["seconds"])), rel=1e-4)
+    assert settings.expected.p90_ms == pytest.approx(chosen["latency_ms"]["p90"], rel=1e-4)
+    assert settings.expected.calls == chosen["calls"] == sum(chosen["stages"][-1]["calls_per_round"]) >= 64
     assert [[stage["stage"] for stage in one["stages"]] for one in document["candidates"]] == [
         ["first look", "final"]
     ] * 2
-    assert (profile.runtime, profile.precision, profile.regroup, profile.goal) == ("cpu", "fp32", "off", "throughput")
-    assert profile.machine.cpu == document["machine"]["cpu"]
-    assert profile.versions["onnxruntime"] == document["machine"]["packages"]["onnxruntime"]
-    assert profile.drop_points is None
-    profile.check_model(Path("m.onnx"))
+    assert (settings.run.runtime, settings.model.precision, settings.model.regroup, settings.asked.goal) == (
+        "cpu",
+        "fp32",
+        "off",
+        "throughput",
+    )
+    assert settings.machine.cpu == document["machine"]["cpu"]
+    assert settings.versions["onnxruntime"] == document["machine"]["packages"]["onnxruntime"]
+    assert settings.expected.drop_points is None
+    settings.check_model(Path("m.onnx"))
     assert sorted(path.name for path in workshop.iterdir()) == ["images.npy", "m.onnx", "p.toml", "test.npz"]
 
 
@@ -101,38 +107,43 @@ def test_a_trained_network_gets_its_integers(
         f"tune m.onnx -o p.toml --data {data / 'calibration'} --samples 64 --recover none --eval-data {data / 'test'} "
         "--max-drop 1.5 --batch 1,8 --threads 1 --on cpu"
     )
-    profile = load_profile(Path("p.toml"))
+    settings = load_settings(Path("p.toml"))
     (quantized,) = document["quantized"]
     assert quantized["gate"]["holds"]
-    assert profile.max_drop_points == 1.5
+    assert settings.asked.max_drop_points == 1.5
     assert {one["precision"] for one in document["candidates"]} == {"fp32", "int8"}
-    assert profile.precision == "int8"
-    assert profile.drop_points == pytest.approx(quantized["gate"]["drop_points"], rel=1e-4)
-    profile.check_model(Path("m-tuned.onnx"))
+    assert settings.model.precision == "int8"
+    assert settings.expected.drop_points == pytest.approx(quantized["gate"]["drop_points"], rel=1e-4)
+    settings.check_model(Path("m-tuned.onnx"))
     assert run_json("inspect m-tuned.onnx")["precisions"]["int8"] > 0
     evaluated = run_json(f"eval m-tuned.onnx --data {data / 'test'}")
     assert evaluated["top1"] == quantized["gate"]["top1"]
 
 
 @pytest.mark.slow
-def test_what_had_to_be_made_is_written_beside_the_profile(workshop: Path, planted: list[Job]) -> None:
+def test_what_had_to_be_made_is_written_beside_the_settings(workshop: Path, planted: list[Job]) -> None:
     Path("out").mkdir()
     text = run("tune m.onnx -o out/p.toml --data images.npy --recover none --on cpu --batch 1,2")
     assert "out/m-tuned.onnx, made for it" in text
-    profile = load_profile(Path("out/p.toml"))
-    assert (profile.model, profile.precision, profile.batch, profile.threads) == ("m-tuned.onnx", "int8", 1, 1)
-    assert profile.model_path(Path("out/p.toml")) == Path("out/m-tuned.onnx")
-    assert file_sha256(Path("out/m-tuned.onnx")) == profile.sha256
-    assert profile.images_per_second.value == 500
+    settings = load_settings(Path("out/p.toml"))
+    assert (settings.model.file, settings.model.precision, settings.run.batch, settings.run.threads) == (
+        "m-tuned.onnx",
+        "int8",
+        1,
+        1,
+    )
+    assert settings.model_path(Path("out/p.toml")) == Path("out/m-tuned.onnx")
+    assert file_sha256(Path("out/m-tuned.onnx")) == settings.model.sha256
+    assert settings.expected.images_per_second == 500
     run("tune m.onnx -o out/q.toml --data images.npy --recover none --on cpu --model-out int8.onnx")
-    assert load_profile(Path("out/q.toml")).model == "../int8.onnx"
+    assert load_settings(Path("out/q.toml")).model.file == "../int8.onnx"
 
 
 @pytest.mark.slow
 def test_a_float_file_that_wins_stays_where_it_is(workshop: Path, planted: list[Job]) -> None:
     Path("out").mkdir()
     run("tune m.onnx -o out/p.toml --on cpu")
-    assert load_profile(Path("out/p.toml")).model == "../m.onnx"
+    assert load_settings(Path("out/p.toml")).model.file == "../m.onnx"
     assert [path.name for path in Path("out").iterdir()] == ["p.toml"]
 
 
@@ -150,15 +161,15 @@ def test_a_size_that_nothing_says_is_said_to_be_taken(workshop: Path, planted: l
 def test_an_integer_file_is_taken_as_it_is(workshop: Path, planted: list[Job]) -> None:
     run("quantize m.onnx --data images.npy --recover none -o int8.onnx --target x86")
     run("tune int8.onnx -o p.toml --on cpu")
-    profile = load_profile(Path("p.toml"))
-    assert (profile.model, profile.precision) == ("int8.onnx", "int8")
+    settings = load_settings(Path("p.toml"))
+    assert (settings.model.file, settings.model.precision) == ("int8.onnx", "int8")
 
 
 @pytest.mark.slow
 def test_a_file_in_float16_says_so(workshop: Path, planted: list[Job]) -> None:
     save(with_float16(load(Path("m.onnx"))).model, Path("half.onnx"))
     run("tune half.onnx -o p.toml --on cpu")
-    assert load_profile(Path("p.toml")).precision == "fp16"
+    assert load_settings(Path("p.toml")).model.precision == "fp16"
     result = invoke("tune", "half.onnx", "-o", "p.toml", "--on", "cpu", "--data", "images.npy")
     assert result.exit_code == 2
     assert "half.onnx is fp16 already; pass the float model" in " ".join(result.stderr.split())
@@ -168,7 +179,7 @@ def test_a_file_in_float16_says_so(workshop: Path, planted: list[Job]) -> None:
 def test_runtimes_get_the_integers_that_they_want(
     workshop: Path, planted: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rexport.runtimes.RUNTIMES", {"cpu": "", "openvino": "", "torch": ""})
+    monkeypatch.setattr("rexport.jobs.tune.RUNTIMES", {"cpu": "", "openvino": "", "torch": ""})
     document = run_json("tune m.onnx -o p.toml --data images.npy --on cpu,openvino --batch 1 --threads 1")
     assert {one["target"] for one in document["quantized"]} >= {"openvino"}
     names = {(job.runtime, Path(str(job.source.path)).name) for job in planted}
@@ -185,15 +196,15 @@ def test_regrouped_files_are_for_onnx_runtime(
 ) -> None:
     weights = {"w1": convolution(16, 3), "w2": convolution(16, 4, 1)}
     save(graph(_GROUPED, weights, outputs="float[N, 16] y"), Path("g.onnx"))
-    monkeypatch.setattr("rexport.runtimes.RUNTIMES", {"cpu": "", "openvino": ""})
+    monkeypatch.setattr("rexport.jobs.tune.RUNTIMES", {"cpu": "", "openvino": ""})
     monkeypatch.setattr(
         "rexport.tuning.groups._seconds",
         lambda layer, forms, conditions: {form: 2.0 / form.merged for form in forms},
     )
     monkeypatch.setattr("rexport.tuning.groups._if_faster", lambda result, *_: result)
     run("tune g.onnx -o p.toml --on cpu,openvino --batch 1 --threads 1")
-    profile = load_profile(Path("p.toml"))
-    assert (profile.regroup, profile.runtime, profile.model) == ("measure", "cpu", "g-tuned.onnx")
+    settings = load_settings(Path("p.toml"))
+    assert (settings.model.regroup, settings.run.runtime, settings.model.file) == ("measure", "cpu", "g-tuned.onnx")
     names = {(job.runtime, Path(str(job.source.path)).name) for job in planted}
     assert names == {("cpu", "g.onnx"), ("openvino", "g.onnx"), ("cpu", "g-fp32-regrouped.onnx")}
     planted.clear()
@@ -227,15 +238,15 @@ def test_a_bound_that_nothing_meets_is_exit_code_4_with_the_nearest(workshop: Pa
     result = invoke(*["tune", "m.onnx", "-o", "p.toml", "--on", "cpu", "--latency-bound", "4", "--json"])
     assert result.exit_code == 4
     document = json.loads(result.stdout)
-    assert (document["profile"], document["chosen"], document["nearest"]["batch"]) == (None, None, 1)
+    assert (document["settings"], document["chosen"], document["nearest"]["batch"]) == (None, None, 1)
     assert not any(one["holds"] for one in document["candidates"])
 
 
 @pytest.mark.slow
 def test_the_bound_decides_the_batch(workshop: Path, planted: list[Job]) -> None:
     run("tune m.onnx -o p.toml --on cpu --latency-bound 5.1 --goal latency")
-    profile = load_profile(Path("p.toml"))
-    assert (profile.batch, profile.latency_bound_ms, profile.goal) == (1, 5.1, "latency")
+    settings = load_settings(Path("p.toml"))
+    assert (settings.run.batch, settings.asked.latency_bound_ms, settings.asked.goal) == (1, 5.1, "latency")
     assert {job.shape[0] for job in planted} == {1}  # of latency no larger batch is asked for
 
 
@@ -251,8 +262,12 @@ def test_an_accuracy_that_integers_can_not_have_leaves_the_float_file(
     monkeypatch.setattr("rexport.tuning.mixed_precision.compare", lambda *_, **__: None)
     document = run_json(asked)
     assert [one["reason"] for one in document["left_out"]] == [why]
-    profile = load_profile(Path("p.toml"))
-    assert (profile.precision, profile.drop_points, profile.max_drop_points) == ("fp32", 0.0, 0.0)
+    settings = load_settings(Path("p.toml"))
+    assert (settings.model.precision, settings.expected.drop_points, settings.asked.max_drop_points) == (
+        "fp32",
+        0.0,
+        0.0,
+    )
     Path("p.toml").unlink()
     result = invoke(*asked.split(), "--precision", "int8")
     assert result.exit_code == 4
@@ -331,7 +346,7 @@ def test_integers_are_not_made_of_integers(workshop: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_leaves_what_was_there(workshop: Path) -> None:
-    Path("p.toml").write_text("the old profile")
+    Path("p.toml").write_text("the old settings")
     Path("temporary").mkdir()
     command = [sys.executable, "-m", "rexport", "tune", "m.onnx", "-o", "p.toml", "--on", "cpu", "--seconds", "60"]
     environment: dict[str, Any] = {**os.environ, "TMPDIR": str(workshop / "temporary")}
@@ -347,7 +362,7 @@ def test_ctrl_c_leaves_what_was_there(workshop: Path) -> None:
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert output == ""
-    assert Path("p.toml").read_text() == "the old profile"
+    assert Path("p.toml").read_text() == "the old settings"
     # hidden ones are notes of libraries to themselves
     assert [path for path in Path("temporary").iterdir() if not path.name.startswith(".")] == []
     assert sorted(path.name for path in workshop.iterdir()) == [

@@ -26,7 +26,8 @@ from rexport._errors import (
 from rexport.calibration import calibrate
 from rexport.deploy import container, golden, model_signing
 from rexport.deploy.manifest import from_bytes
-from rexport.deployment_profile import file_sha256, load_profile, write_profile
+from rexport._files import file_sha256
+from rexport.deployment_settings import load_settings, write_settings
 from rexport.device._manifest import Limits
 from rexport.engine_file import EngineFacts, facts_path
 from rexport.model_file import Metadata, load, save
@@ -34,7 +35,7 @@ from rexport.preprocessing import Interpolation, Preprocessing
 from rexport.quantization import ARM, X86, quantize
 from tests._graphs import run
 from tests.deploy._bundles import CLASSES, classifier, fixed_key, made, probabilities, raw_classifier, saved
-from tests.test_deployment_profile import PROFILE
+from tests._settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -270,18 +271,19 @@ def test_engines_that_can_not_be_taken(tmp_path: Path) -> None:
         made(tmp_path, model, engines=(engine,))
 
 
-def test_a_profile_and_a_table_go_along(tmp_path: Path) -> None:
+def test_settings_and_a_table_go_along(tmp_path: Path) -> None:
     model = saved(tmp_path)
-    write_profile(replace(PROFILE, model="m.onnx", sha256=file_sha256(model)), tmp_path / "p.toml")
+    measured = replace(SETTINGS.model, file="m.onnx", sha256=file_sha256(model))
+    write_settings(replace(SETTINGS, model=measured), tmp_path / "p.toml")
     table = calibrate(classifier(), [np.zeros((1, 3, 8, 8), np.float32)])
     (tmp_path / "t.json").write_text(table.to_json())
     bundle = made(tmp_path, model, profile=tmp_path / "p.toml", table=tmp_path / "t.json")
     assert (bundle.manifest.profile, bundle.manifest.table) == ("profile.toml", "table.json")
     container.write(bundle.contents, tmp_path / "b")
-    profile = load_profile(tmp_path / "b" / "profile.toml")
-    profile.check_model(profile.model_path(tmp_path / "b" / "profile.toml"))
-    write_profile(PROFILE, tmp_path / "p.toml")
-    with pytest.raises(ModelFileError, match="is not the file that the profile was measured with"):
+    settings = load_settings(tmp_path / "b" / "profile.toml")
+    settings.check_model(settings.model_path(tmp_path / "b" / "profile.toml"))
+    write_settings(SETTINGS, tmp_path / "p.toml")
+    with pytest.raises(ModelFileError, match="is not the file that the settings were measured with"):
         made(tmp_path, model, profile=tmp_path / "p.toml")
     (tmp_path / "t.json").write_text("{}")
     with pytest.raises(DataError, match=r"t\.json"):

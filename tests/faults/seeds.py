@@ -7,19 +7,20 @@ import io
 import json
 import struct
 from contextlib import chdir, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from rexport._files import file_sha256
 from rexport.deploy.bundle import BundleOptions, make_bundle
 from rexport.deploy.container import to_rxb
 from rexport.deploy.signing import load_private_key, new_key_pair
-from rexport.deployment_profile import Estimate, Profile, ProfiledMachine, write_profile
 from rexport.engine_file import EngineFacts
 from rexport.preprocessing import Preprocessing
+from tests._settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,7 @@ class Seed:
     """A file to make wrong, and the commands to give it to.
 
     Attributes:
-        kind: What it is: ``onnx``, ``table``, ``engine``, ``profile``, ``bundle``.
+        kind: What it is: ``onnx``, ``table``, ``engine``, ``settings``, ``bundle``.
         name: The name that the wrong file gets; the files of ``beside`` lie next to it.
         data: The good bytes.
         beside: The other files of the folder.
@@ -139,8 +140,8 @@ def make_seeds(folder: Path) -> tuple[Seed, ...]:
              commands=(("inspect", "model.engine", "--json"),), mutator="json"),
         Seed(kind="engine", name="model.engine", data=engine, beside={"model.engine.json": _engine_facts(engine)},
              commands=(("inspect", "model.engine", "--json"),), mutator="bytes"),
-        Seed(kind="profile", name="profile.toml", data=_profile(folder), beside=model,
-             commands=(("inspect", "profile.toml", "--json"),), mutator="toml"),
+        Seed(kind="settings", name="settings.toml", data=_settings(folder), beside=model,
+             commands=(("inspect", "settings.toml", "--json"),), mutator="toml"),
         Seed(kind="array", name="images.npy", data=data["images.npy"], beside=model | table, mutator="bytes",
              commands=(by_data,)),
     )  # fmt: skip
@@ -197,13 +198,6 @@ def _engine_facts(engine: bytes) -> bytes:
     return json.dumps(facts.to_json()).encode()
 
 
-def _profile(folder: Path) -> bytes:
-    one = Estimate(value=2.0, low=1.0, high=3.0)
-    profile = Profile(
-        model="model.onnx", sha256=hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest(), precision="fp32",
-        regroup="off", runtime="cpu", threads=2, batch=1, goal="latency", latency_bound_ms=5.0, max_drop_points=1.0,
-        images_per_second=one, p50_ms=one, p90_ms=one, calls=100, drop_points=0.1,
-        machine=ProfiledMachine(cpu="a processor", int8="AVX512-VNNI", cores=2), versions={"onnxruntime": "1.31.1"},
-    )  # fmt: skip
-    write_profile(profile, folder / "profile.toml")
-    return (folder / "profile.toml").read_bytes()
+def _settings(folder: Path) -> bytes:
+    model = replace(SETTINGS.model, file="model.onnx", sha256=file_sha256(folder / "model.onnx"))
+    return replace(SETTINGS, model=model).to_toml().encode()

@@ -17,7 +17,7 @@ from rexport._errors import ModelFileError, RexportError, UnavailableError, Usag
 from rexport.benchmarks.jobs import Failure, Job
 from rexport.benchmarks.results import Row, Status
 from rexport.benchmarks.scenarios import (
-    Asked,
+    ScenarioRequest,
     Image,
     Outcome,
     Scenario,
@@ -62,14 +62,14 @@ def test_every_scenario_of_a_job(make_model: MakeModel) -> None:
     source = Source(path=make_model("m.onnx", raw=True))
     job = Job(source=source, runtime="cpu", shape=(2, 8, 8, 3), dtype="uint8", threads=1)
     for scenario in (Scenario.SINGLE_STREAM, Scenario.OFFLINE):
-        outcome = run_job(job, Asked(scenario=scenario, seconds=0.1))
+        outcome = run_job(job, ScenarioRequest(scenario=scenario, seconds=0.1))
         assert isinstance(outcome, Outcome), outcome
         fields = outcome.row_fields()
         assert fields["scenario"] == scenario.value
         assert fields["images_per_second"] > 0
         assert fields["loadgen"] is None
     with pytest.raises(UsageError, match="--latency-bound 20"):
-        run_job(job, Asked(scenario=Scenario.SERVER))
+        run_job(job, ScenarioRequest(scenario=Scenario.SERVER))
 
 
 def row_and_job(path: Path, *, runtime: str = "cpu", side: int = 8) -> tuple[Row, Job]:
@@ -82,7 +82,7 @@ def test_rows_that_fail_leave_the_others_alone(make_model: MakeModel) -> None:
     path = make_model("m.onnx")
     never = Failure(reason="Not here.", kind="UnavailableError")
     plans = [(row_and_job(path)[0], never), row_and_job(path, side=9), row_and_job(path)]
-    rows = run_rows(plans, Asked(scenario=Scenario.OFFLINE, seconds=0.1))
+    rows = run_rows(plans, ScenarioRequest(scenario=Scenario.OFFLINE, seconds=0.1))
     assert [row.row.status for row in rows] == [Status.UNAVAILABLE, Status.FAILED, Status.OK]
     documents = [json.loads(json.dumps(row.to_json(), allow_nan=False)) for row in rows]
     assert documents[0]["reason"] == "Not here."
@@ -103,7 +103,7 @@ def test_ctrl_c_keeps_the_rows_that_are_finished(make_model: MakeModel, fake_mac
 
     plans = [row_and_job(make_model("m.onnx"), side=1)] * 2
     with pytest.raises(ScenariosInterrupted) as caught:
-        run_rows(plans, Asked(scenario=Scenario.SERVER, latency_bound_ms=50), on_trial=interrupt)
+        run_rows(plans, ScenarioRequest(scenario=Scenario.SERVER, latency_bound_ms=50), on_trial=interrupt)
     (row,) = caught.value.rows
     assert row.to_json()["server"]["rate_per_second"] > 0
 
@@ -122,7 +122,7 @@ def test_a_model_that_can_not_run_says_so(make_model: MakeModel, tmp_path: Path)
     with pytest.raises(ModelFileError):
         run_offline(Source(path=tmp_path / "broken.onnx"), "cpu", batch=1, image=Image(shape=(3, 8, 8)))
     job = Job(source=Source(path=make_model("m.onnx")), runtime="cpu", shape=(1, 3, 9, 9), threads=1)
-    outcome = run_job(job, Asked(scenario=Scenario.OFFLINE, seconds=0.1))
+    outcome = run_job(job, ScenarioRequest(scenario=Scenario.OFFLINE, seconds=0.1))
     assert isinstance(outcome, Failure)
     assert outcome.kind == "RexportError"
     assert "failed on cpu" in outcome.reason

@@ -1,4 +1,4 @@
-"""What is said of a profile."""
+"""What is said of deployment settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rexport._errors import InputError
-from rexport.deployment_profile import Estimate, Profile, ProfiledMachine, file_sha256, write_profile
+from rexport._files import file_sha256
+from rexport.deployment_settings import (
+    DeploymentSettings,
+    Expected,
+    Goal,
+    Goals,
+    RunSettings,
+    TunedMachine,
+    TunedModel,
+    write_settings,
+)
 from rexport.inspection import inspect_file
 
 if TYPE_CHECKING:
@@ -18,34 +28,32 @@ if TYPE_CHECKING:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     (tmp_path / "m.onnx").write_bytes(b"weights")
-    profile = Profile(
-        model="m.onnx",
-        sha256=file_sha256(tmp_path / "m.onnx"),
-        precision="int8",
-        regroup="measure",
-        runtime="openvino",
-        threads=1,
-        batch=8,
-        goal="latency",
-        latency_bound_ms=20.0,
-        max_drop_points=0.5,
-        images_per_second=Estimate(value=1234.5, low=1200, high=1300),
-        p50_ms=Estimate(value=6.5, low=6, high=7),
-        p90_ms=Estimate(value=7, low=7, high=8),
-        calls=64,
-        drop_points=0.25,
-        machine=ProfiledMachine(cpu="a processor", int8="AVX2, no VNNI", cores=4),
+    settings = DeploymentSettings(
+        model=TunedModel(file="m.onnx", sha256=file_sha256(tmp_path / "m.onnx"), precision="int8", regroup="measure"),
+        run=RunSettings(runtime="openvino", threads=1, batch=8),
+        asked=Goals(goal=Goal.LATENCY, latency_bound_ms=20.0, max_drop_points=0.5),
+        expected=Expected(
+            images_per_second=1234.5,
+            images_per_second_interval=(1200, 1300),
+            p50_ms=6.5,
+            p50_ms_interval=(6, 7),
+            p90_ms=7,
+            p90_ms_interval=(7, 8),
+            calls=64,
+            drop_points=0.25,
+        ),
+        machine=TunedMachine(cpu="a processor", int8="AVX2, no VNNI", cores=4),
         versions={"rexport": "0.1.0"},
     )
-    write_profile(profile, tmp_path / "p.toml")
+    write_settings(settings, tmp_path / "p.toml")
     return tmp_path / "p.toml"
 
 
-def test_a_profile(path: Path) -> None:
+def test_settings(path: Path) -> None:
     report = inspect_file(path)
-    assert report.kind == "profile"
+    assert report.kind == "deployment settings"
     facts = dict(report.facts)
-    assert facts["profile"] == "the best latency, p90 within 20 ms, at most 0.5 points of top-1 lost"
+    assert facts["settings"] == "the best latency, p90 within 20 ms, at most 0.5 points of top-1 lost"
     assert facts["model"] == f"{path.parent / 'm.onnx'}: the file that was measured"
     assert facts["precision"] == "int8, regrouped"
     assert facts["runs on"] == "openvino, batch 8, 1 thread"
@@ -60,14 +68,14 @@ def test_a_profile(path: Path) -> None:
 
 def test_a_file_that_changed_is_told(path: Path) -> None:
     (path.parent / "m.onnx").write_bytes(b"others")
-    assert "is not the file that the profile was measured with" in dict(inspect_file(path).facts)["model"]
+    assert "is not the file that the settings were measured with" in dict(inspect_file(path).facts)["model"]
     (path.parent / "m.onnx").unlink()
     assert "can't be read" in dict(inspect_file(path).facts)["model"]
 
 
-def test_a_broken_profile_and_other_toml_are_refused(path: Path) -> None:
+def test_broken_settings_and_other_toml_are_refused(path: Path) -> None:
     path.write_text(path.read_text().replace("batch = 8", "batch = 0"))
-    with pytest.raises(InputError, match=r"run\.batch is 0"):
+    with pytest.raises(InputError, match=r"run\.batch: expected `int` >= 1"):
         inspect_file(path)
     path.write_text('schema = "other/1"\n')
     with pytest.raises(InputError, match=r"p\.toml"):

@@ -1,0 +1,79 @@
+"""What ``rexport tune`` prints of its result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rexport.cli._console import note, print_table
+
+if TYPE_CHECKING:
+    from rexport.jobs.tune import TuneResult
+    from rexport.tuning import Candidate, SearchResult, Trial
+
+__all__ = ["print_result"]
+
+_SHOWN = 12  # rows of the table
+_FEW_CALLS = 64  # below, p90 is an estimate
+
+
+def print_result(result: TuneResult) -> None:
+    """Print the table of the best, what was chosen, and notes of what was not measured and why."""
+    search = result.search
+    ranked = _ranked(search)
+    if ranked:
+        columns = ("file", "runtime", "threads", "batch", "img/s", "95 %", "p50 ms", "p90 ms", "drop", "")
+        print_table(columns, [_cells(trial, search) for trial in ranked[:_SHOWN]], left=(0, 1, 9))
+        if len(ranked) > _SHOWN:
+            note(f"{len(ranked) - _SHOWN} more were measured; --json has all of them.")
+    if search.chosen is not None:
+        origin = "made for it" if search.chosen.candidate.variant.made else "as it is"
+        print(f"{result.request.output}: {search.chosen.candidate}; {result.model}, {origin}")
+        if len(search.chosen.seconds) < _FEW_CALLS:
+            note(f"p90 is from {len(search.chosen.seconds)} calls and an estimate; give more --seconds.")
+    if result.machine.is_busy:
+        note(
+            f"the machine was busy in the minute before (load {result.machine.load_average}); if it still was, the "
+            "choice may be another when it is idle."
+        )
+    for left_out in result.variants.left_out:
+        note(f"{left_out.what} is left out: {left_out.reason}")
+    reasons: dict[str, list[Candidate]] = {}
+    for trial in search.trials:
+        if trial.reason is not None:
+            reasons.setdefault(trial.reason, []).append(trial.candidate)
+    for reason, candidates in reasons.items():
+        more = f" and {len(candidates) - 1} more" if len(candidates) > 1 else ""
+        note(f"{candidates[0]}{more} left out: {reason}")
+
+
+def _ranked(search: SearchResult) -> list[Trial]:
+    """Return what was measured: the chosen one, the other finalists, and the rest, each by images per second."""
+
+    def key(trial: Trial) -> tuple[bool, bool, float]:
+        assert trial.measured is not None
+        return (not _is_chosen(trial, search), not trial.is_finalist, -trial.measured.images_per_second)
+
+    return sorted((trial for trial in search.trials if trial.measured is not None), key=key)
+
+
+def _is_chosen(trial: Trial, search: SearchResult) -> bool:
+    return search.chosen is not None and trial.candidate == search.chosen.candidate
+
+
+def _cells(trial: Trial, search: SearchResult) -> tuple[str, ...]:
+    measured = trial.measured
+    assert measured is not None
+    variant, throughput = trial.candidate.variant, measured.throughput_estimate()
+    stage = "← chosen" if _is_chosen(trial, search) else trial.stages[-1][0].replace("final", "")
+    return (
+        variant.name,
+        trial.candidate.runtime,
+        str(trial.candidate.threads),
+        str(trial.candidate.batch),
+        f"{throughput.value:,.1f}",
+        f"{throughput.low:,.1f}–{throughput.high:,.1f}",
+        f"{measured.percentile_ms(50):.2f}",
+        f"{measured.percentile_ms(90):.2f}",
+        "–" if variant.drop_points is None else f"{variant.drop_points:.2f}",
+        stage,
+    )

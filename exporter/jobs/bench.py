@@ -1,0 +1,375 @@
+"""Benchmarking: models on runtimes, compared with each other, with the machine's peak, and with an earlier run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rexport import benchmarks
+from rexport._errors import RexportError, UnavailableError, UsageError
+from rexport._files import check_writable, write_text
+from rexport._progress import Note, Progress, silent, unsaid
+from rexport._words import counted
+from rexport.benchmarks import machine_facts, reports
+from rexport.benchmarks.limits import against_peaks, peaks_for, reached
+from rexport.benchmarks.loadgen import require_loadgen
+from rexport.benchmarks.profiling.layers import profile_layers
+from rexport.benchmarks.results import SCHEMA
+from rexport.benchmarks.scenarios import Scenario, ScenariosInterrupted, run_rows
+from rexport.benchmarks.suite import planned
+from rexport.deployment_settings import load_settings
+from rexport.jobs.tune import this_machine
+from rexport.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rexport.benchmarks import BenchResult, Machine, Row
+    from rexport.benchmarks.limits import Limits
+    from rexport.benchmarks.peak import Peak
+    from rexport.benchmarks.profiling.layers import LayerProfile
+    from rexport.benchmarks.reports import Changes
+    from rexport.benchmarks.scenarios import ScenarioRequest, ScenarioRow, Trial
+
+__all__ = ["BenchInterrupted", "BenchReport", "BenchRequest", "measure_limits", "profile_rows", "run", "with_settings"]
+
+_BATCHES = (1, 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest:
+    """What to measure, how, and where the results go.
+
+    Attributes:
+        models: ONNX files, engines and names of networks; the first is the baseline.
+        settings: Deployment settings, whose file is measured first, on its runtime, batch and threads.
+        runtimes: By default ONNX Runtime's CPU provider for files, and PyTorch for networks.
+        batches: By default 1 and 8.
+        threads: By default one per usable core.
+        data: Labelled pictures, for top-1 beside the speed.
+        samples: The most of them, evenly spread.
+        from_pixels: Whether a call begins with an image's pixels, so that normalising them belongs to it.
+        on_device: Whether a call begins with images in the device's memory.
+        min_seconds: The least time to measure each row.
+        min_calls: The fewest calls to time per row.
+        launches: How often each process is started.
+        timeout: Seconds without an answer after which a model counts as hanging.
+        scenario: How queries come, a model at a time; by default models take turns.
+        peak: Whether to compare with the machine's peak.
+        remeasure_peak: Likewise, and measure the peak again.
+        layers: Whether to profile the layers of each file.
+        compare: The document of an earlier run.
+        max_regression: The per cent that a row may be slower than there.
+        output: Where the document goes.
+        html: Where a report with charts goes.
+        markdown: Where a table in Markdown goes.
+        command: What was typed, for the document.
+
+    Raises:
+        UsageError: The values do not go together.
+    """
+
+    models: tuple[str, ...] = ()
+    settings: Path | None = None
+    runtimes: tuple[str, ...] | None = None
+    batches: tuple[int, ...] | None = None
+    threads: int | None = None
+    data: Path | None = None
+    samples: int = 256
+    from_pixels: bool = False
+    on_device: bool = False
+    min_seconds: float = 3.0
+    min_calls: int = 10
+    launches: int = 5
+    timeout: float = 120.0
+    scenario: ScenarioRequest | None = None
+    peak: bool = False
+    remeasure_peak: bool = False
+    layers: bool = False
+    compare: Path | None = None
+    max_regression: float | None = None
+    output: Path | None = None
+    html: Path | None = None
+    markdown: Path | None = None
+    command: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.settings is not None and (self.runtimes, self.batches, self.threads) != (None, None, None):
+            raise UsageError("--settings say the runtime, batch and threads; leave out --on, --batch and --threads.")
+        if self.settings is None and not self.models:
+            raise UsageError("Name at least one ONNX file or network to measure, or --settings.")
+        if self.single_stream and self.batches not in (None, (1,)):
+            raise UsageError(
+                "--scenario single-stream asks for one image at a time; leave --batch out, or pass --scenario offline."
+            )
+        bound = self.max_regression
+        if bound is not None and self.compare is None:
+            raise UsageError("--max-regression needs an earlier run to hold to; pass --compare OLD.json too.")
+        if bound is not None and not 0 <= bound < 100:
+            raise UsageError(f"--max-regression {bound:g}: it is per cent, from 0 to less than 100, such as 5.")
+
+    @property
+    def single_stream(self) -> bool:
+        """Whether each query is of one image."""
+        return self.scenario is not None and self.scenario.scenario is Scenario.SINGLE_STREAM
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchReport:
+    """What was measured.
+
+    Attributes:
+        request: What was asked for.
+        machine: Where.
+        rows: In the order of the table.
+        outcomes: What came of the scenario, row by row, if there was one.
+        limits: How fast each row computes, and its share of the peak; none with a scenario.
+        peaks: The most that the machine reaches.
+        layers: The profiles of the files' layers.
+        changes: Since the earlier run, if one was named.
+    """
+
+    request: BenchRequest
+    machine: Machine
+    rows: tuple[Row, ...]
+    outcomes: tuple[ScenarioRow, ...] = ()
+    limits: tuple[Limits, ...] = ()
+    peaks: tuple[Peak, ...] = ()
+    layers: tuple[LayerProfile, ...] = ()
+    changes: Changes | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document ``rexport.bench/1``."""
+        rows = [row.to_json() for row in self.outcomes or self.rows]
+        if self.limits:
+            rows = [{**row, **limits.to_json()} for row, limits in zip(rows, self.limits, strict=True)]
+        parts = {
+            "peaks": [peak.to_json() for peak in self.peaks],
+            "layers": [profile.to_json() for profile in self.layers],
+            "command": self.request.command,
+            "changes": self.changes and self.changes.to_json(),
+        }
+        document = {"schema": SCHEMA, "machine": self.machine.to_json(), "rows": rows}
+        return document | {key: part for key, part in parts.items() if part}
+
+    def to_markdown(self) -> str:
+        """Return the table and what changed."""
+        text = reports.to_markdown(self.to_json())
+        return text if self.changes is None else f"{text}\n{reports.changes_to_markdown(self.changes)}"
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is anything to show."""
+        if self.request.scenario is not None:
+            return any(row.outcome is not None for row in self.outcomes)
+        return any(row.rounds for row in self.rows)
+
+    def require(self) -> None:
+        """Do nothing if something was measured, and nothing is too much slower than before.
+
+        Raises:
+            UnavailableError: Nothing was measured.
+            GateError: A row is surely slower than allowed.
+        """
+        if not self.measured:
+            raise UnavailableError(f"Nothing could be measured. {self.rows[0].reason}")
+        if self.changes is not None:
+            self.changes.require()
+
+
+class BenchInterrupted(KeyboardInterrupt):
+    """Ctrl-C after something was measured; ``report`` has it, and is written."""
+
+    def __init__(self, report: BenchReport) -> None:
+        super().__init__()
+        self.report = report
+
+
+def run(
+    request: BenchRequest,
+    *,
+    progress: Progress = silent,
+    note: Note = unsaid,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> BenchReport:
+    """Measure, compare with the earlier run, and write the files that were asked for.
+
+    Args:
+        request: What to do.
+        progress: Told of all that takes long.
+        note: Told what the user should know of.
+        on_trial: Told of each trial of a scenario.
+
+    Raises:
+        UsageError: A runtime or number makes no sense.
+        InputError: The earlier run or the settings can't be used.
+        ModelFileError: A file is not a model of pictures.
+        DataError: Pictures can't be used.
+        UnavailableError: What writes HTML, or LoadGen, is not installed.
+        OutputError: A file can't be written.
+        BenchInterrupted: Ctrl-C was pressed.
+    """
+    for path in (request.output, request.html, request.markdown):
+        if path is not None:
+            check_writable(path)
+    if request.html is not None:
+        reports.require_template_engine()
+    old = None if request.compare is None else reports.load_document(request.compare)
+    if old is not None and request.max_regression is not None:
+        reports.require_same_machine(old, machine_facts().to_json())
+    request = with_settings(request, note)
+    if request.scenario is not None:
+        return _run_scenario(request, request.scenario, old, on_trial)
+    try:
+        result = benchmarks.bench(
+            request.models,
+            runtimes=request.runtimes,
+            batches=request.batches or _BATCHES,
+            threads=request.threads,
+            from_pixels=request.from_pixels,
+            on_device=request.on_device,
+            data=request.data,
+            samples=request.samples,
+            min_seconds=request.min_seconds,
+            min_calls=request.min_calls,
+            launches=request.launches,
+            timeout=request.timeout,
+            progress=progress,
+        )
+    except benchmarks.BenchInterrupted as interrupted:
+        if not interrupted.result.measured:
+            raise
+        partial = _report(request, interrupted.result, progress, note, peak=False)
+        raise BenchInterrupted(_write(partial, old)) from interrupted
+    report = _report(request, result, progress, note, peak=request.peak or request.remeasure_peak)
+    if request.layers:
+        _write_document(report)  # before layers are profiled, so that only the profiles can be lost
+        report = replace(report, layers=profile_rows(result.rows, progress, note))
+    return _write(report, old)
+
+
+def with_settings(request: BenchRequest, note: Note) -> BenchRequest:
+    """Return the request with the file, runtime, batch and threads of its deployment settings.
+
+    Raises:
+        InputError: They can't be used.
+        ModelFileError: Their file is not there, or another one by now.
+        UsageError: Their runtime is none of this version's.
+    """
+    path = request.settings
+    if path is None:
+        return request
+    settings = load_settings(path)
+    model, run = settings.model_path(path), settings.run
+    settings.check_model(model)
+    if run.runtime not in RUNTIMES:
+        raise UsageError(f"{path} asks for the runtime {run.runtime!r}; choose from {', '.join(RUNTIMES)}.")
+    expected = settings.expected
+    low, high = expected.images_per_second_interval
+    note(
+        f"by {path}: {run.runtime}, batch {run.batch}, {counted(run.threads, 'thread')}; "
+        f"{expected.images_per_second:,.1f} images per second are expected ({low:,.1f} to {high:,.1f})"
+    )
+    differences = settings.machine.differences(this_machine())
+    if differences:
+        note(
+            f"{path} is of another machine ({'; '.join(differences)}), so other numbers, and another choice, may be "
+            "right here; run `rexport tune` here to know."
+        )
+    others = [other for other in request.models if Path(other).resolve() != model.resolve()]
+    return replace(
+        request,
+        settings=None,
+        models=(str(model), *others),
+        runtimes=(run.runtime,),
+        batches=(1,) if request.single_stream else (run.batch,),
+        threads=run.threads,
+    )
+
+
+def measure_limits(
+    rows: Sequence[Row], *, peak: bool, again: bool, progress: Progress = silent, note: Note = unsaid
+) -> tuple[tuple[Limits, ...], tuple[Peak, ...]]:
+    """Return the limits of measured rows, in order, and the peaks; without ``peak`` there are none to compare with.
+
+    A peak that can't be measured is a note, not the end: the rows are measured already.
+    """
+    speeds = reached(rows)
+    peaks: tuple[Peak, ...] = ()
+    if peak:
+        try:
+            peaks = peaks_for(speeds, again=again, progress=progress)
+        except UnavailableError as error:
+            note(str(error))
+    return against_peaks(speeds, peaks)
+
+
+def profile_rows(rows: Sequence[Row], progress: Progress = silent, note: Note = unsaid) -> tuple[LayerProfile, ...]:
+    """Profile each file of the measured rows, on its runtimes, batches and threads; note what can't be."""
+    wanted = dict.fromkeys((row.model, row.runtime, row.batch, row.threads) for row in rows if row.rounds)
+    profiles = []
+    with progress("profiling layers", len(wanted)) as advance:
+        for model, runtime, batch, threads in wanted:
+            if Path(model).is_file():
+                try:
+                    profiles.append(profile_layers(Path(model), runtime=runtime, batch=batch, threads=threads))
+                except RexportError as error:
+                    note(str(error))
+            else:
+                note(f"{model} is no file, so its layers can't be profiled; export it with `rexport onnx`.")
+            advance(1)
+    return tuple(profiles)
+
+
+def _report(request: BenchRequest, result: BenchResult, progress: Progress, note: Note, *, peak: bool) -> BenchReport:
+    limits, peaks = measure_limits(result.rows, peak=peak, again=request.remeasure_peak, progress=progress, note=note)
+    return BenchReport(request=request, machine=result.machine, rows=result.rows, limits=limits, peaks=peaks)
+
+
+def _run_scenario(
+    request: BenchRequest,
+    scenario: ScenarioRequest,
+    old: Mapping[str, Any] | None,
+    on_trial: Callable[[Trial], None] | None,
+) -> BenchReport:
+    """Run a scenario on every row, one after the other."""
+    if scenario.loadgen:
+        require_loadgen()
+    batches = (1,) if request.single_stream else request.batches or _BATCHES
+    plans = planned(
+        request.models,
+        runtimes=request.runtimes,
+        batches=batches,
+        threads=request.threads,
+        from_pixels=request.from_pixels,
+    )
+    try:
+        outcomes = run_rows(plans, scenario, on_trial=on_trial)
+    except ScenariosInterrupted as interrupted:
+        raise BenchInterrupted(_write(_scenario_report(request, interrupted.rows), old)) from interrupted
+    return _write(_scenario_report(request, outcomes), old)
+
+
+def _scenario_report(request: BenchRequest, outcomes: tuple[ScenarioRow, ...]) -> BenchReport:
+    rows = tuple(outcome.row for outcome in outcomes)
+    return BenchReport(request=request, machine=machine_facts(), rows=rows, outcomes=outcomes)
+
+
+def _write(report: BenchReport, old: Mapping[str, Any] | None) -> BenchReport:
+    """Compare with the earlier run, write the files, and return the report with what changed."""
+    request = report.request
+    if old is not None:
+        report = replace(report, changes=reports.compare(old, report.to_json(), request.max_regression))
+    _write_document(report)
+    if request.html is not None:
+        write_text(request.html, reports.to_html(report.to_json(), report.changes))
+    if request.markdown is not None:
+        write_text(request.markdown, report.to_markdown())
+    return report
+
+
+def _write_document(report: BenchReport) -> None:
+    if report.request.output is not None:
+        write_text(report.request.output, json.dumps(report.to_json(), indent=1) + "\n")

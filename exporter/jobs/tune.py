@@ -1,0 +1,467 @@
+"""Tuning: which file, runtime, batch and number of threads run a model best here, written down as settings."""
+
+from __future__ import annotations
+
+import math
+import platform
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from os.path import relpath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rexport._apart import require_apart
+from rexport._cpu import this_cpu
+from rexport._errors import GateError, ModelFileError, UnavailableError, UsageError
+from rexport._files import check_writable, file_sha256, write_bytes
+from rexport._progress import Note, Progress, silent, unsaid
+from rexport.benchmarks import machine_facts
+from rexport.deployment_settings import (
+    DeploymentSettings,
+    Expected,
+    Goal,
+    Goals,
+    Precision,
+    Regroup,
+    RunSettings,
+    TunedMachine,
+    TunedModel,
+    write_settings,
+)
+from rexport.jobs.quantize import check_gate
+from rexport.jobs.variants import INT8, MEASURE, OFF, ONNX_RUNTIME_CPU, LeftOut, VariantRequest, Variants, make_variants
+from rexport.model_file import image_input, is_size_assumed, load, picture_size
+from rexport.quantization import require_float
+from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, NODE_BY_NODE, RUNTIMES
+from rexport.tuning import Bounds, Candidate, SearchResult, search_deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import onnx_ir as ir
+
+    from rexport.benchmarks import Machine
+    from rexport.jobs.choices import Recovery
+    from rexport.tuning import Estimate, Measured, Trial, Variant
+
+__all__ = ["TuneRequest", "TuneResult", "run", "this_machine"]
+
+_SCHEMA = "rexport.tune/1"
+_DEFAULT_RUNTIMES = (ONNX_RUNTIME_CPU, "openvino")
+_DEFAULT_BATCHES = (1, 2, 4, 8, 16)
+_FLOAT: Final = "fp32"
+_HALF: Final = "fp16"
+_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv")
+_DIGITS = 5  # significant ones that are written: more than any measurement has
+_SECONDS_EACH, _SECONDS_FINAL = 5.0, 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneRequest:
+    """What to tune, among which ways to run it, and within which bounds.
+
+    Attributes:
+        model: An ONNX file, float or INT8.
+        output: Where the settings go.
+        model_output: Where the file goes if it had to be made; by default ``NAME-tuned.onnx`` beside the settings.
+        goal: The most images per second, or the shortest call.
+        latency_bound_ms: What nine calls of ten have to keep within, in milliseconds.
+        data: Pictures to make INT8 files of a float model with.
+        eval_data: Labelled pictures to measure their accuracy on.
+        max_drop: The percentage points of top-1 that they may lose.
+        runtimes: By default ONNX Runtime and OpenVINO, as far as they are installed.
+        batches: By default the file's own, else 1 to 16, and 1 for latency.
+        threads: By default 1, 2, 4 … and one per core.
+        precisions: ``fp32`` and ``int8``; by default both where there are pictures.
+        regroup: ``off`` leaves grouped convolutions as they are, ``measure`` tries the forms that are fastest.
+        samples: How many pictures to calibrate with.
+        recovery: What is done against the loss of accuracy.
+        skip_bad: Go on without pictures that can't be read.
+        seconds: How long to measure, about; by default 5 for each candidate and 30 for the last ones.
+
+    Raises:
+        UsageError: The values do not go together.
+    """
+
+    model: Path
+    output: Path
+    model_output: Path | None = None
+    goal: Goal = Goal.THROUGHPUT
+    latency_bound_ms: float | None = None
+    data: Path | None = None
+    eval_data: Path | None = None
+    max_drop: float | None = None
+    runtimes: tuple[str, ...] | None = None
+    batches: tuple[int, ...] | None = None
+    threads: tuple[int, ...] | None = None
+    precisions: tuple[str, ...] | None = None
+    regroup: tuple[str, ...] = (OFF, MEASURE)
+    samples: int = 512
+    recovery: Recovery | None = None
+    skip_bad: bool = False
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        bound, seconds = self.latency_bound_ms, self.seconds
+        if bound is not None and not 0 < bound < math.inf:
+            raise UsageError(f"--latency-bound {bound:g}: it is milliseconds above 0, such as 20.")
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise UsageError(f"--seconds {seconds:g}: it is a number above 0, such as 120.")
+        check_gate(self.eval_data, self.max_drop)
+        _require_choices("--on", self.runtimes, _runtimes())
+        _require_choices("--precision", self.precisions, (_FLOAT, INT8))
+        _require_choices("--regroup", self.regroup, (OFF, MEASURE))
+
+    @property
+    def made_at(self) -> Path:
+        """Where the file goes if it had to be made."""
+        return self.model_output or self.output.parent / f"{self.model.stem}-tuned.onnx"
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the result has to keep within."""
+        return Bounds(latency_ms=self.latency_bound_ms, drop_points=self.max_drop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneResult:
+    """What was measured, the ``settings`` if anything keeps within the bounds, and the ``model`` that they name."""
+
+    request: TuneRequest
+    machine: Machine
+    variants: Variants
+    search: SearchResult
+    settings: DeploymentSettings | None
+    model: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document ``rexport.tune/1``."""
+        request, search, settings = self.request, self.search, self.settings
+        path = settings and str(request.output)
+        return {
+            "schema": _SCHEMA,
+            "machine": self.machine.to_json(),
+            "model": str(request.model),
+            "goal": str(request.goal),
+            "latency_bound_ms": request.latency_bound_ms,
+            "max_drop_points": request.max_drop,
+            "seconds": search.seconds,
+            "settings": path,
+            "profile": path,  # the older name of the key
+            "file": self.model and str(self.model),
+            "sha256": settings and settings.model.sha256,
+            "chosen": search.chosen and _candidate_json(search.chosen.candidate),
+            "nearest": search.nearest and _candidate_json(search.nearest.candidate),
+            "candidates": [_trial_json(trial, request.bounds) for trial in search.trials],
+            "left_out": [{"what": variant.what, "reason": variant.reason} for variant in self.variants.left_out],
+            "quantized": [{**result.to_json(), "file": None} for result in self.variants.quantized],  # temporary files
+        }
+
+    def require(self) -> None:
+        """Do nothing if settings were written.
+
+        Raises:
+            GateError: Nothing keeps within the bounds.
+            UnavailableError: Nothing could be measured.
+        """
+        if self.search.chosen is not None:
+            return
+        near, bound = self.search.nearest, self.request.latency_bound_ms
+        if near is None or bound is None:
+            reasons = [trial.reason for trial in self.search.trials if trial.reason is not None]
+            raise UnavailableError(f"Nothing could be measured to the end. {reasons[0]}")
+        advice = "or try --goal latency, more --threads, another runtime"
+        if not any(variant.precision == INT8 for variant in self.variants.files):
+            advice += ", or INT8 with --data IMAGES"
+        raise GateError(
+            f"None of {len(self.search.trials)} ways to run it keeps within {bound:g} ms for nine calls of ten; the "
+            f"nearest is {near.candidate}, which takes {near.percentile_ms(90):.2f} ms. Allow that with "
+            f"--latency-bound, {advice}. No settings were written."
+        )
+
+
+def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsaid) -> TuneResult:
+    """Measure the ways to run a model against each other, and write down the best as deployment settings.
+
+    Args:
+        request: What to do.
+        progress: Told of all that takes long.
+        note: Told what the user should know of.
+
+    Raises:
+        UsageError: The values do not fit the model.
+        ModelFileError: The file is not a model of pictures.
+        DataError: Pictures can't be used.
+        GateError: No file keeps the accuracy that was asked for.
+        OutputError: A file can't be written.
+    """
+    images = [path for path in (request.data, request.eval_data) if path is not None]
+    require_apart((request.output, request.made_at), (request.model,), images=images)
+    check_writable(request.output)
+    check_writable(request.made_at)
+    machine = machine_facts()  # before this makes it busy itself
+    model = _load(request.model)
+    if is_size_assumed(model):
+        size = picture_size(model)
+        note(f"{request.model} takes pictures of any size and does not say which it is for; taking {size}×{size}.")
+    wanted = _wanted(request, model)
+    with tempfile.TemporaryDirectory(prefix="rexport-tune-") as folder:
+        variants = make_variants(wanted, Path(folder), progress=progress, note=note)
+        candidates = _candidates(wanted, variants.files)
+        _require_some(candidates, variants.left_out)
+        seconds = request.seconds or _SECONDS_EACH * len(candidates) + _SECONDS_FINAL
+        note(f"measuring {len(candidates)} ways to run {request.model}, about {seconds:.0f} s")
+        search = search_deployment(
+            candidates, bounds=request.bounds, goal=request.goal, seconds=seconds, progress=progress
+        )
+        settings, file = None, None
+        if search.chosen is not None:
+            settings, file = _write(search.chosen, request)
+    return TuneResult(request=request, machine=machine, variants=variants, search=search, settings=settings, model=file)
+
+
+def this_machine() -> TunedMachine:
+    """Return what settings say of the machine that they were measured on, of this one."""
+    cpu = this_cpu()
+    return TunedMachine(cpu=cpu.name, int8=cpu.int8, cores=cpu.cores)
+
+
+def _load(path: Path) -> ir.Model:
+    if not path.exists() and path.suffix != ".onnx":
+        raise UsageError(
+            f"There is no file {path}; settings are for an ONNX file, such as `rexport onnx {path} -o {path}.onnx` "
+            "makes of a network of that name."
+        )
+    model = load(path)
+    image_input(model, path)
+    return model
+
+
+def _wanted(request: TuneRequest, model: ir.Model) -> VariantRequest:
+    """Return what to choose from, with the defaults that the model and this machine give."""
+    own = _precision_of(model)
+    fixed = image_input(model).batch
+    batches = request.batches
+    if batches is None:
+        batches = _DEFAULT_BATCHES
+        if fixed is not None:
+            batches = (fixed,)
+        elif request.goal is Goal.LATENCY:  # which no larger batch makes shorter
+            batches = (1,)
+    wanted = VariantRequest(
+        model=request.model,
+        own_precision=own,
+        precisions=_precisions(request, own),
+        regroup=request.regroup,
+        runtimes=request.runtimes or _installed_runtimes(),
+        batches=batches,
+        threads=request.threads or _threads(),
+        data=request.data,
+        eval_data=request.eval_data,
+        max_drop=request.max_drop,
+        samples=request.samples,
+        recovery=request.recovery,
+        skip_bad=request.skip_bad,
+    )
+    if not wanted.quantizes:
+        _refuse_accuracy_options(request, own)
+    return wanted
+
+
+def _precision_of(model: ir.Model) -> Precision:
+    try:
+        require_float(model)
+    except ModelFileError:  # it is quantized, or in float16
+        return INT8 if any(node.op_type in _QUANTIZED for node in model.graph) else _HALF
+    return _FLOAT
+
+
+def _precisions(request: TuneRequest, own: str) -> tuple[str, ...]:
+    chosen = request.precisions
+    if chosen is None:
+        return (own, INT8) if request.data is not None and own == _FLOAT else (own,)
+    if own == _FLOAT and INT8 in chosen and request.data is None:
+        raise UsageError("INT8 takes images to calibrate with; pass --data IMAGES, or --precision fp32.")
+    if own != _FLOAT and chosen != (own,):
+        raise UsageError(
+            f"{request.model} is {own} already, so --precision {','.join(chosen)} can't be had from it; pass the float "
+            "model that it was made from, or leave --precision out."
+        )
+    return chosen
+
+
+def _refuse_accuracy_options(request: TuneRequest, own: str) -> None:
+    why = "no INT8 file is to be made; pass --data IMAGES and no --precision"
+    if own != _FLOAT:
+        why = f"{request.model} is {own} already; pass the float model that it was made from"
+    options = {"--data": request.data, "--eval-data": request.eval_data, "--max-drop": request.max_drop}
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} is for making INT8 files, and {why}, or leave {option} out.")
+
+
+def _runtimes() -> tuple[str, ...]:
+    """Return the runtimes of ONNX files, but for the one that is slow on purpose."""
+    others = {*NETWORK_RUNTIMES, *ENGINE_RUNTIMES.values(), NODE_BY_NODE}
+    return tuple(name for name in RUNTIMES if name not in others)
+
+
+def _installed_runtimes() -> tuple[str, ...]:
+    possible = [name for name in _DEFAULT_RUNTIMES if name in _runtimes()]
+    return tuple(name for name in possible if name == ONNX_RUNTIME_CPU or find_spec(name))
+
+
+def _threads() -> tuple[int, ...]:
+    """Return 1, 2, 4 … and the number of usable cores."""
+    cores = this_cpu().cores
+    return tuple(sorted({2**power for power in range(cores.bit_length()) if 2**power <= cores} | {cores}))
+
+
+def _require_choices(option: str, values: tuple[str, ...] | None, possible: tuple[str, ...]) -> None:
+    if values is None:
+        return
+    wrong = next((value for value in values if value not in possible), None)
+    if wrong is not None or not values:
+        raise UsageError(f"{option} {wrong or ''!r}: choose from {', '.join(possible)}.")
+
+
+def _candidates(wanted: VariantRequest, files: Sequence[Variant]) -> list[Candidate]:
+    """Return every way to run every file."""
+    return [
+        Candidate(variant=variant, runtime=runtime, batch=batch, threads=threads)
+        for variant in files
+        for runtime in wanted.runtimes
+        if variant.runtimes is None or runtime in variant.runtimes
+        for threads in wanted.threads
+        for batch in wanted.batches
+    ]
+
+
+def _require_some(candidates: Sequence[Candidate], left_out: Sequence[LeftOut]) -> None:
+    """Raise what the files that could not be made failed for, if there is nothing else to run."""
+    if not candidates:
+        reasons = dict.fromkeys(variant.reason for variant in left_out)
+        raise GateError(f"There is nothing left to choose from. {' '.join(reasons)}")
+
+
+def _write(chosen: Measured, request: TuneRequest) -> tuple[DeploymentSettings, Path]:
+    """Write the settings, and before them the file, if that was made; return both."""
+    variant = chosen.candidate.variant
+    model = request.made_at if variant.made else variant.path
+    settings = DeploymentSettings(
+        model=TunedModel(
+            file=_relative(model, request.output.parent),
+            sha256=file_sha256(variant.path),
+            precision=variant.precision,
+            regroup=_regroup_word(variant),
+        ),
+        run=RunSettings(
+            runtime=chosen.candidate.runtime, threads=chosen.candidate.threads, batch=chosen.candidate.batch
+        ),
+        asked=Goals(goal=request.goal, latency_bound_ms=request.latency_bound_ms, max_drop_points=request.max_drop),
+        expected=_expected(chosen),
+        machine=this_machine(),
+        versions=_versions(chosen.candidate.runtime),
+    )
+    settings.to_toml()  # raises before a file is written if it can't be
+    if variant.made:
+        write_bytes(model, variant.path.read_bytes())
+    write_settings(settings, request.output)
+    return settings, model
+
+
+def _expected(chosen: Measured) -> Expected:
+    throughput = chosen.throughput_estimate()
+    p50, p90 = chosen.percentile_estimate(50), chosen.percentile_estimate(90)
+    drop = chosen.candidate.variant.drop_points
+    return Expected(
+        images_per_second=_significant(throughput.value),
+        images_per_second_interval=_interval(throughput),
+        p50_ms=_significant(p50.value),
+        p50_ms_interval=_interval(p50),
+        p90_ms=_significant(p90.value),
+        p90_ms_interval=_interval(p90),
+        calls=len(chosen.seconds),
+        drop_points=None if drop is None else _significant(drop),
+    )
+
+
+def _interval(estimate: Estimate) -> tuple[float, float]:
+    return _significant(estimate.low), _significant(estimate.high)
+
+
+def _significant(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _versions(runtime: str) -> dict[str, str]:
+    """Return the versions of what the times depend on: rexport, and what is behind the runtime."""
+    versions = {"rexport": metadata.version("rexport"), "python": platform.python_version()}
+    distributions = ("openvino",) if runtime == "openvino" else ("onnxruntime", "onnxruntime-gpu")
+    for name in distributions:
+        try:
+            versions[distributions[0]] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        break
+    return versions
+
+
+def _relative(model: Path, folder: Path) -> str:
+    """Return the path from the settings' folder to the file."""
+    try:
+        return Path(relpath(model.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # on Windows, another drive
+        raise UsageError(
+            f"Settings name their file from their own folder on, and {model} is on another drive."
+        ) from None
+
+
+def _regroup_word(variant: Variant) -> Regroup:
+    return MEASURE if variant.regrouped else OFF
+
+
+def _candidate_json(candidate: Candidate) -> dict[str, Any]:
+    variant = candidate.variant
+    return {
+        "precision": variant.precision,
+        "regroup": _regroup_word(variant),
+        "made": variant.made,
+        "runtime": candidate.runtime,
+        "threads": candidate.threads,
+        "batch": candidate.batch,
+        "drop_points": variant.drop_points,
+    }
+
+
+def _trial_json(trial: Trial, bounds: Bounds) -> dict[str, Any]:
+    return {
+        **_candidate_json(trial.candidate),
+        "status": "ok" if trial.reason is None else "left out",
+        "reason": trial.reason,
+        "finalist": trial.is_finalist,
+        **_times_json(trial.measured, bounds),
+        "stages": [
+            {
+                "stage": stage,
+                "seconds": [second for block in rounds for second in block],
+                "calls_per_round": [len(block) for block in rounds],
+            }
+            for stage, rounds in trial.stages
+        ],
+    }
+
+
+def _times_json(measured: Measured | None, bounds: Bounds) -> dict[str, Any]:
+    if measured is None:
+        return dict.fromkeys(("images_per_second", "images_per_second_interval", "latency_ms", "calls", "holds"))
+    throughput = measured.throughput_estimate()
+    return {
+        "images_per_second": throughput.value,
+        "images_per_second_interval": [throughput.low, throughput.high],
+        "latency_ms": {"p50": measured.percentile_ms(50), "p90": measured.percentile_ms(90)},
+        "calls": len(measured.seconds),
+        "holds": bounds.hold(measured),
+    }
