@@ -11,7 +11,7 @@ from rexport.calibration.histogram import Histogram
 from rexport.calibration.observation import observed_tensors
 from rexport.calibration.statistics import TensorRange, TensorStatistics
 from rexport.calibration.table import CalibrationTable
-from rexport.calibration.views import CenterCrop, TenCrops, Views, WholePictures
+from rexport.calibration.views import CenterCrop, TenCrops, Views, WholePictures, parse_views
 
 __all__ = [
     "BadImage",
@@ -35,4 +35,5 @@ __all__ = [
     "costlier_than_minmax",
     "observed_tensors",
     "open_dataset",
+    "parse_views",
 ]

@@ -95,7 +95,7 @@ def calibrate_dataset(
                 for position, result in results:
                     index = left[position]
                     if result.bad and not skip_bad:
-                        name_all_bad(dataset, samples, batch, result.bad)
+                        name_all_bad(dataset.batches(batch, samples=samples), result.bad, total)
                     finished = finished.and_also(index, result.table, result.bad)
                     checkpoint.write(finished, now=False)
                     advance(len(shards[index].dataset))

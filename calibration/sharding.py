@@ -13,7 +13,7 @@ from rexport.calibration.decoding import UnreadableError
 from rexport.calibration.observation import Observation, Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
 
@@ -79,13 +79,17 @@ def shards_of(dataset: Dataset, *, batch: int, samples: int | None) -> tuple[Sha
     )
 
 
-def name_all_bad(dataset: Dataset, samples: int | None, batch: int, known: Sequence[BadImage]) -> NoReturn:
+def name_all_bad(batches: Iterable[object], known: Sequence[BadImage], total: int) -> NoReturn:
     """Raise the error that names the bad images of all shards, which are looked for only now.
+
+    Args:
+        batches: Of the images of all shards; they raise it.
+        known: The bad images of one shard.
+        total: The number of images.
 
     Raises:
         DataError: In any case.
     """
-    chosen = spread(len(dataset), samples)
-    for _ in dataset.subset(chosen).batches(batch):
+    for _ in batches:
         pass
-    raise UnreadableError(known, len(chosen))  # they have been mended in the meantime
+    raise UnreadableError(known, total)  # they have been mended in the meantime

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["RESNET_SCALES", "CenterCrop", "TenCrops", "Views", "WholePictures"]
+__all__ = ["RESNET_SCALES", "CenterCrop", "TenCrops", "Views", "WholePictures", "parse_views"]
 
 RESNET_SCALES = (224, 256, 384, 480, 640)  # of He et al. 2015, arXiv:1512.03385, section 3.4
 _SMALLEST = 8  # pixels
@@ -101,3 +101,21 @@ def _require_cut_outside(preprocessing: Preprocessing) -> None:
 
 
 Views: TypeAlias = CenterCrop | TenCrops | WholePictures
+
+
+def parse_views(*, crops: int = 1, scales: str | None = None) -> Views:
+    """Return what ``--crops`` and ``--scales`` name.
+
+    Raises:
+        UsageError: They name nothing, or not the same.
+    """
+    if crops not in (1, 10):
+        raise UsageError(f"--crops {crops}: choose 1, the middle, or 10.")
+    if scales is None:
+        return CenterCrop() if crops == 1 else TenCrops()
+    if crops != 1:
+        raise UsageError("--scales takes whole pictures and says how large, so --crops 10 means nothing with it.")
+    try:
+        return WholePictures(tuple(int(part) for part in scales.split(",")))
+    except ValueError:
+        raise UsageError(f"--scales takes lengths in pixels such as 224,256,384, not {scales!r}.") from None

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from rexport._cpu import this_cpu
     from rexport.benchmarks import bench
     from rexport.calibration import CalibrationTable, Calibrator, calibrate, calibrate_dataset, open_dataset
-    from rexport.evaluation.evaluate import evaluate
-    from rexport.evaluation.evaluate_file import ClassifierFile, evaluate_file
+    from rexport.evaluation import Classifier, ClassifierFile, evaluate
     from rexport.exporting import export
     from rexport.inspection import inspect_file
     from rexport.jobs.quantize import quantize_file as quantize
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CalibrationTable",
     "Calibrator",
+    "Classifier",
     "ClassifierFile",
     "DataError",
     "Exam",
@@ -77,7 +77,6 @@ __all__ = [
     "calibrate",
     "calibrate_dataset",
     "evaluate",
-    "evaluate_file",
     "export",
     "fake_quantize",
     "fuse",
@@ -97,6 +96,7 @@ __all__ = [
 _HOMES = {
     "CalibrationTable": "calibration",
     "Calibrator": "calibration",
+    "Classifier": "evaluation",
     "ClassifierFile": "evaluation",
     "Exam": "tuning",
     "Head": "model_file",
@@ -110,7 +110,6 @@ _HOMES = {
     "calibrate": "calibration",
     "calibrate_dataset": "calibration",
     "evaluate": "evaluation",
-    "evaluate_file": "evaluation",
     "export": "exporting",
     "fake_quantize": "training",
     "fuse": "passes",

@@ -17,6 +17,7 @@ def test_public_names() -> None:
     assert sorted(rexport.__all__) == [
         "CalibrationTable",
         "Calibrator",
+        "Classifier",
         "ClassifierFile",
         "DataError",
         "Exam",
@@ -40,7 +41,6 @@ def test_public_names() -> None:
         "calibrate",
         "calibrate_dataset",
         "evaluate",
-        "evaluate_file",
         "export",
         "fake_quantize",
         "fuse",

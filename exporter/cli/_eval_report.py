@@ -1,64 +1,43 @@
-"""What ``rexport eval`` tells of an evaluation."""
+"""What ``rexport eval`` prints of its result."""
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rexport.cli._console import note, print_table
+from rexport.cli._reports import percent
 
 if TYPE_CHECKING:
     from rexport.calibration import Views
-    from rexport.evaluation import Evaluation
+    from rexport.evaluation import DivergenceReport
+    from rexport.evaluation.divergence import TensorRow
+    from rexport.jobs.evaluate import EvaluateResult
 
-__all__ = ["evaluation_json", "print_evaluation"]
+__all__ = ["print_evaluation"]
 
-
-def evaluation_json(model: str, reference: Path | None, views: Views, result: Evaluation) -> dict[str, object]:
-    """Return the document of schema ``rexport.eval/1``."""
-    from rexport.calibration import WholePictures
-
-    scales = views.scales if isinstance(views, WholePictures) else None
-    document: dict[str, object] = {
-        "schema": "rexport.eval/1",
-        "model": model,
-        "images": result.images,
-        "crops": None if scales else views.count,
-        "scales": scales,
-        "skipped": len(result.skipped),
-        "top1": result.top1,
-        "top1_interval": result.top1_interval,
-        "top5": result.top5,
-    }
-    if result.comparison is not None:
-        sqnr = result.comparison.sqnr_db
-        document |= {
-            "reference": str(reference),
-            "reference_top1": result.comparison.reference_top1,
-            "agreement": result.comparison.agreement,
-            "scores": result.comparison.scores,
-            "sqnr_db": sqnr if math.isfinite(sqnr) else None,
-        }
-    return document
+_AGREEING = 0.9  # a share of images below which a model is hardly the reference's, quantized
 
 
-def print_evaluation(model: str, reference: Path | None, views: Views, result: Evaluation) -> None:
-    """Print accuracy, and agreement with the reference."""
-    from rexport.cli._reports import percent
-
-    print(f"{model} on {result.images} images{_in_words(views)}")
-    if result.top1 is not None and result.top1_interval is not None:
-        low, high = result.top1_interval
-        right = round(result.top1 * result.images)
-        print(f"top-1      {percent(result.top1)}  ({right} right; 95 % interval {percent(low)} to {percent(high)})")
-    if result.top5 is not None:
-        print(f"top-5      {percent(result.top5)}")
-    if result.comparison is not None:
-        comparison = result.comparison
-        print(f"agreement  {percent(comparison.agreement)} of top-1 as {reference}")
+def print_evaluation(result: EvaluateResult) -> None:
+    """Print accuracy, agreement with the reference, and the first layer that differs."""
+    evaluation, comparison, model = result.evaluation, result.evaluation.comparison, result.request.model
+    print(f"{model} on {evaluation.images} images{_in_words(result.request.views)}")
+    if evaluation.top1 is not None and evaluation.top1_interval is not None:
+        low, high = map(percent, evaluation.top1_interval)
+        right = round(evaluation.top1 * evaluation.images)
+        print(f"top-1      {percent(evaluation.top1)}  ({right} right; 95 % interval {low} to {high})")
+    if evaluation.top5 is not None:
+        print(f"top-5      {percent(evaluation.top5)}")
+    if comparison is not None:
+        print(f"agreement  {percent(comparison.agreement)} of top-1 as {result.reference}")
         print(f"SQNR       {comparison.sqnr_db:.1f} dB of the {comparison.scores}")
-        if result.top1 is not None and comparison.reference_top1 is not None:
-            change = 100 * (result.top1 - comparison.reference_top1)
+        if evaluation.top1 is not None and comparison.reference_top1 is not None:
+            change = 100 * (evaluation.top1 - comparison.reference_top1)
             print(f"change     {change:+.2f} points of top-1 (the reference has {percent(comparison.reference_top1)})")
+    if result.divergence is not None:
+        _print_divergence(result.divergence, f"{model} on {result.runtime} differs from {result.reference}")
+    elif comparison is not None and comparison.agreement < _AGREEING:
+        note("the two agree on few images; --find-divergence names the first layer that differs.")
 
 
 def _in_words(views: Views) -> str:
@@ -67,3 +46,32 @@ def _in_words(views: Views) -> str:
     if isinstance(views, WholePictures):
         return f", whole, their shorter sides of {', '.join(map(str, views.scales))} pixels"
     return ", ten crops of each" if isinstance(views, TenCrops) else ""
+
+
+def _print_divergence(report: DivergenceReport, compared: str) -> None:
+    """Print the tensors that were looked at, and what came of it."""
+    print()
+    rows = [
+        [
+            row.tensor,
+            f"{row.node} ({row.op_type})",
+            f"{row.difference.sqnr_db:.1f} dB",
+            _difference(row),
+            "differs" if row.diverges else "",
+        ]
+        for row in report.rows
+    ]
+    print_table(["tensor", "computed by", "SQNR", "largest difference", ""], rows, left=(0, 1, 4))
+    looked = f"{len(report.rows)} of {report.tensors} tensors were looked at"
+    allowed = f"{report.arithmetic} explains an SQNR of {report.arithmetic.least_sqnr_db:g} dB and more of a layer"
+    if report.arithmetic == "int8":
+        allowed += ", and a step of integers"
+    print(f"{looked}; {allowed}.")
+    print(f"No layer of {compared} by more than that." if report.first is None else report.first)
+
+
+def _difference(row: TensorRow) -> str:
+    off = row.difference
+    if off.other_steps:
+        return "other steps"
+    return f"{off.peak:.1e} of its scale" if off.steps is None else f"{off.steps:.1f} steps"

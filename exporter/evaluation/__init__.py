@@ -5,14 +5,15 @@ from __future__ import annotations
 from rexport.evaluation.candidate import Candidate
 from rexport.evaluation.divergence import Divergence, DivergenceReport, find_divergence
 from rexport.evaluation.evaluate import evaluate
-from rexport.evaluation.evaluate_file import ClassifierFile, evaluate_file
 from rexport.evaluation.likeness import Arithmetic
 from rexport.evaluation.reference import Reference
 from rexport.evaluation.result import Comparison, Evaluation
+from rexport.evaluation.scores import Classifier, ClassifierFile
 
 __all__ = [
     "Arithmetic",
     "Candidate",
+    "Classifier",
     "ClassifierFile",
     "Comparison",
     "Divergence",
@@ -20,6 +21,5 @@ __all__ = [
     "Evaluation",
     "Reference",
     "evaluate",
-    "evaluate_file",
     "find_divergence",
 ]

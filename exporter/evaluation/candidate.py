@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from rexport._errors import UsageError
+from rexport._files import file_sha256
+from rexport.engine_file import is_engine, read_facts
+from rexport.model_file import load
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
 
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
     from rexport.engine import BuildOptions
 
-__all__ = ["Candidate", "Compile", "engine_compiler"]
+__all__ = ["Candidate", "Compile", "candidate_of", "engine_compiler"]
 
 Compile: TypeAlias = "Callable[[Path], Path]"
 
@@ -60,6 +64,38 @@ class Candidate:
             path = path if self.compile is None else self.compile(path)
             with open_runtime(self.runtime, Source(path=path), threads=self.threads) as runtime:
                 return runtime.run(given)
+
+
+def candidate_of(
+    path: Path, images: np.ndarray, *, runtime: str, reference: Path, threads: int | None = None
+) -> Candidate:
+    """Return a file on a runtime; in place of an engine, the ONNX file that it was built from, to be built in parts.
+
+    Args:
+        path: The file.
+        images: What it takes, ``(N, ...)``.
+        runtime: What runs it.
+        reference: The ONNX file that it is compared with; of an engine, the one that it was built from.
+        threads: By default the usable cores.
+
+    Raises:
+        UsageError: An engine was built from another file.
+    """
+    if not is_engine(path):
+        return Candidate(model=load(path), runtime=runtime, images=images, threads=threads)
+    from rexport.engine import BackendName, BuildOptions
+
+    facts = read_facts(path)
+    if file_sha256(reference) != facts.onnx_sha256:
+        raise UsageError(
+            f"{path} can't be asked for its tensors, so parts of it are built anew from {facts.onnx}, and {reference} "
+            "is another file; pass the one that it was built from as --reference."
+        )
+    backend = BackendName(facts.backend)
+    # an engine of TensorRT says what it was built on, which is not to be chosen
+    capabilities = facts.capabilities if backend is BackendName.RTX else ()
+    compiler = engine_compiler(BuildOptions(backend=backend, capabilities=capabilities))
+    return Candidate(model=load(reference), runtime=runtime, images=images, threads=threads, compile=compiler)
 
 
 def engine_compiler(options: BuildOptions) -> Compile:

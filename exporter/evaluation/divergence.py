@@ -15,9 +15,10 @@ more than rounding, and no layer of it does by itself, the part as a whole is th
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,6 +66,22 @@ class TensorRow:
     difference: Difference
     diverges: bool
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a JSON document; a number that is not finite is ``null``."""
+        off = self.difference
+        return {
+            "tensor": self.tensor,
+            "node": self.node,
+            "op_type": self.op_type,
+            "layers": self.layers,
+            "sqnr_db": _finite(off.sqnr_db),
+            "largest": _finite(off.largest),
+            "peak": _finite(off.peak),
+            "steps": off.steps,
+            "other_steps": off.other_steps,
+            "diverges": self.diverges,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
@@ -79,6 +96,10 @@ class Divergence:
     row: TensorRow
     nodes: tuple[str, ...]
     inputs: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a JSON document."""
+        return {**self.row.to_json(), "nodes": list(self.nodes), "inputs": list(self.inputs)}
 
     def __str__(self) -> str:
         """Say it in a sentence."""
@@ -108,6 +129,16 @@ class DivergenceReport:
     rows: tuple[TensorRow, ...]
     arithmetic: Arithmetic
     tensors: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a JSON document."""
+        return {
+            "arithmetic": str(self.arithmetic),
+            "least_sqnr_db": self.arithmetic.least_sqnr_db,
+            "tensors": self.tensors,
+            "first": None if self.first is None else self.first.to_json(),
+            "rows": [row.to_json() for row in self.rows],
+        }
 
 
 def find_divergence(
@@ -160,6 +191,10 @@ def find_divergence(
         first = search.first(list(search.tensors), frozenset())
     rows = tuple(search.rows[name] for name in search.tensors if name in search.rows)
     return DivergenceReport(first=first, rows=rows, arithmetic=arithmetic, tensors=len(tensors))
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 def _arithmetic(candidate: ActivationGraph, reference: ActivationGraph, runtime: str) -> Arithmetic:

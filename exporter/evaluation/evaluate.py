@@ -1,20 +1,24 @@
-"""Top-1 and top-5 accuracy of a loaded model over a data set, and how closely it follows a second one."""
+"""Top-1 and top-5 accuracy of a model over a data set, and how closely it follows a second one."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from rexport._progress import Progress, silent
 from rexport.calibration import CenterCrop, Views
-from rexport.evaluation.judge import Judge, compared_scores, require_something_to_measure
-from rexport.evaluation.result import Evaluation
-from rexport.evaluation.scores import Classifier, Prepare
-from rexport.model_file import Head
+from rexport.calibration.decoding import UnreadableError
+from rexport.calibration.sharding import name_all_bad, shards_of
+from rexport.calibration.workers import choose_workers
+from rexport.evaluation.judge import Judge, require_something_to_measure
+from rexport.evaluation.result import Counts, Evaluation
+from rexport.evaluation.scores import Classifier, ClassifierFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rexport.calibration import Dataset
+    from rexport.calibration import BadImage, Dataset
+    from rexport.calibration.workers import Workers
     from rexport.runtimes import Runtime
 
 __all__ = ["evaluate"]
@@ -23,67 +27,76 @@ _MIDDLE = CenterCrop()
 
 
 def evaluate(
-    runtime: Runtime,
+    model: Runtime | Classifier | ClassifierFile,
     dataset: Dataset,
     *,
     classes: Sequence[str] = (),
-    reference: Runtime | None = None,
+    reference: Runtime | Classifier | ClassifierFile | None = None,
     views: Views = _MIDDLE,
-    head: Head = Head.LOGITS,
-    reference_head: Head = Head.LOGITS,
-    prepare: Prepare | None = None,
-    reference_prepare: Prepare | None = None,
     batch: int = 32,
     samples: int | None = None,
     skip_bad: bool = False,
+    workers: Workers | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Run ``dataset`` through ``runtime``, and through ``reference`` too if there is one.
+    """Run ``dataset`` through ``model``, and through ``reference`` too if there is one.
+
+    The result is the same to the bit for any workers and any number of them, as long as their processors, the version
+    of ONNX Runtime and its number of threads are.
 
     Args:
-        runtime: The model.
+        model: A file, or a model that is loaded; a runtime alone gives logits of the images as they are.
         dataset: Its images; without labels only a comparison with ``reference`` is possible.
         classes: The names of the model's outputs, in order, by which class folders are matched to them. Without
             names, the sorted folders are the outputs, and there must be as many of both.
-        reference: Another model on the same images.
+        reference: Another model on the same images. If one of the two gives probabilities, they are compared.
         views: What the models are shown of a picture; the scores of several views are averaged.
-        head: What ``runtime`` gives; probabilities are averaged as they are, of logits it is the softmax.
-        reference_head: What ``reference`` gives. If one gives probabilities, they are what is compared.
-        prepare: What makes the images of ``dataset`` the input of ``runtime``, such as
-            :meth:`Preprocessing.to_input <rexport.Preprocessing.to_input>` of pixels; by default they are it.
-        reference_prepare: Likewise for ``reference``.
         batch: Images, or views of them, at a time.
         samples: Only so many images, evenly spread.
         skip_bad: Go on without images that can't be read.
-        progress: Told of every batch.
+        workers: What runs the images; by default this process, on all cores, which alone has models that are loaded.
+        progress: Told of every shard of 64 images or so.
 
     Raises:
-        UsageError: There are neither labels nor a reference, or no such views.
+        UsageError: There are neither labels nor a reference, no such views, or no such file.
         DataError: The folders do not fit the outputs, or images can't be read.
         ModelFileError: A model is no classifier, or gives scores that are not finite.
+        RexportError: Workers are lost again and again.
     """
     require_something_to_measure(dataset, compares=reference is not None)
-    compared = compared_scores(views, {head} if reference is None else {head, reference_head})
-    probabilities = compared == "probabilities"
-    other = None
-    if reference is not None:
-        other = Classifier(
-            runtime=reference, head=reference_head, probabilities=probabilities, prepare=reference_prepare
-        )
+    workers = workers or choose_workers()
     judge = Judge(
-        model=Classifier(runtime=runtime, head=head, probabilities=probabilities, prepare=prepare),
-        reference=other,
-        classes=classes,
+        model=_classifier(model),
+        reference=None if reference is None else _classifier(reference),
+        classes=tuple(classes),
         views=views,
         batch=batch,
+        skip_bad=skip_bad,
+        threads=workers.threads,
     )
-    total = len(dataset) if samples is None else min(samples, len(dataset))
-    with progress("evaluating", total) as advance:
-        verdict = judge.judge(dataset, samples=samples, skip_bad=skip_bad, advance=advance)
+    shards = shards_of(dataset, batch=max(1, batch // views.count), samples=samples)  # of whole batches
+    total = sum(len(shard.dataset) for shard in shards)
+    counts, outputs = Counts(), 0
+    bad: list[BadImage] = []
+    try:
+        with progress("evaluating", total) as advance, closing(workers.map(judge, shards)) as verdicts:
+            for index, verdict in verdicts:
+                counts, outputs = counts + verdict.counts, max(outputs, verdict.outputs)
+                bad += verdict.skipped
+                advance(len(shards[index].dataset))
+    except UnreadableError as error:  # of one shard
+        name_all_bad(judge.batches(dataset, samples=samples), error.bad, total)
+    skipped = sorted(bad, key=lambda image: image.path)
+    if not counts.images:
+        raise UnreadableError(skipped, total)
     return Evaluation.of(
-        verdict.counts,
-        classes=verdict.outputs,
+        counts,
+        classes=outputs,
         labelled=dataset.labelled,
-        compared=None if reference is None else compared,
-        skipped=verdict.skipped,
+        compared=None if reference is None else judge.compared,
+        skipped=skipped,
     )
+
+
+def _classifier(model: Runtime | Classifier | ClassifierFile) -> Classifier | ClassifierFile:
+    return model if isinstance(model, Classifier | ClassifierFile) else Classifier(runtime=model)

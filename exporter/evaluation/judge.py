@@ -10,6 +10,7 @@ import numpy as np
 
 from rexport._errors import DataError, UsageError
 from rexport.calibration import CenterCrop, Views
+from rexport.calibration.decoding import UnreadableError
 from rexport.evaluation.result import Counts
 from rexport.model_file import Head
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rexport.calibration import BadImage, Batch, Dataset, ViewBatch
+    from rexport.calibration.sharding import Shard
     from rexport.evaluation.result import Scores
-    from rexport.evaluation.scores import Classifier
+    from rexport.evaluation.scores import Classifier, ClassifierFile
 
-__all__ = ["Judge", "Verdict", "class_indices", "compared_scores", "require_something_to_measure"]
+__all__ = ["Judge", "Verdict", "class_indices", "require_something_to_measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A model, and what it is judged by.
+    """A model, and what it is judged by: the work that is done with every shard of a data set.
 
     Attributes:
         model: The model.
@@ -42,84 +44,65 @@ class Judge:
         classes: The names of the model's outputs, in order.
         views: What the models are shown of a picture.
         batch: Images, or views of them, at a time.
+        skip_bad: Go on without images that can't be read.
+        threads: Of each runtime.
     """
 
-    model: Classifier
-    reference: Classifier | None
-    classes: Sequence[str]
+    model: Classifier | ClassifierFile
+    reference: Classifier | ClassifierFile | None
+    classes: tuple[str, ...]
     views: Views
     batch: int
+    skip_bad: bool
+    threads: int
 
-    def judge(
-        self,
-        dataset: Dataset,
-        *,
-        samples: int | None = None,
-        skip_bad: bool = False,
-        advance: Callable[[int], None] = lambda _: None,
-    ) -> Verdict:
-        """Run a data set through the models; ``advance`` is told how many images are done.
+    @property
+    def compared(self) -> Scores:
+        """Which scores of the models can be compared, and averaged over views."""
+        heads = {model.head for model in (self.model, self.reference) if model is not None}
+        return "logits" if isinstance(self.views, CenterCrop) and heads == {Head.LOGITS} else "probabilities"
 
-        Raises:
-            DataError: The folders do not fit the outputs, or images can't be read.
-            ModelFileError: A model is no classifier, or gives scores that are not finite.
+    def open(self) -> Callable[[Shard], Verdict]:
+        """Load the models, and return what judges a shard.
+
+        That raises :class:`DataError` where the folders do not fit the outputs, or images can't be read, and
+        :class:`ModelFileError` for a model that is no classifier, or gives scores that are not finite.
         """
-        counts, outputs = Counts(), 0
-        skipped: list[BadImage] = []
-        for images in self._batches(dataset, samples=samples, skip_bad=skip_bad):
-            skipped += images.skipped
-            if len(images):
-                more, outputs = self._count(images, dataset.classes)
-                counts += more
-            advance(len(images) + len(images.skipped))
-        return Verdict(counts=counts, outputs=outputs, skipped=tuple(skipped))
+        model = self.model.open(self.threads)
+        reference = None if self.reference is None else self.reference.open(self.threads)
+        return lambda shard: self._judge(shard.dataset, model, reference)
 
-    def _batches(self, dataset: Dataset, *, samples: int | None, skip_bad: bool) -> Iterator[Batch | ViewBatch]:
+    def batches(self, dataset: Dataset, *, samples: int | None = None) -> Iterator[Batch | ViewBatch]:
         """Yield the images of a data set as the models are shown them (see :meth:`Dataset.batches`)."""
         if isinstance(self.views, CenterCrop):
-            yield from dataset.batches(self.batch, samples=samples, skip_bad=skip_bad)
+            yield from dataset.batches(self.batch, samples=samples, skip_bad=self.skip_bad)
         else:
-            yield from dataset.view_batches(self.views, self.batch, samples=samples, skip_bad=skip_bad)
+            yield from dataset.view_batches(self.views, self.batch, samples=samples, skip_bad=self.skip_bad)
 
-    def _count(self, images: Batch | ViewBatch, folders: Sequence[str] | None) -> tuple[Counts, int]:
-        """Return what a batch, not an empty one, counts, and how many classes the model knows.
+    def _judge(self, dataset: Dataset, model: Classifier, reference: Classifier | None) -> Verdict:
+        counts, outputs = Counts(), 0
+        skipped: list[BadImage] = []
+        try:
+            for images in self.batches(dataset):
+                skipped += images.skipped
+                if not len(images):
+                    continue
+                scores = self._scores(model, images)
+                outputs = scores.shape[1]
+                expected = None if reference is None else self._scores(reference, images)
+                labels = None if images.labels is None else self._outputs(images.labels, dataset.classes, outputs)
+                counts += _count(scores, expected, labels)
+        except UnreadableError as error:
+            if not self.skip_bad:
+                raise
+            skipped = [*error.bad]  # not one image of the shard can be read
+        return Verdict(counts=counts, outputs=outputs, skipped=tuple(skipped))
 
-        Args:
-            images: The batch.
-            folders: The class folders that its labels are indices of; ``None`` if labels are outputs already.
-
-        Raises:
-            DataError: The folders do not fit the outputs.
-            ModelFileError: A model is no classifier, or gives scores that are not finite.
-        """
-        scores = self.model.scores(images, batch=self.batch)
-        top1 = top5 = reference_top1 = agreeing = 0
-        signal = noise = Fraction(0)
-        labels = None if images.labels is None else self._outputs(images.labels, folders, scores.shape[1])
-        if labels is not None:
-            top1 = _right(scores, labels)
-            best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-            top5 = int((best == labels[:, None]).any(axis=1).sum())
-        if self.reference is not None:
-            expected = self.reference.scores(images, batch=self.batch)
-            if expected.shape != scores.shape:
-                raise UsageError(f"The model has {scores.shape[1]} outputs and the reference {expected.shape[1]}.")
-            agreeing = _right(scores, expected.argmax(axis=1))
-            signal = Fraction(float(np.square(expected, dtype=np.float64).sum()))
-            noise = Fraction(float(np.square(expected.astype(np.float64) - scores).sum()))
-            reference_top1 = 0 if labels is None else _right(expected, labels)
-        counts = Counts(
-            images=len(images),
-            top1=top1,
-            top5=top5,
-            reference_top1=reference_top1,
-            agreeing=agreeing,
-            signal=signal,
-            noise=noise,
-        )
-        return counts, scores.shape[1]
+    def _scores(self, model: Classifier, images: Batch | ViewBatch) -> np.ndarray:
+        return model.scores(images, batch=self.batch, probabilities=self.compared == "probabilities")
 
     def _outputs(self, labels: np.ndarray, folders: Sequence[str] | None, outputs: int) -> np.ndarray:
+        """Return the model's outputs that labels mean: indices of ``folders``, or outputs already without those."""
         indices = class_indices(folders, self.classes, outputs)
         labels = labels if indices.size == 0 else indices[labels]
         if labels.min() < 0 or labels.max() >= outputs:
@@ -129,9 +112,30 @@ class Judge:
         return labels
 
 
-def compared_scores(views: Views, heads: set[Head]) -> Scores:
-    """Return which scores of models with these heads can be compared and averaged over views."""
-    return "logits" if isinstance(views, CenterCrop) and heads == {Head.LOGITS} else "probabilities"
+def _count(scores: np.ndarray, expected: np.ndarray | None, labels: np.ndarray | None) -> Counts:
+    """Return what a batch counts: scores and those of the reference, ``(N, classes)``, and the right outputs."""
+    top1 = top5 = reference_top1 = agreeing = 0
+    signal = noise = Fraction(0)
+    if labels is not None:
+        top1 = _right(scores, labels)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+        top5 = int((best == labels[:, None]).any(axis=1).sum())
+    if expected is not None:
+        if expected.shape != scores.shape:
+            raise UsageError(f"The model has {scores.shape[1]} outputs and the reference {expected.shape[1]}.")
+        agreeing = _right(scores, expected.argmax(axis=1))
+        signal = Fraction(float(np.square(expected, dtype=np.float64).sum()))
+        noise = Fraction(float(np.square(expected.astype(np.float64) - scores).sum()))
+        reference_top1 = 0 if labels is None else _right(expected, labels)
+    return Counts(
+        images=len(scores),
+        top1=top1,
+        top5=top5,
+        reference_top1=reference_top1,
+        agreeing=agreeing,
+        signal=signal,
+        noise=noise,
+    )
 
 
 def require_something_to_measure(dataset: Dataset, *, compares: bool) -> None:

@@ -20,46 +20,72 @@ import numpy as np
 from rexport._errors import ModelFileError
 from rexport.calibration import Batch
 from rexport.model_file import Head
+from rexport.runtimes import open_runtime
+from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from rexport.calibration import ViewBatch
     from rexport.runtimes import Runtime
 
-__all__ = ["Classifier", "Prepare"]
+__all__ = ["Classifier", "ClassifierFile", "Prepare"]
 
 Prepare: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classifier:
-    """A model that is loaded, and what it takes and gives.
+class ClassifierFile:
+    """An ONNX file, and what it takes and gives.
 
     Attributes:
-        runtime: The model.
-        head: What its output is.
-        probabilities: Whether scores are to be probabilities in any case, or as the model gives them.
-        prepare: What makes images its input, if they are not.
+        path: The file.
+        head: What its output is; probabilities are averaged as they are, of logits it is the softmax.
+        prepare: What makes the images of a data set its input, if they are not, such as
+            :meth:`Preprocessing.to_input <rexport.Preprocessing.to_input>` of pixels; something that can be pickled.
+        runtime: The name of what runs it (see :data:`rexport.runtimes.RUNTIMES`).
     """
 
+    path: Path
+    head: Head = Head.LOGITS
+    prepare: Prepare | None = None
+    runtime: str = "cpu"
+
+    def open(self, threads: int) -> Classifier:
+        """Load it."""
+        # parsed anew: a worker may be on a machine that has no such file
+        runtime = open_runtime(self.runtime, Source.parse(str(self.path)), threads=threads)
+        return Classifier(runtime=runtime, head=self.head, prepare=self.prepare)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """A model that is loaded, and what it takes and gives: ``head`` and ``prepare`` are those of a file."""
+
     runtime: Runtime
-    head: Head
-    probabilities: bool
+    head: Head = Head.LOGITS
     prepare: Prepare | None = None
 
-    def scores(self, images: Batch | ViewBatch, *, batch: int) -> np.ndarray:
+    def open(self, threads: int) -> Classifier:  # noqa: ARG002  # those that it was loaded with
+        """Return itself."""
+        return self
+
+    def scores(self, images: Batch | ViewBatch, *, batch: int, probabilities: bool) -> np.ndarray:
         """Return the scores of images, or the average over the views of pictures, of shape ``(N, classes)``.
 
         Views of one size run together, as many as have no more pixels than ``batch`` of the smallest: memory does not
-        grow with the number of pictures.
+        grow with the number of pictures. With ``probabilities`` that is what scores are in any case; without, they are
+        what the model gives.
 
         Raises:
             ModelFileError: The model is no classifier, or its scores are not finite.
         """
-        return self._of(images.images) if isinstance(images, Batch) else self._average(images.pictures, batch=batch)
+        if isinstance(images, Batch):
+            return self._of(images.images, probabilities)
+        return self._average(images.pictures, batch, probabilities)
 
-    def _average(self, pictures: Sequence[Sequence[np.ndarray]], *, batch: int) -> np.ndarray:
+    def _average(self, pictures: Sequence[Sequence[np.ndarray]], batch: int, probabilities: bool) -> np.ndarray:
         by_size: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
         for index, views in enumerate(pictures):
             for view in views:
@@ -70,7 +96,7 @@ class Classifier:
             at_once = max(1, numbers // math.prod(shape))
             for start in range(0, len(found), at_once):
                 part = found[start : start + at_once]
-                scores = self._of(np.stack([view for _, view in part]))
+                scores = self._of(np.stack([view for _, view in part]), probabilities)
                 if sums is None:
                     sums = np.zeros((len(pictures), scores.shape[1]))
                 np.add.at(sums, [index for index, _ in part], scores)
@@ -78,10 +104,10 @@ class Classifier:
         averages: np.ndarray = sums / np.array([len(views) for views in pictures])[:, None]
         return averages
 
-    def _of(self, images: np.ndarray) -> np.ndarray:
+    def _of(self, images: np.ndarray, probabilities: bool) -> np.ndarray:
         inputs = images if self.prepare is None else self.prepare(images)
         scores = _require_scores(self.runtime.run(inputs), len(images), self.head)
-        return _softmax(scores) if self.probabilities and self.head is not Head.SOFTMAX else scores
+        return _softmax(scores) if probabilities and self.head is not Head.SOFTMAX else scores
 
 
 def _require_scores(scores: np.ndarray, images: int, head: Head) -> np.ndarray:

@@ -14,8 +14,7 @@ from rexport.calibration import CenterCrop, TenCrops, WholePictures, open_datase
 from rexport.calibration.dataset import spread
 from rexport.calibration.image_folder import ImageFolder
 from rexport.calibration.views import RESNET_SCALES
-from rexport.evaluation import evaluate
-from rexport.evaluation.scores import Classifier
+from rexport.evaluation import Classifier, evaluate
 from rexport.exporting import export
 from rexport.model_file import Head, save
 from rexport.models import build
@@ -106,8 +105,10 @@ def test_scores_are_those_of_torchvision(
 ) -> None:
     dataset = open_dataset(pictures, _TEN)
     expected = expected_scores(network, sorted(pictures.rglob("*.png")), views_of(views, torchvision), torchvision)
-    classifier = Classifier(runtime=Recorder(network), head=Head.LOGITS, probabilities=True)
-    found = [classifier.scores(images, batch=batch) for images in dataset.view_batches(views, batch)]
+    classifier = Classifier(runtime=Recorder(network))
+    found = [
+        classifier.scores(images, batch=batch, probabilities=True) for images in dataset.view_batches(views, batch)
+    ]
     np.testing.assert_allclose(np.concatenate(found), expected, rtol=0, atol=_CLOSE)
     labels = np.repeat(np.arange(10), 3)
     result = evaluate(Recorder(network), dataset, views=views, batch=batch)
@@ -120,9 +121,9 @@ def test_scores_are_those_of_torchvision(
 @pytest.mark.slow
 def test_an_average_of_logits_would_be_seen(network: torch.nn.Module, pictures: Path, torchvision: Any) -> None:
     expected = expected_scores(network, sorted(pictures.rglob("*.png")), views_of(TenCrops(), torchvision), torchvision)
-    wrong = Classifier(runtime=Recorder(network), head=Head.SOFTMAX, probabilities=True)  # its logits taken as they are
+    wrong = Classifier(runtime=Recorder(network), head=Head.SOFTMAX)  # its logits taken as they are
     (images,) = open_dataset(pictures, _TEN).view_batches(TenCrops(), 300)
-    logits = wrong.scores(images, batch=300)
+    logits = wrong.scores(images, batch=300, probabilities=True)
     softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert np.abs(softmax - expected).max() > 100 * _CLOSE
 
@@ -130,11 +131,10 @@ def test_an_average_of_logits_would_be_seen(network: torch.nn.Module, pictures: 
 @pytest.mark.parametrize("views", [CenterCrop(), TenCrops(), WholePictures((32, 40))])
 def test_a_softmax_in_the_file_is_not_taken_twice(views: Views, network: torch.nn.Module, pictures: Path) -> None:
     result = evaluate(
-        Recorder(network, Head.SOFTMAX),
+        Classifier(runtime=Recorder(network, Head.SOFTMAX), head=Head.SOFTMAX),
         open_dataset(pictures, _TEN),
         reference=Recorder(network),
         views=views,
-        head=Head.SOFTMAX,
     )
     assert result.comparison is not None
     assert result.comparison.scores == "probabilities"
@@ -232,12 +232,11 @@ def test_resnet20_on_ten_crops_of_real_pictures(tmp_path: Path, data_dir: Path, 
         open_runtime("torch", Source(network="cifar_resnet20", weights=weights)) as reference,
     ):
         result = evaluate(
-            runtime,
+            Classifier(runtime=runtime, head=Head.SOFTMAX),
             dataset,
             classes=dataset.classes,
             reference=reference,
             views=TenCrops(),
-            head=Head.SOFTMAX,
             samples=40,
         )
     assert result.top1 == sum(right) / 40

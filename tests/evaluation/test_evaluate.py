@@ -1,4 +1,4 @@
-"""Files are evaluated to the same numbers, whoever runs the images."""
+"""Models are evaluated to the same numbers, whoever runs the images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rexport import Preprocessing
 from rexport._errors import DataError, UsageError
 from rexport.calibration import TenCrops, open_dataset
 from rexport.calibration.workers import LocalWorkers, ProcessWorkers, RayWorkers, Workers
-from rexport.evaluation import ClassifierFile, Evaluation, evaluate, evaluate_file
+from rexport.evaluation import ClassifierFile, Evaluation, evaluate
 from rexport.model_file import save
 from rexport.preprocessing import Takes
 from rexport.runtimes import open_runtime
@@ -53,7 +53,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> _Case:
 
 def _evaluated(case: _Case, workers: Workers, **changes: int) -> Evaluation:
     dataset = open_dataset(case.folder, _PREPROCESSING)
-    return evaluate_file(case.model, dataset, reference=case.reference, batch=8, workers=workers, **changes)
+    return evaluate(case.model, dataset, reference=case.reference, batch=8, workers=workers, **changes)
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_workers_make_no_difference(case: _Case) -> None:
     ):
         assert evaluate(runtime, dataset, reference=reference, batch=8) == local
         crops = evaluate(runtime, dataset, reference=reference, batch=32, views=TenCrops(), samples=70)
-    by_file = evaluate_file(
+    by_file = evaluate(
         case.model,
         dataset,
         reference=case.reference,
@@ -89,7 +89,7 @@ def test_what_the_reference_is_given_reaches_the_workers(case: _Case) -> None:
     dataset = open_dataset(case.folder, pixels)
     prepare = _PREPROCESSING.to_input
     model, reference = (ClassifierFile(path=file.path, prepare=prepare) for file in (case.model, case.reference))
-    result = evaluate_file(model, dataset, reference=reference, batch=8, workers=ProcessWorkers(count=2, threads=1))
+    result = evaluate(model, dataset, reference=reference, batch=8, workers=ProcessWorkers(count=2, threads=1))
     assert result == _evaluated(case, LocalWorkers(threads=1))
 
 
@@ -103,10 +103,10 @@ def test_bad_images_of_all_shards_are_named(case: _Case, tmp_path: Path) -> None
     dataset = open_dataset(folder, _PREPROCESSING)
     workers = ProcessWorkers(count=2, threads=1)
     with pytest.raises(DataError, match="2 of 150 images can't be used"):
-        evaluate_file(case.model, dataset, batch=8, workers=workers)
-    good = evaluate_file(case.model, dataset, batch=8, workers=workers, skip_bad=True)
+        evaluate(case.model, dataset, batch=8, workers=workers)
+    good = evaluate(case.model, dataset, batch=8, workers=workers, skip_bad=True)
     assert (good.images, len(good.skipped)) == (148, 2)
-    assert good == evaluate_file(case.model, dataset, batch=8, workers=LocalWorkers(threads=1), skip_bad=True)
+    assert good == evaluate(case.model, dataset, batch=8, workers=LocalWorkers(threads=1), skip_bad=True)
 
 
 @pytest.mark.slow
@@ -114,10 +114,10 @@ def test_what_can_not_be_measured_is_said(case: _Case, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 3, 16, 16), np.float32))
     flat = open_dataset(tmp_path / "a.npy", _PREPROCESSING)
     with pytest.raises(UsageError, match="--reference MODEL"):
-        evaluate_file(case.model, flat)
+        evaluate(case.model, flat)
     missing = ClassifierFile(path=tmp_path / "missing.onnx")
     with pytest.raises(UsageError, match=r"missing.onnx does not exist"):
-        evaluate_file(missing, open_dataset(case.folder, _PREPROCESSING), workers=ProcessWorkers(count=1, threads=1))
+        evaluate(missing, open_dataset(case.folder, _PREPROCESSING), workers=ProcessWorkers(count=1, threads=1))
 
 
 @pytest.mark.deep  # as calibration on it, in tests/calibration/workers/test_ray.py

@@ -1,0 +1,373 @@
+"""Evaluating: accuracy on labelled images, and agreement with a reference, down to the first layer that differs.
+
+describe the model and the reference → open the images → evaluate, in workers or here → find the divergence
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from rexport._errors import ModelFileError, UsageError
+from rexport._progress import Note, Progress, silent, unsaid
+from rexport.calibration import CenterCrop, Dataset, Views, WholePictures, open_dataset
+from rexport.calibration.dataset import note_skipped
+from rexport.calibration.workers import LocalWorkers, choose_workers
+from rexport.classifier_head import head_of
+from rexport.engine_file import is_engine, read_facts
+from rexport.evaluation import (
+    Classifier,
+    ClassifierFile,
+    DivergenceReport,
+    Evaluation,
+    Reference,
+    evaluate,
+    find_divergence,
+)
+from rexport.evaluation.candidate import candidate_of
+from rexport.evaluation.described import described
+from rexport.evaluation.judging import judging_runtime
+from rexport.model_file import Head, Metadata, image_input, load, preprocessing_of
+from rexport.preprocessing import PictureOptions, Preprocessing, Takes
+from rexport.runtimes import NODE_BY_NODE, default_runtime, open_runtime
+from rexport.runtimes.source import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import onnx_ir as ir
+
+    from rexport.calibration.workers import Workers
+    from rexport.evaluation.scores import Prepare
+
+__all__ = ["EvaluateRequest", "EvaluateResult", "run"]
+
+_IN_WORKERS = ("cpu", NODE_BY_NODE)  # the runtimes that all workers have
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """What to evaluate, on which images, and what to compare it with.
+
+    Attributes:
+        model: An ONNX file, an engine file, or the name of a network.
+        data: Images: ``DIR/<class>/<image>``, a flat folder, or an ``.npy`` or ``.npz`` file.
+        weights: Of a network.
+        reference: An ONNX file to compare with.
+        runtime: What runs the model; by default what shows what it computes (see ``rexport.evaluation.judging``).
+        find_divergence: Find the first layer that differs from the reference; without one, from the file itself.
+        views: What the models are shown of a picture.
+        batch: Images at a time.
+        samples: Only so many images, evenly spread.
+        skip_bad: Go on without images that can't be read.
+        options: What takes the place of what the model states of its pictures.
+        workers: What runs the images of a file; by default this process.
+        threads: Of a runtime in this process; by default one per usable core.
+
+    Raises:
+        UsageError: The values do not go together.
+    """
+
+    model: str
+    data: Path
+    weights: Path | None = None
+    reference: Path | None = None
+    runtime: str | None = None
+    find_divergence: bool = False
+    views: Views = field(default_factory=CenterCrop)
+    batch: int = 32
+    samples: int | None = None
+    skip_bad: bool = False
+    options: PictureOptions = field(default_factory=PictureOptions)
+    workers: Workers | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.views, WholePictures) and self.options.resize is not None:
+            raise UsageError("--scales takes whole pictures and says how large, so --resize means nothing with it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateResult:
+    """What was measured.
+
+    Attributes:
+        request: What was to be evaluated.
+        runtime: What ran the model.
+        reference: What it was compared with, if anything.
+        evaluation: Its accuracy, and its agreement with the reference.
+        divergence: The first layer that differs, if it was to be found.
+    """
+
+    request: EvaluateRequest
+    runtime: str
+    reference: Path | None
+    evaluation: Evaluation
+    divergence: DivergenceReport | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document ``rexport.eval/1``."""
+        views, evaluation = self.request.views, self.evaluation
+        scales = views.scales if isinstance(views, WholePictures) else None
+        document: dict[str, Any] = {
+            "schema": "rexport.eval/1",
+            "model": self.request.model,
+            "images": evaluation.images,
+            "crops": None if scales else views.count,
+            "scales": scales,
+            "skipped": len(evaluation.skipped),
+            "top1": evaluation.top1,
+            "top1_interval": evaluation.top1_interval,
+            "top5": evaluation.top5,
+        }
+        comparison = evaluation.comparison
+        if comparison is not None:
+            document |= {
+                "reference": str(self.reference),
+                "reference_top1": comparison.reference_top1,
+                "agreement": comparison.agreement,
+                "scores": comparison.scores,
+                "sqnr_db": comparison.sqnr_db if math.isfinite(comparison.sqnr_db) else None,
+            }
+        if self.divergence is not None:
+            document["divergence"] = self.divergence.to_json()
+        return document
+
+
+def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = unsaid) -> EvaluateResult:
+    """Evaluate a model.
+
+    Args:
+        request: What to do.
+        progress: Told of all that takes long.
+        note: Told what the user should know of: what is assumed, and which images were left out.
+
+    Raises:
+        UsageError: The values do not fit the model.
+        DataError: Images can't be read, or their folders do not fit the model's outputs.
+        ModelFileError: A file can't be read, or is no classifier.
+        UnavailableError: The runtime can't be used here.
+        RexportError: Workers are lost again and again.
+    """
+    source = Source.parse(request.model, weights=request.weights)
+    if source.network and request.weights is None:
+        raise UsageError(f"{request.model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
+    model = _network(source, request.options, note) if source.path is None else _file(source.path, request, note)
+    workers = request.workers or choose_workers(threads=request.threads)
+    runtime = request.runtime or _default_runtime(model, workers, note)
+    _require_fitting(source, runtime, workers)
+    request.views.require(model.preprocessing)
+    path = request.reference
+    if request.find_divergence and path is None:
+        path = _itself(source)
+    reference = None if path is None else _reference(path, request.views, model.preprocessing)
+    dataset, shown = _open(request.data, model, reference, note)
+    work = _Work(
+        request=request,
+        model=model,
+        reference=reference,
+        runtime=runtime,
+        workers=workers,
+        dataset=dataset,
+        shown=shown,
+        progress=progress,
+    )
+    evaluation = work.evaluate()
+    note_skipped(evaluation.skipped, note)
+    divergence = work.find_divergence() if request.find_divergence else None
+    return EvaluateResult(
+        request=request, runtime=runtime, reference=path, evaluation=evaluation, divergence=divergence
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """What is known of a model without running it.
+
+    ``batch`` is the number of images that it insists on, and ``judging_runtime`` shows what an ONNX file computes.
+    """
+
+    source: Source
+    preprocessing: Preprocessing
+    head: Head
+    classes: tuple[str, ...] = ()
+    batch: int | None = None
+    judging_runtime: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """An evaluation that can begin; ``dataset`` gives images as ``shown`` says."""
+
+    request: EvaluateRequest
+    model: _Model
+    reference: _Model | None
+    runtime: str
+    workers: Workers
+    dataset: Dataset
+    shown: Preprocessing
+    progress: Progress
+
+    def evaluate(self) -> Evaluation:
+        """Run a file in the workers if they have its runtime, and anything else here."""
+        request, model, source = self.request, self.model, self.model.source
+        with ExitStack() as stack:
+            classifier: Classifier | ClassifierFile
+            if source.path is not None and self.runtime in _IN_WORKERS:
+                classifier = self._file(model, self.runtime)
+            else:
+                loaded = stack.enter_context(open_runtime(self.runtime, source, threads=self.workers.threads))
+                classifier = Classifier(runtime=loaded, head=model.head, prepare=self._prepare(model))
+            return evaluate(
+                classifier,
+                self.dataset,
+                classes=model.classes,
+                reference=None if self.reference is None else self._file(self.reference, "cpu"),
+                views=request.views,
+                batch=model.batch or request.batch,
+                samples=request.samples,
+                skip_bad=request.skip_bad,
+                workers=self.workers,
+                progress=self.progress,
+            )
+
+    def find_divergence(self) -> DivergenceReport:
+        """Look for the first layer that differs from the reference, computed node by node."""
+        assert self.reference is not None
+        path, expected = self.model.source.path, self.reference.source.path
+        assert path is not None
+        assert expected is not None
+        if self.model.preprocessing.takes is Takes.PICTURES:
+            raise UsageError(
+                f"{path} resizes its pictures itself, so the sizes of its tensors are not known; use --find-divergence "
+                "with a file from before --resize-in-graph."
+            )
+        threads = self.request.threads
+        candidate = candidate_of(
+            path, self._few_images(self.model), runtime=self.runtime, reference=expected, threads=threads
+        )
+        reference = Reference(load(expected), self._few_images(self.reference), threads=threads)
+        return find_divergence(reference, candidate, progress=self.progress)
+
+    def _file(self, model: _Model, runtime: str) -> ClassifierFile:
+        assert model.source.path is not None
+        return ClassifierFile(path=model.source.path, head=model.head, prepare=self._prepare(model), runtime=runtime)
+
+    def _prepare(self, model: _Model) -> Prepare | None:
+        """Return what makes the images of the data set those that a model takes."""
+        if self.shown == model.preprocessing:
+            return None
+        takes_pictures = self.shown.takes is Takes.PICTURES
+        return model.preprocessing.of_pictures if takes_pictures else model.preprocessing.to_input
+
+    def _few_images(self, model: _Model) -> np.ndarray:
+        """Return as many images as the evaluated model insists on, or up to four, as ``model`` takes them."""
+        count = min(self.model.batch or 4, len(self.dataset))
+        batches = self.dataset.batches(count, samples=count, skip_bad=self.request.skip_bad)
+        images, prepare = next(iter(batches)).images, self._prepare(model)
+        return images if prepare is None else prepare(images)
+
+
+def _network(source: Source, options: PictureOptions, note: Note) -> _Model:
+    from rexport.models import known_facts, network_preprocessing, registry  # loads PyTorch, which files do not need
+
+    network = registry.find(str(source.network))
+    preprocessing, assumed = network_preprocessing(network, source.weights, options)
+    if assumed is not None:
+        note(assumed)
+    return _Model(
+        source=source,
+        preprocessing=preprocessing,
+        head=Head.SOFTMAX if network.members else Head.LOGITS,
+        classes=known_facts(network, source.weights).classes,
+    )
+
+
+def _file(path: Path, request: EvaluateRequest, note: Note) -> _Model:
+    model = described(path)
+    _require_classifier(model, path, request.views)
+    preprocessing, assumed = preprocessing_of(model, path, request.options)
+    if assumed is not None:
+        note(assumed)
+    return _Model(
+        source=Source(path=path),
+        preprocessing=preprocessing,
+        head=head_of(model),
+        classes=Metadata.of(model).classes,
+        batch=image_input(model).batch,
+        judging_runtime=judging_runtime(model),
+    )
+
+
+def _reference(path: Path, views: Views, preprocessing: Preprocessing) -> _Model:
+    """Describe a reference, for which pictures are prepared as for the model, as far as it does not do that itself."""
+    if not path.exists():
+        raise UsageError(f"The file {path} does not exist.")
+    model = load(path)
+    _require_classifier(model, path, views)
+    takes, stated = Takes.PIXELS if image_input(model).raw else Takes.NORMALISED, Metadata.of(model).preprocessing
+    if stated is not None:
+        takes = stated.takes
+    return _Model(source=Source(path=path), preprocessing=replace(preprocessing, takes=takes), head=head_of(model))
+
+
+def _require_classifier(model: ir.Model, path: Path, views: Views) -> None:
+    size, features = image_input(model, path).size, Metadata.of(model).features
+    if features:
+        raise ModelFileError(
+            f"{path} is no classifier: it gives the features {', '.join(features)}. Export the network without "
+            "--features to evaluate it."
+        )
+    if isinstance(views, WholePictures) and size is not None:
+        raise ModelFileError(
+            f"{path} takes pictures of {size}×{size} only, and --scales needs a file for any size; export the network "
+            "with --any-size."
+        )
+
+
+def _default_runtime(model: _Model, workers: Workers, note: Note) -> str:
+    """Return what shows what a model computes, and say so where that is not ONNX Runtime as it runs other files."""
+    runtime = default_runtime(model.source)
+    if runtime != "cpu" or model.judging_runtime == "cpu":
+        return runtime
+    runtime = model.judging_runtime if isinstance(workers, LocalWorkers) else NODE_BY_NODE
+    note(f"{model.source} is for another runtime than ONNX Runtime; it runs on {runtime} here (choose with --on).")
+    return runtime
+
+
+def _require_fitting(source: Source, runtime: str, workers: Workers) -> None:
+    if isinstance(workers, LocalWorkers):
+        return
+    if source.path is None:
+        raise UsageError(
+            f"--workers runs ONNX files, and {source} is a network of PyTorch; export it with `rexport onnx`, or leave "
+            "--workers out."
+        )
+    if runtime not in _IN_WORKERS:
+        raise UsageError(f"--workers runs files on ONNX Runtime's CPU provider; leave it or --on {runtime} out.")
+
+
+def _itself(source: Source) -> Path:
+    """Return the file that a model without a reference is compared with: itself, node by node on the CPU."""
+    if source.path is None:
+        raise UsageError(f"--find-divergence compares files, and {source} is a network; export it with `rexport onnx`.")
+    if is_engine(source.path):
+        origin = read_facts(source.path).onnx
+        raise UsageError(f"--find-divergence takes the file that {source} was built from: --reference {origin}.")
+    return source.path
+
+
+def _open(data: Path, model: _Model, reference: _Model | None, note: Note) -> tuple[Dataset, Preprocessing]:
+    """Return the images, prepared so far that the rest can be made of them for both models, and how far that is."""
+    both = [model.preprocessing] if reference is None else [model.preprocessing, reference.preprocessing]
+    shown = max(both, key=lambda preprocessing: len(preprocessing.takes.in_graph))
+    dataset, classes = open_dataset(data, shown), model.classes
+    if classes and dataset.classes and not set(dataset.classes) <= set(classes):
+        note(
+            f"the folders in {data} are not named as the model's classes ({classes[0]} … {classes[-1]}); taking them, "
+            "sorted by name, for its outputs in order."
+        )
+    return dataset, shown
