@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
@@ -50,6 +50,8 @@ __all__ = [
     "preprocessing_of",
     "save",
     "state_preprocessing",
+    "tensor_in_words",
+    "tensor_json",
     "to_bytes",
     "with_opset",
 ]
@@ -383,6 +385,19 @@ def dtype_name(value: ir.Value) -> str:
     if value.dtype is None or value.dtype == ir.DataType.UNDEFINED:
         return "unknown type"
     return "string" if value.dtype == ir.DataType.STRING else value.dtype.numpy().name
+
+
+def tensor_json(value: ir.Value) -> dict[str, Any]:
+    """Return the name, dtype and shape of a tensor for a JSON document; open sizes by their names."""
+    assert value.shape is not None
+    shape = [size if isinstance(size, int) else str(size) for size in value.shape]
+    return {"name": value.name, "dtype": dtype_name(value), "shape": shape}
+
+
+def tensor_in_words(value: ir.Value) -> str:
+    """Return ``images float32 [N, 3, 224, 224]``."""
+    facts = tensor_json(value)
+    return f"{facts['name']} {facts['dtype']} [{', '.join(map(str, facts['shape']))}]"
 
 
 def _type_in_words(value: ir.Value) -> str:

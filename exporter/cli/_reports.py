@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rexport.cli._console import note, print_table
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rexport.passes import PassReport
 
-__all__ = ["in_units", "passes_json", "percent", "print_passes", "size_of"]
+__all__ = ["in_units", "percent", "print_passes", "size_of"]
 
 
 def print_passes(reports: Sequence[PassReport], *, explain: bool = False) -> None:
@@ -34,20 +34,6 @@ def print_passes(reports: Sequence[PassReport], *, explain: bool = False) -> Non
             places = [refusal.where for refusal in report.refusals if refusal.why == why]
             more = f" and {len(places) - 3} more" if len(places) > 3 else ""
             print(f"{report.name} left {', '.join(places[:3])}{more}: {why}")
-
-
-def passes_json(reports: Sequence[PassReport]) -> list[dict[str, Any]]:
-    """Return the reports for a JSON document."""
-    return [
-        {
-            "name": report.name,
-            "changed": report.changed,
-            "refused": [{"where": refusal.where, "why": refusal.why} for refusal in report.refusals],
-            "notes": list(report.notes),
-            "rolled_back": report.rolled_back,
-        }
-        for report in reports
-    ]
 
 
 def size_of(path: Path) -> str:

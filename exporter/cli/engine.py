@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport._errors import UsageError
 from rexport.cli._options import Json
 from rexport.cli._paths import READ, WRITE, Writes
 
 if TYPE_CHECKING:
     from rexport.engine import BackendName
-    from rexport.engine_file import EngineFacts
+    from rexport.jobs.engine import EngineResult
 
 __all__ = ["engine"]
 
@@ -89,19 +93,13 @@ def engine(
     OUTPUT.json, which says what it is; whoever loads the engine compares it first. Of what ONNX Runtime
     compiles, only that all of it is in the engine is checked.
     """
-    import shlex
-    import sys
+    from rexport.cli._console import note, print_json, progress
+    from rexport.engine import BatchRange, BuildOptions
+    from rexport.jobs.engine import EngineRequest, run
 
-    from rexport import _files
-    from rexport.cli import _console
-    from rexport.engine import BatchRange, BuildOptions, build_engine, refit_engine
-
-    _files.check_writable(output)
-    name = _backend(backend)
-    _check_suffix(name, output, refit)
     options = BuildOptions(
-        backend=name,
-        capabilities=_capabilities(sm),
+        backend=_parse_backend(backend),
+        capabilities=_parse_capabilities(sm),
         batch=None if batch is None else BatchRange.parse(batch),
         workspace_mib=workspace,
         optimization_level=optimization_level,
@@ -111,34 +109,17 @@ def engine(
         refittable=refittable,
         strip=strip,
     )
-    command = shlex.join(["rexport", *sys.argv[1:]])
-    if refit is None:
-        built = build_engine(model, options, command=command, progress=_console.progress)
-    else:
-        built = refit_engine(refit, model, command=command, progress=_console.progress)
-    built.save(output)
-    for text in (*built.facts.repairs, *built.facts.warnings):
-        _console.note(text)
+    request = EngineRequest(
+        model=model, output=output, options=options, refit=refit, command=shlex.join(["rexport", *sys.argv[1:]])
+    )
+    result = run(request, progress=progress, note=note)
     if as_json:
-        _console.print_json({**built.facts.to_json(), "file": str(output)})
+        print_json(result.to_json())
     else:
-        _print(built.facts, output)
+        _print(result)
 
 
-def _check_suffix(backend: BackendName, output: Path, refit: Path | None) -> None:
-    """Refuse a name under which nobody would look for what is written."""
-    from rexport._errors import UsageError
-    from rexport.engine import BackendName
-
-    is_onnx = output.suffix.lower() == ".onnx"
-    if backend is BackendName.ONNXRUNTIME and refit is None and not is_onnx:
-        raise UsageError(f"ONNX Runtime writes an ONNX file; call it {output.with_suffix('.onnx')}, not {output}.")
-    if is_onnx and (backend is not BackendName.ONNXRUNTIME or refit is not None):
-        raise UsageError(f"An engine is no ONNX file; call it {output.with_suffix('.engine')}, not {output}.")
-
-
-def _backend(name: str) -> BackendName:
-    from rexport._errors import UsageError
+def _parse_backend(name: str) -> BackendName:
     from rexport.engine import BackendName
 
     if name not in list(BackendName):
@@ -147,23 +128,20 @@ def _backend(name: str) -> BackendName:
     return BackendName(name)
 
 
-def _capabilities(text: str | None) -> tuple[int, ...]:
-    from rexport._errors import UsageError
-
+def _parse_capabilities(text: str | None) -> tuple[int, ...]:
     try:
         return () if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--sm takes compute capabilities such as 86,89, not {text!r}.") from None
 
 
-def _print(facts: EngineFacts, output: Path) -> None:
-    from collections import Counter
-
+def _print(result: EngineResult) -> None:
+    facts, output = result.facts, result.request.output
     counts = Counter((layer["op_type"], layer["precision"]) for layer in facts.layers)
-    found = ", ".join(f"{count} {op_type} in {precision}" for (op_type, precision), count in counts.items())
+    precisions = ", ".join(f"{count} {op_type} in {precision}" for (op_type, precision), count in counts.items())
     gpus = ", ".join(map(str, facts.capabilities)) or facts.device or "this machine's"
     print(f"{output}: {facts.bytes / 2**20:.1f} MiB, {facts.backend} {facts.version}, for GPUs {gpus}")
     unknown = "all layers in one engine" if facts.backend == "onnxruntime" else "no layers that multiply"
-    print(f"{found or unknown}; built in {facts.seconds:.1f} s")
+    print(f"{precisions or unknown}; built in {facts.seconds:.1f} s")
     if facts.stripped:
         print(f"without its weights: rexport engine {facts.onnx} --refit {output} -o FILE fills them in")

@@ -7,20 +7,20 @@ from typing import Annotated
 
 import typer
 
-from rexport.cli._options import Json, Mean, Output, Std, Threads
+from rexport.cli._options import Json, Mean, Output, Std, Threads, parse_words
 from rexport.cli._paths import READ
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
 __all__ = ["fuse"]
 
 
-def _list(asked: bool) -> None:
-    if not asked:
+def _list(is_given: bool) -> None:
+    if not is_given:
         return
     from rexport.cli._console import print_table
     from rexport.passes import available_passes
 
-    rows = [[name, one_pass.summary] for name, one_pass in available_passes().items()]
+    rows = [[name, graph_pass.summary] for name, graph_pass in available_passes().items()]
     print_table(["pass", "what it does"], rows, left=(0, 1))
     raise typer.Exit
 
@@ -64,55 +64,28 @@ def fuse(
     --stem and --regroup change no results either. What a layer takes is remembered for this processor and version of
     the runtime.
     """
-    from rexport._errors import ModelFileError, UsageError
-    from rexport._files import check_writable
-    from rexport.cli._console import print_json, progress
-    from rexport.cli._options import model_preprocessing
-    from rexport.cli._reports import passes_json, print_passes, size_of
+    from rexport.cli._console import note, print_json, progress
+    from rexport.cli._reports import in_units, print_passes
     from rexport.cli._tuning import parse_forms, print_forms
-    from rexport.jobs.layer_forms import choose_forms
-    from rexport.model_file import load, save
-    from rexport.passes import Reference, choose_passes
-    from rexport.passes import fuse as run_passes
-    from rexport.passes.raw_image import with_raw_images
+    from rexport.jobs.fuse import FuseRequest, run
+    from rexport.preprocessing import PictureOptions
 
-    check_writable(output)
-    forms = parse_forms(regroup, stem, batch=for_batch, threads=threads)
-    passes = choose_passes(only=_names(only), skip=_names(skip))
-    if not raw_image and (mean, std) != (None, None):
-        raise UsageError("--mean and --std say how raw images are normalised; pass --raw-image with them.")
-    original = load(model)
-    preprocessing = model_preprocessing(original, model, resize=None, mean=mean, std=std) if raw_image else None
-    with progress(f"fusing {model.name}", None):
-        try:
-            reference = Reference(original, preprocessing=preprocessing) if verify else None
-        except ModelFileError as error:
-            raise ModelFileError(f"{error} Pass --no-verify to go without the comparison.") from error
-        result = run_passes(original, passes=passes, reference=reference)
-        fused = result.model if preprocessing is None else with_raw_images(result.model, preprocessing)
-    tuned = choose_forms(fused, forms, verify=verify, progress=progress)
-    difference = reference.difference(tuned.model) if reference is not None else None
-    save(tuned.model, output)
-    before, after = len(original.graph), len(tuned.model.graph)
+    request = FuseRequest(
+        model=model,
+        output=output,
+        only=parse_words(only) or (),
+        skip=parse_words(skip) or (),
+        raw_image=raw_image,
+        options=PictureOptions.parse(mean=mean, std=std),
+        forms=parse_forms(regroup, stem, batch=for_batch, threads=threads),
+        verify=verify,
+    )
+    result = run(request, progress=progress, note=note)
     if as_json:
-        print_json(
-            {
-                "schema": "rexport.fuse/1",
-                "file": str(output),
-                "nodes_before": before,
-                "nodes": after,
-                "difference": difference,
-                "passes": passes_json(result.reports),
-                **tuned.to_json(),
-            }
-        )
+        print_json(result.to_json())
         return
-    print(f"{output}: {size_of(output)}, {before} nodes became {after}")
-    if difference is not None:
-        print(f"equal to {model} on random inputs: the outputs differ by {difference:.1e} of their scale")
+    print(f"{output}: {in_units(result.size)}, {result.nodes_before} nodes became {result.nodes}")
+    if result.difference is not None:
+        print(f"equal to {model} on random inputs: the outputs differ by {result.difference:.1e} of their scale")
     print_passes(result.reports, explain=explain)
-    print_forms(tuned, explain=explain)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    print_forms(result.forms, explain=explain)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport._errors import UsageError
 from rexport.cli._options import Json, Mean, Output, Resize, Std, Weights
 from rexport.cli._paths import READ_IMAGES
-from rexport.cli._precision import OverflowData, Precision, PrecisionChoice
+from rexport.jobs.choices import FloatPrecision
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-    from torch import nn
-
-    from rexport.exporting import ExportResult, Parity
+    from rexport.exporting import Parity
+    from rexport.exporting.half import HalfResult
+    from rexport.jobs.export import ExportReport
     from rexport.model_file import Head
 
 __all__ = ["onnx"]
@@ -75,8 +75,17 @@ def onnx(
         ),
     ] = None,
     opset: Annotated[int, typer.Option(help="The version of the ONNX operators.")] = 20,
-    precision: PrecisionChoice = Precision.FP32,
-    data: OverflowData = None,
+    precision: Annotated[
+        FloatPrecision, typer.Option(metavar="fp32|fp16", help="What the file computes in; it takes float32.")
+    ] = FloatPrecision.FP32,
+    data: Annotated[
+        Path | None,
+        READ_IMAGES,
+        typer.Option(
+            help="Images, for fp16: layers whose numbers grow too large for it on them stay in float32.",
+            show_default=False,
+        ),
+    ] = None,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
@@ -91,82 +100,38 @@ def onnx(
     The proof runs both on random pictures at several batch sizes; if any output differs by more than rounding, no
     file is written and the exit code is 3.
     """
-    from rexport._errors import UsageError
-    from rexport._files import check_writable
     from rexport.cli._console import note, print_json, progress
-    from rexport.cli._precision import half_json, in_half, print_half
-    from rexport.cli._reports import print_passes, size_of
-
-    check_writable(output)
-    if data is not None and precision is not Precision.FP16:
-        raise UsageError("--data is for --precision fp16, which has to know how large numbers grow.")
-    fixed, chosen = _batch(batch), _head(head)
-    names = _features(features, chosen, class_names, result)
-
-    from rexport.models import known_facts, network_preprocessing, registry
+    from rexport.jobs.export import ExportRequest, run
     from rexport.preprocessing import PictureOptions
 
-    found = registry.find(network)
-    options = PictureOptions.parse(size=input_size, resize=resize, mean=mean, std=std)
-    preprocessing, said = network_preprocessing(found, weights, options)
-    module = registry.build(network, weights=weights, num_classes=num_classes, result=result, tell=note)
-    classes: tuple[str, ...] = ()
-    if not names:
-        outputs = _outputs(module, preprocessing.size, network, num_classes=num_classes, result=result)
-        known = known_facts(found, weights).classes
-        classes = known if len(known) == outputs else ()
-        if class_names is not None:
-            classes = _read_names(class_names, outputs)
-    if weights is None:
-        note(f"{network} has random weights, good for speed and nothing else; pass --weights FILE.")
-    if said is not None:
-        note(said)
-
-    from rexport.exporting import export
-    from rexport.exporting.half import FLOAT16_TOLERANCE
-    from rexport.model_file import default_opset, save
-
-    with progress(f"exporting {network}", None):
-        exported = export(
-            module,
-            preprocessing=preprocessing,
-            network=network,
-            classes=classes,
-            head=chosen,
-            features=names,
-            batch=fixed,
-            any_size=any_size,
-            raw_image=raw_image,
-            resize_in_graph=resize_in_graph,
-            opset=opset,
-            fused=fuse,
-            tolerance=tolerance,
-        )
-    half = in_half(exported.model, data) if precision is Precision.FP16 else None
-    save(exported.model if half is None else half.conversion.model, output)
+    request = ExportRequest(
+        network=network,
+        output=output,
+        weights=weights,
+        num_classes=num_classes,
+        result=result,
+        class_names=class_names,
+        options=PictureOptions.parse(size=input_size, resize=resize, mean=mean, std=std),
+        batch=_parse_batch(batch),
+        any_size=any_size,
+        raw_image=raw_image,
+        resize_in_graph=resize_in_graph,
+        head=_parse_head(head),
+        features=_parse_features(features),
+        opset=opset,
+        precision=precision,
+        data=data,
+        fused=fuse,
+        tolerance=tolerance,
+    )
+    report = run(request, progress=progress, note=note)
     if as_json:
-        print_json({**_document(exported, output, network), **half_json(half)})
-        return
-    (image,) = (_in_words(value) for value in exported.model.graph.inputs)
-    print(f"{output}: {size_of(output)}, opset {default_opset(exported.model)}, {image}")
-    if names:
-        for value in exported.model.graph.outputs:
-            print(f"feature {_in_words(value)}")
-    if classes:
-        print(
-            f"classes: {classes[0]}, {classes[1]} … {classes[-1]}"
-            if len(classes) > 2
-            else f"classes: {', '.join(classes)}"
-        )
-    print(_proof(exported.parity))
-    if half is not None:
-        print_half(half, FLOAT16_TOLERANCE)
-    print_passes(exported.reports)
+        print_json(report.to_json())
+    else:
+        _print(report)
 
 
-def _batch(text: str) -> int | None:
-    from rexport._errors import UsageError
-
+def _parse_batch(text: str) -> int | None:
     if text == "dynamic":
         return None
     if not text.isdecimal() or int(text) < 1:
@@ -174,29 +139,7 @@ def _batch(text: str) -> int | None:
     return int(text)
 
 
-def _outputs(module: nn.Module, size: int, network: str, *, num_classes: int | None, result: str | None) -> int:
-    """Run the network and return how many outputs it has, as many as were asked for."""
-    from rexport._errors import UsageError
-    from rexport.cli._console import note
-    from rexport.models.modules import outputs_in, results_of
-
-    results = results_of(module, size)
-    name = next(iter(results)) if result is None else result
-    if name not in results:
-        raise UsageError(f"--result {name}: {network} returns {', '.join(results)}.")
-    if len(results) > 1 and result is None:
-        note(f"{network} returns {', '.join(results)}; this is {name}, and --result NAME takes another.")
-    outputs = outputs_in(results[name])
-    if num_classes not in (None, outputs):
-        raise UsageError(
-            f"--num-classes {num_classes} has no effect: {network} has {outputs} outputs; leave it out, or let the "
-            "callable take num_classes."
-        )
-    return outputs
-
-
-def _head(text: str) -> Head:
-    from rexport._errors import UsageError
+def _parse_head(text: str) -> Head:
     from rexport.model_file import Head
 
     if text not in (Head.LOGITS, Head.SOFTMAX):
@@ -204,40 +147,33 @@ def _head(text: str) -> Head:
     return Head(text)
 
 
-def _features(text: str | None, head: Head, class_names: Path | None, result: str | None) -> tuple[str, ...]:
-    from rexport._errors import UsageError
-    from rexport.model_file import Head
-
+def _parse_features(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise UsageError(f"--features {text!r}: name modules of the network, such as layer1,layer4.")
-    if result is not None:
-        raise UsageError(
-            "--features gives the results of modules, so --result means nothing with it; pass one of them."
-        )
-    if head is not Head.LOGITS or class_names is not None:
-        wrong = "--class-names" if class_names is not None else f"--head {head}"
-        raise UsageError(f"--features gives no classes, so {wrong} means nothing with it; pass one of the two.")
     return names
 
 
-def _in_words(value: ir.Value) -> str:
-    from rexport.model_file import dtype_name
+def _print(report: ExportReport) -> None:
+    from rexport.cli._reports import in_units, print_passes
+    from rexport.model_file import default_opset, tensor_in_words
 
-    return f"{value.name} {dtype_name(value)} [{', '.join(map(str, _shape(value)))}]"
-
-
-def _tensor(value: ir.Value) -> dict[str, object]:
-    from rexport.model_file import dtype_name
-
-    return {"name": value.name, "dtype": dtype_name(value), "shape": _shape(value)}
-
-
-def _shape(value: ir.Value) -> list[int | str]:
-    assert value.shape is not None
-    return [size if isinstance(size, int) else str(size) for size in value.shape]
+    model, classes = report.exported.model, report.classes
+    (image,) = map(tensor_in_words, model.graph.inputs)
+    print(f"{report.request.output}: {in_units(report.size)}, opset {default_opset(model)}, {image}")
+    if report.request.features:
+        for value in model.graph.outputs:
+            print(f"feature {tensor_in_words(value)}")
+    if len(classes) > 2:
+        print(f"classes: {classes[0]}, {classes[1]} … {classes[-1]}")
+    elif classes:
+        print(f"classes: {', '.join(classes)}")
+    print(_proof(report.exported.parity))
+    if report.half is not None:
+        _print_half(report.half)
+    print_passes(report.exported.reports)
 
 
 def _proof(parity: Parity) -> str:
@@ -245,46 +181,29 @@ def _proof(parity: Parity) -> str:
     if len(parity.sizes) > 1:
         tried += f" and {' and '.join(f'{height}×{width}' for height, width in parity.sizes)} pixels"
     resized = "" if parity.levels is None else f"; pixels are within {parity.levels} of 255 levels of Pillow's"
-    what = next(iter(parity.outputs)) if len(parity.outputs) == 1 else "features"
+    outputs = next(iter(parity.outputs)) if len(parity.outputs) == 1 else "features"
     return (
-        f"equal to PyTorch at batch {tried}: {what} differ by {parity.difference:.1e} of their scale "
+        f"equal to PyTorch at batch {tried}: {outputs} differ by {parity.difference:.1e} of their scale "
         f"({parity.tolerance:.0e} allowed){resized}"
     )
 
 
-def _document(result: ExportResult, output: Path, network: str) -> dict[str, object]:
-    from rexport.cli._reports import passes_json
-    from rexport.model_file import Metadata, default_opset
+def _print_half(half: HalfResult) -> None:
+    """Say how close it is, what stayed in float32, and which weights became 0."""
+    from rexport.cli._console import print_table
+    from rexport.exporting.half import FLOAT16_TOLERANCE
 
-    model, parity, metadata = result.model, result.parity, Metadata.of(result.model)
-    return {
-        "schema": "rexport.onnx/1",
-        "file": str(output),
-        "bytes": output.stat().st_size,
-        "network": network,
-        "opset": default_opset(model),
-        "head": None if metadata.features else metadata.head,
-        "features": metadata.features,
-        "inputs": [_tensor(value) for value in model.graph.inputs],
-        "outputs": [_tensor(value) for value in model.graph.outputs],
-        "weights_sha256": metadata.weights_sha256,
-        "parity": {
-            "batches": parity.batches,
-            "sizes": parity.sizes,
-            "difference": parity.difference,
-            "outputs": dict(parity.outputs),
-            "tolerance": parity.tolerance,
-            "levels": parity.levels,
-        },
-        "passes": passes_json(result.reports),
-    }
-
-
-def _read_names(path: Path, outputs: int) -> tuple[str, ...]:
-    from rexport._errors import UsageError
-    from rexport.class_names import read_class_names
-
-    names = read_class_names(path)
-    if len(names) != outputs:
-        raise UsageError(f"--class-names {path} has {len(names)} names, and the network {outputs} outputs.")
-    return names
+    print(
+        f"float16: outputs differ from float32 by {half.difference:.1e} of their scale ({FLOAT16_TOLERANCE:.0e} "
+        "allowed)"
+    )
+    kept, vanished = half.conversion.kept, half.conversion.vanished
+    if kept:
+        rows = [[layer.name, layer.op_type, layer.why] for layer in kept]
+        print_table(["float32 layer", "operator", "why"], rows, left=(0, 1, 2))
+    if vanished:
+        most = max(vanished, key=lambda name: vanished[name])
+        print(
+            f"{sum(vanished.values()):,} weights are too small for float16 and became 0, most of them in {most} "
+            f"({vanished[most]:,})"
+        )

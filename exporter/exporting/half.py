@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -30,6 +30,14 @@ class HalfResult:
 
     conversion: Float16Result
     difference: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a JSON document."""
+        return {
+            "difference": self.difference,
+            "float32_layers": [vars(layer) for layer in self.conversion.kept],
+            "vanished": dict(self.conversion.vanished),
+        }
 
 
 def to_half(

@@ -71,6 +71,17 @@ class Parity:
         """The largest difference of all outputs."""
         return max(self.outputs.values())
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a JSON document."""
+        return {
+            "batches": self.batches,
+            "sizes": self.sizes,
+            "difference": self.difference,
+            "outputs": dict(self.outputs),
+            "tolerance": self.tolerance,
+            "levels": self.levels,
+        }
+
 
 @dataclass(frozen=True)
 class _Expected:

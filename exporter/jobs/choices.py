@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Recovery", "Stem"]
+__all__ = ["FloatPrecision", "Recovery", "Stem"]
+
+
+class FloatPrecision(StrEnum):
+    """What a float file computes in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
 
 
 class Recovery(StrEnum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import onnx_ir as ir
 
@@ -50,6 +50,16 @@ class PassReport:
     refusals: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
     rolled_back: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a JSON document."""
+        return {
+            "name": self.name,
+            "changed": self.changed,
+            "refused": [{"where": refusal.where, "why": refusal.why} for refusal in self.refusals],
+            "notes": list(self.notes),
+            "rolled_back": self.rolled_back,
+        }
 
 
 @dataclass

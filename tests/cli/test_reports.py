@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rexport.cli._reports import passes_json, print_passes
+from rexport.cli._reports import print_passes
 from rexport.passes import PassReport, Refusal
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_each_refusal_is_named_where_all_are_to_be_explained(capsys: pytest.Capt
 
 
 def test_json_has_all_of_it() -> None:
-    things, taken, broken = passes_json(_REPORTS)
+    things, taken, broken = (report.to_json() for report in _REPORTS)
     assert (things["notes"], taken["notes"]) == ([], ["3 things were taken."])
     assert (things["changed"], len(things["refused"]), things["rolled_back"]) == (2, 6, None)
     assert broken["rolled_back"] == "The fused model does not run"

@@ -1,0 +1,84 @@
+"""Engines: a TensorRT engine from an ONNX file, or the weights of one filled into an engine without any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rexport._apart import require_apart
+from rexport._errors import UsageError
+from rexport._files import check_writable
+from rexport._progress import Note, Progress, silent, unsaid
+from rexport.engine import BackendName, BuildOptions, build_engine, refit_engine
+from rexport.engine_file import facts_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rexport.engine_file import EngineFacts
+
+__all__ = ["EngineRequest", "EngineResult", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRequest:
+    """What to build, or to refit.
+
+    Attributes:
+        model: An ONNX file, quantized for TensorRT or float.
+        output: Where the engine goes; the file that describes it goes beside it.
+        options: What to build it for.
+        refit: An engine without weights, built from ``model``, to fill them into; nothing is built then.
+        command: What was typed, for the file beside the engine.
+
+    Raises:
+        UsageError: The file would have a name under which nobody looks for what it is.
+    """
+
+    model: Path
+    output: Path
+    options: BuildOptions = field(default_factory=BuildOptions)
+    refit: Path | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        named_onnx = self.output.suffix.lower() == ".onnx"
+        is_onnx = self.options.backend is BackendName.ONNXRUNTIME and self.refit is None
+        if is_onnx and not named_onnx:
+            named = self.output.with_suffix(".onnx")
+            raise UsageError(f"ONNX Runtime writes an ONNX file; call it {named}, not {self.output}.")
+        if named_onnx and not is_onnx:
+            named = self.output.with_suffix(".engine")
+            raise UsageError(f"An engine is no ONNX file; call it {named}, not {self.output}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineResult:
+    """The engine's facts."""
+
+    request: EngineRequest
+    facts: EngineFacts
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document ``rexport.engine/1``, with the name of the file."""
+        return {**self.facts.to_json(), "file": str(self.request.output)}
+
+
+def run(request: EngineRequest, *, progress: Progress = silent, note: Note = unsaid) -> EngineResult:
+    """Build or refit the engine, check it, and write it with the file that describes it.
+
+    Raises:
+        RexportError: As :func:`rexport.engine.build_engine` and :func:`rexport.engine.refit_engine`.
+        OutputError: The engine can't be written.
+    """
+    inputs = [path for path in (request.model, request.refit) if path is not None]
+    require_apart((request.output, facts_path(request.output)), inputs)
+    check_writable(request.output)
+    if request.refit is None:
+        built = build_engine(request.model, request.options, command=request.command, progress=progress)
+    else:
+        built = refit_engine(request.refit, request.model, command=request.command, progress=progress)
+    built.save(request.output)
+    for text in (*built.facts.repairs, *built.facts.warnings):
+        note(text)
+    return EngineResult(request=request, facts=built.facts)

@@ -1,0 +1,225 @@
+"""Exporting: a network by its name becomes an ONNX file that is proven equal to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rexport._apart import require_apart
+from rexport._errors import UsageError
+from rexport._files import check_writable
+from rexport._progress import Note, Progress, silent, unsaid
+from rexport.calibration import calibrate, open_dataset
+from rexport.class_names import read_class_names
+from rexport.exporting import DEFAULT_TOLERANCE, export
+from rexport.exporting.export import DEFAULT_OPSET
+from rexport.exporting.half import to_half
+from rexport.jobs.choices import FloatPrecision
+from rexport.model_file import Head, Metadata, default_opset, image_input, save, tensor_json
+from rexport.models import known_facts, network_preprocessing, registry
+from rexport.models.modules import outputs_in, results_of
+from rexport.preprocessing import PictureOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx_ir as ir
+    from torch import nn
+
+    from rexport.exporting import ExportResult
+    from rexport.exporting.half import HalfResult
+
+__all__ = ["ExportReport", "ExportRequest", "run"]
+
+_OVERFLOW_PICTURES, _OVERFLOW_BATCH = 64, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What to export, and how.
+
+    Attributes:
+        network: A name, a spec, or a reference.
+        output: Where the file goes.
+        weights: A state dict, a checkpoint with one, or where they are published; by default they are random.
+        num_classes: Outputs of the network; by default those of the weights, or its own.
+        result: Of a network that returns several tensors, the key or number of the one to give.
+        class_names: A text file with a name per line, or a folder with a folder per class.
+        options: Size, resizing and normalisation of its pictures, where they are not its own.
+        batch: The one batch size that the file takes; ``None`` for any.
+        any_size: Whether it takes pictures of any height and width.
+        raw_image: Whether it takes pixels, uint8 ``[N, S, S, 3]``, and normalises them itself.
+        resize_in_graph: Whether it takes whole pictures, uint8 ``[N, H, W, 3]``, and cuts them too.
+        head: Whether it gives logits or class probabilities.
+        features: The modules whose results it gives instead.
+        opset: The version of the ONNX operators.
+        precision: What it computes in.
+        data: Pictures, for float16: layers whose numbers grow too large for it on them stay in float32.
+        fused: Whether the fusion passes run.
+        tolerance: The largest difference from PyTorch, as a fraction of an output's largest value.
+
+    Raises:
+        UsageError: The values do not go together.
+    """
+
+    network: str
+    output: Path
+    weights: Path | None = None
+    num_classes: int | None = None
+    result: str | None = None
+    class_names: Path | None = None
+    options: PictureOptions = field(default_factory=PictureOptions)
+    batch: int | None = None
+    any_size: bool = False
+    raw_image: bool = False
+    resize_in_graph: bool = False
+    head: Head = Head.LOGITS
+    features: tuple[str, ...] = ()
+    opset: int = DEFAULT_OPSET
+    precision: FloatPrecision = FloatPrecision.FP32
+    data: Path | None = None
+    fused: bool = True
+    tolerance: float = DEFAULT_TOLERANCE
+
+    def __post_init__(self) -> None:
+        if self.data is not None and self.precision is not FloatPrecision.FP16:
+            raise UsageError("--data is for --precision fp16, which has to know how large numbers grow.")
+        if not self.features:
+            return
+        if self.result is not None:
+            raise UsageError(
+                "--features gives the results of modules, so --result means nothing with it; pass one of them."
+            )
+        if self.head is not Head.LOGITS or self.class_names is not None:
+            wrong = f"--head {self.head}" if self.class_names is None else "--class-names"
+            raise UsageError(f"--features gives no classes, so {wrong} means nothing with it; pass one of the two.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What was written: the model and its proof, its classes, and its conversion to float16 if it was converted."""
+
+    request: ExportRequest
+    exported: ExportResult
+    classes: tuple[str, ...]
+    half: HalfResult | None
+    size: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document ``rexport.onnx/1``."""
+        model = self.exported.model
+        metadata = Metadata.of(model)
+        document = {
+            "schema": "rexport.onnx/1",
+            "file": str(self.request.output),
+            "bytes": self.size,
+            "network": self.request.network,
+            "opset": default_opset(model),
+            "head": None if metadata.features else metadata.head,
+            "features": metadata.features,
+            "inputs": [tensor_json(value) for value in model.graph.inputs],
+            "outputs": [tensor_json(value) for value in model.graph.outputs],
+            "weights_sha256": metadata.weights_sha256,
+            "parity": self.exported.parity.to_json(),
+            "passes": [report.to_json() for report in self.exported.reports],
+            "precision": str(self.request.precision),
+        }
+        return document if self.half is None else document | {"half": self.half.to_json()}
+
+
+def run(request: ExportRequest, *, progress: Progress = silent, note: Note = unsaid) -> ExportReport:
+    """Build the network, export and prove it, and write the file.
+
+    Args:
+        request: What to do.
+        progress: Told of all that takes long.
+        note: Told what the user should know of: what is assumed.
+
+    Raises:
+        UsageError: There is no such network, or the values do not fit it.
+        WeightsError: The weights can't be read, or are of another network.
+        DataError: Pictures or names can't be read.
+        VerificationError: The file is not equal to PyTorch.
+        OutputError: The file can't be written.
+    """
+    inputs = [path for path in (request.data, request.class_names) if path is not None]
+    require_apart((request.output,), (), images=inputs)
+    check_writable(request.output)
+    network = registry.find(request.network)
+    preprocessing, said = network_preprocessing(network, request.weights, request.options)
+    module = registry.build(
+        request.network, weights=request.weights, num_classes=request.num_classes, result=request.result, tell=note
+    )
+    classes: tuple[str, ...] = ()
+    if not request.features:
+        outputs = _outputs(module, request, preprocessing.size, note)
+        classes = _class_names(request, known_facts(network, request.weights).classes, outputs)
+    if request.weights is None:
+        note(f"{request.network} has random weights, good for speed and nothing else; pass --weights FILE.")
+    if said is not None:
+        note(said)
+    with progress(f"exporting {request.network}", None):
+        exported = export(
+            module,
+            preprocessing=preprocessing,
+            network=request.network,
+            classes=classes,
+            head=request.head,
+            features=request.features,
+            batch=request.batch,
+            any_size=request.any_size,
+            raw_image=request.raw_image,
+            resize_in_graph=request.resize_in_graph,
+            opset=request.opset,
+            fused=request.fused,
+            tolerance=request.tolerance,
+        )
+    half = None
+    if request.precision is FloatPrecision.FP16:
+        half = _in_half(exported.model, request.data, progress, note)
+    save(exported.model if half is None else half.conversion.model, request.output)
+    return ExportReport(
+        request=request, exported=exported, classes=classes, half=half, size=request.output.stat().st_size
+    )
+
+
+def _outputs(module: nn.Module, request: ExportRequest, size: int, note: Note) -> int:
+    """Run the network and return how many outputs it has, as many as were asked for."""
+    results = results_of(module, size)
+    name = request.result or next(iter(results))
+    if name not in results:
+        raise UsageError(f"--result {name}: {request.network} returns {', '.join(results)}.")
+    if len(results) > 1 and request.result is None:
+        note(f"{request.network} returns {', '.join(results)}; this is {name}, and --result NAME takes another.")
+    outputs = outputs_in(results[name])
+    if request.num_classes not in (None, outputs):
+        raise UsageError(
+            f"--num-classes {request.num_classes} has no effect: {request.network} has {outputs} outputs; leave it "
+            "out, or let the callable take num_classes."
+        )
+    return outputs
+
+
+def _class_names(request: ExportRequest, known: tuple[str, ...], outputs: int) -> tuple[str, ...]:
+    """Return the names that were given, or those that the weights or their publishers state."""
+    path = request.class_names
+    if path is None:
+        return known if len(known) == outputs else ()
+    names = read_class_names(path)
+    if len(names) != outputs:
+        raise UsageError(f"--class-names {path} has {len(names)} names, and the network {outputs} outputs.")
+    return names
+
+
+def _in_half(model: ir.Model, data: Path | None, progress: Progress, note: Note) -> HalfResult:
+    """Return the model in float16; layers that overflow on the pictures of ``data`` stay in float32."""
+    if data is None:
+        note("whether numbers grow too large for float16 was not checked; pass --data DIR with some images.")
+        return to_half(model)
+    preprocessing = Metadata.of(model).preprocessing
+    assert preprocessing is not None  # the export wrote it
+    dataset = open_dataset(data, preprocessing)
+    batches = dataset.batches(image_input(model).batch or _OVERFLOW_BATCH, samples=_OVERFLOW_PICTURES)
+    total = min(_OVERFLOW_PICTURES, len(dataset))
+    table = calibrate(model, (batch.images for batch in batches), total=total, progress=progress)
+    return to_half(model, largest={name: max(-seen.low, seen.high) for name, seen in table.tensors.items()})

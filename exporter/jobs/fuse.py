@@ -1,0 +1,131 @@
+"""Fusing: the graph passes on any ONNX file, each proven against the model that came in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rexport._apart import require_apart
+from rexport._errors import ModelFileError, UsageError
+from rexport._files import check_writable
+from rexport._progress import Note, Progress, silent, unsaid
+from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
+from rexport.model_file import load, preprocessing_of, save
+from rexport.passes import Reference, choose_passes, fuse
+from rexport.passes.raw_image import with_raw_images
+from rexport.preprocessing import PictureOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+    from rexport.passes import PassReport
+    from rexport.preprocessing import Preprocessing
+
+__all__ = ["FuseRequest", "FuseResult", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuseRequest:
+    """What to fuse, and how.
+
+    Attributes:
+        model: Any ONNX file.
+        output: Where the result goes.
+        only: The passes to run; by default all.
+        skip: The passes to leave out.
+        raw_image: Whether the result takes pixels, uint8 ``[N, S, S, 3]``, and normalises them itself.
+        options: The mean and standard deviation for that, where the file states others or none.
+        forms: In which forms layers are written.
+        verify: Whether the result is compared with the model on random inputs.
+
+    Raises:
+        UsageError: The values do not go together.
+    """
+
+    model: Path
+    output: Path
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    raw_image: bool = False
+    options: PictureOptions = field(default_factory=PictureOptions)
+    forms: LayerForms = field(default_factory=LayerForms)
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.raw_image and self.options != PictureOptions():
+            raise UsageError("--mean and --std say how raw images are normalised; pass --raw-image with them.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuseResult:
+    """What the passes did, in how many nodes, and the largest ``difference`` of any output; ``None`` unproven."""
+
+    request: FuseRequest
+    reports: tuple[PassReport, ...]
+    forms: LayerFormsResult
+    nodes_before: int
+    nodes: int
+    difference: float | None
+    size: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document ``rexport.fuse/1``."""
+        return {
+            "schema": "rexport.fuse/1",
+            "file": str(self.request.output),
+            "nodes_before": self.nodes_before,
+            "nodes": self.nodes,
+            "difference": self.difference,
+            "passes": [report.to_json() for report in self.reports],
+            **self.forms.to_json(),
+        }
+
+
+def run(request: FuseRequest, *, progress: Progress = silent, note: Note = unsaid) -> FuseResult:
+    """Run the passes, choose the forms of layers, prove the result, and write it.
+
+    Args:
+        request: What to do.
+        progress: Told of all that takes long.
+        note: Told what the user should know of: what is assumed.
+
+    Raises:
+        UsageError: There is no such pass, or the values do not fit the model.
+        ModelFileError: The file can't be read, or is not valid.
+        VerificationError: A change alters the results.
+        OutputError: The file can't be written.
+    """
+    require_apart((request.output,), (request.model,))
+    check_writable(request.output)
+    passes = choose_passes(only=request.only, skip=request.skip)
+    original = load(request.model)
+    preprocessing = None
+    if request.raw_image:
+        preprocessing, said = preprocessing_of(original, request.model, request.options)
+        if said is not None:
+            note(said)
+    with progress(f"fusing {request.model.name}", None):
+        reference = _reference(original, preprocessing) if request.verify else None
+        result = fuse(original, passes=passes, reference=reference)
+        fused = result.model if preprocessing is None else with_raw_images(result.model, preprocessing)
+    forms = choose_forms(fused, request.forms, verify=request.verify, progress=progress)
+    difference = None if reference is None else reference.difference(forms.model)
+    save(forms.model, request.output)
+    return FuseResult(
+        request=request,
+        reports=result.reports,
+        forms=forms,
+        nodes_before=len(original.graph),
+        nodes=len(forms.model.graph),
+        difference=difference,
+        size=request.output.stat().st_size,
+    )
+
+
+def _reference(original: ir.Model, preprocessing: Preprocessing | None) -> Reference:
+    try:
+        return Reference(original, preprocessing=preprocessing)
+    except ModelFileError as error:
+        raise ModelFileError(f"{error} Pass --no-verify to go without the comparison.") from error
