@@ -26,7 +26,7 @@ def require_apart(outputs: Iterable[Path], inputs: Iterable[Path] = (), *, image
     Args:
         outputs: What is to be written, whether it exists or not.
         inputs: Files to read, and with them what they name: external data of a model, the facts beside an engine, the
-            model of a profile. Of a folder, all is read.
+            model of deployment settings. Of a folder, all is read.
         images: Data sets: a file of arrays, or a folder of which only the pictures are read.
 
     Raises:

@@ -6,7 +6,6 @@ not have are left alone, as later versions may add some.
 
 from __future__ import annotations
 
-import json
 import sys
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -38,7 +37,7 @@ def load_json(path: Path) -> Any:
     Raises:
         InputError: It can't be read, or is not JSON.
     """
-    return _load(path, json.loads, "JSON")
+    return _load(path, msgspec.json.decode, "JSON")
 
 
 def load_toml(path: Path) -> dict[str, Any]:

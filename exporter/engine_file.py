@@ -12,21 +12,26 @@ of the file at 16 (u64), four bytes of the version at 24, the compute capabiliti
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import struct
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
-from rexport._errors import EngineFileError, UnavailableError
+from msgspec import Meta
+
+from rexport._documents import Count, Finite, Sha256, as_record, load_json
+from rexport._errors import EngineFileError, InputError, UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
     "SUFFIXES",
+    "BackendName",
     "EngineFacts",
     "EngineHeader",
+    "EngineLayer",
+    "EngineTensor",
     "Installed",
     "facts_path",
     "intact_facts",
@@ -39,6 +44,7 @@ __all__ = [
 
 SCHEMA = "rexport.engine/1"
 _MAGIC = b"vtrt"
+_VERSION = r"^[0-9]+(\.[0-9]+(\..*)?)?$"
 _HEADER_BYTES = 64
 SUFFIXES = (".engine", ".plan", ".trt")
 """How files of engines are called."""
@@ -59,6 +65,34 @@ class EngineHeader:
     version: str
     size: int
     capabilities: tuple[int, ...]
+
+
+class BackendName(StrEnum):
+    """Whose compiler.
+
+    ``tensorrt``: for the GPU that is here. ``rtx``: TensorRT for RTX, for GPUs that need not be. ``onnxruntime``: ONNX
+    Runtime's TensorRT provider, which writes an ONNX file that holds the engine; for the GPU that is here.
+    """
+
+    TENSORRT = "tensorrt"
+    RTX = "rtx"
+    ONNXRUNTIME = "onnxruntime"
+
+
+class EngineTensor(TypedDict):
+    """An input or output: its name, its dtype by TensorRT's name, and its shape, ``-1`` for an open size."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+
+
+class EngineLayer(TypedDict):
+    """A layer that multiplies: its name, its operator, and the precision that it came out in."""
+
+    name: str
+    op_type: str
+    precision: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,28 +126,33 @@ class EngineFacts:
         stripped: Whether it has no weights, so that they are to be filled in before it is run.
     """
 
-    backend: str
-    version: str
+    backend: BackendName
+    version: Annotated[str, Meta(pattern=_VERSION)]
     capabilities: tuple[int, ...]
     device: str | None
     cuda: str | None
-    batch: tuple[int, int, int]
-    inputs: tuple[dict[str, Any], ...]
-    outputs: tuple[dict[str, Any], ...]
-    layers: tuple[dict[str, Any], ...]
-    sha256: str
+    batch: tuple[Count, Count, Count]
+    inputs: Annotated[tuple[EngineTensor, ...], Meta(min_length=1)]
+    outputs: Annotated[tuple[EngineTensor, ...], Meta(min_length=1)]
+    layers: tuple[EngineLayer, ...]
+    sha256: Sha256
     bytes: int
     onnx: str
     onnx_sha256: str
     repairs: tuple[str, ...]
     warnings: tuple[str, ...]
-    seconds: float
+    seconds: Finite
     command: str
     rexport: str
     version_compatible: bool = False
     hardware_compatible: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
     stripped: bool = False
+
+    def __post_init__(self) -> None:
+        least, best, most = self.batch
+        if not least <= best <= most:
+            raise ValueError(f"Batch {least}:{best}:{most} is not MIN:OPT:MAX")
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of schema ``rexport.engine/1``."""
@@ -158,26 +197,18 @@ def read_facts(engine: Path) -> EngineFacts:
         EngineFileError: There is none, or it can't be read.
     """
     path = facts_path(engine)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    if not path.exists():
         _require_not_text(engine)
         raise EngineFileError(
             f"There is no {path} beside the engine, so that nothing is known of it; build it with `rexport engine`."
-        ) from error
-    except ValueError as error:
-        raise EngineFileError(f"{path} is not JSON ({error}); build the engine again.") from error
-    known = {one.name for one in fields(EngineFacts)}
-    needed = {one.name for one in fields(EngineFacts) if one.default is MISSING and one.default_factory is MISSING}
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA or not needed <= set(document):
-        raise EngineFileError(f"{path} does not describe an engine in schema {SCHEMA}; build the engine again.")
-    stated: dict[str, Any] = {
-        key: tuple(one) if isinstance(one, list) else one for key, one in document.items() if key in known
-    }
-    facts = EngineFacts(**stated)
-    wrong = _garbled(facts)
-    if wrong is not None:
-        raise EngineFileError(f"{path} gives {wrong}, which is garbled; copy it again, or build the engine again.")
+        )
+    try:
+        values = load_json(path)
+        if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+            raise EngineFileError(f"{path} does not describe an engine in schema {SCHEMA}; build the engine again.")
+        facts = as_record(values, EngineFacts, where=path, advice="copy it again, or build the engine again")
+    except InputError as error:
+        raise EngineFileError(str(error)) from error
     fixed = facts.inputs[0]["shape"][0] if facts.inputs[0]["shape"] else -1
     return facts if fixed < 1 else replace(facts, batch=(fixed, fixed, fixed))  # older ones state what was asked for
 
@@ -329,78 +360,3 @@ def _same_version(one: str, other: str) -> bool:
     """Compare versions of which one may have fewer numbers, or leave the last ones 0."""
     first, second = (text.split(".") for text in (one, other))
     return all(a == b for a, b in zip(first[:3], second[:3], strict=False))
-
-
-def _garbled(facts: EngineFacts) -> str | None:
-    """Say which field is not of its kind."""
-    kinds: dict[str, Any] = {
-        "backend": lambda one: one in ("tensorrt", "rtx", "onnxruntime"),
-        "version": lambda one: isinstance(one, str) and all(part.isdigit() for part in one.split(".")[:2]),
-        "capabilities": _integers,
-        "batch": lambda one: _integers(one) and len(one) == 3 and 1 <= one[0] <= one[1] <= one[2],
-        "inputs": _tensors,
-        "outputs": _tensors,
-        "layers": _layers,
-        "repairs": _texts,
-        "warnings": _texts,
-        "onnx_sha256": _text,
-        "seconds": lambda one: isinstance(one, int | float) and math.isfinite(one),
-        "sha256": lambda one: isinstance(one, str) and len(one) == 64,
-        "onnx": _text,
-        "command": _text,
-        "rexport": _text,
-        "device": lambda one: one is None or _text(one),
-        "cuda": lambda one: one is None or _text(one),
-        "bytes": lambda one: type(one) is int,
-        "version_compatible": _truth,
-        "hardware_compatible": _truth,
-        "stripped": _truth,
-        "metadata": lambda one: isinstance(one, dict) and all(isinstance(text, str) for text in one.values()),
-    }
-    for name, is_one in kinds.items():
-        value = getattr(facts, name)
-        if not is_one(value):
-            return f"{name} as {str(value)[:80]}"
-    try:
-        json.dumps(facts.to_json(), allow_nan=False)
-    except ValueError:
-        return "a number that is not finite"
-    return None
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _truth(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _texts(value: object) -> bool:
-    return isinstance(value, tuple) and all(map(_text, value))
-
-
-def _layers(value: object) -> bool:
-    keys = ("name", "op_type", "precision")
-    return isinstance(value, tuple) and all(
-        isinstance(one, dict) and all(isinstance(one.get(key), str) for key in keys) for one in value
-    )
-
-
-def _integers(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(one, int) for one in value)
-
-
-def _tensors(value: object) -> bool:
-    return (
-        isinstance(value, tuple)
-        and bool(value)
-        and all(
-            isinstance(one, dict)
-            and isinstance(one.get("name"), str)
-            and isinstance(one.get("dtype"), str)
-            and isinstance(one.get("shape"), list)
-            and all(isinstance(size, int) for size in one["shape"])
-            for one in value
-        )
-    )

@@ -12,6 +12,7 @@ import pytest
 
 from rexport._errors import EngineFileError, UnavailableError
 from rexport.engine_file import (
+    BackendName,
     EngineFacts,
     Installed,
     facts_path,
@@ -37,7 +38,7 @@ def _engine(folder: Path, *, bits: int = 0b1100) -> Path:
 
 def _facts(path: Path) -> EngineFacts:
     return EngineFacts(
-        backend="rtx",
+        backend=BackendName.RTX,
         version="1.7.1.116",
         capabilities=(86, 89),
         device=None,
@@ -98,7 +99,7 @@ def test_a_text_file_called_engine_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{", "is not JSON"), ("[]", "does not describe"), ('{"schema": "rexport.engine/1"}', "does not describe")],
+    [("{", "is not JSON"), ("[]", "does not describe"), ('{"schema": "rexport.engine/1"}', "missing required field")],
 )
 def test_a_broken_file_beside_it(tmp_path: Path, text: str, words: str) -> None:
     path = _engine(tmp_path)
@@ -142,10 +143,8 @@ def test_fields_that_came_later_may_be_missing(tmp_path: Path) -> None:
         ("layers", [1]),
         ("layers", [{"name": "conv1"}]),
         ("seconds", {"a": 1.5}),
-        ("seconds", float("nan")),
         ("sha256", "abc"),
         ("metadata", {"rexport.classes": 3}),
-        ("version_compatible", float("inf")),
         ("stripped", None),
         ("device", 86),
     ],
@@ -153,16 +152,17 @@ def test_fields_that_came_later_may_be_missing(tmp_path: Path) -> None:
 def test_a_garbled_field_is_named(tmp_path: Path, name: str, value: object) -> None:
     path = _engine(tmp_path)
     facts_path(path).write_text(json.dumps({**_facts(path).to_json(), name: value}))
-    with pytest.raises(EngineFileError, match=f"gives {name} as"):
+    with pytest.raises(EngineFileError, match=rf"json: {name}\b"):
         read_facts(path)
 
 
-def test_a_number_that_is_not_finite_is_found_wherever_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_found_wherever_it_is(tmp_path: Path, number: float) -> None:
     path = _engine(tmp_path)
     document = _facts(path).to_json()
-    document["layers"][0]["seconds"] = float("nan")
+    document["layers"][0]["seconds"] = number
     facts_path(path).write_text(json.dumps(document))
-    with pytest.raises(EngineFileError, match="gives a number that is not finite"):
+    with pytest.raises(EngineFileError, match="is not JSON"):
         read_facts(path)
 
 

@@ -102,7 +102,7 @@ for command, in_short in (
     (engine.engine, "A TensorRT engine, checked layer by layer; for RTX without a GPU."),
     (inspect.inspect, "What a file is, layer by layer, and where it comes from."),
     (bench.bench, "Throughput and latency, model against model."),
-    (tune.tune, "What runs a model best here, written down as a profile."),
+    (tune.tune, "What runs a model best here, written down as deployment settings."),
     (bundle.bundle, "A signed bundle of a model for devices; a repository for Triton."),
     (deploy.deploy, "A signed bundle onto devices over SSH, batch by batch; for Ansible and Mender too."),
     (doctor.doctor, "What this machine can really run, and what to do."),

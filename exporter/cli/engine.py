@@ -15,7 +15,7 @@ from rexport.cli._options import Json
 from rexport.cli._paths import READ, WRITE, Writes
 
 if TYPE_CHECKING:
-    from rexport.engine import BackendName
+    from rexport.engine_file import BackendName
     from rexport.jobs.engine import EngineResult
 
 __all__ = ["engine"]
@@ -120,7 +120,7 @@ def engine(
 
 
 def _parse_backend(name: str) -> BackendName:
-    from rexport.engine import BackendName
+    from rexport.engine_file import BackendName
 
     if name not in list(BackendName):
         *others, last = BackendName

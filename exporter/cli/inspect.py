@@ -19,7 +19,7 @@ def inspect(
         READ,
         typer.Argument(
             metavar="FILE",
-            help="An ONNX file, an engine, a bundle, a calibration table or a profile.",
+            help="An ONNX file, an engine, a bundle, a calibration table or deployment settings.",
             show_default=False,
         ),
     ],

@@ -12,11 +12,10 @@ from rexport._lazy import lazy
 if TYPE_CHECKING:
     from rexport.engine.build import BuiltEngine, build_engine
     from rexport.engine.compile import Compiled, compile_model
-    from rexport.engine.options import BackendName, BatchRange, BuildOptions
+    from rexport.engine.options import BatchRange, BuildOptions
     from rexport.engine.refit import refit_engine
 
 __all__ = [
-    "BackendName",
     "BatchRange",
     "BuildOptions",
     "BuiltEngine",
@@ -27,7 +26,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BackendName": "options",
     "BatchRange": "options",
     "BuildOptions": "options",
     "BuiltEngine": "build",

@@ -13,9 +13,9 @@ from rexport._files import atomic_path, check_writable, file_sha256, write_text
 from rexport._progress import Progress, silent
 from rexport.classifier_head import head_of
 from rexport.engine.compile import PRODUCTS, Compiled, compile_model, quantized_layers
-from rexport.engine.options import BackendName, batch_of, check_capabilities
+from rexport.engine.options import batch_of, check_capabilities
 from rexport.engine.rules import follow_rules
-from rexport.engine_file import EngineFacts, facts_path
+from rexport.engine_file import BackendName, EngineFacts, facts_path
 from rexport.model_file import Metadata, load
 from rexport.passes._graph import is_op, name_of
 
@@ -99,7 +99,7 @@ def _facts(
 ) -> EngineFacts:
     said = compiled.said
     return EngineFacts(
-        backend=str(options.backend),
+        backend=options.backend,
         version=said["version"],
         capabilities=tuple(said.get("capabilities", options.capabilities)),
         device=said.get("device"),

@@ -17,8 +17,8 @@ from rexport._onnx_proto import name_nodes
 from rexport._progress import Progress, silent
 from rexport.engine.build_log import KNOWN_VERSIONS, BuiltLayer, layers_of_log, types_of_products
 from rexport.engine.inspector import types_of_inspected
-from rexport.engine.options import BackendName
 from rexport.engine.process import run_worker
+from rexport.engine_file import BackendName
 from rexport.model_file import to_bytes
 from rexport.passes._graph import is_op, name_of
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rexport._errors import UnavailableError, UsageError
+from rexport.engine_file import BackendName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-__all__ = ["BackendName", "BatchRange", "BuildOptions", "batch_of", "check_capabilities"]
+__all__ = ["BatchRange", "BuildOptions", "batch_of", "check_capabilities"]
 
 # What TensorRT for RTX 1.7 compiles for; Turing apart, since in one engine with others it turns convolutions to float.
 RTX_CAPABILITIES = (75, 80, 86, 89, 120, 121)
@@ -22,18 +22,6 @@ TURING = 75
 _DEFAULT_RTX = (80, 86, 89, 120)
 _JETSON = {53, 62, 72, 87, 101, 110}
 _HOPPER = 90
-
-
-class BackendName(StrEnum):
-    """Whose compiler.
-
-    ``tensorrt``: for the GPU that is here. ``rtx``: TensorRT for RTX, for GPUs that need not be. ``onnxruntime``: ONNX
-    Runtime's TensorRT provider, which writes an ONNX file that holds the engine; for the GPU that is here.
-    """
-
-    TENSORRT = "tensorrt"
-    RTX = "rtx"
-    ONNXRUNTIME = "onnxruntime"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rexport._errors import ModelFileError, UnavailableError
 from rexport.engine.gpu import facts_of_gpu, this_gpu
-from rexport.engine.options import BackendName
+from rexport.engine_file import BackendName
 from rexport.runtimes._installed import import_backend
 
 if TYPE_CHECKING:

@@ -83,7 +83,8 @@ def candidate_of(
     """
     if not is_engine(path):
         return Candidate(model=load(path), runtime=runtime, images=images, threads=threads)
-    from rexport.engine import BackendName, BuildOptions
+    from rexport.engine import BuildOptions
+    from rexport.engine_file import BackendName
 
     facts = read_facts(path)
     if file_sha256(reference) != facts.onnx_sha256:

@@ -13,7 +13,7 @@ from rexport.model_file import load
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rexport.engine_file import EngineFacts
+    from rexport.engine_file import EngineFacts, EngineTensor
 
 __all__ = ["described"]
 
@@ -31,14 +31,14 @@ def described(path: Path) -> ir.Model:
 
 
 def _of_engine(path: Path, facts: EngineFacts) -> ir.Model:
-    inputs, outputs = ([_value(path, one) for one in several] for several in (facts.inputs, facts.outputs))
+    inputs = [_value(path, tensor) for tensor in facts.inputs]
+    outputs = [_value(path, tensor) for tensor in facts.outputs]
     graph = ir.Graph(inputs, outputs, nodes=[], opset_imports={"": 18}, name=facts.onnx)
     return ir.Model(graph, ir_version=10, metadata_props=dict(facts.metadata))
 
 
-def _value(path: Path, stated: dict[str, object]) -> ir.Value:
-    kind, shape = str(stated["dtype"]), stated["shape"]
-    assert isinstance(shape, list | tuple)
+def _value(path: Path, stated: EngineTensor) -> ir.Value:
+    kind = stated["dtype"]
     try:
         dtype = ir.DataType[_TYPES.get(kind, kind.upper())]
     except KeyError:
@@ -46,5 +46,5 @@ def _value(path: Path, stated: dict[str, object]) -> ir.Value:
             f"{facts_path(path)} says that {stated['name']} is of the type {kind!r}, which is none; build the engine "
             "again."
         ) from None
-    sizes = [None if size < 0 else size for size in shape]
-    return ir.Value(name=str(stated["name"]), type=ir.TensorType(dtype), shape=ir.Shape(sizes))
+    sizes = [None if size < 0 else size for size in stated["shape"]]
+    return ir.Value(name=stated["name"], type=ir.TensorType(dtype), shape=ir.Shape(sizes))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rexport._apart import require_apart
 from rexport._errors import UsageError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
-from rexport.engine import BackendName, BuildOptions, build_engine, refit_engine
-from rexport.engine_file import facts_path
+from rexport.engine import build_engine, refit_engine
+from rexport.engine_file import BackendName, facts_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rexport.engine import BuildOptions
     from rexport.engine_file import EngineFacts
 
 __all__ = ["EngineRequest", "EngineResult", "run"]
@@ -37,7 +38,7 @@ class EngineRequest:
 
     model: Path
     output: Path
-    options: BuildOptions = field(default_factory=BuildOptions)
+    options: BuildOptions
     refit: Path | None = None
     command: str = ""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from msgspec import convert
 
 from rexport import _errors
 from rexport._errors import RexportError, UnavailableError
@@ -120,7 +121,7 @@ def main() -> None:
     _without_core_dump()
     asked = json.loads(sys.stdin.buffer.readline())
     try:
-        _try(Path(asked["path"]), sys.stdin.buffer.read(), EngineFacts(**_as_tuples(asked["facts"])))
+        _try(Path(asked["path"]), sys.stdin.buffer.read(), convert(asked["facts"], EngineFacts))
         said: dict[str, str] = {}
     except RexportError as error:
         said = {"error": str(error), "kind": type(error).__name__}
@@ -230,10 +231,6 @@ def _without_core_dump() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _as_tuples(facts: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(one) if isinstance(one, list) else one for key, one in facts.items()}
 
 
 if __name__ == "__main__":

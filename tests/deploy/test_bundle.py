@@ -23,19 +23,19 @@ from rexport._errors import (
     UsageError,
     VerificationError,
 )
+from rexport._files import file_sha256
 from rexport.calibration import calibrate
 from rexport.deploy import container, golden, model_signing
 from rexport.deploy.manifest import from_bytes
-from rexport._files import file_sha256
 from rexport.deployment_settings import load_settings, write_settings
 from rexport.device._manifest import Limits
-from rexport.engine_file import EngineFacts, facts_path
+from rexport.engine_file import BackendName, EngineFacts, facts_path
 from rexport.model_file import Metadata, load, save
 from rexport.preprocessing import Interpolation, Preprocessing
 from rexport.quantization import ARM, X86, quantize
 from tests._graphs import run
-from tests.deploy._bundles import CLASSES, classifier, fixed_key, made, probabilities, raw_classifier, saved
 from tests._settings import SETTINGS
+from tests.deploy._bundles import CLASSES, classifier, fixed_key, made, probabilities, raw_classifier, saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,7 +208,7 @@ def _engine(folder: Path, model: Path, **changes: Any) -> Path:
     changes.pop("name", None)
     path.write_bytes(b"a plan " * 32)
     facts = EngineFacts(
-        backend="tensorrt",
+        backend=BackendName.TENSORRT,
         version="10.3.0",
         capabilities=(87,),
         device=None,

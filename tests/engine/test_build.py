@@ -16,9 +16,9 @@ import pytest
 import rexport.engine.build as build_module
 from rexport._errors import GateError, ModelFileError, UnavailableError
 from rexport.calibration import calibrate
-from rexport.engine import BackendName, BatchRange, BuildOptions, build_engine
+from rexport.engine import BatchRange, BuildOptions, build_engine
 from rexport.engine.gpu import this_gpu
-from rexport.engine_file import facts_path, read_facts, read_header, read_intact
+from rexport.engine_file import BackendName, facts_path, read_facts, read_header, read_intact
 from rexport.exporting import export
 from rexport.model_file import save
 from rexport.models import build

@@ -11,9 +11,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from rexport._errors import EngineFileError, GateError, UsageError, VerificationError
-from rexport.engine import BackendName, BatchRange, BuildOptions, build_engine
+from rexport.engine import BatchRange, BuildOptions, build_engine
 from rexport.engine.context_file import holds_engine, read_context_file, require_compiled
 from rexport.engine.ort_compiler import options_of
+from rexport.engine_file import BackendName
 from rexport.inspection import inspect_file
 from rexport.model_file import save
 from rexport.runtimes.onnxruntime_tensorrt import facts_of

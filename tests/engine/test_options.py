@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from rexport._errors import UnavailableError, UsageError
-from rexport.engine.options import BackendName, BatchRange, BuildOptions, batch_of, check_capabilities
+from rexport.engine.options import BatchRange, BuildOptions, batch_of, check_capabilities
+from rexport.engine_file import BackendName
 from tests._graphs import graph
 
 RTX, TENSORRT = BackendName.RTX, BackendName.TENSORRT

@@ -13,8 +13,8 @@ import pytest
 from rexport._cpu import this_cpu
 from rexport._errors import UsageError
 from rexport.calibration import calibrate
-from rexport.engine import BackendName, BuildOptions
-from rexport.engine_file import read_facts
+from rexport.engine import BuildOptions
+from rexport.engine_file import BackendName, read_facts
 from rexport.evaluation import Arithmetic, Candidate, DivergenceReport, Reference, divergence, find_divergence
 from rexport.evaluation.candidate import engine_compiler
 from rexport.evaluation.likeness import difference

@@ -18,7 +18,7 @@ from rexport._files import file_sha256
 from rexport.deploy.bundle import BundleOptions, make_bundle
 from rexport.deploy.container import to_rxb
 from rexport.deploy.signing import load_private_key, new_key_pair
-from rexport.engine_file import EngineFacts
+from rexport.engine_file import BackendName, EngineFacts, EngineTensor
 from rexport.preprocessing import Preprocessing
 from tests._settings import SETTINGS
 
@@ -188,9 +188,9 @@ def _engine() -> bytes:
 
 
 def _engine_facts(engine: bytes) -> bytes:
-    tensor = {"name": "x", "dtype": "float32", "shape": [-1, 3, _SIZE, _SIZE]}
+    tensor: EngineTensor = {"name": "x", "dtype": "float32", "shape": [-1, 3, _SIZE, _SIZE]}
     facts = EngineFacts(
-        backend="rtx", version="1.7.1.116", capabilities=(86,), device=None, cuda=None, batch=(1, 8, 8),
+        backend=BackendName.RTX, version="1.7.1.116", capabilities=(86,), device=None, cuda=None, batch=(1, 8, 8),
         inputs=(tensor,), outputs=(tensor,), layers=({"name": "conv", "op_type": "Conv", "precision": "int8"},),
         sha256=hashlib.sha256(engine).hexdigest(), bytes=len(engine), onnx="model.onnx", onnx_sha256="0" * 64,
         repairs=(), warnings=(), seconds=1.5, command="rexport engine model.onnx", rexport="0.1.0",

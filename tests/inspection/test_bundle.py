@@ -77,7 +77,7 @@ def test_what_is_no_bundle(bundle: MadeBundle, tmp_path: Path) -> None:
         inspect_file(tmp_path / "m.onnx", public_key=tmp_path / "k.pub.pem")
     with pytest.raises(InputError, match="is a folder, and not that of a bundle"):
         inspect_file(tmp_path)
-    with pytest.raises(InputError, match=r"none of what can be inspected: a profile, .*, a bundle"):
+    with pytest.raises(InputError, match=r"none of what can be inspected: deployment settings, .*, a bundle"):
         inspect_file(tmp_path / "k.pub.pem")
     (tmp_path / "cut.rxb").write_bytes((tmp_path / "b.rxb").read_bytes()[:-1])
     with pytest.raises(BundleError, match="is damaged, or no bundle"):

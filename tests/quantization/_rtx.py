@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport.engine import BackendName, BatchRange, BuildOptions
+from rexport.engine import BatchRange, BuildOptions
 from rexport.engine.build import compile_model
 from rexport.engine.build_log import BuiltLayer, types_of_products
+from rexport.engine_file import BackendName
 
 if TYPE_CHECKING:
     import onnx_ir as ir

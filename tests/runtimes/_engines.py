@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 import pytest
 
-from rexport.engine import BackendName, BatchRange, BuildOptions, build_engine
-from rexport.engine_file import EngineFacts, facts_path
+from rexport.engine import BatchRange, BuildOptions, build_engine
+from rexport.engine_file import BackendName, EngineFacts, facts_path
 from rexport.model_file import save
 from rexport.runtimes import _cuda
 from tests._graphs import convolution, graph, images, vector

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from rexport._errors import EngineFileError, UnavailableError, UsageError
-from rexport.engine import BackendName, BatchRange, BuildOptions, build_engine
+from rexport.engine import BatchRange, BuildOptions, build_engine
+from rexport.engine_file import BackendName
 from rexport.runtimes import ENGINE_RUNTIMES, DeviceRuntime, default_runtime, open_runtime
 from rexport.runtimes._device_array import CPU
 from rexport.runtimes._tensorrt import LoadedEngine

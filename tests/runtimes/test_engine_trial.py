@@ -86,7 +86,7 @@ def test_nothing_beside_it_or_garbage(own_rtx_engine: Path) -> None:
     for text, words in (
         (None, r"There is no .*m\.engine\.json beside the engine"),
         ("{", "is not JSON"),
-        ('{"schema": "rexport.engine/1"}', "does not describe"),
+        ('{"schema": "rexport.engine/1"}', "missing required field"),
         ("\x00\x01\x02", "is not JSON"),
     ):
         beside.unlink(missing_ok=True)
