@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-__all__ = ["UnreadableError", "in_threads", "read_picture", "unreadable"]
+__all__ = ["UnreadableError", "in_threads", "read_picture"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -69,8 +69,3 @@ class UnreadableError(DataError):
 
     def __reduce__(self) -> tuple[type[UnreadableError], tuple[tuple[BadImage, ...], int]]:
         return type(self), (self.bad, self.total)
-
-
-def unreadable(bad: Sequence[BadImage], total: int) -> UnreadableError:
-    """Return the error that counts the bad images among ``total`` and names the first few."""
-    return UnreadableError(bad, total)

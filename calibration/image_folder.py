@@ -12,7 +12,7 @@ import numpy as np
 
 from rexport._errors import DataError
 from rexport.calibration.dataset import BadImage, Batch, ViewBatch, fingerprint_of, spread
-from rexport.calibration.decoding import in_threads, read_picture, unreadable
+from rexport.calibration.decoding import UnreadableError, in_threads, read_picture
 from rexport.preprocessing import IMAGE_SUFFIXES, Takes
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class ImageFolder:
                 if isinstance(image, BadImage):
                     if not skip_bad:
                         rest = [other for _, other in decoded if isinstance(other, BadImage)]
-                        raise unreadable([image, *rest], len(indices))
+                        raise UnreadableError([image, *rest], len(indices))
                     skipped.append(image)
                     continue
                 good.append(image)
@@ -126,7 +126,7 @@ class ImageFolder:
                     yielded = True
                     good, labels, skipped = [], [], []
         if not good and not yielded:
-            raise unreadable(skipped, len(skipped))
+            raise UnreadableError(skipped, len(skipped))
         if good or skipped:
             yield good, self._array(labels), tuple(skipped)
 

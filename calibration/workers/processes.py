@@ -57,9 +57,10 @@ class ProcessWorkers:
                     except _LostError as error:
                         worker.stop()
                         workers.remove(worker)
-                        lost[worker.index] += 1
-                        self._require_left(lost, worker.index, error)
                         waiting.appendleft(worker.index)
+                        lost[worker.index] += 1
+                        if lost[worker.index] > self.retries:
+                            raise _gave_up(worker.index, lost[worker.index], error) from None
                         continue
                     yield worker.index, result
                     if waiting:
@@ -71,17 +72,16 @@ class ProcessWorkers:
             for worker in workers:
                 worker.stop()
 
-    def _require_left(self, lost: Counter[int], index: int, error: _LostError) -> None:
-        """Raise :class:`RexportError` where an item has no tries left."""
-        if lost[index] > self.retries:
-            raise RexportError(
-                f"Worker processes ended {lost[index]} times over part {index + 1} of the work ({error}); if memory is "
-                "short, try again with fewer --workers."
-            )
-
 
 class _LostError(Exception):
     """A worker has ended, or has no memory left."""
+
+
+def _gave_up(index: int, times: int, error: _LostError) -> RexportError:
+    return RexportError(
+        f"Worker processes ended {times} times over part {index + 1} of the work ({error}); if memory is short, try "
+        "again with fewer --workers."
+    )
 
 
 class _Worker:
@@ -160,11 +160,11 @@ def _serve(connection: Connection, work: Work[Any, Any]) -> None:
 
 
 def _as_sent(error: Exception) -> Exception:
-    """Return an error as it can be pickled; what is no message to the user takes its traceback along."""
-    if not isinstance(error, RexportError):
-        error.add_note(f"In a worker process:\n{''.join(traceback.format_exception(error))}")
+    """Return an error with its traceback as a note; or that alone, where the error can't be pickled."""
+    trace = "".join(traceback.format_exception(error))
+    error.add_note(f"In a worker process:\n{trace}")
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # whatever its class does
-        return RuntimeError("".join(traceback.format_exception(error)))
+        return RuntimeError(trace)
     return error

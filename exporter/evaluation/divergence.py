@@ -15,7 +15,6 @@ more than rounding, and no layer of it does by itself, the part as a whole is th
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ import numpy as np
 from rexport._errors import ModelFileError, UsageError
 from rexport._progress import Progress, silent
 from rexport.evaluation.likeness import Arithmetic, Difference, difference
+from rexport.evaluation.result import finite
 from rexport.evaluation.tensors import ActivationGraph
 from rexport.model_file import Metadata
 from rexport.runtimes import ENGINE_RUNTIMES
@@ -74,9 +74,9 @@ class TensorRow:
             "node": self.node,
             "op_type": self.op_type,
             "layers": self.layers,
-            "sqnr_db": _finite(off.sqnr_db),
-            "largest": _finite(off.largest),
-            "peak": _finite(off.peak),
+            "sqnr_db": finite(off.sqnr_db),
+            "largest": finite(off.largest),
+            "peak": finite(off.peak),
             "steps": off.steps,
             "other_steps": off.other_steps,
             "diverges": self.diverges,
@@ -191,10 +191,6 @@ def find_divergence(
         first = search.first(list(search.tensors), frozenset())
     rows = tuple(search.rows[name] for name in search.tensors if name in search.rows)
     return DivergenceReport(first=first, rows=rows, arithmetic=arithmetic, tensors=len(tensors))
-
-
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
 
 
 def _arithmetic(candidate: ActivationGraph, reference: ActivationGraph, runtime: str) -> Arithmetic:

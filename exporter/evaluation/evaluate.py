@@ -71,21 +71,19 @@ def evaluate(
         classes=tuple(classes),
         views=views,
         batch=batch,
-        skip_bad=skip_bad,
         threads=workers.threads,
     )
     shards = shards_of(dataset, batch=max(1, batch // views.count), samples=samples)  # of whole batches
     total = sum(len(shard.dataset) for shard in shards)
     counts, outputs = Counts(), 0
     bad: list[BadImage] = []
-    try:
-        with progress("evaluating", total) as advance, closing(workers.map(judge, shards)) as verdicts:
-            for index, verdict in verdicts:
-                counts, outputs = counts + verdict.counts, max(outputs, verdict.outputs)
-                bad += verdict.skipped
-                advance(len(shards[index].dataset))
-    except UnreadableError as error:  # of one shard
-        name_all_bad(judge.batches(dataset, samples=samples), error.bad, total)
+    with progress("evaluating", total) as advance, closing(workers.map(judge, shards)) as verdicts:
+        for index, verdict in verdicts:
+            if verdict.skipped and not skip_bad:
+                name_all_bad(judge.batches(dataset, samples=samples, skip_bad=False), verdict.skipped, total)
+            counts, outputs = counts + verdict.counts, max(outputs, verdict.outputs)
+            bad += verdict.skipped
+            advance(len(shards[index].dataset))
     skipped = sorted(bad, key=lambda image: image.path)
     if not counts.images:
         raise UnreadableError(skipped, total)

@@ -44,7 +44,6 @@ class Judge:
         classes: The names of the model's outputs, in order.
         views: What the models are shown of a picture.
         batch: Images, or views of them, at a time.
-        skip_bad: Go on without images that can't be read.
         threads: Of each runtime.
     """
 
@@ -53,7 +52,6 @@ class Judge:
     classes: tuple[str, ...]
     views: Views
     batch: int
-    skip_bad: bool
     threads: int
 
     @property
@@ -65,25 +63,25 @@ class Judge:
     def open(self) -> Callable[[Shard], Verdict]:
         """Load the models, and return what judges a shard.
 
-        That raises :class:`DataError` where the folders do not fit the outputs, or images can't be read, and
-        :class:`ModelFileError` for a model that is no classifier, or gives scores that are not finite.
+        That raises :class:`DataError` where the folders do not fit the outputs, and :class:`ModelFileError` for a model
+        that is no classifier, or gives scores that are not finite. Images that can't be read are left out.
         """
         model = self.model.open(self.threads)
         reference = None if self.reference is None else self.reference.open(self.threads)
         return lambda shard: self._judge(shard.dataset, model, reference)
 
-    def batches(self, dataset: Dataset, *, samples: int | None = None) -> Iterator[Batch | ViewBatch]:
+    def batches(self, dataset: Dataset, *, samples: int | None, skip_bad: bool) -> Iterator[Batch | ViewBatch]:
         """Yield the images of a data set as the models are shown them (see :meth:`Dataset.batches`)."""
         if isinstance(self.views, CenterCrop):
-            yield from dataset.batches(self.batch, samples=samples, skip_bad=self.skip_bad)
+            yield from dataset.batches(self.batch, samples=samples, skip_bad=skip_bad)
         else:
-            yield from dataset.view_batches(self.views, self.batch, samples=samples, skip_bad=self.skip_bad)
+            yield from dataset.view_batches(self.views, self.batch, samples=samples, skip_bad=skip_bad)
 
     def _judge(self, dataset: Dataset, model: Classifier, reference: Classifier | None) -> Verdict:
         counts, outputs = Counts(), 0
         skipped: list[BadImage] = []
         try:
-            for images in self.batches(dataset):
+            for images in self.batches(dataset, samples=None, skip_bad=True):
                 skipped += images.skipped
                 if not len(images):
                     continue
@@ -92,10 +90,8 @@ class Judge:
                 expected = None if reference is None else self._scores(reference, images)
                 labels = None if images.labels is None else self._outputs(images.labels, dataset.classes, outputs)
                 counts += _count(scores, expected, labels)
-        except UnreadableError as error:
-            if not self.skip_bad:
-                raise
-            skipped = [*error.bad]  # not one image of the shard can be read
+        except UnreadableError as error:  # not one image of the shard can be read
+            skipped = [*error.bad]
         return Verdict(counts=counts, outputs=outputs, skipped=tuple(skipped))
 
     def _scores(self, model: Classifier, images: Batch | ViewBatch) -> np.ndarray:

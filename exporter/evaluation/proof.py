@@ -38,7 +38,7 @@ import numpy as np
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, VerificationError
 from rexport.evaluation.judging import judging_runtime_for
-from rexport.evaluation.result import sqnr_db, wilson_interval
+from rexport.evaluation.result import finite, sqnr_db, wilson_interval
 from rexport.model_file import image_input, save, to_bytes
 from rexport.quantization import ONNX_RUNTIME
 from rexport.quantization.targets import X86_NAMES
@@ -204,10 +204,10 @@ class Proof:
             "outputs": [
                 {
                     "name": output.name,
-                    "sqnr_db": _finite(output.sqnr_db),
-                    "varying_sqnr_db": _finite(output.varying_db),
-                    "as_run_sqnr_db": _finite(output.as_run_db),
-                    "node_by_node_sqnr_db": _finite(output.node_by_node_db),
+                    "sqnr_db": finite(output.sqnr_db),
+                    "varying_sqnr_db": finite(output.varying_db),
+                    "as_run_sqnr_db": finite(output.as_run_db),
+                    "node_by_node_sqnr_db": finite(output.node_by_node_db),
                 }
                 for output in self.outputs
             ],
@@ -400,10 +400,6 @@ def _power(numbers: np.ndarray) -> float:
 
 def _ratio_db(signal: float, noise: float) -> float:
     return sqnr_db(signal, noise) if math.isfinite(signal) and math.isfinite(noise) else math.nan
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _in_words(decibels: float) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rexport.calibration import BadImage
 
-__all__ = ["Comparison", "Counts", "Evaluation", "Scores", "sqnr_db", "wilson_interval"]
+__all__ = ["Comparison", "Counts", "Evaluation", "Scores", "finite", "sqnr_db", "wilson_interval"]
 
 _Z = 1.959964  # of the normal distribution, for 95 %
 _FEW_CLASSES = 5
@@ -121,6 +121,11 @@ class Evaluation:
 def sqnr_db(signal: float, noise: float) -> float:
     """Return the ratio of Σ r² to Σ (r − y)² in decibels; infinite without noise."""
     return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-300) / noise)
+
+
+def finite(number: float | None) -> float | None:
+    """Return a number as JSON has it: ``None`` where it is infinite or none."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _comparison(counts: Counts, compared: Scores, *, labelled: bool) -> Comparison:

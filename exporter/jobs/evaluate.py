@@ -5,7 +5,6 @@ describe the model and the reference → open the images → evaluate, in worker
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from rexport.evaluation import (
 from rexport.evaluation.candidate import candidate_of
 from rexport.evaluation.described import described
 from rexport.evaluation.judging import judging_runtime
+from rexport.evaluation.result import finite
 from rexport.model_file import Head, Metadata, image_input, load, preprocessing_of
 from rexport.preprocessing import PictureOptions, Preprocessing, Takes
 from rexport.runtimes import NODE_BY_NODE, default_runtime, open_runtime
@@ -130,7 +130,7 @@ class EvaluateResult:
                 "reference_top1": comparison.reference_top1,
                 "agreement": comparison.agreement,
                 "scores": comparison.scores,
-                "sqnr_db": comparison.sqnr_db if math.isfinite(comparison.sqnr_db) else None,
+                "sqnr_db": finite(comparison.sqnr_db),
             }
         if self.divergence is not None:
             document["divergence"] = self.divergence.to_json()
@@ -155,15 +155,13 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
     source = Source.parse(request.model, weights=request.weights)
     if source.network and request.weights is None:
         raise UsageError(f"{request.model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
-    model = _network(source, request.options, note) if source.path is None else _file(source.path, request, note)
+    model = _of_network(source, request, note) if source.path is None else _of_file(source.path, request, note)
     workers = request.workers or choose_workers(threads=request.threads)
     runtime = request.runtime or _default_runtime(model, workers, note)
     _require_fitting(source, runtime, workers)
     request.views.require(model.preprocessing)
-    path = request.reference
-    if request.find_divergence and path is None:
-        path = _itself(source)
-    reference = None if path is None else _reference(path, request.views, model.preprocessing)
+    path = _to_compare_with(model, request)
+    reference = None if path is None else _of_reference(path, request.views, model.preprocessing)
     dataset, shown = _open(request.data, model, reference, note)
     work = _Work(
         request=request,
@@ -197,6 +195,12 @@ class _Model:
     batch: int | None = None
     judging_runtime: str = "cpu"
 
+    @property
+    def path(self) -> Path:
+        """Its file, which a network does not have."""
+        assert self.source.path is not None
+        return self.source.path
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
@@ -213,13 +217,13 @@ class _Work:
 
     def evaluate(self) -> Evaluation:
         """Run a file in the workers if they have its runtime, and anything else here."""
-        request, model, source = self.request, self.model, self.model.source
+        request, model = self.request, self.model
         with ExitStack() as stack:
             classifier: Classifier | ClassifierFile
-            if source.path is not None and self.runtime in _IN_WORKERS:
+            if model.source.path is not None and self.runtime in _IN_WORKERS:
                 classifier = self._file(model, self.runtime)
             else:
-                loaded = stack.enter_context(open_runtime(self.runtime, source, threads=self.workers.threads))
+                loaded = stack.enter_context(open_runtime(self.runtime, model.source, threads=self.workers.threads))
                 classifier = Classifier(runtime=loaded, head=model.head, prepare=self._prepare(model))
             return evaluate(
                 classifier,
@@ -237,24 +241,21 @@ class _Work:
     def find_divergence(self) -> DivergenceReport:
         """Look for the first layer that differs from the reference, computed node by node."""
         assert self.reference is not None
-        path, expected = self.model.source.path, self.reference.source.path
-        assert path is not None
-        assert expected is not None
-        if self.model.preprocessing.takes is Takes.PICTURES:
-            raise UsageError(
-                f"{path} resizes its pictures itself, so the sizes of its tensors are not known; use --find-divergence "
-                "with a file from before --resize-in-graph."
-            )
-        threads = self.request.threads
-        candidate = candidate_of(
-            path, self._few_images(self.model), runtime=self.runtime, reference=expected, threads=threads
+        path, threads = self.reference.path, self.request.threads
+        return find_divergence(
+            Reference(load(path), self._few_images(self.reference), threads=threads),
+            candidate_of(
+                self.model.path,
+                self._few_images(self.model),
+                runtime=self.runtime,
+                reference=path,
+                threads=threads,
+            ),
+            progress=self.progress,
         )
-        reference = Reference(load(expected), self._few_images(self.reference), threads=threads)
-        return find_divergence(reference, candidate, progress=self.progress)
 
     def _file(self, model: _Model, runtime: str) -> ClassifierFile:
-        assert model.source.path is not None
-        return ClassifierFile(path=model.source.path, head=model.head, prepare=self._prepare(model), runtime=runtime)
+        return ClassifierFile(path=model.path, head=model.head, prepare=self._prepare(model), runtime=runtime)
 
     def _prepare(self, model: _Model) -> Prepare | None:
         """Return what makes the images of the data set those that a model takes."""
@@ -271,11 +272,11 @@ class _Work:
         return images if prepare is None else prepare(images)
 
 
-def _network(source: Source, options: PictureOptions, note: Note) -> _Model:
+def _of_network(source: Source, request: EvaluateRequest, note: Note) -> _Model:
     from rexport.models import known_facts, network_preprocessing, registry  # loads PyTorch, which files do not need
 
     network = registry.find(str(source.network))
-    preprocessing, assumed = network_preprocessing(network, source.weights, options)
+    preprocessing, assumed = network_preprocessing(network, source.weights, request.options)
     if assumed is not None:
         note(assumed)
     return _Model(
@@ -286,7 +287,7 @@ def _network(source: Source, options: PictureOptions, note: Note) -> _Model:
     )
 
 
-def _file(path: Path, request: EvaluateRequest, note: Note) -> _Model:
+def _of_file(path: Path, request: EvaluateRequest, note: Note) -> _Model:
     model = described(path)
     _require_classifier(model, path, request.views)
     preprocessing, assumed = preprocessing_of(model, path, request.options)
@@ -302,7 +303,7 @@ def _file(path: Path, request: EvaluateRequest, note: Note) -> _Model:
     )
 
 
-def _reference(path: Path, views: Views, preprocessing: Preprocessing) -> _Model:
+def _of_reference(path: Path, views: Views, preprocessing: Preprocessing) -> _Model:
     """Describe a reference, for which pictures are prepared as for the model, as far as it does not do that itself."""
     if not path.exists():
         raise UsageError(f"The file {path} does not exist.")
@@ -350,14 +351,23 @@ def _require_fitting(source: Source, runtime: str, workers: Workers) -> None:
         raise UsageError(f"--workers runs files on ONNX Runtime's CPU provider; leave it or --on {runtime} out.")
 
 
-def _itself(source: Source) -> Path:
-    """Return the file that a model without a reference is compared with: itself, node by node on the CPU."""
-    if source.path is None:
-        raise UsageError(f"--find-divergence compares files, and {source} is a network; export it with `rexport onnx`.")
-    if is_engine(source.path):
-        origin = read_facts(source.path).onnx
-        raise UsageError(f"--find-divergence takes the file that {source} was built from: --reference {origin}.")
-    return source.path
+def _to_compare_with(model: _Model, request: EvaluateRequest) -> Path | None:
+    """Return the reference; where a divergence is to be found without one, the file itself, node by node on the CPU."""
+    if not request.find_divergence:
+        return request.reference
+    if model.source.path is None:
+        raise UsageError(
+            f"--find-divergence compares files, and {model.source} is a network; export it with `rexport onnx`."
+        )
+    if model.preprocessing.takes is Takes.PICTURES:
+        raise UsageError(
+            f"{model.path} resizes its pictures itself, so the sizes of its tensors are not known; use "
+            "--find-divergence with a file from before --resize-in-graph."
+        )
+    if request.reference is None and is_engine(model.path):
+        origin = read_facts(model.path).onnx
+        raise UsageError(f"--find-divergence takes the file that {model.path} was built from: --reference {origin}.")
+    return request.reference or model.path
 
 
 def _open(data: Path, model: _Model, reference: _Model | None, note: Note) -> tuple[Dataset, Preprocessing]:

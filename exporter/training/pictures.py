@@ -15,7 +15,7 @@ import torch
 
 from rexport._progress import Progress, silent
 from rexport.calibration import BadImage
-from rexport.calibration.decoding import in_threads, read_picture, unreadable
+from rexport.calibration.decoding import UnreadableError, in_threads, read_picture
 from rexport.preprocessing import to_rgb
 from rexport.training.augmentation import PadCropFlip, ScaleCropFlip
 
@@ -122,7 +122,7 @@ class PicturesInMemory:
                     labels.append(label)
                 advance(1)
         if bad and (not skip_bad or not pixels):
-            raise unreadable(bad, len(folder))
+            raise UnreadableError(bad, len(folder))
         return cls(np.stack(pixels), np.array(labels, np.int64), folder.preprocessing, skipped=bad)
 
     def __len__(self) -> int:
@@ -173,7 +173,7 @@ class PicturesOnDisk:
         for one in bad:
             pictures._bad[one.path] = one
         if bad and (not skip_bad or len(bad) == len(folder)):
-            raise unreadable(bad, len(folder))
+            raise UnreadableError(bad, len(folder))
         return pictures
 
     @property
@@ -210,7 +210,7 @@ class PicturesOnDisk:
     def _leave_out(self, bad: BadImage) -> None:
         self._bad[bad.path] = bad
         if not self._skip_bad or len(self._bad) == len(self):
-            raise unreadable(self.skipped, len(self))
+            raise UnreadableError(self.skipped, len(self))
 
     def _stacked(self, pictures: Sequence[np.ndarray]) -> Tensor:
         size = self.preprocessing.size

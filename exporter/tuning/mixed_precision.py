@@ -8,7 +8,6 @@ counts is always the accuracy that was measured, never the estimate; on few imag
 
 from __future__ import annotations
 
-import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from rexport.classifier_head import head_of
 from rexport.cost import operations_of
 from rexport.evaluation import Classifier, evaluate
 from rexport.evaluation.judging import judging_runtime
+from rexport.evaluation.result import finite
 from rexport.model_file import Metadata, image_input, save
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
@@ -128,21 +128,21 @@ class GateResult:
             "fp32_top1": self.float_top1,
             "top1": self.chosen.top1,
             "drop_points": self.drop_of(self.chosen),
-            "max_drop_points": _finite(self.max_drop),
+            "max_drop_points": finite(self.max_drop),
             "float_layers": list(self.chosen.float_layers),
             "curve": [
                 {
                     "float_layers": list(point.float_layers),
                     "float_share": point.float_share,
                     "top1": point.top1,
-                    "sqnr_db": _finite(point.sqnr_db),
+                    "sqnr_db": finite(point.sqnr_db),
                     "speedup": point.comparison and point.comparison.speedup,
                     "speedup_interval": point.comparison and list(point.comparison.interval),
                 }
                 for point in self.points
             ],
             "sensitivities": [
-                {"layer": layer.name, "op_type": layer.op_type, "sqnr_db": _finite(layer.sqnr_db), "cost": layer.cost}
+                {"layer": layer.name, "op_type": layer.op_type, "sqnr_db": finite(layer.sqnr_db), "cost": layer.cost}
                 for layer in self.sensitivities
             ],
         }
@@ -251,10 +251,6 @@ def _front(points: Collection[GatePoint]) -> list[GatePoint]:
         if not front or point.top1 > front[-1].top1:
             front.append(point)
     return front
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 class _Search:

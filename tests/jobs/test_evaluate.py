@@ -1,0 +1,106 @@
+"""Evaluations: the same numbers whoever runs the images, what they are compared with, and where they differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from rexport._errors import DataError, UsageError
+from rexport.calibration import WholePictures
+from rexport.calibration.workers import choose_workers
+from rexport.jobs.evaluate import EvaluateRequest, run
+from rexport.model_file import Metadata, load, save
+from rexport.preprocessing import PictureOptions
+from tests._classifiers import write_classifiers
+from tests._graphs import convolution, graph
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classifiers")
+    write_classifiers(folder)
+    return folder
+
+
+def _request(folder: Path, model: str = "right.onnx", **changes: Any) -> EvaluateRequest:
+    return EvaluateRequest(**({"model": str(folder / model), "data": folder / "test.npz"} | changes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "3", "ray,2"])
+def test_workers_make_no_difference(folder: Path, workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "ray" in workers:
+        pytest.importorskip("ray", reason="needs Ray: pip install 'rexport[ray]'")
+    monkeypatch.chdir(folder)  # workers understand relative paths
+    request = EvaluateRequest(
+        model="right.onnx", data=Path("test.npz"), reference=Path("wrong.onnx"), batch=8, threads=1
+    )
+    local = run(request).to_json()
+    assert (local["images"], local["top1"] is None, local["sqnr_db"] is None) == (150, False, False)
+    assert run(replace(request, workers=choose_workers(workers, threads=1))).to_json() == local
+
+
+def test_the_first_layer_that_differs_is_in_the_document(folder: Path) -> None:
+    request = _request(folder, "wrong.onnx", reference=folder / "right.onnx", find_divergence=True)
+    found = run(request).to_json()["divergence"]
+    assert (found["first"]["node"], found["first"]["inputs"], found["arithmetic"]) == ("c", ["b"], "float32")
+    assert [row["tensor"] for row in found["rows"] if not row["diverges"]]
+    assert found["first"]["largest"] > found["first"]["peak"] > 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("openvino") is None, reason="pip install 'rexport[openvino]'")
+def test_another_runtime_is_compared_with_the_file_itself(folder: Path) -> None:
+    result = run(_request(folder, runtime="openvino", find_divergence=True))
+    assert result.divergence is not None
+    assert result.divergence.first is None
+    assert (result.reference, result.to_json()["agreement"]) == (folder / "right.onnx", 1)
+    alone = run(_request(folder, runtime="openvino")).to_json()
+    assert (alone["top1"], "agreement" in alone) == (run(_request(folder)).evaluation.top1, False)
+
+
+def test_a_file_for_another_runtime_is_run_as_it_says(folder: Path, tmp_path: Path) -> None:
+    model = load(folder / "right.onnx")
+    Metadata(quantization='{"target": "tensorrt"}').write_to(model)
+    save(model, tmp_path / "m.onnx")
+    notes: list[str] = []
+    result = run(_request(tmp_path, "m.onnx", data=folder / "test.npz"), note=notes.append)
+    assert result.runtime == "cpu-node-by-node"
+    assert notes[-1].endswith("it runs on cpu-node-by-node here (choose with --on).")
+
+
+def test_with_scales_only_what_can_not_be_read_is_bad(tmp_path: Path) -> None:
+    weights = {"w": convolution(6, 3)}
+    body = "a = Conv<pads = [1, 1, 1, 1]>(x, w) p = GlobalAveragePool(a) y = Flatten(p)"
+    model = graph(body, weights, inputs="float[N, 3, H, W] x", outputs="float[N, 6] y")
+    save(model, tmp_path / "any.onnx")
+    for index in range(12):
+        (tmp_path / f"images/{index % 6}").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 30), (index, 0, 0)).save(tmp_path / f"images/{index % 6}/{index}.png")
+    (tmp_path / "images/1/1.png").write_text("no picture")
+    request = _request(tmp_path, "any.onnx", data=tmp_path / "images", views=WholePictures((16,)))
+    with pytest.raises(DataError, match="1 of 12 images can't be used"):
+        run(request)
+    notes: list[str] = []
+    assert run(replace(request, skip_bad=True), note=notes.append).evaluation.images == 11
+    assert "1.png: is not an image" in notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": Path("cifar_resnet8")}, "The file cifar_resnet8 does not exist"),
+        ({"model": "cifar_resnet8"}, "pass --weights FILE"),
+        ({"runtime": "abacus"}, "There is no runtime 'abacus'"),
+        ({"runtime": "openvino", "workers": choose_workers("2")}, "leave it or --on openvino out"),
+        ({"views": WholePictures((16,)), "options": PictureOptions(resize=9)}, "--resize means nothing with it"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(replace(_request(folder), **changes))
