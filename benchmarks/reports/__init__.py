@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rexport.benchmarks.reports.compare import Change, Changes, RowKey, Verdict, compare, require_same_machine
 from rexport.benchmarks.reports.document import load_document
-from rexport.benchmarks.reports.html import require_template_engine, to_html
+from rexport.benchmarks.reports.html import require_extra, to_html
 from rexport.benchmarks.reports.markdown import changes_to_markdown, to_markdown
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "changes_to_markdown",
     "compare",
     "load_document",
+    "require_extra",
     "require_same_machine",
-    "require_template_engine",
     "to_html",
     "to_markdown",
 ]

@@ -1,38 +1,129 @@
-"""The charts of the HTML report: lines with intervals, points with a Pareto front, bars, and raw times."""
+"""The charts of the HTML report, drawn by Matplotlib: lines with intervals, and points with a Pareto front.
+
+They are markup for the page: paths and texts alone, without ids, links or styles, so that many stand in one page and
+its policy allows them. Fonts and colours are the page's, by CSS variables: one drawing serves light, dark and paper.
+"""
 
 from __future__ import annotations
 
-import itertools
+import io
+import math
+import warnings
+from bisect import bisect_left, bisect_right
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
-from rexport.benchmarks.reports.scales import number
-from rexport.benchmarks.reports.svg import HEIGHT, WIDTH, Frame, Style, drawing, element, marker, text
+from matplotlib import style as styles
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.transforms import Bbox
+
+from rexport.benchmarks.reports.table import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from rexport.benchmarks.reports.scales import Scale
+    from matplotlib.axes import Axes
+    from matplotlib.path import Path
 
 __all__ = [
     "Dot",
     "Point",
-    "Series",
-    "bar",
+    "Scale",
+    "Style",
     "line_chart",
+    "linear_scale",
+    "log_scale",
     "pareto_front",
-    "rounds_line",
     "scatter_chart",
     "swatch",
-    "times_rug",
 ]
 
-_LETTER = 5.9  # the width of a letter in labels, about
-_LINE = 13.0  # the height of a label
-# raw times are drawn between these, in medians; what lies beyond stands at the end
-_RUG_LOW, _RUG_HIGH = 0.8, 1.4
-_RUG_WIDTH, _RUG_HEIGHT = 220, 18
-_RUG_TICKS = 300
+# in points of the drawing, at which letters are readable both on a phone and beside another chart
+_WIDTH, _HEIGHT = 440, 300
+_INCH = 72  # points
+_MARKERS = "os^DvP<>"
+_DASHES = ("-", (0, (6, 4)), (0, (2, 3)), (0, (9, 3, 2, 3)))
+_SERIES = [f"s{i}" for i in range(8)]
+# Matplotlib has no variables: it draws with colours that nothing else has, and they are replaced
+_COLOURS = {name: f"#c0ff{i:02x}" for i, name in enumerate(["page", "line", "text", "quiet", *_SERIES])}
+_VARIABLES = {colour: f"var(--{name})" for name, colour in _COLOURS.items()}
+_LOOK = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "figure.dpi": _INCH,
+    **dict.fromkeys(["figure.facecolor", "axes.facecolor"], "none"),
+    **dict.fromkeys(["font.size", "axes.titlesize"], 11),  # as in page.css
+    **dict.fromkeys(["text.color", "axes.labelcolor"], _COLOURS["text"]),
+    **dict.fromkeys(["axes.edgecolor", "xtick.color", "ytick.color"], _COLOURS["quiet"]),
+    **dict.fromkeys(["axes.spines.left", "axes.spines.right", "axes.spines.top"], False),
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": _COLOURS["line"],
+    "xtick.major.size": 5,
+    "ytick.major.size": 0,
+    "ytick.major.pad": 12,  # room for the markers of the first values
+    "lines.linewidth": 2,
+    "lines.markersize": 8.5,
+    "lines.markeredgewidth": 1.6,
+    "lines.scale_dashes": False,
+}
+_INTERVAL: dict[str, Any] = {"linewidth": 1.2, "marker": "_", "markersize": 6, "markeredgewidth": 1.2}
+# where a name may stand: its distance from the dot, and which of its ends is there
+_PLACES = [(9, 0, "left"), (-9, 0, "right"), (0, 12, "center"), (0, -12, "center")]
+_PLACES += [(7, 10, "left"), (-7, 10, "right"), (7, -10, "left"), (-7, -10, "right")]
+_TOOLTIP = "tooltip: "  # begins the ids of groups that have one
+_SVG = "{http://www.w3.org/2000/svg}"
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_KEPT = {"d", "x", "y", "transform", "fill", "stroke", "stroke-width", "stroke-dasharray", "text-anchor"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How a series looks: colour and marker by ``model``, dashes and hollow markers by ``variant`` (its runtime).
+
+    No two of the first 32 look the same without their colours.
+    """
+
+    model: int
+    variant: int
+
+    @property
+    def colour(self) -> str:
+        """The name of the page's variable."""
+        return _SERIES[self.model % len(_SERIES)]
+
+    @property
+    def hollow(self) -> bool:
+        """Whether its markers are outlines only."""
+        return self.variant % 2 == 1
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Its line, for Matplotlib."""
+        return {"color": _COLOURS[self.colour], "linestyle": _DASHES[self.variant % len(_DASHES)]}
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """Its markers, for Matplotlib."""
+        shape = _MARKERS[(self.model + self.model // len(_SERIES)) % len(_MARKERS)]
+        fill = _COLOURS["page" if self.hollow else self.colour]
+        return {"color": _COLOURS[self.colour], "linestyle": "", "marker": shape, "markerfacecolor": fill}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """An axis from the first of its ``ticks`` to the last; ``written`` says what stands beside them."""
+
+    label: str
+    ticks: Sequence[float]
+    log: bool = False
+    written: Callable[[float], str] = number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +133,7 @@ class Point:
     x: float
     y: float
     interval: tuple[float, float] | None
-    title: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """Points that belong together, from left to right."""
-
-    label: str
-    style: Style
-    points: tuple[Point, ...]
+    tooltip: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,53 +144,66 @@ class Dot:
     y: float
     label: str
     style: Style
-    title: str
+    tooltip: str
     counts: bool = True
 
 
-def line_chart(label: str, series: Sequence[Series], *, x: Scale, y: Scale, x_label: str, y_label: str) -> str:
-    """Return lines over a common axis, with a bar for every interval."""
-    frame = Frame(x=x, y=y)
-    parts = [frame.drawn(x_label, y_label)]
-    for one in series:
-        places = [frame.at(point.x, point.y) for point in one.points]
-        steps = " ".join(f"{px} {py}" for px, py in places)
-        line = {"class": f"curve {one.style.css_class}", "d": f"M{steps}", "stroke-dasharray": one.style.dash}
-        parts.append(element("path", line))
-        for point in one.points:
-            if point.interval is not None:
-                (px, low), (_, high) = (frame.at(point.x, end) for end in point.interval)
-                whisker = f"M{px - 3} {low}h6M{px} {low}V{high}M{px - 3} {high}h6"
-                parts.append(element("path", {"class": f"whisker {one.style.css_class}", "d": whisker}))
-        parts += [marker(px, py, one.style, point.title) for (px, py), point in zip(places, one.points, strict=True)]
-    return drawing(label, parts)
+def linear_scale(label: str, values: Sequence[float], *, zero: bool = True) -> Scale:
+    """Return a scale with round ticks that hold all values, and zero if that is wanted."""
+    ends = [*values, 0.0] if zero else values
+    low, high = min(ends), max(ends)
+    if high - low <= 1e-9 * max(-low, high):  # one value: an axis around it
+        around = abs(high) / 10 or 1.0
+        low, high = low - around, high + around
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)
+    return Scale(label=label, ticks=_holding(ticks, low, high))
 
 
-def scatter_chart(
-    label: str,
-    dots: Sequence[Dot],
-    *,
-    x: Scale,
-    y: Scale,
-    x_label: str,
-    y_label: str,
-    y_tick: Callable[[float], str] = number,
-) -> str:
+def log_scale(label: str, values: Sequence[float]) -> Scale:
+    """Return a logarithmic scale that holds all values, which are above zero.
+
+    Ticks are at 1, 2 and 5 times powers of ten, or at the powers alone over more than three of them.
+    """
+    low, high = min(values), max(values)
+    mantissas = (1.0,) if high / low > 1000 else (1.0, 2.0, 5.0)
+    ticks = LogLocator(subs=mantissas, numticks=12).tick_values(low / 10, high * 10)
+    return Scale(label=label, ticks=_holding(ticks, low, high), log=True)
+
+
+def line_chart(label: str, lines: Mapping[Style, Sequence[Point]], *, x: Scale, y: Scale) -> str:
+    """Return lines over a common axis, with a bar for every interval; ``label`` is what a screen reader says."""
+    with _look():
+        figure, axes = _axes(x, y)
+        for style, points in lines.items():
+            axes.plot([point.x for point in points], [point.y for point in points], **style.line)
+            for point in points:
+                if point.interval is not None:
+                    axes.plot([point.x] * 2, point.interval, color=_COLOURS[style.colour], **_INTERVAL)
+                _mark(axes, point, style)
+        return _inline(figure, label)
+
+
+def scatter_chart(label: str, dots: Sequence[Dot], *, x: Scale, y: Scale) -> str:
     """Return dots, the front of those that are best, and names where there is room for them."""
-    frame = Frame(x=x, y=y)
-    front = pareto_front(dots)
-    parts = [frame.drawn(x_label, y_label, y_tick=y_tick)]
-    places = [frame.at(dot.x, dot.y) for dot in dots]
-    taken = [(px - 6, py - 6, px + 6, py + 6) for px, py in places]
-    if front:
-        corners = _corners([frame.at(dot.x, dot.y) for dot in front], floor=frame.at(x.low, y.low)[1])
-        steps = "L".join(f"{px} {py}" for px, py in corners)
-        parts.append(element("path", {"class": "front", "d": f"M{steps}"}))
-        taken += [_box(one, other) for one, other in itertools.pairwise(corners)]
-    for (px, py), dot in sorted(zip(places, dots, strict=True), key=lambda both: (both[1] not in front, both[1].x)):
-        parts.append(marker(px, py, dot.style, dot.title))
-        parts += _name(px, py, dot.label, taken)
-    return drawing(label, parts)
+    with _look():
+        figure, axes = _axes(x, y)
+        front = pareto_front(dots)
+        (steps,) = axes.step(
+            [*(dot.x for dot in (*front[:1], *front)), x.ticks[-1]],
+            [y.ticks[0], *(dot.y for dot in (*front, *front[-1:]))],
+            where="post",
+            color=_COLOURS["quiet"],
+            linewidth=1.5,
+            linestyle=(0, (5, 3)),
+        )
+        taken = [
+            Bbox.from_bounds(left - 6, bottom - 6, 12, 12)
+            for left, bottom in axes.transData.transform([(dot.x, dot.y) for dot in dots])
+        ]
+        for dot in sorted(dots, key=lambda dot: (dot not in front, dot.x)):
+            _mark(axes, dot, dot.style)
+            _name(axes, dot, taken, steps.get_path().transformed(axes.transData))
+        return _inline(figure, label)
 
 
 def pareto_front(dots: Sequence[Dot]) -> tuple[Dot, ...]:
@@ -120,96 +215,100 @@ def pareto_front(dots: Sequence[Dot]) -> tuple[Dot, ...]:
     return tuple(front)
 
 
-def bar(share: float, css_class: str, *, hollow: bool = False) -> str:
-    """Return a bar that fills ``share`` (0…1) of its track."""
-    length = round(100 * min(1.0, max(0.0, share)), 2)
-    track = element("rect", {"class": "track", "width": 100, "height": 10})
-    kind = f"bar {css_class}" + " hollow" * hollow
-    filled = element("rect", {"class": kind, "x": 0.5, "y": 0.5, "width": max(0.0, length - 1), "height": 9})
-    box = {"viewBox": "0 0 100 10", "class": "bars", "preserveAspectRatio": "none", "aria-hidden": "true"}
-    return element("svg", box, track, filled)
-
-
-def times_rug(seconds: Sequence[float], median: float) -> str:
-    """Return a stroke for each call, or for 300 of them evenly over their order, from 0.8 to 1.4 medians."""
-    ordered = sorted(seconds)
-    step = max(1.0, len(ordered) / _RUG_TICKS)
-    chosen = {ordered[min(len(ordered) - 1, round(i * step))] for i in range(round(len(ordered) / step))}
-    strokes = "".join(f"M{place} 2v14" for place in sorted({_along(value / median) for value in chosen}))
-    middle = f"M{_along(1.0)} 0v{_RUG_HEIGHT}"
-    return element(
-        "svg",
-        {"viewBox": f"0 0 {_RUG_WIDTH} {_RUG_HEIGHT}", "class": "rug", "aria-hidden": "true"},
-        element("path", {"class": "axis", "d": f"M0 {_RUG_HEIGHT - 1}H{_RUG_WIDTH}"}),
-        element("path", {"class": "strokes", "d": strokes}),
-        element("path", {"class": "middle", "d": middle}),
-    )
-
-
-def rounds_line(medians: Sequence[float], median: float) -> str:
-    """Return the medians of the rounds as a line, in the order they were measured; up is slower."""
-    width, height = 100.0, 24.0
-    across = width / max(1, len(medians) - 1)
-    share = [min(1.0, max(0.0, (value / median - _RUG_LOW) / (_RUG_HIGH - _RUG_LOW))) for value in medians]
-    places = [f"{round(i * across, 1)} {round(height - 1 - (height - 2) * s, 1)}" for i, s in enumerate(share)]
-    level = round(height - 1 - (height - 2) * (1 - _RUG_LOW) / (_RUG_HIGH - _RUG_LOW), 1)
-    return element(
-        "svg",
-        {"viewBox": f"0 0 {width:g} {height:g}", "class": "rounds", "aria-hidden": "true"},
-        element("path", {"class": "grid", "d": f"M0 {level}H{width:g}"}),
-        element("path", {"class": "curve thin", "d": f"M{' '.join(places)}"}),
-    )
-
-
 def swatch(style: Style) -> str:
     """Return the sample of a series in a legend."""
-    line = {"class": f"curve {style.css_class}", "d": "M1 7H35", "stroke-dasharray": style.dash}
-    return element(
-        "svg",
-        {"viewBox": "0 0 36 14", "class": "swatch", "aria-hidden": "true"},
-        element("path", line),
-        marker(18, 7, style),
-    )
+    with _look():
+        figure = Figure(figsize=(36 / _INCH, 14 / _INCH))
+        figure.add_artist(Line2D([1 / 36, 35 / 36], [0.5, 0.5], **style.line))
+        figure.add_artist(Line2D([0.5], [0.5], **style.marks))
+        return _inline(figure)
 
 
-def _corners(steps: Sequence[tuple[float, float]], *, floor: float) -> list[tuple[float, float]]:
-    """Return the corners of the line that rises to each step, from the axis to the right end."""
-    corners = [(steps[0][0], floor)]
-    for px, py in steps:
-        corners += [(px, corners[-1][1]), (px, py)]
-    return [*corners[1:], (WIDTH - 14.0, corners[-1][1])]
+@contextmanager
+def _look() -> Iterator[None]:
+    """Draw as the page wants it, whatever the user's settings of Matplotlib say."""
+    with styles.context(_LOOK, after_reset=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser's fonts may have it
+        yield
 
 
-def _box(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float, float, float]:
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[0], other[0]), max(one[1], other[1])
+def _axes(x: Scale, y: Scale) -> tuple[Figure, Axes]:
+    """Return a figure and empty axes in their final place; a number that would cover the one before it is left out."""
+    figure = Figure(figsize=(_WIDTH / _INCH, _HEIGHT / _INCH), layout="constrained")
+    axes = figure.add_subplot(xlabel=x.label, title=y.label)
+    axes.set(xscale="log" if x.log else "linear", yscale="log" if y.log else "linear")
+    axes.set(xlim=(x.ticks[0], x.ticks[-1]), ylim=(y.ticks[0], y.ticks[-1]))
+    axes.set_xticks(x.ticks, [x.written(tick) for tick in x.ticks])
+    axes.set_yticks(y.ticks, [y.written(tick) for tick in y.ticks])
+    axes.minorticks_off()
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    end = -math.inf
+    for tick in axes.get_xticklabels():
+        box = tick.get_window_extent()
+        if box.x0 > end:
+            end = box.x1 + 4
+        else:
+            tick.set_visible(False)
+    return figure, axes
 
 
-def _along(ratio: float) -> float:
-    share = (ratio - _RUG_LOW) / (_RUG_HIGH - _RUG_LOW)
-    return round(1 + (_RUG_WIDTH - 2) * min(1.0, max(0.0, share)), 1)
+def _mark(axes: Axes, point: Point | Dot, style: Style) -> None:
+    axes.plot([point.x], [point.y], gid=_TOOLTIP + _printable(point.tooltip), **style.marks)
 
 
-def _name(x: float, y: float, label: str, taken: list[tuple[float, float, float, float]]) -> list[str]:
-    """Return the label at the first place around the dot where it covers nothing, or nothing."""
-    length = _LETTER * len(label)
-    for dx, dy, anchor in (
-        (9, 4, "start"),
-        (-9, 4, "end"),
-        (0, -10, "middle"),
-        (0, 19, "middle"),
-        (7, -8, "start"),
-        (-7, -8, "end"),
-        (7, 16, "start"),
-        (-7, 16, "end"),
-    ):
-        left = x + dx - (0 if anchor == "start" else length if anchor == "end" else length / 2)
-        box = (left, y + dy - _LINE + 3, left + length, y + dy + 3)
-        inside = box[0] >= 56 and box[2] <= WIDTH - 4 and box[1] >= 18 and box[3] <= HEIGHT - 48
-        if inside and not any(_overlap(box, other) for other in taken):
+def _name(axes: Axes, dot: Dot, taken: list[Bbox], front: Path) -> None:
+    """Write the dot's name at the first place around it where it covers nothing, or nowhere."""
+    area = Bbox.from_extents(axes.bbox.x0, axes.bbox.y0, _WIDTH, axes.bbox.y1 + 12)
+    for right, up, end in _PLACES:
+        text = axes.annotate(
+            _printable(dot.label), (dot.x, dot.y), (right, up), textcoords="offset points", ha=end, va="center"
+        )
+        box = text.get_window_extent()
+        inside = area.contains(*box.min) and area.contains(*box.max)
+        if inside and not box.count_overlaps(taken) and not front.intersects_bbox(box, filled=False):
             taken.append(box)
-            return [text(x + dx, y + dy, label, anchor=anchor, css_class="name")]
-    return []
+            return
+        text.remove()
 
 
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _holding(ticks: Sequence[float], low: float, high: float) -> list[float]:
+    """Return the ticks from the last that is not above ``low`` to the first that is not below ``high``, two or more."""
+    first = max(bisect_right(ticks, low) - 1, 0)
+    last = max(bisect_left(ticks, high), first + 1)
+    return [float(tick) for tick in ticks[first : last + 1]]
+
+
+def _printable(text: str) -> str:
+    """Return text that XML can have."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _inline(figure: Figure, label: str | None = None) -> str:
+    """Return the figure as markup for a page; one without a label is none of a screen reader's business.
+
+    The page's policy forbids style attributes, so they become attributes of their own, without the font; markers stand
+    where they are used, for an id may be in the page only once.
+    """
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(file.getvalue())
+    markers = {f"#{path.get('id')}": path.get("d", "") for path in root.iter(f"{_SVG}path")}
+    for use in root.iter(f"{_SVG}use"):
+        place = f"translate({use.attrib.pop('x')} {use.attrib.pop('y')})"
+        use.tag, use.attrib = f"{_SVG}path", {**use.attrib, "d": markers[use.attrib[_HREF]], "transform": place}
+    about = {"aria-hidden": "true"} if label is None else {"role": "img", "aria-label": label}
+    drawing = ElementTree.Element("svg", {"viewBox": root.get("viewBox", ""), **about})
+    tooltip = ""
+    for node in root.iter():
+        name, tag = node.get("id"), node.tag.removeprefix(_SVG)
+        if tag == "g" and name is not None:
+            tooltip = name.removeprefix(_TOOLTIP) if name.startswith(_TOOLTIP) else ""
+        elif tag in ("path", "text") and name is None:
+            rules = dict(rule.split(": ") for rule in node.attrib["style"].split("; "))
+            kept = {key: _VARIABLES.get(value, value) for key, value in (node.attrib | rules).items() if key in _KEPT}
+            shape = ElementTree.SubElement(drawing, tag, kept)
+            shape.text = node.text
+            if tooltip:
+                ElementTree.SubElement(shape, "title").text = tooltip
+    return ElementTree.tostring(drawing, encoding="unicode")

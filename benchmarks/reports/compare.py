@@ -18,7 +18,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import GateError, InputError, UsageError
-from rexport.benchmarks.reports.document import read_document, short_names
+from rexport._words import counted
+from rexport.benchmarks.reports.document import read_document
 from rexport.benchmarks.reports.noise import ratio_interval, throughput
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class RowKey:
 
     def __str__(self) -> str:
         """Return the key in words."""
-        threads = f"{self.threads} thread" + "s" * (self.threads != 1)
+        threads = counted(self.threads, "thread")
         scenario = "" if self.scenario == "single-stream" else f", {self.scenario}"
         return f"{self.model} on {self.runtime}, batch {self.batch}, {threads}{scenario}"
 
@@ -140,7 +141,7 @@ class Changes:
             )
             if verdict in verdicts
         ]
-        rows = f"{len(self.rows)} row" + "s" * (len(self.rows) != 1)
+        rows = counted(len(self.rows), "row")
         said = [f"{rows} in both runs: {', '.join(counts)}." if counts else "No row was measured in both runs."]
         if self.machine:
             said.append(f"ANOTHER MACHINE: {'; '.join(self.machine)}. The ratios compare machines, not models.")
@@ -264,8 +265,7 @@ def require_same_machine(old: Mapping[str, Any], machine: Mapping[str, Any]) -> 
 
 def _keyed(document: Document, other: Document) -> dict[RowKey, ReportRow]:
     """Return the rows by what they are; of rows that are the same, the first."""
-    names = short_names(dict.fromkeys(row.model for row in document.rows))
-    others = short_names(dict.fromkeys(row.model for row in other.rows))
+    names, others = document.file_names, other.file_names
     # two files of one name in either run: whole paths are what tells them apart in both
     whole = {model for model, name in others.items() if model == name}
     keyed: dict[RowKey, ReportRow] = {}

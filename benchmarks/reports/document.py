@@ -6,23 +6,28 @@ not ask for them; they read as null.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from msgspec import Meta
+
+from rexport._documents import Count, Finite, Positive, as_record, load_json
 from rexport._errors import InputError
-from rexport.benchmarks.reports.fields import FieldError, Fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
     "Document",
+    "Latency",
     "Layer",
     "LayerProfile",
     "MachineFacts",
     "Peak",
+    "Phases",
     "ReportRow",
     "ServerSearch",
     "Trial",
@@ -33,10 +38,7 @@ __all__ = [
 
 _KIND = "rexport.bench"
 _SCHEMA = f"{_KIND}/1"
-_KNOWN_FACTS = {
-    "cpu", "architecture", "cores", "int8", "vnni", "memory_gib", "os", "python", "packages", "load_average",
-    "cpu_quota",
-}  # fmt: skip
+_Natural = Annotated[int, Meta(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +47,15 @@ class MachineFacts:
 
     cpu: str
     architecture: str | None = None
-    cores: float | None = None
+    cores: Finite | None = None
     int8: str | None = None
-    memory_gib: float | None = None
+    memory_gib: Finite | None = None
     os: str | None = None
     python: str | None = None
-    packages: Mapping[str, str] = field(default_factory=dict)
-    load_average: float | None = None
-    cpu_quota: float | None = None
-    other: Mapping[str, str] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=dict)
+    load_average: Finite | None = None
+    cpu_quota: Finite | None = None
+    other: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_busy(self) -> bool:
@@ -65,71 +67,104 @@ class MachineFacts:
 class Trial:
     """One rate that was tried: queries a second, how many, their latencies in ms, and whether the bound held."""
 
-    rate_per_second: float | None
-    queries: float | None
-    p50_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    held: bool | None
+    rate_per_second: Finite | None = None
+    queries: Finite | None = None
+    p50_ms: Finite | None = None
+    p90_ms: Finite | None = None
+    p99_ms: Finite | None = None
+    held: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSearch:
     """The highest rate whose ``percentile`` of latency is within ``latency_bound_ms``; ``None`` where none was."""
 
-    rate_per_second: float | None
-    latency_bound_ms: float | None
-    percentile: float | None
-    trials: tuple[Trial, ...]
+    rate_per_second: Finite | None = None
+    latency_bound_ms: Finite | None = None
+    percentile: Finite | None = None
+    trials: tuple[Trial, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Percentiles of a call, in milliseconds."""
+
+    p50: Finite | None = None
+    p90: Finite | None = None
+    p99: Finite | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phases:
+    """The parts of a call on a device, in milliseconds."""
+
+    upload: Finite | None = None
+    compute: Finite | None = None
+    download: Finite | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRow:
-    """A row of the document; its attributes are the document's keys.
-
-    ``rounds`` holds ``seconds`` split by ``calls_per_round``, and ``launches`` is how many of the rounds each process
-    ran; ``phases_ms`` are upload, compute and download.
-    """
+    """A row of the document; its attributes are the document's keys."""
 
     model: str
     runtime: str
-    batch: int
-    threads: int
-    scenario: str
+    batch: Count
+    threads: Count
     status: str
-    reason: str | None
-    images_per_second: float | None
-    images_per_second_interval: tuple[float, float] | None
-    p50_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    speedup: float | None
-    speedup_interval: tuple[float, float] | None
-    peak_memory_mib: float | None
-    load_seconds: float | None
-    first_call_seconds: float | None
-    agreement: float | None
-    sqnr_db: float | None
-    wrong: bool
-    top1: float | None
-    share_of_peak: float | None
-    gmacs_per_second: float | None
-    flags: tuple[str, ...]
-    affinity: tuple[int, ...]
-    phases_ms: tuple[float | None, float | None, float | None] | None
-    server: ServerSearch | None
-    rounds: tuple[tuple[float, ...], ...]
-    launches: tuple[int, ...]
+    scenario: str = "single-stream"
+    reason: str | None = None
+    images_per_second: Finite | None = None
+    images_per_second_interval: tuple[Finite, Finite] | None = None
+    latency_ms: Latency = field(default_factory=Latency)
+    speedup: Finite | None = None
+    speedup_interval: tuple[Finite, Finite] | None = None
+    peak_memory_mib: Finite | None = None
+    load_seconds: Finite | None = None
+    first_call_seconds: Finite | None = None
+    agreement: Finite | None = None
+    sqnr_db: Finite | None = None
+    wrong: bool = False
+    top1: Finite | None = None
+    share_of_peak: Finite | None = None
+    gmacs_per_second: Finite | None = None
+    flags: tuple[str, ...] = ()
+    affinity: tuple[_Natural, ...] = ()
+    phases_ms: Phases | None = None
+    server: ServerSearch | None = None
+    seconds: tuple[Positive, ...] = ()
+    calls_per_round: tuple[_Natural, ...] = ()
+    rounds_per_launch: tuple[_Natural, ...] = ()
+
+    def __post_init__(self) -> None:
+        for interval in (self.images_per_second_interval, self.speedup_interval):
+            if interval is not None and interval[0] > interval[1]:
+                raise ValueError(f"The interval {list(interval)} is not a low and a high end")
+        if self.calls_per_round and sum(self.calls_per_round) != len(self.seconds):
+            raise ValueError(
+                f"calls_per_round adds up to {sum(self.calls_per_round)}, and there are {len(self.seconds)} seconds"
+            )
+        if self.rounds_per_launch and sum(self.rounds_per_launch) != len(self.rounds):
+            raise ValueError(
+                f"rounds_per_launch adds up to {sum(self.rounds_per_launch)}, and there are {len(self.rounds)} rounds"
+            )
 
     @property
     def ok(self) -> bool:
         """Whether it was measured."""
         return self.status == "ok"
 
+    @cached_property
+    def rounds(self) -> tuple[tuple[float, ...], ...]:
+        """The seconds of each round that has some, in order; all are of one where the document doesn't say."""
+        seconds = iter(self.seconds)
+        counts = self.calls_per_round or (len(self.seconds),)
+        return tuple(tuple(islice(seconds, count)) for count in counts if count)
+
     @property
-    def seconds(self) -> tuple[float, ...]:
-        """The seconds of every timed call, in order."""
-        return tuple(second for block in self.rounds for second in block)
+    def launches(self) -> tuple[int, ...]:
+        """How many of the rounds each process ran."""
+        return self.rounds_per_launch or (len(self.rounds),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +172,12 @@ class Layer:
     """A layer's part of a call: multiply-adds, seconds, and the share of the whole, 0…1."""
 
     name: str
-    op_type: str | None
-    precision: str | None
-    macs: float | None
-    seconds: float | None
-    share: float
-    advice: str | None
+    op_type: str | None = None
+    precision: str | None = None
+    macs: Finite | None = None
+    seconds: Finite | None = None
+    share: Finite = 0.0
+    advice: str | None = None
 
     @property
     def gmacs_per_second(self) -> float | None:
@@ -156,8 +191,8 @@ class LayerProfile:
 
     model: str
     runtime: str
-    batch: int
-    layers: tuple[Layer, ...]
+    batch: Count
+    layers: tuple[Layer, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +202,7 @@ class Peak:
     runtime: str
     precision: str
     kind: str
-    gmacs_per_second: float
+    gmacs_per_second: Finite = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,11 +210,16 @@ class Document:
     """A benchmark's result; ``command`` and ``created`` are there if the document says them."""
 
     machine: MachineFacts
-    rows: tuple[ReportRow, ...]
+    rows: tuple[ReportRow, ...] = ()
     layers: tuple[LayerProfile, ...] = ()
     peaks: tuple[Peak, ...] = ()
     command: str | None = None
     created: str | None = None
+
+    @property
+    def file_names(self) -> dict[str, str]:
+        """What the rows' models are called, by :func:`short_names`."""
+        return short_names(dict.fromkeys(row.model for row in self.rows))
 
     @property
     def measured(self) -> tuple[ReportRow, ...]:
@@ -193,15 +233,9 @@ def load_document(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It can't be read, or is not a benchmark's document.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = json.loads(text)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}); `rexport bench MODEL -o {path.name}` writes one.") from error
-    read_document(document, str(path))
-    return dict(document)
+    values = load_json(path)
+    read_document(values, str(path))
+    return dict(values)
 
 
 def read_document(document: Mapping[str, Any], where: str = "the document") -> Document:
@@ -210,19 +244,10 @@ def read_document(document: Mapping[str, Any], where: str = "the document") -> D
     Raises:
         InputError: It is of another schema, or a key holds something else than it should.
     """
-    try:
-        fields = Fields(document, "")
-        _check_schema(fields.scalar("schema"), where)
-        return Document(
-            machine=_machine(fields.inner("machine")),
-            rows=tuple(_row(row) for row in fields.objects("rows")),
-            layers=tuple(_profile(profile) for profile in fields.objects("layers")),
-            peaks=tuple(_peak(peak) for peak in fields.objects("peaks")),
-            command=fields.text("command"),
-            created=fields.text("created"),
-        )
-    except FieldError as error:
-        raise InputError(f"{where} is not a whole benchmark: {error}; measure again with `rexport bench`.") from error
+    if isinstance(document, dict):
+        _check_schema(document.get("schema"), where)
+    record = as_record(_stated(document), Document, where=where, advice="measure again with `rexport bench`")
+    return replace(record, machine=replace(record.machine, other=_other_facts(document["machine"])))
 
 
 def short_names(models: Iterable[str]) -> dict[str, str]:
@@ -242,141 +267,28 @@ def _file_name(model: str) -> str:
     return flavour(model).name or model
 
 
-def _check_schema(schema: str | None, where: str) -> None:
+def _check_schema(schema: object, where: str) -> None:
     if schema == _SCHEMA:
         return
-    if schema is not None and schema.rpartition("/")[0] == _KIND:
+    if str(schema).startswith(f"{_KIND}/"):
         raise InputError(f"{where} is of another version, {schema}, and this one reads {_SCHEMA}; measure again.")
-    what = "says no schema" if schema is None else f"is a {schema} document"
-    raise InputError(f"{where} {what}; a benchmark's is {_SCHEMA}, which `rexport bench MODEL -o FILE` writes.")
+    kind = "says no schema" if schema is None else f"is a {schema} document"
+    raise InputError(f"{where} {kind}; a benchmark's is {_SCHEMA}, which `rexport bench MODEL -o FILE` writes.")
 
 
-def _machine(fields: Fields | None) -> MachineFacts:
-    if fields is None:
-        raise FieldError("machine is null, not an object")
-    packages = fields.inner("packages")
-    versions = {} if packages is None else {name: packages.text(name) for name in packages.names()}
-    others = {name: fields.scalar(name) for name in fields.names() if name not in _KNOWN_FACTS}
-    return MachineFacts(
-        cpu=fields.name("cpu"),
-        architecture=fields.text("architecture"),
-        cores=fields.number("cores"),
-        int8=fields.text("int8"),
-        memory_gib=fields.number("memory_gib"),
-        os=fields.text("os"),
-        python=fields.text("python"),
-        packages={name: version for name, version in versions.items() if version is not None},
-        load_average=fields.number("load_average"),
-        cpu_quota=fields.number("cpu_quota"),
-        other={name: value for name, value in others.items() if value is not None},
-    )
+def _stated(value: Any) -> Any:
+    """Return a document without the keys that are null, which say no more than those that are missing."""
+    if isinstance(value, dict):
+        return {key: _stated(inner) for key, inner in value.items() if inner is not None}
+    return [_stated(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
-def _row(fields: Fields) -> ReportRow:
-    latency = fields.inner("latency_ms") or Fields({}, "")
-    rounds = _rounds(fields.numbers("seconds"), fields.counts("calls_per_round"))
-    row = ReportRow(
-        model=fields.name("model"),
-        runtime=fields.name("runtime"),
-        batch=fields.count("batch"),
-        threads=fields.count("threads"),
-        scenario=fields.text("scenario") or "single-stream",
-        status=fields.name("status"),
-        reason=fields.text("reason"),
-        images_per_second=fields.number("images_per_second"),
-        images_per_second_interval=fields.interval("images_per_second_interval"),
-        p50_ms=latency.number("p50"),
-        p90_ms=latency.number("p90"),
-        p99_ms=latency.number("p99"),
-        speedup=fields.number("speedup"),
-        speedup_interval=fields.interval("speedup_interval"),
-        peak_memory_mib=fields.number("peak_memory_mib"),
-        load_seconds=fields.number("load_seconds"),
-        first_call_seconds=fields.number("first_call_seconds"),
-        agreement=fields.number("agreement"),
-        sqnr_db=fields.number("sqnr_db"),
-        wrong=bool(fields.flag("wrong")),
-        top1=fields.number("top1"),
-        share_of_peak=fields.number("share_of_peak"),
-        gmacs_per_second=fields.number("gmacs_per_second"),
-        flags=fields.texts("flags"),
-        affinity=fields.counts("affinity"),
-        phases_ms=_phases(fields.inner("phases_ms")),
-        server=_server(fields.inner("server")),
-        rounds=rounds,
-        launches=_launches(fields.counts("rounds_per_launch"), rounds),
-    )
-    if any(second <= 0 for second in row.seconds):
-        raise FieldError(f"{row.model} on {row.runtime} has calls of no or negative time")
-    return row
-
-
-def _phases(fields: Fields | None) -> tuple[float | None, float | None, float | None] | None:
-    return None if fields is None else (fields.number("upload"), fields.number("compute"), fields.number("download"))
-
-
-def _rounds(seconds: tuple[float, ...], calls: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
-    if sum(calls) != len(seconds):
-        if calls:
-            raise FieldError(f"calls_per_round adds up to {sum(calls)}, and there are {len(seconds)} seconds")
-        return (seconds,) if seconds else ()
-    starts = [sum(calls[:i]) for i in range(len(calls))]
-    return tuple(seconds[start : start + count] for start, count in zip(starts, calls, strict=True) if count)
-
-
-def _launches(counts: tuple[int, ...], rounds: tuple[tuple[float, ...], ...]) -> tuple[int, ...]:
-    if not counts:
-        return (len(rounds),)
-    if sum(counts) != len(rounds):
-        raise FieldError(f"rounds_per_launch adds up to {sum(counts)}, and there are {len(rounds)} rounds")
-    return counts
-
-
-def _server(fields: Fields | None) -> ServerSearch | None:
-    if fields is None:
-        return None
-    return ServerSearch(
-        rate_per_second=fields.number("rate_per_second"),
-        latency_bound_ms=fields.number("latency_bound_ms"),
-        percentile=fields.number("percentile"),
-        trials=tuple(
-            Trial(
-                rate_per_second=trial.number("rate_per_second"),
-                queries=trial.number("queries"),
-                p50_ms=trial.number("p50_ms"),
-                p90_ms=trial.number("p90_ms"),
-                p99_ms=trial.number("p99_ms"),
-                held=trial.flag("held"),
-            )
-            for trial in fields.objects("trials")
-        ),
-    )
-
-
-def _profile(fields: Fields) -> LayerProfile:
-    return LayerProfile(
-        model=fields.name("model"),
-        runtime=fields.name("runtime"),
-        batch=fields.count("batch"),
-        layers=tuple(
-            Layer(
-                name=layer.name("name"),
-                op_type=layer.text("op_type"),
-                precision=layer.text("precision"),
-                macs=layer.number("macs"),
-                seconds=layer.number("seconds"),
-                share=layer.number("share") or 0.0,
-                advice=layer.text("advice"),
-            )
-            for layer in fields.objects("layers")
-        ),
-    )
-
-
-def _peak(fields: Fields) -> Peak:
-    return Peak(
-        runtime=fields.name("runtime"),
-        precision=fields.name("precision"),
-        kind=fields.name("kind"),
-        gmacs_per_second=fields.number("gmacs_per_second") or 0.0,
-    )
+def _other_facts(machine: Mapping[str, Any]) -> dict[str, str]:
+    """Return in words the facts that are no attributes."""
+    known = {"vnni", *(attribute.name for attribute in fields(MachineFacts))}  # int8 says it too
+    words = {True: "yes", False: "no"}
+    return {
+        name: words[value] if isinstance(value, bool) else str(value)
+        for name, value in machine.items()
+        if name not in known and isinstance(value, (str, int, float))
+    }

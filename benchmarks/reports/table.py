@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from rexport.benchmarks.reports.document import short_names
-from rexport.benchmarks.reports.scales import three_digits
+from rexport._words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rexport.benchmarks.reports.document import Document, MachineFacts, ReportRow
+    from rexport.benchmarks.reports.document import Document, MachineFacts, Phases, ReportRow
 
-__all__ = ["Kind", "Note", "Table", "findings", "machine_line", "notes", "rows_table", "threads_line"]
+__all__ = [
+    "Kind",
+    "Note",
+    "Table",
+    "cell",
+    "findings",
+    "machine_line",
+    "notes",
+    "number",
+    "rows_table",
+    "threads_line",
+    "three_digits",
+]
 
 _DASH = "–"
 _WRONG = "WRONG: "  # begins the flag that says why outputs are
@@ -53,41 +65,40 @@ class Table:
 
 
 def rows_table(document: Document) -> Table:
-    """Return the table of the rows that were measured, without columns that would be empty in all of them."""
-    rows = document.measured
-    files = short_names(dict.fromkeys(row.model for row in document.rows))
-    several_threads = len({row.threads for row in rows}) > 1
-    scenarios = any(row.scenario != "single-stream" for row in rows)
-    columns: list[tuple[str, bool, Callable[[ReportRow], str]]] = [
-        ("model", True, lambda row: files[row.model]),
-        ("runtime", True, lambda row: row.runtime),
-        ("scenario", scenarios, lambda row: row.scenario),
-        ("batch", True, lambda row: str(row.batch)),
-        ("threads", several_threads, lambda row: str(row.threads)),
-        ("img/s", True, lambda row: _optional(row.images_per_second)),
-        ("img/s 95 %", True, lambda row: _interval(row.images_per_second_interval)),
-        ("p50 ms", True, lambda row: _optional(row.p50_ms)),
-        ("p90 ms", True, lambda row: _optional(row.p90_ms)),
-        ("p99 ms", True, lambda row: _optional(row.p99_ms)),
-        ("speed-up (95 %)", True, _speedup),
-        ("held/s", True, lambda row: _optional(None if row.server is None else row.server.rate_per_second)),
-        ("top-1", True, lambda row: _per_cent(row.top1, 2)),
-        ("agrees", True, lambda row: _per_cent(row.agreement, 1) + (" wrong" if row.wrong else "")),
-        ("SQNR dB", True, lambda row: _optional(row.sqnr_db, 1)),
-        ("of peak", True, lambda row: _per_cent(row.share_of_peak, 0)),
-        ("MiB", True, lambda row: _optional(row.peak_memory_mib, 0)),
-        ("upload, compute, download ms", True, lambda row: _phases(row.phases_ms)),
-    ]
-    cells = [[cell(row) for row in rows] for _, _, cell in columns]
-    kept = [
-        index
-        for index, (_, wanted, _) in enumerate(columns)
-        if wanted and (index < 2 or any(cell not in ("", _DASH) for cell in cells[index]))
-    ]
+    """Return the table of the rows that were measured, without columns that say nothing of any of them."""
+    rows, files = document.measured, document.file_names
+    columns: dict[str, Callable[[ReportRow], str]] = {
+        "model": lambda row: files[row.model],
+        "runtime": lambda row: row.runtime,
+        "scenario": lambda row: row.scenario,
+        "batch": lambda row: str(row.batch),
+        "threads": lambda row: str(row.threads),
+        "img/s": lambda row: cell(row.images_per_second),
+        "img/s 95 %": lambda row: _interval(row.images_per_second_interval),
+        "p50 ms": lambda row: cell(row.latency_ms.p50),
+        "p90 ms": lambda row: cell(row.latency_ms.p90),
+        "p99 ms": lambda row: cell(row.latency_ms.p99),
+        "speed-up (95 %)": _speedup,
+        "held/s": lambda row: cell(None if row.server is None else row.server.rate_per_second),
+        "top-1": lambda row: _per_cent(row.top1, 2),
+        "agrees": lambda row: _per_cent(row.agreement, 1) + (" wrong" if row.wrong else ""),
+        "SQNR dB": lambda row: cell(row.sqnr_db, 1),
+        "of peak": lambda row: _per_cent(row.share_of_peak, 0),
+        "MiB": lambda row: cell(row.peak_memory_mib, 0),
+        "upload, compute, download ms": lambda row: _phases(row.phases_ms),
+    }
+    cells = {name: [written(row) for row in rows] for name, written in columns.items()}
+    silent = {name for name in columns if not any(text not in ("", _DASH) for text in cells[name])}
+    silent -= {"model", "runtime"}
+    if all(row.scenario == "single-stream" for row in rows):
+        silent.add("scenario")
+    if len({row.threads for row in rows}) < 2:
+        silent.add("threads")
+    kept = {name: texts for name, texts in cells.items() if name not in silent}
     return Table(
-        columns=tuple(columns[index][0] for index in kept),
-        cells=tuple(tuple(cells[index][row] for index in kept) for row in range(len(rows))),
-        names=2 + scenarios,
+        columns=tuple(kept),
+        cells=tuple(zip(*kept.values(), strict=True)),
+        names=sum(name in kept for name in ("model", "runtime", "scenario")),
         wrong=frozenset(index for index, row in enumerate(rows) if row.wrong),
         first=frozenset(i for i in range(1, len(rows)) if rows[i].batch != rows[i - 1].batch),
     )
@@ -98,7 +109,7 @@ def findings(document: Document) -> tuple[str, ...]:
 
     Rows whose outputs are wrong do not count, nor do those of the server scenario, whose times depend on the rate.
     """
-    files = short_names(dict.fromkeys(row.model for row in document.rows))
+    files = document.file_names
     rows = [row for row in document.measured if row.images_per_second and not row.wrong and row.scenario != "server"]
     batches = sorted({row.batch for row in rows})
     sentences = []
@@ -117,20 +128,20 @@ def findings(document: Document) -> tuple[str, ...]:
 
 def notes(document: Document) -> tuple[Note, ...]:
     """Return what a reader has to know about rows and machine; the same sentence about several rows is one note."""
-    files = short_names(dict.fromkeys(row.model for row in document.rows))
-    found: dict[tuple[Kind, str], list[ReportRow]] = {}
+    files = document.file_names
+    places: dict[tuple[Kind, str], list[ReportRow]] = {}
     for row in document.rows:
         if not row.ok:
             kind = Kind.UNAVAILABLE if row.status == "unavailable" else Kind.FAILED
-            found.setdefault((kind, row.reason or "no reason given"), []).append(row)
+            places.setdefault((kind, row.reason or "no reason given"), []).append(row)
         if row.wrong and not any(flag.startswith(_WRONG) for flag in row.flags):
             text = "its outputs are not those of the first model: its speed is worth nothing"
-            found.setdefault((Kind.WRONG, text), []).append(row)
+            places.setdefault((Kind.WRONG, text), []).append(row)
         for flag in row.flags:
             kind = Kind.WRONG if flag.startswith(_WRONG) else Kind.CAUTION
-            found.setdefault((kind, flag.removeprefix(_WRONG)), []).append(row)
+            places.setdefault((kind, flag.removeprefix(_WRONG)), []).append(row)
     listed = [
-        Note(kind=kind, where=_places(rows, document.rows, files), text=text) for (kind, text), rows in found.items()
+        Note(kind=kind, where=_places(rows, document.rows, files), text=text) for (kind, text), rows in places.items()
     ]
     if document.machine.is_busy:
         text = (
@@ -150,7 +161,7 @@ def notes(document: Document) -> tuple[Note, ...]:
 
 def machine_line(machine: MachineFacts) -> str:
     """Return the machine and the versions that matter, in a line."""
-    cores = None if machine.cores is None else f"{machine.cores:g} core" + "s" * (machine.cores != 1)
+    cores = None if machine.cores is None else counted(machine.cores, "core")
     packages = [f"{name} {version}" for name, version in machine.packages.items()]
     others = [f"{name} {value}" for name, value in machine.other.items() if name in ("gpu", "gpus", "device")]
     python = machine.python and f"Python {machine.python}"
@@ -166,7 +177,38 @@ def threads_line(document: Document) -> str:
     (count,) = threads
     cores = {row.affinity for row in document.measured}
     pinned = f" on cores {', '.join(map(str, next(iter(cores))))}" if len(cores) == 1 and all(cores) else ""
-    return f"{count} thread" + "s" * (count != 1) + pinned
+    return counted(count, "thread") + pinned
+
+
+def cell(value: float | None, digits: int | None = None) -> str:
+    """Return a number with so many digits behind the point, or three that count; a dash for what is not known."""
+    if value is None:
+        return _DASH
+    return three_digits(value) if digits is None else f"{value:,.{digits}f}"
+
+
+def number(value: float) -> str:
+    """Return a number as an axis has it: three digits, and no zeros behind the last one that counts.
+
+    Example:
+        >>> [number(value) for value in (12345.6, 123.4, 12.34, 1.234, 0.01234, 0.5, 20.0)]
+        ['12,346', '123', '12.3', '1.23', '0.0123', '0.5', '20']
+    """
+    text = three_digits(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def three_digits(value: float) -> str:
+    """Return a number as a cell has it: three digits that count, or all of those before the point.
+
+    Example:
+        >>> [three_digits(value) for value in (12345.6, 123.4, 20.0, 1.2, 0.01234, 0.0)]
+        ['12,346', '123', '20.0', '1.20', '0.0123', '0']
+    """
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if abs(value) < 1000 else 0
+    return f"{value:,.{digits}f}"
 
 
 def _places(rows: Sequence[ReportRow], everything: Sequence[ReportRow], files: Mapping[str, str]) -> str:
@@ -177,30 +219,24 @@ def _places(rows: Sequence[ReportRow], everything: Sequence[ReportRow], files: M
     batches: dict[str, dict[int, None]] = {}
     for row in rows:
         batches.setdefault(f"{files[row.model]} on {row.runtime}", {})[row.batch] = None
-    words = [f"{where}, batch {', '.join(map(str, found))}" for where, found in batches.items()]
+    words = [f"{where}, batch {', '.join(map(str, sizes))}" for where, sizes in batches.items()]
     more = f"; and {len(words) - 3} more" if len(words) > 3 else ""
     return "; ".join(words[:3]) + more
 
 
-def _optional(value: float | None, digits: int | None = None) -> str:
-    if value is None:
-        return _DASH
-    return three_digits(value) if digits is None else f"{value:,.{digits}f}"
-
-
 def _interval(ends: tuple[float, float] | None, digits: int | None = None) -> str:
-    return _DASH if ends is None else "–".join(_optional(end, digits) for end in ends)
+    return _DASH if ends is None else "–".join(cell(end, digits) for end in ends)
 
 
 def _speedup(row: ReportRow) -> str:
     if row.speedup_interval is None:
-        return _optional(row.speedup, 2)
-    return f"{_optional(row.speedup, 2)} ({_interval(row.speedup_interval, 2)})"
+        return cell(row.speedup, 2)
+    return f"{cell(row.speedup, 2)} ({_interval(row.speedup_interval, 2)})"
 
 
 def _per_cent(fraction: float | None, digits: int) -> str:
     return _DASH if fraction is None else f"{100 * fraction:.{digits}f} %"
 
 
-def _phases(phases: tuple[float | None, float | None, float | None] | None) -> str:
-    return _DASH if phases is None else " + ".join(_optional(phase) for phase in phases)
+def _phases(phases: Phases | None) -> str:
+    return _DASH if phases is None else " + ".join(map(cell, (phases.upload, phases.compute, phases.download)))

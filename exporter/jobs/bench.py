@@ -215,7 +215,7 @@ def run(
         if path is not None:
             check_writable(path)
     if request.html is not None:
-        reports.require_template_engine()
+        reports.require_extra()
     old = None if request.compare is None else reports.load_document(request.compare)
     if old is not None and request.max_regression is not None:
         reports.require_same_machine(old, machine_facts().to_json())

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from rexport.benchmarks.reports import compare, to_html
-from rexport.benchmarks.reports.palette import DARK, LIGHT
 from tests.benchmarks.reports._chromium import NAMES, Chromium, find_chromium
+from tests.benchmarks.reports._palette import DARK, LIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,7 +3,9 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import json
 import re
+import sys
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree
@@ -11,9 +13,16 @@ from xml.etree import ElementTree
 import pytest
 
 from rexport._errors import UnavailableError
-from rexport.benchmarks.reports import compare, to_html
+from rexport.benchmarks.reports import compare, require_extra, to_html
+from tests.benchmarks.reports.conftest import SAMPLE
 
 _VOID = {"meta", "link", "input", "br"}
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    """The page of the sample."""
+    return to_html(json.loads(SAMPLE.read_text(encoding="utf-8")))
 
 
 class Page(HTMLParser):
@@ -47,8 +56,7 @@ def policy_of(page: Page) -> str:
     return next(meta["content"] or "" for meta in page.all("meta") if "http-equiv" in meta)
 
 
-def test_the_page_has_all_its_parts(sample: dict[str, Any]) -> None:
-    text = to_html(sample)
+def test_the_page_has_all_its_parts(text: str, sample: dict[str, Any]) -> None:
     page = Page(text)
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", text)
     assert headings == ["To know", "Charts", "Measured", "How far from the limit", "Layer by layer", "Raw times"]
@@ -60,8 +68,7 @@ def test_the_page_has_all_its_parts(sample: dict[str, Any]) -> None:
     assert sample["command"].split()[2] in text
 
 
-def test_the_page_asks_for_nothing_and_runs_nothing(sample: dict[str, Any]) -> None:
-    text = to_html(sample)
+def test_the_page_asks_for_nothing_and_runs_nothing(text: str) -> None:
     page = Page(text)
     assert not {"script", "iframe", "object", "embed", "img", "form", "base"} & {tag for tag, _ in page.tags}
     links = [
@@ -74,23 +81,55 @@ def test_the_page_asks_for_nothing_and_runs_nothing(sample: dict[str, Any]) -> N
     assert policy_of(page).startswith("default-src 'none';")
 
 
-def test_the_policy_names_the_style(sample: dict[str, Any]) -> None:
-    text = to_html(sample)
+def test_the_policy_names_the_style(text: str) -> None:
     style = text.split("<style>")[1].split("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in policy_of(Page(text))
 
 
-def test_drawings_are_well_formed(sample: dict[str, Any]) -> None:
-    drawings = re.findall(r"<svg.*?</svg>", to_html(sample), flags=re.DOTALL)
+def test_drawings_are_well_formed(text: str) -> None:
+    drawings = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
     assert len(drawings) > 30
     for drawing in drawings:
         root = ElementTree.fromstring(drawing)
         assert root.get("role") == "img" or root.get("aria-hidden") == "true"
 
 
-def test_tables_say_what_their_headers_head(sample: dict[str, Any]) -> None:
-    page = Page(to_html(sample))
+def test_bars_stay_on_their_track(sample: dict[str, Any]) -> None:
+    for row, share in zip(sample["rows"], (1.7, -0.1), strict=False):
+        row["share_of_peak"] = share
+    text = to_html(sample)
+    widths = [float(width) for width in re.findall(r'<rect[^>]* width="([-\d.]+)"', text)]
+    assert max(widths) == 99  # of 100
+    assert min(widths) >= 0
+    assert "170 %" in text
+
+
+def test_raw_times_stay_in_their_strip(sample: dict[str, Any]) -> None:
+    row = sample["rows"][0]
+    times = [0.1, *(1.0 + i / 20_000 for i in range(4000)), 9.0]
+    row |= {"seconds": times, "calls_per_round": [2000, 2002], "rounds_per_launch": [2]}
+    strips = re.findall(r'class="strokes" d="(.*?)"', to_html(sample))
+    assert len(strips) == sum(row["status"] == "ok" for row in sample["rows"])
+    places = [float(place) for place in re.findall(r"M([-\d.]+)", strips[0])]
+    assert len(places) == len(set(places)) <= 201  # thousands of calls take no more strokes than pixels
+    assert {0.0, 100.0} <= set(places)
+    assert all(0 <= place <= 100 for place in places)
+
+
+def test_layers_beyond_the_slowest_are_one_row_unless_there_is_advice(sample: dict[str, Any]) -> None:
+    layers = sample["layers"][0]["layers"]
+    assert len(layers) == 31
+    fastest = min(layers, key=lambda layer: layer["share"])
+    fastest["advice"] = "Do it otherwise."
+    table = to_html(sample).split('<h2 id="layers">')[1].split("</table>")[0]
+    assert table.count("<svg") == 16
+    assert "15 more" in table
+    assert "Do it otherwise." in table
+
+
+def test_tables_say_what_their_headers_head(text: str) -> None:
+    page = Page(text)
     assert all(header.get("scope") in ("col", "row") for header in page.all("th"))
     names = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     pointers = {attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes}
@@ -146,7 +185,12 @@ def test_what_the_server_scenario_tried_is_shown(sample: dict[str, Any]) -> None
     assert "no rate holds within 20 ms" in to_html(sample)
 
 
-def test_without_jinja_it_is_said_what_to_install(sample: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib.figure"])
+def test_without_its_packages_it_is_said_what_to_install(
+    sample: dict[str, Any], monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UnavailableError, match=r"pip install 'rexport\[report\]'"):
+        require_extra()
     with pytest.raises(UnavailableError, match=r"pip install 'rexport\[report\]'"):
         to_html(sample)

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from rexport.benchmarks.reports.document import read_document
-from rexport.benchmarks.reports.table import Kind, Note, notes
+from rexport.benchmarks.reports.table import Kind, Note, notes, number, three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,3 +58,9 @@ def test_a_cpu_quota_is_a_caution() -> None:
     machine = {"cpu": "some", "cpu_quota": 1.5}
     (note,) = notes(read_document({"schema": "rexport.bench/1", "machine": machine, "rows": []}))
     assert note.text.startswith("the container's CPU quota is the time of 1.5 cores, and what needs more")
+
+
+@given(st.floats(1e-6, 1e9))
+def test_three_digits_are_within_half_of_the_third(value: float) -> None:
+    for text in (three_digits(value), number(value)):
+        assert float(text.replace(",", "")) == pytest.approx(value, rel=0.005 + 1e-9)
