@@ -20,6 +20,8 @@ __all__ = [
     "external_names",
     "name_nodes",
     "read_all_tensors",
+    "scopes",
+    "tensors",
     "why_not_readable",
 ]
 
@@ -29,7 +31,7 @@ TOO_LARGE = "{:.1f} GiB of weights, and one ONNX file, as rexport writes it, hol
 
 def why_not_readable(proto: onnx.ModelProto) -> str | None:
     """Return what is in a file that the checker lets pass and that rexport can't hold or read, as half a sentence."""
-    size = sum(_size_outside(tensor) for tensor in _tensors(proto))
+    size = sum(_size_outside(tensor) for tensor in tensors(proto))
     if size > LARGEST:
         return f"has {TOO_LARGE.format(size / 2**30)}"
     versions: dict[str, set[int]] = {}
@@ -43,7 +45,7 @@ def why_not_readable(proto: onnx.ModelProto) -> str | None:
         return f"is of opset {max(versions['ai.onnx'])}, and the newest that the package onnx knows is {newest}."
     if not proto.graph.output:
         return "is not a valid ONNX model: it has no outputs."
-    for scope in _scopes(proto):
+    for scope in scopes(proto):
         if any(_is_sparse(attribute) for node in scope.node for attribute in node.attribute) or (
             isinstance(scope, onnx.GraphProto) and scope.sparse_initializer
         ):
@@ -57,7 +59,7 @@ def why_not_readable(proto: onnx.ModelProto) -> str | None:
     return None
 
 
-def _scopes(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+def scopes(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
     """Yield the graph, the functions, and the graphs inside of their nodes."""
     waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
     while waiting:
@@ -68,8 +70,9 @@ def _scopes(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionP
                 waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
 
 
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for scope in _scopes(proto):
+def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield the initializers of all graphs, and the tensors in attributes."""
+    for scope in scopes(proto):
         if isinstance(scope, onnx.GraphProto):
             yield from scope.initializer
         for node in scope.node:
@@ -107,7 +110,7 @@ def external_names(proto: onnx.ModelProto) -> set[str]:
     """Return the names of the files that hold tensors of a model, from its folder on."""
     return {
         entry.value
-        for tensor in _tensors(proto)
+        for tensor in tensors(proto)
         if tensor.data_location == onnx.TensorProto.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"
@@ -122,7 +125,7 @@ def complete_shapes(proto: onnx.ModelProto) -> None:
     Raises:
         ValueError: An input or output has no shape, and there is none to be found out; or an input holds no number.
     """
-    for scope in _scopes(proto):
+    for scope in scopes(proto):
         if isinstance(scope, onnx.GraphProto):
             for value in (*scope.input, *scope.output, *scope.value_info):
                 for size in value.type.tensor_type.shape.dim:

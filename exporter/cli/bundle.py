@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport._errors import UsageError
 from rexport.cli._options import Json, Mean, Resize, Std
 from rexport.cli._paths import READ, WRITE, Writes
 
-__all__ = ["bundle"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rexport.jobs.bundle import BundleResult
+
+__all__ = ["bundle", "parse_expiry", "parse_runtimes"]
+
+_SPAN = re.compile(r"(\d{1,5})([dw])")
+_RUNTIME = re.compile(r"([a-z]+)([<>=][^,]*(?:,[<>=][^,]*)*)?")
 
 
 def _with_public_key(private: Path) -> tuple[Path, ...]:
@@ -112,35 +123,90 @@ def bundle(
     says what it is for and until when. The same files and key give the same bytes. --new-key makes a key pair: the
     private key stays with you, the .pub.pem goes to the devices.
     """
-    from rexport.cli import _bundling
+    from rexport.cli._console import note, print_json
+    from rexport.deploy.triton import TritonOptions
+    from rexport.device._manifest import Limits
+    from rexport.jobs.bundle import BundleRequest, run
+    from rexport.preprocessing import PictureOptions
 
-    request = _bundling.Request(
+    request = BundleRequest(
         model=model,
         output=output,
         key=key,
+        new_key=new_key,
         name=name,
         version=version,
-        expires=_bundling.expiry(expires),
+        expires=parse_expiry(expires),
         engines=tuple(engine or ()),
         table=table,
         profile=profile,
         classes=classes,
         golden=golden,
         system=target_system,
-        machines=_bundling.machines(machine),
-        runtimes=_bundling.runtimes(runtime or []),
+        machines=tuple(filter(None, map(str.strip, (machine or "").split(",")))),
+        runtimes=parse_runtimes(runtime or ()),
         min_sqnr_db=min_sqnr,
-        max_latency_ms=max_latency,
-        max_seconds=max_seconds,
-        max_memory_mib=max_memory,
-        resize=resize,
-        mean=mean,
-        std=std,
+        limits=Limits(latency_ms=max_latency, seconds=max_seconds, memory_mib=max_memory),
+        pictures=PictureOptions.parse(resize=resize, mean=mean, std=std),
         openssf=openssf,
         triton=triton,
-        triton_batch=triton_batch,
-        triton_gpu=triton_gpu,
-        new_key=new_key,
+        triton_options=TritonOptions(max_batch=triton_batch, gpu=triton_gpu),
     )
-    done = _bundling.run(request)
-    _bundling.report(done, as_json=as_json)
+    result = run(request, note=note)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        _print(result)
+
+
+def parse_expiry(text: str, now: datetime | None = None) -> datetime | None:
+    """Return the end of a date such as ``2027-11-27``, or of so many days from now; ``None`` for ``never``.
+
+    Times are midnights in UTC, so that bundles made on one day are the same.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    if text == "never":
+        return None
+    span = _SPAN.fullmatch(text)
+    try:
+        if span is None:
+            return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+        today = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
+        return today + timedelta(days=1 + int(span[1]) * (7 if span[2] == "w" else 1))
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"--expires takes a date such as 2027-11-27, a time such as 30d or 26w, or never, not {text!r}."
+        ) from None
+
+
+def parse_runtimes(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the versions by runtime in texts such as ``onnxruntime>=1.20,<2``.
+
+    Raises:
+        UsageError: One has no name, or versions that say nothing.
+    """
+    runtimes = {}
+    for text in texts:
+        match = _RUNTIME.fullmatch(text.replace(" ", ""))
+        if match is None:
+            raise UsageError(f"--runtime takes a name and versions such as 'onnxruntime>=1.20,<2', not {text!r}.")
+        runtimes[match[1]] = tuple(match[2].split(",")) if match[2] else ()
+    return runtimes
+
+
+def _print(result: BundleResult) -> None:
+    if result.keys is not None:
+        private, public = result.keys
+        print(f"{private}: the private key; whoever has it can sign for your devices")
+        print(f"{public}: the public key, for devices")
+    if result.bundle is not None:
+        manifest = result.bundle.manifest
+        until = "without expiry" if manifest.expires is None else f"to be installed until {manifest.expires:%Y-%m-%d}"
+        print(f"{result.file}: {manifest.name} {manifest.version}, {manifest.size / 2**20:.2f} MiB, {until}")
+        target = manifest.target
+        runtimes = (name + ",".join(versions) for name, versions in target.runtimes.items())
+        print(f"for {target.system} on {', '.join(target.machines)}; runs on {' or '.join(runtimes)}")
+    if result.triton is not None:
+        print(f"{result.triton}: for Triton; serve it with --model-repository={result.triton.parent}")

@@ -6,24 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rexport.cli._fleet import (
-    Addresses,
-    ConnectTimeout,
-    Group,
-    Identity,
-    InstallTimeout,
-    Inventory,
-    KnownHosts,
-    Parallel,
-    Python,
-    Root,
-)
+from rexport.cli import _fleet
 from rexport.cli._options import Json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rexport.deploy.rollout import Result
+    from rexport.jobs.devices import DevicesRequest
 
 __all__ = ["devices"]
 
@@ -36,46 +23,47 @@ devices = typer.Typer(
 
 @devices.command()
 def status(
-    addresses: Addresses = None,
-    inventory: Inventory = None,
-    group: Group = None,
-    parallel: Parallel = 8,
-    root: Root = None,
-    python: Python = None,
-    identity: Identity = None,
-    known_hosts: KnownHosts = None,
-    connect_timeout: ConnectTimeout = 20.0,
+    addresses: _fleet.Addresses = None,
+    inventory: _fleet.Inventory = None,
+    group: _fleet.Group = None,
+    parallel: _fleet.Parallel = 8,
+    root: _fleet.Root = None,
+    python: _fleet.Python = None,
+    identity: _fleet.Identity = None,
+    known_hosts: _fleet.KnownHosts = None,
+    connect_timeout: _fleet.ConnectTimeout = 20.0,
     as_json: Json = False,
 ) -> None:
     """Show what devices run, and what became of the last installation.
 
     If a device can't be reached, the exit code is 6.
     """
-    from rexport.cli import _fleet
-    from rexport.deploy.installation import ask_status
-    from rexport.deploy.rollout import Pace
+    from rexport.deploy.inventory import DeviceSelection
+    from rexport.deploy.ssh import Access
+    from rexport.jobs.devices import DevicesRequest
 
-    chosen = _fleet.choose_devices(addresses or [], inventory=inventory, groups=group or [], root=root, python=python)
-    access = _fleet.access_of(
-        identity=identity, known_hosts=known_hosts, connect_timeout=connect_timeout, install_timeout=900.0
+    request = DevicesRequest(
+        devices=DeviceSelection(
+            addresses=tuple(addresses or ()), inventory=inventory, groups=tuple(group or ()), root=root, python=python
+        ),
+        access=Access(identity=identity, known_hosts=known_hosts, connect_timeout=connect_timeout),
+        parallel=parallel,
     )
-    results = _fleet.roll_out(chosen, ask_status, access=access, pace=Pace(parallel=parallel))
-    _show("rexport.devices/1", results, as_json=as_json)
-    _fleet.require_no_failures(results, "Asking")
+    _run(request, as_json=as_json)
 
 
 @devices.command()
 def rollback(
-    addresses: Addresses = None,
-    inventory: Inventory = None,
-    group: Group = None,
-    parallel: Parallel = 8,
-    root: Root = None,
-    python: Python = None,
-    identity: Identity = None,
-    known_hosts: KnownHosts = None,
-    connect_timeout: ConnectTimeout = 20.0,
-    install_timeout: InstallTimeout = 900.0,
+    addresses: _fleet.Addresses = None,
+    inventory: _fleet.Inventory = None,
+    group: _fleet.Group = None,
+    parallel: _fleet.Parallel = 8,
+    root: _fleet.Root = None,
+    python: _fleet.Python = None,
+    identity: _fleet.Identity = None,
+    known_hosts: _fleet.KnownHosts = None,
+    connect_timeout: _fleet.ConnectTimeout = 20.0,
+    install_timeout: _fleet.InstallTimeout = 900.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what devices run, and change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -83,40 +71,52 @@ def rollback(
 
     Where that fails, the active version stays. If it failed on any device, the exit code is 6.
     """
-    from rexport.cli import _fleet
-    from rexport.deploy.installation import ask_status, go_back
-    from rexport.deploy.rollout import Pace
+    from rexport.deploy.inventory import DeviceSelection
+    from rexport.deploy.ssh import Access
+    from rexport.jobs.devices import DevicesRequest
 
-    chosen = _fleet.choose_devices(addresses or [], inventory=inventory, groups=group or [], root=root, python=python)
-    access = _fleet.access_of(
-        identity=identity, known_hosts=known_hosts, connect_timeout=connect_timeout, install_timeout=install_timeout
+    request = DevicesRequest(
+        devices=DeviceSelection(
+            addresses=tuple(addresses or ()), inventory=inventory, groups=tuple(group or ()), root=root, python=python
+        ),
+        access=Access(
+            identity=identity,
+            known_hosts=known_hosts,
+            connect_timeout=connect_timeout,
+            install_timeout=install_timeout,
+        ),
+        parallel=parallel,
+        rollback=True,
+        dry_run=dry_run,
     )
-    work = ask_status if dry_run else go_back
-    results = _fleet.roll_out(chosen, work, access=access, pace=Pace(parallel=parallel))
-    _show("rexport.devices-rollback/1", results, as_json=as_json, dry_run=dry_run)
-    _fleet.require_no_failures(results, "Asking" if dry_run else "Rolling back")
+    _run(request, as_json=as_json)
 
 
-def _show(schema: str, results: Sequence[Result], *, as_json: bool, **facts: Any) -> None:
-    from rexport.cli import _console, _fleet
+def _run(request: DevicesRequest, *, as_json: bool) -> None:
+    from rexport.cli._console import note, print_json, print_table
+    from rexport.cli._fleet_report import note_reasons, show_steps, version_of
+    from rexport.jobs.devices import run
 
+    with show_steps() as report:
+        result = run(request, report=report, note=note)
     if as_json:
-        _console.print_json({"schema": schema, **facts, "devices": [result.to_json() for result in results]})
-        return
-    rows = [
-        (
-            str(result.device),
-            str(result.outcome),
-            _fleet.version_of(result.active),
-            _fleet.version_of(result.previous),
-            _in_words(result.answer.get("runtime"), "{name} {version}"),
-            _in_words(result.answer.get("last"), "{verb} of {version} {result}, {time:.16}"),
-        )
-        for result in results
-    ]
-    columns = ("device", "outcome", "active", "previous", "runtime", "last change (UTC)")
-    _console.print_table(columns, rows, left=range(len(columns)))
-    _fleet.note_reasons(results)
+        print_json(result.to_json())
+    else:
+        rows = [
+            (
+                str(device.device),
+                str(device.outcome),
+                version_of(device.active),
+                version_of(device.previous),
+                _in_words(device.answer.get("runtime"), "{name} {version}"),
+                _in_words(device.answer.get("last"), "{verb} of {version} {result}, {time:.16}"),
+            )
+            for device in result.devices
+        ]
+        columns = ("device", "outcome", "active", "previous", "runtime", "last change (UTC)")
+        print_table(columns, rows, left=range(len(columns)))
+        note_reasons(result.devices)
+    result.require_success()
 
 
 def _in_words(facts: Any, words: str) -> str:

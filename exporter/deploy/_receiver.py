@@ -12,7 +12,6 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import shutil
 import sys
 import time
@@ -41,9 +40,6 @@ def probe(root: Path, wanted: str) -> dict[str, Any]:
     part = _part(root, wanted)
     existing = next(folder for folder in (root, *root.parents) if folder.is_dir())
     return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "system": platform.system().lower(),
         "agent": sha256(root / "rexport-agent.pyz"),
         "received": part.stat().st_size if part.is_file() else 0,
         "whole": sha256(root / "incoming" / (wanted + ".rxb")) == wanted,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from rexport.deploy.agent_file import AGENT_NAME
+from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
 from rexport.deploy.container import write_files
 from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT, Device
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from rexport.deploy.remote import AgentFile, Cargo
+    from rexport.deploy.remote import Cargo
     from rexport.deploy.signing import PublicKey
 
 __all__ = ["write_role"]
@@ -103,11 +103,10 @@ def write_role(
     folder: Path,
     *,
     cargo: Cargo,
-    agent: AgentFile,
     key: PublicKey | None,
-    devices: Sequence[Device],
-    root: str | None = None,
-    python: str | None = None,
+    devices: Sequence[Device] = (),
+    root: str = DEFAULT_ROOT,
+    python: str = DEFAULT_PYTHON,
     inputs: Iterable[Path] = (),
 ) -> tuple[Path, ...]:
     """Write the role with the bundle and the agent in it, a playbook, and an inventory.
@@ -115,7 +114,6 @@ def write_role(
     Args:
         folder: Where; it is made if it is missing, and other files in it stay.
         cargo: The bundle.
-        agent: The agent.
         key: The public key that the devices are to trust; ``None`` where they do.
         devices: For the inventory; an example without.
         root: rexport's folder on devices for which the inventory names no other.
@@ -129,13 +127,13 @@ def write_role(
         OutputError: They can't be.
         UsageError: One of them is one of ``inputs``.
     """
-    bundle = f"{cargo.name}-{cargo.version}.rxb"
+    bundle = f"{cargo.manifest.name}-{cargo.manifest.version}.rxb"
     defaults = {
-        "rexport_root": root or DEFAULT_ROOT,
-        "rexport_python": python or DEFAULT_PYTHON,
+        "rexport_root": root,
+        "rexport_python": python,
         "rexport_bundle": bundle,
         "rexport_copy": f"{{{{ rexport_root }}}}/incoming/{cargo.source.sha256}.rxb",
-        "rexport_version": cargo.folder,
+        "rexport_version": cargo.manifest.id,
         "rexport_trust": "" if key is None else key.fingerprint(),
         "rexport_agent": ["{{ rexport_python }}", "{{ rexport_root }}/rexport-agent.pyz"],
         "rexport_options": ["--root", "{{ rexport_root }}", "--json"],
@@ -149,7 +147,7 @@ def write_role(
         f"{role}/tasks/main.yml": _TASKS,
     }
     files = {name: text.encode() for name, text in texts.items()}
-    files |= {f"{role}/files/{AGENT_NAME}": agent.source.data, f"{role}/files/{bundle}": cargo.source.data}
+    files |= {f"{role}/files/{AGENT_NAME}": agent_bytes(), f"{role}/files/{bundle}": cargo.source.data}
     if key is not None:
         files[f"{role}/files/trusted.pem"] = key.pem()
     return write_files(folder, {name: (data, 0o644) for name, data in files.items()}, inputs=inputs)

@@ -12,34 +12,31 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 
-from rexport._errors import BundleError, UsageError
 from rexport.classifier_head import head_of
 from rexport.deploy import model_signing
 from rexport.deploy.container import Contents
 from rexport.deploy.golden import npy
-from rexport.deploy.manifest import from_bytes, require_name, require_specifier, require_version, to_bytes
-from rexport.deploy.payload import MODEL, BundleOptions, Payload, collect
-from rexport.deploy.quantized import QuantizedFile
+from rexport.deploy.manifest import from_bytes, require_name, require_version, to_bytes
+from rexport.deploy.payload import MODEL
 from rexport.device._container import MODEL_SIGNATURE
-from rexport.device._manifest import RUNTIMES, FileEntry, Golden, Manifest, Target
+from rexport.device._manifest import FileEntry, Golden, Manifest, Target
 from rexport.model_file import default_opset
 from rexport.quantization import OPENVINO
 from rexport.quantization.targets import DEVICE_MACHINES, DEVICE_RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
+    from rexport.deploy.payload import BundleOptions, Payload
     from rexport.deploy.signing import PrivateKey
     from rexport.deploy.vetting import VettedModel
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["BundleOptions", "MadeBundle", "bundle_of", "make_bundle", "require_sensible", "sign_files"]
+__all__ = ["MadeBundle", "make_bundle", "sign_files"]
 
 _CLASSES, _PROFILE, _TABLE = "classes.json", "profile.toml", "table.json"
 # The newest opset and IR version that each ONNX Runtime loads, those before it included, and has a residual network's
@@ -57,27 +54,22 @@ class MadeBundle:
     notes: tuple[str, ...]
 
 
-def make_bundle(model: Path, *, key: PrivateKey, options: BundleOptions) -> MadeBundle:
-    """Make a signed bundle of a model; the same inputs, key and runtime give the same bytes.
+def make_bundle(payload: Payload, *, name: str, version: int, key: PrivateKey, options: BundleOptions) -> MadeBundle:
+    """Make a signed bundle; the same payload, options and key give the same bytes.
+
+    Args:
+        payload: What :func:`rexport.deploy.payload.collect` read.
+        name: Of what it installs: lower-case letters, digits, ``.``, ``_``, ``-``.
+        version: From 1 on; devices refuse one that is lower than they had.
+        key: To sign with.
+        options: What the bundle says beside that.
 
     Raises:
-        BundleError: The name, the version or the time of expiry won't do.
-        ModelFileError: The model can't be read, or is not for devices (see ``deploy.vetting``).
-        EngineFileError: An engine is damaged, or of another model.
-        InputError: Another file can't be read, or does not belong to the model.
+        BundleError: The name, the version or what ``options`` say won't do.
         UnavailableError: Deterministic signatures are not available.
     """
-    require_sensible(options)
-    return bundle_of(collect(model, options), key=key, options=options)
-
-
-def bundle_of(payload: Payload, *, key: PrivateKey, options: BundleOptions) -> MadeBundle:
-    """Make a signed bundle of what was collected.
-
-    Raises:
-        BundleError: As :func:`make_bundle`.
-        UnavailableError: Deterministic signatures are not available.
-    """
+    require_name(name)
+    require_version(version)
     optional = {
         _CLASSES: _as_json(payload.classes) if payload.classes else None,
         _PROFILE: payload.profile,
@@ -93,8 +85,8 @@ def bundle_of(payload: Payload, *, key: PrivateKey, options: BundleOptions) -> M
     }
     classes, profile, table = (name if name in files else None for name in optional)
     manifest = Manifest(
-        name=options.name,
-        version=options.version,
+        name=name,
+        version=version,
         expires=options.expires,
         target=_target(payload, options),
         model=MODEL,
@@ -109,35 +101,17 @@ def bundle_of(payload: Payload, *, key: PrivateKey, options: BundleOptions) -> M
     )
     contents = sign_files(manifest, files, key)
     if options.openssf:
-        signature = model_signing.sign(contents, name=options.name, key=key)
+        signature = model_signing.sign(contents, name=name, key=key)
         contents = replace(contents, files={**contents.files, MODEL_SIGNATURE: signature})
     signed = from_bytes(contents.manifest)
     return MadeBundle(contents=contents, manifest=signed, notes=tuple(_notes(payload, signed)))
 
 
-def require_sensible(options: BundleOptions) -> None:
-    """Do nothing if the options make sense, whatever the model.
-
-    Raises:
-        BundleError: The name, the version or the time of expiry won't do.
-        UsageError: There is no such runtime.
-    """
-    require_name(options.name)
-    require_version(options.version)
-    if options.expires is not None and options.expires <= datetime.now(UTC):
-        raise BundleError(f"The bundle would expire at {options.expires:%Y-%m-%d}, which is past; name a later day.")
-    for name, specifiers in options.runtimes.items():
-        if name not in RUNTIMES:
-            raise UsageError(f"There is no runtime {name!r} on devices; choose from {', '.join(RUNTIMES)}.")
-        for specifier in specifiers:
-            require_specifier(specifier)
-
-
 def _target(payload: Payload, options: BundleOptions) -> Target:
-    quantized = QuantizedFile.of(payload.model.metadata)
-    made_for = quantized.target if quantized is not None else None
-    runtimes = made_for.device_runtimes if made_for is not None else DEVICE_RUNTIMES
-    machines = made_for.machines if made_for is not None else DEVICE_MACHINES
+    quantization = payload.model.quantization
+    made_for = None if quantization is None else quantization.target
+    runtimes = DEVICE_RUNTIMES if made_for is None else made_for.device_runtimes
+    machines = DEVICE_MACHINES if made_for is None else made_for.machines
     names = (*runtimes, *(engine.backend for engine, _ in payload.engines))
     default = {name: (_oldest_onnxruntime(payload.model),) if name == "onnxruntime" else () for name in names}
     return Target(
@@ -176,13 +150,13 @@ def _as_json(names: tuple[str, ...]) -> bytes:
 
 def _notes(payload: Payload, manifest: Manifest) -> list[str]:
     notes = []
-    quantized = QuantizedFile.of(payload.model.metadata)
-    if quantized is not None and quantized.needs_exact_sums and "x86_64" in manifest.target.machines:
+    quantization = payload.model.quantization
+    if quantization is not None and quantization.needs_exact_sums and "x86_64" in manifest.target.machines:
         notes.append(
             "On x86 devices without VNNI, exact sums of this model take longer; for those, quantize with "
             "--reduce-range."
         )
-    if quantized is not None and quantized.target == OPENVINO:
+    if quantization is not None and quantization.target == OPENVINO:
         notes.append(
             "The model was quantized for OpenVINO, and devices run it in ONNX Runtime, which computes less of it with "
             "integers; quantize with --target x86 for them."

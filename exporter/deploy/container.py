@@ -1,32 +1,29 @@
 """The two forms of a bundle: a folder, and one ``.rxb`` file.
 
-An ``.rxb`` is a zip file (PKWARE's APPNOTE 6.3) of which nothing is left to choose: members are stored, not compressed,
-in the order ``manifest.json``, ``manifest.sig``, then by name; every date is 1980-01-01, every mode 0644, and there are
-no extra fields, comments or data descriptors. So the same files are the same bytes, and a reader can refuse every byte
-that is not as it would have written it.
+An ``.rxb`` is a zip file of which nothing is left to choose: members are stored, not compressed, in the order
+``manifest.json``, ``manifest.sig``, then by name, with the headers of :mod:`rexport.device._container`. So the same
+files are the same bytes, and a reader can refuse every byte that is not as it would have written it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import shutil
-import struct
 import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexport._apart import require_apart
 from rexport._errors import BundleError, OutputError, VerificationError
 from rexport._files import atomic_path, check_writable, write_bytes
 from rexport.deploy.manifest import require_names
-from rexport.device._container import LIMITS, MANIFEST, SIGNATURE
+from rexport.device._container import LIMITS, LOCAL, MANIFEST, SIGNATURE, Member, end_record
 from rexport.device._manifest import MAX_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from rexport.device._manifest import Manifest
 
@@ -45,11 +42,6 @@ __all__ = [
 
 SUFFIX = ".rxb"
 _LARGEST = 2**32 - 1  # bytes: what a zip file holds without zip64
-_LOCAL = struct.Struct("<4s5H3I2H")
-_CENTRAL = struct.Struct("<4s6H3I5H2I")
-_END = struct.Struct("<4s4H2IH")
-_VERSION, _DATE, _UNIX = 20, 0x21, 3 << 8  # 2.0; 1980-01-01; attributes are those of Unix
-_MODE = 0o100644 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +70,10 @@ class Contents:
         Raises:
             VerificationError: One is missing, is too many, or is another.
         """
-        found = set(self.files) - set(LIMITS)
-        for what, names in (("lacks", set(manifest.files) - found), ("has the unstated", found - set(manifest.files))):
+        held, stated = set(self.files) - set(LIMITS), set(manifest.files)
+        for verb, names in (("lacks", stated - held), ("has the unstated", held - stated)):
             if names:
-                raise VerificationError(f"The bundle {what} file {min(names)}; get it again.")
+                raise VerificationError(f"The bundle {verb} file {min(names)}; get it again.")
         for name, facts in manifest.files.items():
             data = self.files[name]
             if len(data) != facts.bytes or hashlib.sha256(data).hexdigest() != facts.sha256:
@@ -90,7 +82,7 @@ class Contents:
 
 def is_rxb(head: bytes) -> bool:
     """Say whether a file that begins with ``head`` may be an ``.rxb``."""
-    return head.startswith(_local(MANIFEST, 0, 0)[:14]) and head[30:].startswith(MANIFEST.encode())
+    return head.startswith(Member(MANIFEST.encode(), 0, 0, 0).local()[:14]) and head[30:].startswith(MANIFEST.encode())
 
 
 def to_rxb(contents: Contents) -> bytes:
@@ -99,19 +91,18 @@ def to_rxb(contents: Contents) -> bytes:
     Raises:
         BundleError: It has names that no bundle can have, or more than 4 GiB.
     """
-    members = list(contents.members())
-    require_names([name for name, _ in members])
-    if sum(len(data) + 256 for _, data in members) > _LARGEST:
+    files = list(contents.members())
+    require_names([name for name, _ in files])
+    if sum(len(data) + 256 for _, data in files) > _LARGEST:
         raise BundleError("The bundle has more than the 4 GiB that one holds; leave engines out.")
-    parts, central, offset = [], [], 0
-    for name, data in members:
-        crc = zlib.crc32(data)
-        central.append(_central(name, crc, len(data), offset))
-        parts += [_local(name, crc, len(data)), data]
+    members: list[Member] = []
+    parts: list[bytes] = []
+    offset = 0
+    for name, data in files:
+        members.append(Member(name.encode("ascii"), zlib.crc32(data), len(data), offset))
+        parts += [members[-1].local(), data]
         offset += len(parts[-2]) + len(data)
-    directory = b"".join(central)
-    end = _END.pack(b"PK\x05\x06", 0, 0, len(members), len(members), len(directory), offset, 0)
-    return b"".join([*parts, directory, end])
+    return b"".join([*parts, *(member.central() for member in members), end_record(members, offset)])
 
 
 def require_target(path: Path) -> None:
@@ -187,25 +178,34 @@ def read(path: Path) -> Contents:
     Raises:
         BundleError: It can't be read, or is not as a bundle has to be.
     """
+    data = b""
     try:
-        members = _read_folder(path) if path.is_dir() else _read_rxb(path)
+        if path.is_dir():
+            members = _read_folder(path)
+        elif path.stat().st_size > _LARGEST:
+            raise BundleError(f"{path} has more than the 4 GiB that a bundle holds.")
+        else:
+            data = path.read_bytes()
+            members = _stored(path, data)
     except OSError as error:
         raise BundleError(f"{path} can't be read: {error.strerror}; name a bundle.") from error
     for name in (MANIFEST, SIGNATURE):
         if name not in members:
             raise BundleError(f"{path} is no bundle: it has no {name}.")
-    return Contents(manifest=members.pop(MANIFEST), signature=members.pop(SIGNATURE), files=members)
+    contents = Contents(manifest=members.pop(MANIFEST), signature=members.pop(SIGNATURE), files=members)
+    if data and to_rxb(contents) != data:
+        raise BundleError(f"{path} is damaged, or no bundle: it is not as rexport writes one; get it again.")
+    return contents
 
 
 def _read_folder(path: Path) -> dict[str, bytes]:
     sizes: dict[str, int] = {}
-    for folder, folders, files in os.walk(path, followlinks=False):
-        for name in (*folders, *files):
-            one = Path(folder, name)
-            relative = one.relative_to(path).as_posix()
-            if one.is_symlink() or not (one.is_dir() or one.is_file()):
-                raise BundleError(f"{path} is no bundle: {relative} in it is a link or a device.")
-        sizes |= {(one := Path(folder, name)).relative_to(path).as_posix(): one.stat().st_size for name in files}
+    for entry in path.rglob("*"):
+        name = entry.relative_to(path).as_posix()
+        if entry.is_symlink() or not (entry.is_dir() or entry.is_file()):
+            raise BundleError(f"{path} is no bundle: {name} in it is a link or a device.")
+        if entry.is_file():
+            sizes[name] = entry.stat().st_size
         if len(sizes) > MAX_FILES:
             raise BundleError(f"{path} is no bundle: it has more than {MAX_FILES} files.")
     _require_sizes(path, sizes)
@@ -222,46 +222,22 @@ def _require_sizes(path: Path, sizes: Mapping[str, int]) -> None:
         raise BundleError(f"{path} is no bundle: {large or 'what is in it'} is larger than a device takes.")
 
 
-def _read_rxb(path: Path) -> dict[str, bytes]:
-    if path.stat().st_size > _LARGEST:
-        raise BundleError(f"{path} has more than the 4 GiB that a bundle holds.")
-    data = path.read_bytes()
-    members = _stored(path, data)
-    _require_sizes(path, {name: len(one) for name, one in members.items()})
-    rest = {name: one for name, one in members.items() if name not in (MANIFEST, SIGNATURE)}
-    rebuilt = Contents(manifest=members.get(MANIFEST, b""), signature=members.get(SIGNATURE, b""), files=rest)
-    if to_rxb(rebuilt) != data:
-        raise BundleError(f"{path} is damaged, or no bundle: it is not as rexport writes one; get it again.")
-    return members
-
-
 def _stored(path: Path, data: bytes) -> dict[str, bytes]:
     """Return the members that the local headers name; that these are as they should be is for the caller to see."""
     members: dict[str, bytes] = {}
     offset = 0
-    while data[offset : offset + 4] == b"PK\x03\x04" and len(data) - offset >= _LOCAL.size:
-        *_, size, _, name_length, _ = _LOCAL.unpack_from(data, offset)
-        start = offset + _LOCAL.size + name_length
-        name = data[offset + _LOCAL.size : start]
+    while data[offset : offset + 4] == b"PK\x03\x04" and len(data) - offset >= LOCAL.size:
+        *_, size, _, name_length, _ = LOCAL.unpack_from(data, offset)
+        start = offset + LOCAL.size + name_length
+        name = data[offset + LOCAL.size : start]
         if not name.isascii() or name.decode() in members or start + size > len(data) or len(members) >= MAX_FILES:
             break
         members[name.decode()] = data[start : start + size]
         offset = start + size
     if not members:
         raise BundleError(f"{path} is no bundle; make one with `rexport bundle`.")
+    _require_sizes(path, {name: len(content) for name, content in members.items()})
     return members
-
-
-def _local(name: str, crc: int, size: int) -> bytes:
-    coded = name.encode("ascii")
-    return _LOCAL.pack(b"PK\x03\x04", _VERSION, 0, 0, 0, _DATE, crc, size, size, len(coded), 0) + coded
-
-
-def _central(name: str, crc: int, size: int, offset: int) -> bytes:
-    coded = name.encode("ascii")
-    made_by, no_extra_no_comment_no_disk = _UNIX | _VERSION, (0, 0, 0)
-    fields = (made_by, _VERSION, 0, 0, 0, _DATE, crc, size, size, len(coded), *no_extra_no_comment_no_disk, 0, _MODE)
-    return _CENTRAL.pack(b"PK\x01\x02", *fields, offset) + coded
 
 
 def write_files(folder: Path, files: Mapping[str, tuple[bytes, int]], *, inputs: Iterable[Path]) -> tuple[Path, ...]:

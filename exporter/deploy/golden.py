@@ -20,7 +20,6 @@ from rexport._cpu import this_cpu
 from rexport._errors import DataError, InputError, ModelFileError
 from rexport.calibration.dataset import BadImage
 from rexport.calibration.decoding import read_picture
-from rexport.deploy.quantized import QuantizedFile
 from rexport.runtimes.onnxruntime import open_session, said
 
 if TYPE_CHECKING:
@@ -73,13 +72,11 @@ def golden_pair(model: VettedModel, preprocessing: Preprocessing, given: Path | 
     """
     session = _session(model)
     if given is not None:
-        made = _from_array(given, model) if given.suffix.lower() == ".npy" else _from_picture(given, preprocessing)
-        return _run(session, _in_batch(made, model), model)
-    pairs = [
-        _run(session, _in_batch(preprocessing.of_pictures(_pattern(index, preprocessing)), model), model)
-        for index in range(_CANDIDATES)
-    ]
-    return min(pairs, key=GoldenPair.needed_db)
+        is_array = given.suffix.lower() == ".npy"
+        inputs = [_from_array(given, model) if is_array else _from_picture(given, preprocessing)]
+    else:
+        inputs = [preprocessing.of_pictures(_pattern(index, preprocessing)) for index in range(_CANDIDATES)]
+    return min((_run(session, images, model) for images in inputs), key=GoldenPair.needed_db)
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -90,13 +87,16 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def _session(model: VettedModel) -> onnxruntime.InferenceSession:
-    quantized = QuantizedFile.of(model.metadata)
-    for_arm = quantized is not None and quantized.target is not None and quantized.target.is_int8_in_onnxruntime
-    exact_sums = quantized is not None and not for_arm and not this_cpu().has_vnni
-    return open_session(model.data, as_on_arm=for_arm, exact_sums=exact_sums)
+    quantization = model.quantization
+    if quantization is None:
+        return open_session(model.data)
+    for_arm = quantization.target is not None and quantization.target.is_int8_in_onnxruntime
+    return open_session(model.data, as_on_arm=for_arm, exact_sums=not for_arm and not this_cpu().has_vnni)
 
 
 def _run(session: onnxruntime.InferenceSession, images: np.ndarray, model: VettedModel) -> GoldenPair:
+    if len(images) == 1 and model.image.batch is not None:
+        images = np.repeat(images, model.image.batch, axis=0)
     try:
         logits = np.asarray(session.run(None, {model.image.name: images})[0])
     except Exception as error:  # ONNX Runtime's errors share no public base class
@@ -111,12 +111,6 @@ def _run(session: onnxruntime.InferenceSession, images: np.ndarray, model: Vette
     if not np.isfinite(logits).all():
         raise ModelFileError(f"{model.path} gives scores that are not finite for the golden input; name another input.")
     return GoldenPair(input=images, logits=logits.astype(np.float32))
-
-
-def _in_batch(images: np.ndarray, model: VettedModel) -> np.ndarray:
-    """Repeat one image to the batch that the model insists on."""
-    batch = model.image.batch
-    return images if batch in (None, len(images)) or len(images) != 1 else np.repeat(images, batch, axis=0)
 
 
 def _from_picture(path: Path, preprocessing: Preprocessing) -> np.ndarray:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import DeviceError
+from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
 from rexport.deploy.remote import Agent, Probe
 from rexport.deploy.rollout import Outcome, Step
+from rexport.deploy.ssh import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rexport.deploy.inventory import Device
-    from rexport.deploy.remote import AgentFile, Cargo
+    from rexport.deploy.remote import Cargo
     from rexport.deploy.rollout import Visit
     from rexport.deploy.signing import PublicKey
     from rexport.deploy.ssh import Connection
@@ -29,15 +31,15 @@ class Installation:
 
     Attributes:
         cargo: The bundle.
-        agent: The agent that installs it there.
         trust: A public key that the device is made to trust first; ``None`` for those that it has.
         dry_run: Look, and change nothing.
+        agent: The agent that installs it there.
     """
 
     cargo: Cargo
-    agent: AgentFile
     trust: PublicKey | None = None
     dry_run: bool = False
+    agent: Source = field(default_factory=lambda: Source(agent_bytes()))
 
     async def __call__(self, visit: Visit, connection: Connection) -> Outcome:
         """Do what is still to be done on a device.
@@ -48,23 +50,25 @@ class Installation:
         agent = Agent(connection, visit.device)
         visit.step(Step.PROBE)
         probe = await agent.probe(self.cargo)
-        has_agent = probe.agent_sha256 == self.agent.source.sha256
+        has_agent = probe.agent_sha256 == self.agent.sha256
         if self.dry_run:
             return await self._look(visit, agent, probe, has_agent)
         if not has_agent:
             visit.step(Step.AGENT)
-            await agent.put(self.agent)
+            await agent.send(AGENT_NAME, self.agent)
         status = await self._ask(visit, agent)
         if self.trust is not None and self.trust.fingerprint() not in status["keys"]:
             visit.step(Step.TRUST)
-            await agent.trust(self.trust)
+            await agent.call("key", "add", "-", stdin=self.trust.pem())
         elif not status["keys"]:
             raise DeviceError(f"{visit.device} trusts no key yet; on the first set-up, name one with --trust KEY.pem.")
         if self._stands(visit, status):
             return Outcome.ALREADY
-        self._require_room(visit.device, probe)
+        self._require_room(visit, probe)
         visit.step(Step.SEND)
-        await agent.send(self.cargo, probe, lambda sent: self._sent(visit, probe, sent))
+        if not probe.whole:
+            sent = partial(self._sent, visit, probe)
+            await agent.send(self.cargo.place, self.cargo.source, offset=probe.received, sent=sent)
         visit.step(Step.INSTALL)
         answer = await agent.install(self.cargo)
         visit.hear(answer)
@@ -77,12 +81,12 @@ class Installation:
             )
         if has_agent and self._stands(visit, await self._ask(visit, agent)):
             return Outcome.ALREADY
-        self._require_room(visit.device, probe)
+        self._require_room(visit, probe)
         return Outcome.PLANNED
 
     async def _ask(self, visit: Visit, agent: Agent) -> dict[str, Any]:
         visit.step(Step.STATUS)
-        status = await agent.status()
+        status = await agent.call("status")
         visit.hear(status)
         if not isinstance(status.get("keys"), list):
             raise DeviceError(f"The agent on {visit.device} does not say which keys it trusts; is it rexport's?")
@@ -90,15 +94,15 @@ class Installation:
 
     def _stands(self, visit: Visit, status: Mapping[str, Any]) -> bool:
         """Say whether the version is active for good: until its install ends, the agent may still go back."""
-        return visit.result.active == self.cargo.folder and status.get("pending") is None
+        return visit.result.active == self.cargo.manifest.id and status.get("pending") is None
 
-    def _require_room(self, device: Device, probe: Probe) -> None:
-        missing = 0 if probe.whole else self.cargo.source.size - min(probe.received, self.cargo.source.size)
-        needed = missing + self.cargo.room + _SPARE_ROOM
+    def _require_room(self, visit: Visit, probe: Probe) -> None:
+        """Raise if the device has no room for the rest of the bundle, its files, and some more."""
+        needed = self.cargo.source.size - probe.received + self.cargo.manifest.size + _SPARE_ROOM
         if probe.free < needed:
             raise DeviceError(
-                f"{device}: {device.root} has {probe.free / 2**20:.0f} MiB free, and {needed / 2**20:.0f} MiB are "
-                "needed; free some there and run it again."
+                f"{visit.device}: {visit.device.root} has {probe.free / 2**20:.0f} MiB free, and "
+                f"{needed / 2**20:.0f} MiB are needed; free some there and run it again."
             )
 
     def _sent(self, visit: Visit, probe: Probe, sent: int) -> None:
@@ -119,7 +123,7 @@ async def ask_status(visit: Visit, connection: Connection) -> Outcome:
             f"{visit.device} has no agent in {visit.device.root}; `rexport deploy` brings it, and --root names another."
         )
     visit.step(Step.STATUS)
-    visit.hear(await agent.status())
+    visit.hear(await agent.call("status"))
     return Outcome.ANSWERED
 
 
@@ -133,5 +137,5 @@ async def go_back(visit: Visit, connection: Connection) -> Outcome:
     agent = Agent(connection, visit.device)
     visit.step(Step.ROLLBACK)
     await agent.rollback()
-    visit.hear(await agent.status())
+    visit.hear(await agent.call("status"))
     return Outcome.ROLLED_BACK

@@ -25,7 +25,16 @@ from rexport._errors import InputError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["DEFAULT_PYTHON", "DEFAULT_ROOT", "Device", "load_inventory", "override", "parse_address", "select"]
+__all__ = [
+    "DEFAULT_PYTHON",
+    "DEFAULT_ROOT",
+    "Device",
+    "DeviceSelection",
+    "load_inventory",
+    "override",
+    "parse_address",
+    "select",
+]
 
 DEFAULT_PYTHON = "python3"
 DEFAULT_ROOT = "/var/lib/rexport"
@@ -34,7 +43,10 @@ _HOST = re.compile(r"[A-Za-z0-9_:%][A-Za-z0-9._:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]*")
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _PYTHON = re.compile(r"[A-Za-z0-9_./+-]+")
-_ADDRESS = re.compile(r"(?:(?P<user>[^@]+)@)?(?:\[(?P<six>[^\]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d+))?")
+_ADDRESS = re.compile(
+    r"(?:(?P<user>[^@]+)@)?(?:\[(?P<six>[^\]]+)\]|(?P<bare_six>[^:\[\]]*:[^\[\]]*:[^\[\]]*)|(?P<host>[^:\[\]]+))(?::(?P<port>\d+))?"
+)
+_LINE = re.compile(r"""\s*(?P<table>\[\[?\s*)?["']?(?P<key>[\w-]+)["']?\s*[=.\]]""")
 _SHARED_KEYS = ("user", "port", "root", "python", "groups", "identity")
 
 
@@ -77,18 +89,12 @@ def parse_address(text: str) -> Device:
     Raises:
         UsageError: It is no address.
     """
-    bare_six = text.count(":") > 1 and "[" not in text
-    match = None if bare_six else _ADDRESS.fullmatch(text)
+    match = _ADDRESS.fullmatch(text)
     if match is None:
-        user, _, host = text.rpartition("@")
-        if not bare_six or not _HOST.fullmatch(host):
-            raise UsageError(f"{text!r} is no address of a device; write user@host or user@host:port.")
-        values: dict[str, Any] = {"host": host, "user": user or None}
-    else:
-        port = match["port"]
-        values = {"host": match["six"] or match["host"], "user": match["user"], "port": port and int(port)}
+        raise UsageError(f"{text!r} is no address of a device; write user@host or user@host:port.")
+    host, port = match["six"] or match["bare_six"] or match["host"], match["port"]
     try:
-        return _checked(values)
+        return _checked({"host": host, "user": match["user"], "port": port and int(port)})
     except ValueError as error:
         raise UsageError(f"{text!r} is no address of a device: {error}.") from None
 
@@ -99,10 +105,63 @@ def override(device: Device, *, root: str | None, python: str | None) -> Device:
     Raises:
         UsageError: It can't be one.
     """
+    changes = {key: value for key, value in (("root", root), ("python", python)) if value}
     try:
-        return _checked({**vars(device), **({"root": root} if root else {}), **({"python": python} if python else {})})
+        return _checked({**vars(device), **changes})
     except ValueError as error:
-        raise UsageError(f"{error}.".replace("root", "--root", 1).replace("python", "--python", 1)) from None
+        raise UsageError(f"--{error}.") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSelection:
+    """Which devices to work on.
+
+    Attributes:
+        addresses: ``[user@]host[:port]`` each; with an inventory, some of its devices, written as there.
+        inventory: A TOML file of devices.
+        groups: Of the inventory, to choose only devices in one of them.
+        root: rexport's folder on all of them, instead of what the inventory says.
+        python: The Python there, likewise.
+    """
+
+    addresses: tuple[str, ...] = ()
+    inventory: Path | None = None
+    groups: tuple[str, ...] = ()
+    root: str | None = None
+    python: str | None = None
+
+    def devices(self) -> tuple[Device, ...]:
+        """Return the devices, each once.
+
+        Raises:
+            UsageError: There are none, one is named twice, or an address is none.
+            InputError: The inventory can't be used.
+        """
+        if self.inventory is None:
+            if self.groups:
+                raise UsageError("--group chooses from an inventory; name it with --inventory.")
+            devices = tuple(map(parse_address, self.addresses))
+        else:
+            devices = select(load_inventory(self.inventory), self.groups)
+            if self.addresses:
+                devices = tuple(_named(address, devices, self.inventory) for address in self.addresses)
+        if not devices:
+            raise UsageError("No device is named; write user@host, or --inventory FILE.toml.")
+        devices = tuple(override(device, root=self.root, python=self.python) for device in devices)
+        places = set()
+        for device in devices:
+            if device.place in places:
+                raise UsageError(f"{device} is named twice.")
+            places.add(device.place)
+        return devices
+
+
+def _named(address: str, devices: Sequence[Device], inventory: Path) -> Device:
+    matching = [device for device in devices if address in (device.host, str(device))]
+    if len(matching) == 1:
+        return matching[0]
+    where = f"in {len(matching)} tables" if matching else "in no table"
+    raise UsageError(f"{address} is {where} of {inventory} that is chosen from; write it as it stands there.")
 
 
 def load_inventory(path: Path) -> tuple[Device, ...]:
@@ -121,9 +180,9 @@ def load_inventory(path: Path) -> tuple[Device, ...]:
         raise InputError(f"{path} can't be read: {error.strerror}; name an inventory of devices.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not an inventory: it is not text.") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
         raise InputError(f"{path} is not an inventory: it is no TOML ({error}).") from error
-    return _Inventory(path, text, document).devices()
+    return _Inventory(path, text).devices(document)
 
 
 def select(devices: Iterable[Device], groups: Sequence[str]) -> tuple[Device, ...]:
@@ -142,73 +201,74 @@ def select(devices: Iterable[Device], groups: Sequence[str]) -> tuple[Device, ..
 
 
 class _Inventory:
-    """A document on its way to devices; ``text`` is kept for the numbers of its lines, which tomllib forgets."""
+    """A document on its way to devices, and the numbers of its lines, which tomllib forgets."""
 
-    def __init__(self, path: Path, text: str, document: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, text: str) -> None:
         self._path = path
-        self._lines = text.splitlines()
-        self._document = document
+        self._lines = _line_numbers(text)
 
-    def devices(self) -> tuple[Device, ...]:
+    def devices(self, document: Mapping[str, Any]) -> tuple[Device, ...]:
         """Return the devices of its tables, each with what the defaults say.
 
         Raises:
             InputError: A key or a value is none that an inventory has.
         """
-        for key in self._document:
+        for key in document:
             if key not in ("device", "defaults"):
-                raise self._wrong(self._find(re.escape(key)), f"there is no {key!r}; devices are tables [[device]]")
-        defaults = self._table("defaults", self._document.get("defaults", {}), _SHARED_KEYS, index=None)
-        tables = self._document.get("device", [])
+                raise self._wrong("", key, f"there is no {key!r}; devices are tables [[device]]")
+        shared, tables = document.get("defaults", {}), document.get("device", [])
+        if not isinstance(shared, dict):
+            raise self._wrong("", "defaults", "defaults is a table, under a line [defaults]")
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            raise self._wrong(self._find("device"), "devices are tables, each under a line [[device]]")
+            raise self._wrong("", "device", "devices are tables, each under a line [[device]]")
         if not tables:
             raise InputError(f"{self._path} has no devices; give each a line [[device]], and its host below.")
-        found = [self._device(table, defaults, index) for index, table in enumerate(tables)]
-        places: dict[tuple[str, int | None, str], int] = {}
-        for index, device in enumerate(found):
-            if places.setdefault(device.place, index) != index:
-                raise self._wrong(self._header(index), f"{device} with this root stands here for the second time")
-        return tuple(found)
+        defaults = self._values("defaults", shared, _SHARED_KEYS)
+        devices: dict[tuple[str, int | None, str], Device] = {}
+        for index, table in enumerate(tables):
+            where = f"device {index}"
+            values = self._values(where, table, ("host", *_SHARED_KEYS))
+            if "host" not in values:
+                raise self._wrong(where, "", "this device has no host")
+            device = Device(**{**defaults, **values})
+            if device.place in devices:
+                raise self._wrong(where, "", f"{device} with this root stands here for the second time")
+            devices[device.place] = device
+        return tuple(devices.values())
 
-    def _device(self, table: Mapping[str, Any], defaults: Mapping[str, Any], index: int) -> Device:
-        values = {**defaults, **self._table("device", table, ("host", *_SHARED_KEYS), index=index)}
-        if "host" not in table:
-            raise self._wrong(self._header(index), "this device has no host")
-        return Device(**values)
-
-    def _table(self, name: str, table: Any, keys: Sequence[str], *, index: int | None) -> dict[str, Any]:
-        if not isinstance(table, dict):
-            raise self._wrong(self._find(name), f"{name} is a table, under a line [{name}]")
+    def _values(self, where: str, table: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
         values = {}
         for key, value in table.items():
             try:
                 if key not in keys:
                     raise ValueError(f"there is no {key!r}; a device has {', '.join(keys)}")
-                values[key] = self._from_here(_check(key, value)) if key == "identity" else _check(key, value)
+                values[key] = _check(key, value)
             except ValueError as error:
-                raise self._wrong(self._find(re.escape(key), name, index), str(error)) from None
+                raise self._wrong(where, key, str(error)) from None
+        if "identity" in values:
+            values["identity"] = self._path.parent / values["identity"].expanduser()
         return values
 
-    def _from_here(self, identity: Path) -> Path:
-        return self._path.parent / identity.expanduser()
+    def _wrong(self, where: str, key: str, why: str) -> InputError:
+        line = self._lines.get((where, key))
+        place = self._path if line is None else f"{self._path}:{line}"
+        return InputError(f"{place}: {why}.")
 
-    def _wrong(self, line: int | None, why: str) -> InputError:
-        where = f"{self._path}:{line}" if line is not None else str(self._path)
-        return InputError(f"{where}: {why}.")
 
-    def _header(self, index: int) -> int | None:
-        """Return the line of a device's ``[[device]]``, if the devices are written so."""
-        lines = [number for number, line in enumerate(self._lines, 1) if re.match(r"\s*\[\[\s*device\s*\]\]", line)]
-        return lines[index] if len(lines) == len(self._document.get("device", [])) else None
-
-    def _find(self, key: str, table: str | None = None, index: int | None = None) -> int | None:
-        """Return the line where a key, or a table of that name, stands."""
-        start = self._header(index) if index is not None else self._find("defaults") if table == "defaults" else 1
-        if start is None:
-            return None
-        wanted = re.compile(rf"""\s*(?:\[\[?\s*)?["']?{key}["']?\s*(?:[=.\]]|$)""")
-        return next((at for at, line in enumerate(self._lines[start - 1 :], start) if wanted.match(line)), None)
+def _line_numbers(text: str) -> dict[tuple[str, str], int]:
+    """Return the line of each key by its table (``"defaults"``, ``"device 0"`` …), and of each table by ``""``."""
+    numbers: dict[tuple[str, str], int] = {}
+    where, count = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        match = _LINE.match(line)
+        key = match["key"] if match else ""
+        if match and match["table"]:
+            numbers.setdefault(("", key), number)
+            where, key = key, ""
+            if where == "device":
+                where, count = f"device {count}", count + 1
+        numbers.setdefault((where, key), number)
+    return numbers
 
 
 def _checked(values: Mapping[str, Any]) -> Device:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from rexport._errors import BundleError
 from rexport.device._container import MANIFEST
-from rexport.device._manifest import MAX_VERSION, NAME, SPECIFIER, read_manifest, require_file_names
+from rexport.device._manifest import MAX_VERSION, NAME, read_manifest, require_file_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rexport.device._manifest import Manifest
 
-__all__ = ["from_bytes", "require_name", "require_names", "require_specifier", "require_version", "to_bytes"]
+__all__ = ["from_bytes", "require_name", "require_names", "require_version", "to_bytes"]
 
 
 def from_bytes(data: bytes) -> Manifest:
@@ -64,9 +64,3 @@ def require_version(version: int) -> None:
     """Raise :class:`BundleError` for a version that a bundle can't have."""
     if not 1 <= version <= MAX_VERSION:
         raise BundleError(f"The version {version} won't do: versions are whole numbers that count up from 1.")
-
-
-def require_specifier(text: str) -> None:
-    """Raise :class:`BundleError` for what says nothing about a version."""
-    if not SPECIFIER.fullmatch(text):
-        raise BundleError(f"{text!r} says nothing about a version: write >=, < or == and numbers, such as >=1.20.")

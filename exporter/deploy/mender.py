@@ -8,7 +8,7 @@ import shlex
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from rexport.deploy.agent_file import AGENT_NAME
+from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
 from rexport.deploy.container import write_files
 from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from rexport.deploy.remote import AgentFile, Cargo
+    from rexport.deploy.remote import Cargo
     from rexport.deploy.signing import PublicKey
 
 __all__ = ["module_source", "write_module"]
@@ -63,10 +63,9 @@ def write_module(
     folder: Path,
     *,
     cargo: Cargo,
-    agent: AgentFile,
     key: PublicKey | None,
-    root: str,
-    python: str,
+    root: str = DEFAULT_ROOT,
+    python: str = DEFAULT_PYTHON,
     inputs: Iterable[Path] = (),
 ) -> tuple[Path, ...]:
     """Write the module, the agent, the bundle, a script that makes an artifact of it, and what to do with them.
@@ -74,7 +73,6 @@ def write_module(
     Args:
         folder: Where; it is made if it is missing, and other files in it stay.
         cargo: The bundle.
-        agent: The agent.
         key: The public key that the devices are to trust, if it is to lie beside.
         root: rexport's folder on the devices.
         python: The Python there.
@@ -87,13 +85,13 @@ def write_module(
         OutputError: They can't be.
         UsageError: One of them is one of ``inputs``.
     """
-    artifact = f"{cargo.name}-{cargo.version}"
+    artifact = f"{cargo.manifest.name}-{cargo.manifest.version}"
     bundle = f"{artifact}.rxb"
     words = {"artifact": artifact, "bundle": shlex.quote(bundle), "modules": _MODULES, "agent": AGENT_NAME}
     paths = {"root": shlex.quote(root), "python": shlex.quote(python)}
     files = {
         "rexport": (module_source(root=root, python=python).encode(), 0o755),
-        AGENT_NAME: (agent.source.data, 0o644),
+        AGENT_NAME: (agent_bytes(), 0o644),
         bundle: (cargo.source.data, 0o644),
         "make-artifact.sh": (_MAKE_ARTIFACT.format(**words).encode(), 0o755),
         "README.md": (_READ_ME.format(**words, **paths).encode(), 0o644),

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rexport._errors import DataError, EngineFileError, InputError, UsageError
+from rexport._errors import BundleError, DataError, EngineFileError, InputError, UsageError
 from rexport.calibration import CalibrationTable
 from rexport.class_names import read_class_names
 from rexport.deploy.golden import GoldenPair, golden_pair
 from rexport.deploy.vetting import VettedModel, vet
 from rexport.deployment_settings import load_settings
-from rexport.device._manifest import Engine, Limits
+from rexport.device._manifest import RUNTIMES, SPECIFIER, Engine, Limits
 from rexport.engine_file import read_facts, read_intact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
     from pathlib import Path
 
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["MODEL", "BundleOptions", "Payload", "collect", "stated_preprocessing"]
+__all__ = ["MODEL", "BundleOptions", "Payload", "collect"]
 
 MODEL = "model.onnx"
-_LARGEST_TEXT = 64 * 2**20
+_LARGEST_TABLE = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,6 @@ class BundleOptions:
     """What a bundle is to say, and what goes into it beside the model.
 
     Attributes:
-        name: Of what it installs: lower-case letters, digits, ``.``, ``_``, ``-``.
-        version: From 1 on; devices refuse one that is lower than they had.
         expires: The end of the time in which devices install it, in UTC; ``None`` for none.
         system: The devices' operating system, as ``platform.system()`` in lower case.
         machines: Their processors, as ``platform.machine()``; by default those that the model was quantized for.
@@ -48,10 +46,12 @@ class BundleOptions:
         limits: See :class:`rexport.device._manifest.Limits`.
         preprocessing: How pictures become its input, where the model does not say.
         openssf: Whether to add ``model.sig``, OpenSSF's signature of the same files.
+
+    Raises:
+        BundleError: The time of expiry is past, or a version is none.
+        UsageError: There is no such runtime.
     """
 
-    name: str
-    version: int
     expires: datetime | None = None
     system: str = "linux"
     machines: tuple[str, ...] = ()
@@ -65,6 +65,18 @@ class BundleOptions:
     limits: Limits = field(default_factory=Limits)
     preprocessing: Preprocessing | None = None
     openssf: bool = False
+
+    def __post_init__(self) -> None:
+        if self.expires is not None and self.expires <= datetime.now(UTC):
+            raise BundleError(f"The bundle would expire at {self.expires:%Y-%m-%d}, which is past; name a later day.")
+        for name, specifiers in self.runtimes.items():
+            if name not in RUNTIMES:
+                raise UsageError(f"There is no runtime {name!r} on devices; choose from {', '.join(RUNTIMES)}.")
+            for text in specifiers:
+                if not SPECIFIER.fullmatch(text):
+                    raise BundleError(
+                        f"{text!r} says nothing about a version: write >=, < or == and numbers, such as >=1.20."
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,27 +113,21 @@ def collect(model: Path, options: BundleOptions) -> Payload:
         InputError: Another file can't be read, or does not belong to the model.
     """
     vetted = vet(model)
-    preprocessing = options.preprocessing or stated_preprocessing(vetted)
+    preprocessing = options.preprocessing or _stated_preprocessing(vetted)
     golden = golden_pair(vetted, preprocessing, options.golden)
-    engines = _engines(vetted, len(golden.input), options.engines)
     return Payload(
         model=vetted,
         preprocessing=preprocessing,
         golden=golden,
         classes=_class_names(vetted, golden, options.classes),
-        engines=tuple(engines),
+        engines=_engines(vetted, len(golden.input), options.engines),
         engine_batches=tuple(read_facts(path).batch[2] for path in options.engines),
         profile=None if options.profile is None else _profile(options.profile, vetted),
         table=None if options.table is None else _table(options.table),
     )
 
 
-def stated_preprocessing(model: VettedModel) -> Preprocessing:
-    """Return how pictures become the model's input, as its file says.
-
-    Raises:
-        InputError: It does not say, or contradicts itself.
-    """
+def _stated_preprocessing(model: VettedModel) -> Preprocessing:
     stated = model.metadata.preprocessing
     if stated is None:
         raise InputError(
@@ -141,8 +147,8 @@ def _class_names(model: VettedModel, golden: GoldenPair, given: Path | None) -> 
     return names
 
 
-def _engines(model: VettedModel, batch: int, paths: tuple[Path, ...]) -> list[tuple[Engine, bytes]]:
-    found: list[tuple[Engine, bytes]] = []
+def _engines(model: VettedModel, batch: int, paths: tuple[Path, ...]) -> tuple[tuple[Engine, bytes], ...]:
+    engines: dict[str, tuple[Engine, bytes]] = {}
     digest = hashlib.sha256(model.data).hexdigest()
     for path in paths:
         facts = read_facts(path)
@@ -159,17 +165,11 @@ def _engines(model: VettedModel, batch: int, paths: tuple[Path, ...]) -> list[tu
                 f"{batch}:{max(batch, facts.batch[1])}:{max(batch, most)}."
             )
         name = "-".join([facts.backend, facts.version, *map(str, facts.capabilities or ("device",))])
-        engine = Engine(
-            file=f"engines/{name}.engine",
-            backend=facts.backend,
-            version=facts.version,
-            capabilities=tuple(facts.capabilities),
-        )
-        twin = next((other for other, _ in found if other.file == engine.file), None)
-        if twin is not None:
+        if name in engines:
             raise UsageError(f"{path} is the second engine for {name}; name one of each kind.")
-        found.append((engine, data))
-    return found
+        engine = Engine(f"engines/{name}.engine", facts.backend, facts.version, tuple(facts.capabilities))
+        engines[name] = engine, data
+    return tuple(engines.values())
 
 
 def _profile(path: Path, model: VettedModel) -> bytes:
@@ -179,20 +179,15 @@ def _profile(path: Path, model: VettedModel) -> bytes:
 
 
 def _table(path: Path) -> bytes:
-    text = _text(path, "a calibration table")
     try:
+        if path.stat().st_size > _LARGEST_TABLE:
+            raise InputError(f"{path} is larger than the 64 MiB of a calibration table in a bundle.")
+        text = path.read_text(encoding="utf-8")
         CalibrationTable.from_json(text)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}; name a file of a calibration table.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a calibration table: it is not text.") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     return text.encode()
-
-
-def _text(path: Path, what: str) -> str:
-    try:
-        if path.stat().st_size > _LARGEST_TEXT:
-            raise InputError(f"{path} is larger than the 64 MiB of {what} in a bundle.")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}; name a file of {what}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not {what}: it is not text.") from error

@@ -11,19 +11,31 @@ import asyncio
 import time
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rexport._errors import DeviceError
+from rexport._progress import unsaid
 from rexport.deploy.remote import AgentRefusedError
-from rexport.deploy.ssh import Limits, Login, UnreachableError, connect, load_identity
+from rexport.deploy.ssh import UnreachableError, connect, load_identity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from rexport._progress import Note
     from rexport.deploy.inventory import Device
-    from rexport.deploy.ssh import Connection
+    from rexport.deploy.ssh import Access, Connection
 
-__all__ = ["Access", "Outcome", "Pace", "Quiet", "Report", "Result", "Step", "Visit", "check_access", "roll_out"]
+__all__ = [
+    "QUIET",
+    "Outcome",
+    "Pace",
+    "Report",
+    "Result",
+    "Step",
+    "Visit",
+    "require_success",
+    "roll_out",
+]
 
 
 class Step(StrEnum):
@@ -66,7 +78,7 @@ class Result:
         outcome: In a word.
         step: The last one that was begun.
         reason: A sentence, where it failed.
-        exit_code_there: The agent's, where it refused.
+        exit_code: The agent's, where it refused.
         answer: The agent's last document.
         active: The ID of the version that is active, as far as is known.
         previous: Of the one before it, likewise.
@@ -78,35 +90,39 @@ class Result:
     outcome: Outcome
     step: Step | None = None
     reason: str | None = None
-    exit_code_there: int | None = None
+    exit_code: int | None = None
     answer: Mapping[str, Any] = field(default_factory=dict)
     active: str | None = None
     previous: str | None = None
     sent_bytes: int = 0
     seconds: float = 0.0
 
+    @property
+    def explanation(self) -> str | None:
+        """Why it failed, in a sentence that names the device."""
+        if self.reason is None or str(self.device) in self.reason:
+            return self.reason
+        return f"{self.device}, {self.step}: {self.reason}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the device's entry in a document."""
         return {
+            **vars(self),
             "device": str(self.device),
             "host": self.device.host,
             "root": self.device.root,
-            "outcome": str(self.outcome),
-            "step": None if self.step is None else str(self.step),
-            "reason": self.reason,
-            "exit_code": self.exit_code_there,
-            "sent_bytes": self.sent_bytes,
             "seconds": round(self.seconds, 3),
-            "active": self.active,
-            "previous": self.previous,
             "answer": self.answer or None,
         }
 
 
-class Report(Protocol):
-    """Who is told how it goes."""
+class Report:
+    """Who is told how it goes: nobody, unless a subclass says otherwise."""
 
-    def step(self, device: Device, step: Step, detail: str = "") -> None:
+    def begin(self, devices: Sequence[Device]) -> None:
+        """Say which devices there are, before any is touched."""
+
+    def step(self, device: Device, step: Step) -> None:
         """Begin a step of a device."""
 
     def sent(self, device: Device, sent: int, size: int) -> None:
@@ -116,25 +132,7 @@ class Report(Protocol):
         """Say what became of a device."""
 
 
-class Quiet:
-    """The report that tells nobody."""
-
-    def step(self, device: Device, step: Step, detail: str = "") -> None:
-        """Say nothing."""
-
-    def sent(self, device: Device, sent: int, size: int) -> None:
-        """Say nothing."""
-
-    def finished(self, result: Result) -> None:
-        """Say nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Access:
-    """How to come to devices, and how long to wait for them."""
-
-    login: Login = field(default_factory=Login)
-    limits: Limits = field(default_factory=Limits)
+QUIET = Report()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +159,10 @@ class Visit:
         self.report = report
         self.result = Result(device=device, outcome=Outcome.UNREACHABLE)
 
-    def step(self, step: Step, detail: str = "") -> None:
+    def step(self, step: Step) -> None:
         """Begin a step."""
         self.know(step=step)
-        self.report.step(self.device, step, detail)
+        self.report.step(self.device, step)
 
     def know(self, **facts: Any) -> None:
         """Keep what the result is going to say."""
@@ -182,31 +180,18 @@ class Visit:
         begun = time.monotonic()
         try:
             self.step(Step.CONNECT)
-            async with connect(self.device, login=self.access.login, limits=self.access.limits) as connection:
+            async with connect(self.device, self.access) as connection:
                 self.know(outcome=await work(self, connection))
         except UnreachableError as error:
             self.know(outcome=Outcome.UNREACHABLE, reason=str(error))
         except DeviceError as error:
             self.know(outcome=Outcome.FAILED, reason=str(error))
             if isinstance(error, AgentRefusedError):
-                self.know(exit_code_there=error.exit_code_there)
+                self.know(exit_code=error.exit_code_there)
                 self.hear(error.document)
         self.know(seconds=time.monotonic() - begun)
         self.report.finished(self.result)
         return self.result
-
-
-def check_access(devices: Sequence[Device], access: Access) -> None:
-    """Make sure, before any device is touched, that the files of the log-in can be used.
-
-    Raises:
-        InputError: A private key or the file of host keys can't be.
-        UnavailableError: asyncssh is not installed.
-    """
-    access.login.read_known_hosts()
-    for identity in {device.identity or access.login.identity for device in devices}:
-        if identity is not None:
-            load_identity(identity)
 
 
 async def roll_out(
@@ -215,7 +200,8 @@ async def roll_out(
     *,
     access: Access,
     pace: Pace,
-    report: Report,
+    report: Report = QUIET,
+    note: Note = unsaid,
 ) -> tuple[Result, ...]:
     """Do the same work on devices, batch by batch.
 
@@ -225,14 +211,21 @@ async def roll_out(
         access: How to come to them.
         pace: How many at once, and when to stop.
         report: Told how it goes.
+        note: Told of host keys that can't be read.
 
     Returns:
         A result for each device, in their order.
 
     Raises:
-        InputError: As of :func:`check_access`, before any device is touched.
+        InputError: A private key or the file of host keys can't be used; no device was touched.
+        UnavailableError: asyncssh is not installed.
     """
-    check_access(devices, access)
+    for place in access.read_known_hosts().passed_over:
+        note(f"{place}: no host key can be read there; the line is passed over.")
+    for identity in {device.identity or access.identity for device in devices}:
+        if identity is not None:
+            load_identity(identity)
+    report.begin(devices)
     free = asyncio.Semaphore(pace.parallel)
 
     async def visit(device: Device) -> Result:
@@ -248,6 +241,24 @@ async def roll_out(
         else:
             results += await asyncio.gather(*map(visit, batch))
     return tuple(results)
+
+
+def require_success(results: Sequence[Result], activity: str) -> None:
+    """Raise if a device failed, or was not begun.
+
+    Args:
+        results: Of a roll-out.
+        activity: What it was, for the message: ``"Installing"``.
+
+    Raises:
+        DeviceError: One did; the message says how many, and why the first failed.
+    """
+    failed = [result for result in results if result.outcome.is_failure]
+    not_started = sum(result.outcome is Outcome.NOT_STARTED for result in results)
+    if failed or not_started:
+        rest = f", {not_started} were not begun" if not_started else ""
+        reason = f" {failed[0].explanation}" if failed else ""
+        raise DeviceError(f"{activity} failed on {len(failed)} of {len(results)} devices{rest}.{reason}")
 
 
 def _id(version: Any) -> str | None:

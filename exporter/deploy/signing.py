@@ -17,12 +17,20 @@ from typing import TYPE_CHECKING
 
 from rexport._errors import InputError, OutputError, UnavailableError, VerificationError
 from rexport._files import check_writable, write_bytes
+from rexport.device._keys import parse_key
+
+try:  # comes with rexport[deploy]; see _require_cryptography
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.hashes import SHA256
+except ImportError as error:
+    _missing: ImportError | None = error
+else:
+    _missing = None
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 
 __all__ = ["PrivateKey", "PublicKey", "load_private_key", "load_public_key", "new_key_pair", "public_path"]
 
@@ -38,17 +46,11 @@ class PublicKey:
 
     def pem(self) -> bytes:
         """Return it as devices keep it."""
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-        return self.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return self.key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of its DER form, in hex."""
-        import hashlib
-
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-        return hashlib.sha256(self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+        return parse_key(self.pem(), "The key").fingerprint
 
     def verify(self, data: bytes, signature: bytes) -> None:
         """Do nothing if ``signature`` is that of ``data`` by this key.
@@ -56,10 +58,6 @@ class PublicKey:
         Raises:
             VerificationError: It is not.
         """
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.hazmat.primitives.hashes import SHA256
-
         try:
             self.key.verify(signature, data, ec.ECDSA(SHA256()))
         except InvalidSignature:
@@ -81,10 +79,6 @@ class PrivateKey:
         Raises:
             UnavailableError: The OpenSSL behind ``cryptography`` has no deterministic signatures.
         """
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.hazmat.primitives.hashes import SHA256
-
         try:
             return self.key.sign(data, ec.ECDSA(SHA256(), deterministic_signing=True))
         except (UnsupportedAlgorithm, TypeError) as error:  # TypeError: before cryptography 43
@@ -118,20 +112,19 @@ def new_key_pair(private: Path) -> Path:
         UnavailableError: ``cryptography`` is not installed.
     """
     _require_cryptography()
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
     public = public_path(private)
     for path in (private, public):
         if path.is_symlink() or path.exists():
             raise OutputError(f"{path} exists, and keys are never overwritten; name another file.")
         check_writable(path)
     key = PrivateKey(ec.generate_private_key(ec.SECP256R1()))
-    pem = key.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    data = key.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     try:
         # the mode is set when the file is made, and a file that appears meanwhile is left alone
         with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pem)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -150,16 +143,11 @@ def load_private_key(path: Path) -> PrivateKey:
         InputError: It can't be read, or is another kind of key.
         UnavailableError: ``cryptography`` is not installed.
     """
-    _require_cryptography()
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     data = _read(path, "private")
     if b"PUBLIC KEY-----" in data and b"PRIVATE KEY-----" not in data:
         raise InputError(f"{path} is a public key, and signing takes the private one; {_HOW}.")
     try:
-        key = load_pem_private_key(data, None)
+        key = serialization.load_pem_private_key(data, None)
     except TypeError as error:  # what cryptography raises for a key with a password
         raise InputError(
             f"{path} is encrypted, and rexport asks for no passwords; write it without one with "
@@ -179,11 +167,6 @@ def load_public_key(path: Path) -> PublicKey:
         InputError: It can't be read, or is another kind of key.
         UnavailableError: ``cryptography`` is not installed.
     """
-    _require_cryptography()
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
     data = _read(path, "public")
     if b"PRIVATE KEY-----" in data:
         raise InputError(
@@ -191,7 +174,7 @@ def load_public_key(path: Path) -> PublicKey:
             f"--new-key` writes beside it, or write it with `openssl pkey -in {path} -pubout`."
         )
     try:
-        key = load_pem_public_key(data)
+        key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise InputError(f"{path} is no public key in PEM; {_HOW}.") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
@@ -200,6 +183,7 @@ def load_public_key(path: Path) -> PublicKey:
 
 
 def _read(path: Path, which: str) -> bytes:
+    _require_cryptography()
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST_KEY + 1)
@@ -210,9 +194,7 @@ def _read(path: Path, which: str) -> bytes:
     return data
 
 
-def _kind(key: PrivateKeyTypes | PublicKeyTypes) -> str:
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
+def _kind(key: object) -> str:
     if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
         return f"a key on the curve {key.curve.name}"
     if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey):
@@ -222,9 +204,7 @@ def _kind(key: PrivateKeyTypes | PublicKeyTypes) -> str:
 
 
 def _require_cryptography() -> None:
-    try:
-        import cryptography  # noqa: F401
-    except ImportError as error:
+    if _missing is not None:
         raise UnavailableError(
             "Keys and signatures need the package cryptography: pip install 'rexport[deploy]'."
-        ) from error
+        ) from _missing

@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from rexport.deploy.inventory import Device
 
 __all__ = [
+    "Access",
     "Connection",
     "Finished",
     "KnownHosts",
-    "Limits",
-    "Login",
     "Source",
     "UnreachableError",
     "connect",
@@ -60,16 +59,22 @@ class KnownHosts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Login:
-    """How devices are known, and how to log in to them.
+class Access:
+    """How to log in to devices, and how long to wait for them.
 
     Attributes:
         identity: The private key for devices that name none; ``None`` for the usual ones and the SSH agent.
         known_hosts: The file of host keys; ``None`` for the usual ones.
+        connect_timeout: Seconds to wait for a connection.
+        step_timeout: For an ordinary step, or while nothing of a transfer moves.
+        install_timeout: For an installation or a rollback, the self-check included.
     """
 
     identity: Path | None = None
     known_hosts: Path | None = None
+    connect_timeout: float = 20.0
+    step_timeout: float = 60.0
+    install_timeout: float = 900.0
 
     def read_known_hosts(self) -> KnownHosts:
         """Read the files of host keys that exist; lines that can't be read are passed over, as OpenSSH does.
@@ -144,15 +149,6 @@ class UnreachableError(DeviceError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How long to wait, in seconds: to connect, for an ordinary step or a stalled transfer, and for an installation."""
-
-    connect: float = 20.0
-    step: float = 60.0
-    install: float = 900.0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Finished:
     """A command that ended on a device: its exit code, and what it printed."""
 
@@ -180,10 +176,10 @@ class Finished:
 class Connection:
     """An open connection; see :func:`connect`."""
 
-    def __init__(self, ssh: asyncssh.SSHClientConnection, device: Device, limits: Limits) -> None:
+    def __init__(self, ssh: asyncssh.SSHClientConnection, device: Device, access: Access) -> None:
         self._ssh = ssh
         self._device = device
-        self.limits = limits
+        self.access = access
         self._receiver = resources.files("rexport.deploy").joinpath("_receiver.py").read_text(encoding="utf-8")
 
     async def run(self, words: Iterable[str], *, stdin: bytes = b"", seconds: float | None = None) -> Finished:
@@ -197,7 +193,7 @@ class Connection:
         Raises:
             UnreachableError: The connection was lost, or the time is up.
         """
-        seconds = self.limits.step if seconds is None else seconds
+        seconds = self.access.step_timeout if seconds is None else seconds
         try:
             async with asyncio.timeout(seconds):
                 process = await self._start(words)
@@ -247,11 +243,11 @@ class Connection:
             return self._answer(await self._within_step(self._finish(process)))
         except TimeoutError:
             raise UnreachableError(
-                f"{self._device} took nothing for {self.limits.step:g} s; run it again to go on from there."
+                f"{self._device} took nothing for {self.access.step_timeout:g} s; run it again to go on from there."
             ) from None
 
     async def _within_step(self, work: Any) -> Any:
-        return await asyncio.wait_for(work, self.limits.step)
+        return await asyncio.wait_for(work, self.access.step_timeout)
 
     def _receiver_words(self, verb: str, *arguments: str) -> list[str]:
         return [self._device.python, "-I", "-c", self._receiver, verb, self._device.root, *arguments]
@@ -318,7 +314,7 @@ class Source:
 
 
 @asynccontextmanager
-async def connect(device: Device, *, login: Login, limits: Limits) -> AsyncIterator[Connection]:
+async def connect(device: Device, access: Access) -> AsyncIterator[Connection]:
     """Open a connection to a device whose host key is known.
 
     Raises:
@@ -326,9 +322,9 @@ async def connect(device: Device, *, login: Login, limits: Limits) -> AsyncItera
         InputError: The private key, or the file of host keys, can't be used.
         UnavailableError: asyncssh is not installed.
     """
-    ssh = await _open(device, login, limits)
+    ssh = await _open(device, access)
     try:
-        yield Connection(ssh, device, limits)
+        yield Connection(ssh, device, access)
     finally:
         ssh.close()
         with suppress(Exception):  # how a connection ends that is of no more use
@@ -337,12 +333,12 @@ async def connect(device: Device, *, login: Login, limits: Limits) -> AsyncItera
         ssh.abort()
 
 
-async def _open(device: Device, login: Login, limits: Limits) -> asyncssh.SSHClientConnection:
+async def _open(device: Device, access: Access) -> asyncssh.SSHClientConnection:
     import_asyncssh()
     import asyncssh
 
-    known_hosts = login.read_known_hosts().entries
-    identity = device.identity or login.identity
+    known_hosts = access.read_known_hosts().entries
+    identity = device.identity or access.identity
     options: dict[str, Any] = {}
     if device.user is not None:
         options["username"] = device.user
@@ -351,17 +347,17 @@ async def _open(device: Device, login: Login, limits: Limits) -> asyncssh.SSHCli
     if identity is not None:
         options["client_keys"] = [load_identity(identity)]
     try:
-        async with asyncio.timeout(limits.connect):
+        async with asyncio.timeout(access.connect_timeout):
             return await asyncssh.connect(
                 device.host,
                 known_hosts=known_hosts,
                 preferred_auth=("publickey",),  # never ask for a password
-                keepalive_interval=max(limits.step / 4, 1),
+                keepalive_interval=max(access.step_timeout / 4, 1),
                 **options,
             )
     except TimeoutError:
         raise UnreachableError(
-            f"{device} does not answer within {limits.connect:g} s; is it on, and its address right?"
+            f"{device} does not answer within {access.connect_timeout:g} s; is it on, and its address right?"
         ) from None
     except asyncssh.HostKeyNotVerifiable as error:
         raise _host_key_error(device, known_hosts) from error

@@ -9,7 +9,7 @@ server is ready only once it has run.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rexport._errors import EngineFileError, UsageError
@@ -18,10 +18,13 @@ from rexport.deploy.manifest import require_name
 from rexport.model_file import dtype_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rexport.deploy.payload import Payload
     from rexport.device._manifest import Engine
+
+    _Fields = list[tuple[str, "str | _Fields"]]
 
 __all__ = ["TritonOptions", "triton_files", "write_repository"]
 
@@ -82,10 +85,10 @@ def triton_files(name: str, payload: Payload, options: TritonOptions) -> dict[st
     plans = {_plan_name(engine, len(payload.engines)): data for engine, data in payload.engines}
     models = plans or {"model.onnx": payload.model.data}
     return {
-        "config.pbtxt": _config(name, payload, options).encode(),
+        "config.pbtxt": _text(_config(name, payload, options)).encode(),
         **{f"1/{file}": data for file, data in models.items()},
         f"warmup/{_WARM_UP}": payload.golden.input[: 1 if _max_batch(payload, options) else None].tobytes(),
-        **({_LABELS: "".join(f"{one}\n" for one in payload.classes).encode()} if payload.classes else {}),
+        **({_LABELS: "".join(f"{label}\n" for label in payload.classes).encode()} if payload.classes else {}),
     }
 
 
@@ -93,39 +96,31 @@ def _plan_name(engine: Engine, count: int) -> str:
     return "model.plan" if count == 1 else f"model-{'-'.join(map(str, engine.capabilities)) or 'device'}.plan"
 
 
-@dataclass(frozen=True)
-class _Message:
-    """A message in the text form: fields in order, each a scalar that is written already, or a message."""
-
-    fields: list[tuple[str, str | _Message]] = field(default_factory=list)
-
-    def text(self, indent: str = "") -> str:
-        lines = []
-        for name, value in self.fields:
-            if isinstance(value, _Message):
-                lines.append(f"{indent}{name} {{\n{value.text(indent + '  ')}{indent}}}\n")
-            else:
-                lines.append(f"{indent}{name}: {value}\n")
-        return "".join(lines)
+def _text(fields: _Fields, indent: str = "") -> str:
+    """Return a message in the text form: fields in order, each a scalar that is written already, or a message."""
+    lines = []
+    for name, value in fields:
+        if isinstance(value, str):
+            lines.append(f"{indent}{name}: {value}\n")
+        else:
+            lines.append(f"{indent}{name} {{\n{_text(value, indent + '  ')}{indent}}}\n")
+    return "".join(lines)
 
 
-def _config(name: str, payload: Payload, options: TritonOptions) -> str:
+def _config(name: str, payload: Payload, options: TritonOptions) -> _Fields:
     on_gpu = options.gpu or bool(payload.engines)
     most = _max_batch(payload, options)
-    kind = ("platform", _string("tensorrt_plan")) if payload.engines else ("backend", _string("onnxruntime"))
-    instances = _Message([("kind", "KIND_GPU" if on_gpu else "KIND_CPU"), ("count", str(options.instances))])
-    fields: list[tuple[str, str | _Message]] = [
+    return [
         ("name", _string(name)),
-        kind,
+        ("platform", _string("tensorrt_plan")) if payload.engines else ("backend", _string("onnxruntime")),
         ("max_batch_size", str(most)),
         ("input", _input(payload, batched=most > 0)),
         ("output", _output(payload, batched=most > 0)),
-        ("instance_group", instances),
+        ("instance_group", [("kind", "KIND_GPU" if on_gpu else "KIND_CPU"), ("count", str(options.instances))]),
         *([("dynamic_batching", _batching(most, options))] if most > 1 else []),
         *_plan_files(payload),
         ("model_warmup", _warm_up(payload, batched=most > 0)),
     ]
-    return _Message(fields).text()
 
 
 def _max_batch(payload: Payload, options: TritonOptions) -> int:
@@ -135,69 +130,65 @@ def _max_batch(payload: Payload, options: TritonOptions) -> int:
     return min([options.max_batch, *payload.engine_batches])
 
 
-def _input(payload: Payload, *, batched: bool) -> _Message:
+def _input(payload: Payload, *, batched: bool) -> _Fields:
     array, image = payload.golden.input, payload.model.image
     dims = [size if image.size is not None else -1 for size in array.shape[1:]]
     dims[2 if image.raw else 0] = 3
-    fields: list[tuple[str, str | _Message]] = [
+    return [
         ("name", _string(image.name)),
         ("data_type", _TYPES[array.dtype.name]),
         # the format is of pictures without their batch
         *([("format", "FORMAT_NHWC" if image.raw else "FORMAT_NCHW")] if batched else []),
-        *(("dims", str(size)) for size in (dims if batched else [len(array), *dims])),
+        *_dims(dims if batched else [len(array), *dims]),
     ]
-    return _Message(fields)
 
 
-def _output(payload: Payload, *, batched: bool) -> _Message:
+def _output(payload: Payload, *, batched: bool) -> _Fields:
     value = payload.model.model.graph.outputs[0]
     dtype = "float32" if value.dtype is None else dtype_name(value)
-    classes = payload.golden.logits.shape[1]
-    fields: list[tuple[str, str | _Message]] = [
+    return [
         ("name", _string(str(value.name))),
         ("data_type", _TYPES[dtype]),
-        *(("dims", str(size)) for size in ([classes] if batched else [len(payload.golden.logits), classes])),
+        *_dims(payload.golden.logits.shape[1 if batched else 0 :]),
         *([("label_filename", _string(_LABELS))] if payload.classes else []),
     ]
-    return _Message(fields)
 
 
-def _batching(most: int, options: TritonOptions) -> _Message:
+def _batching(most: int, options: TritonOptions) -> _Fields:
     powers = [2**power for power in range(1, most.bit_length()) if 2**power < most]
-    return _Message(
-        [
-            *(("preferred_batch_size", str(size)) for size in [*powers, most]),
-            ("max_queue_delay_microseconds", str(options.queue_delay_us)),
-        ]
-    )
+    return [
+        *(("preferred_batch_size", str(size)) for size in [*powers, most]),
+        ("max_queue_delay_microseconds", str(options.queue_delay_us)),
+    ]
 
 
-def _plan_files(payload: Payload) -> list[tuple[str, str | _Message]]:
+def _plan_files(payload: Payload) -> _Fields:
     if len(payload.engines) < 2:
         return []
-    fields: list[tuple[str, str | _Message]] = []
+    fields: _Fields = []
     for engine, _ in payload.engines:
-        file = _plan_name(engine, len(payload.engines))
+        file = _string(_plan_name(engine, len(payload.engines)))
         if not engine.capabilities:
-            fields.append(("default_model_filename", _string(file)))
+            fields.append(("default_model_filename", file))
         for capability in engine.capabilities:
-            entry = [("key", _string(f"{capability // 10}.{capability % 10}")), ("value", _string(file))]
-            fields.append(("cc_model_filenames", _Message([*entry])))
+            key = _string(f"{capability // 10}.{capability % 10}")
+            fields.append(("cc_model_filenames", [("key", key), ("value", file)]))
     return fields
 
 
-def _warm_up(payload: Payload, *, batched: bool) -> _Message:
+def _warm_up(payload: Payload, *, batched: bool) -> _Fields:
     array = payload.golden.input
-    dims = array.shape[1:] if batched else array.shape
-    value = _Message(
-        [
-            ("data_type", _TYPES[array.dtype.name]),
-            *(("dims", str(size)) for size in dims),
-            ("input_data_file", _string(_WARM_UP)),
-        ]
-    )
-    entry = _Message([("key", _string(payload.model.image.name)), ("value", value)])
-    return _Message([("name", _string(_WARM_UP)), ("batch_size", "1"), ("inputs", entry)])
+    value: _Fields = [
+        ("data_type", _TYPES[array.dtype.name]),
+        *_dims(array.shape[1 if batched else 0 :]),
+        ("input_data_file", _string(_WARM_UP)),
+    ]
+    inputs: _Fields = [("key", _string(payload.model.image.name)), ("value", value)]
+    return [("name", _string(_WARM_UP)), ("batch_size", "1"), ("inputs", inputs)]
+
+
+def _dims(sizes: Sequence[int]) -> _Fields:
+    return [("dims", str(size)) for size in sizes]
 
 
 def _string(text: str) -> str:

@@ -7,23 +7,56 @@ be misused. What :func:`rexport.model_file.load` refuses is refused here too.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx
 
 from rexport._errors import ModelFileError
-from rexport._onnx_proto import cause_of
+from rexport._onnx_proto import cause_of, scopes, tensors
 from rexport.model_file import ImageInput, Metadata, image_input, load
+from rexport.quantization import TARGETS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx_ir as ir
 
-__all__ = ["VettedModel", "vet"]
+    from rexport.quantization import Target
 
-_STANDARD = ("", "ai.onnx")
+__all__ = ["Quantization", "VettedModel", "vet"]
+
+_STANDARD = {"", "ai.onnx"}
+_FULL_RANGE = "±127"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """How a model was quantized, as its metadata says.
+
+    Attributes:
+        target: What it was quantized for; ``None`` if it does not say, or names no known target.
+        full_range: Whether its weights use all 8 bits.
+    """
+
+    target: Target | None = None
+    full_range: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> Quantization:
+        """Read ``Metadata.quantization``."""
+        try:
+            described = json.loads(text)
+            target, weights = str(described["target"]), str(described["weights"])
+        except (ValueError, KeyError, TypeError):
+            return cls()
+        return cls(target=TARGETS.get(target), full_range=weights.endswith(_FULL_RANGE))
+
+    @property
+    def needs_exact_sums(self) -> bool:
+        """Whether x86 processors without VNNI compute something else than others."""
+        return self.full_range and (self.target is None or self.target.needs_vnni)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +76,12 @@ class VettedModel:
     model: ir.Model
     image: ImageInput
     metadata: Metadata
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """How it was quantized; ``None`` for a float model."""
+        text = self.metadata.quantization
+        return None if text is None else Quantization.parse(text)
 
 
 def vet(path: Path) -> VettedModel:
@@ -79,36 +118,14 @@ def _why_refused(proto: onnx.ModelProto) -> str | None:
             f"defines functions of its own ({proto.functions[0].name}), which a residual network does not need; write "
             "it without them with `rexport fuse`."
         )
-    domains = {one.domain for one in proto.opset_import} | {node.domain for node in _nodes(proto.graph)}
-    foreign = sorted(domain for domain in domains if domain not in _STANDARD)
+    domains = {opset.domain for opset in proto.opset_import}
+    domains |= {node.domain for scope in scopes(proto) for node in scope.node}
+    foreign = sorted(domains - _STANDARD)
     if foreign:
         return (
             f"uses operators of {', '.join(foreign)}, for which a device needs code beyond the ONNX standard; export "
             "it again without them."
         )
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto.graph)):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors(proto)):
         return "keeps weights in other files, and a device gets one; write it as one with `rexport fuse`."
     return None
-
-
-def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
-    found, waiting = [], [graph]
-    while waiting:
-        one = waiting.pop()
-        found.append(one)
-        for node in one.node:
-            for attribute in node.attribute:
-                waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-    return found
-
-
-def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    return [node for one in _graphs(graph) for node in one.node]
-
-
-def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    tensors = [tensor for one in _graphs(graph) for tensor in one.initializer]
-    for node in _nodes(graph):
-        for attribute in node.attribute:
-            tensors += [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
-    return tensors

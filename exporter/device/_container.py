@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ._manifest import FileEntry
 
-__all__ = ["Archive", "Container", "Folder", "open_bundle"]
+__all__ = ["Archive", "Container", "Folder", "Member", "end_record", "open_bundle"]
 
 MANIFEST, SIGNATURE, MODEL_SIGNATURE = "manifest.json", "manifest.sig", "model.sig"
 LIMITS = {MANIFEST: 256 << 10, SIGNATURE: 1 << 10, MODEL_SIGNATURE: 256 << 10}
@@ -37,28 +37,33 @@ _MAX_ENTRIES = 512  # 64 files in folders of their own, 4 parts deep, and some
 _MAX_NAME = 255
 _CHUNK = 1 << 20
 
-_LOCAL = struct.Struct("<4s5H3I2H")
+LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
 _NEEDED, _MADE_BY, _DATE, _MODE = 20, 0x0314, 0x0021, 0o100644 << 16
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
+    """A file in an ``.rxb``: its name, the CRC-32 and size of its content, and where its local header begins."""
+
     name: bytes
     crc: int
     size: int
     offset: int
 
     def local(self) -> bytes:
+        """Return its local header, which its content follows."""
         fixed = (_NEEDED, 0, 0, 0, _DATE, self.crc, self.size, self.size, len(self.name), 0)
-        return _LOCAL.pack(b"PK\3\4", *fixed) + self.name
+        return LOCAL.pack(b"PK\3\4", *fixed) + self.name
 
     def central(self) -> bytes:
+        """Return its entry in the list of files at the end."""
         fixed = (_MADE_BY, _NEEDED, 0, 0, 0, _DATE, self.crc, self.size, self.size, len(self.name))
         return _CENTRAL.pack(b"PK\1\2", *fixed, 0, 0, 0, 0, _MODE, self.offset) + self.name
 
 
-def _end_record(members: list[_Member], at: int) -> bytes:
+def end_record(members: list[Member], at: int) -> bytes:
+    """Return what ends an ``.rxb`` whose list of files begins at ``at``."""
     size = sum(len(member.central()) for member in members)
     return _END.pack(b"PK\5\6", 0, 0, len(members), len(members), size, at, 0)
 
@@ -103,7 +108,7 @@ class Archive(Container):
         self._patience = patience
         self._arrivals = select.poll()
         self._arrivals.register(descriptor, select.POLLIN)
-        self._members: list[_Member] = []
+        self._members: list[Member] = []
         self._at = 0
 
     def close(self) -> None:
@@ -142,10 +147,10 @@ class Archive(Container):
 
     def _header(self) -> tuple[bytes, str | None]:
         """Return the next local header and its name; ``None`` for the name at the first central header."""
-        fixed = self._read(_LOCAL.size)
+        fixed = self._read(LOCAL.size)
         if fixed.startswith(b"PK\1\2"):
             return fixed, None
-        length = _LOCAL.unpack(fixed)[-2]
+        length = LOCAL.unpack(fixed)[-2]
         if not fixed.startswith(b"PK\3\4") or length > _MAX_NAME:
             raise RefusedError("The bundle is damaged, or no bundle; make or copy it again.")
         name = self._read(length)
@@ -153,10 +158,10 @@ class Archive(Container):
 
     def _content(self, header: bytes, name: str, size: int | None) -> Iterator[bytes]:
         """Yield what follows a header that must be the one of this name and size (``None``: any within limits)."""
-        crc, stated = _LOCAL.unpack(header[: _LOCAL.size])[6:8]
+        crc, stated = LOCAL.unpack(header[: LOCAL.size])[6:8]
         if size is None and stated > LIMITS[name]:
             raise RefusedError(f"{name} has {stated:,} bytes, more than the {LIMITS[name]:,} that it may have.")
-        member = _Member(name.encode(), crc, stated if size is None else size, self._at - len(header))
+        member = Member(name.encode(), crc, stated if size is None else size, self._at - len(header))
         if member.local() != header:
             raise _other(name)
         self._members.append(member)
@@ -171,7 +176,7 @@ class Archive(Container):
 
     def _finish(self, begun: bytes) -> None:
         directory = b"".join(member.central() for member in self._members)
-        expected = directory + _end_record(self._members, self._at - len(begun))
+        expected = directory + end_record(self._members, self._at - len(begun))
         if begun + self._read(len(expected) - len(begun)) != expected:
             raise _other("its list of files")
         if self._some(1):

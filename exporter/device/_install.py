@@ -285,7 +285,7 @@ def _drop(device: Device, manifest: Manifest) -> None:
 
 
 def _require_room(device: Device, manifest: Manifest) -> None:
-    needed = sum(entry.bytes for entry in manifest.files.values()) + _MARGIN
+    needed = manifest.size + _MARGIN
     if _room(device.root) < needed:
         collect_garbage(device)
     room = _room(device.root)

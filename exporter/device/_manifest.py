@@ -157,6 +157,11 @@ class Manifest(NamedTuple):
     sha256: str = ""
 
     @property
+    def size(self) -> int:
+        """The bytes of all files together."""
+        return sum(entry.bytes for entry in self.files.values())
+
+    @property
     def id(self) -> str:
         """The name of the version's folder on the device."""
         return f"{self.name}-{self.version}-{self.sha256[:12]}"

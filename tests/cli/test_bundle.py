@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rexport._errors import UsageError
-from rexport.cli._bundling import expiry, runtimes
+from rexport.cli.bundle import parse_expiry, parse_runtimes
 from rexport.deploy import container
 from rexport.deploy.manifest import from_bytes
 from rexport.deploy.signing import load_public_key, new_key_pair
@@ -86,12 +86,11 @@ def test_a_repository_for_triton_needs_no_key(folder: Path) -> None:
     assert not list(folder.glob("*.rxb"))
 
 
-def test_a_model_that_does_not_say_what_it_takes(folder: Path) -> None:
+def test_how_pictures_become_the_input_can_be_stated(folder: Path) -> None:
     model = classifier()
     Metadata().write_to(model)
     save(model, Path("other.onnx"))
-    result = invoke("bundle", "other.onnx", "--key", "k.pem", "--version", "1", "--mean", "0,0,0", "--std", "1,1,1")
-    assert result.exit_code == 0, result.stderr
+    run("bundle other.onnx --key k.pem --version 1 --mean 0,0,0 --std 1,1,1")
     manifest = from_bytes(container.read(Path("other-1.rxb")).manifest)
     assert manifest.preprocessing["mean"] == [0.0, 0.0, 0.0]
 
@@ -156,17 +155,17 @@ def test_without_cryptography_it_says_what_to_install(folder: Path, tmp_path: Pa
 
 def test_expiry() -> None:
     now = datetime(2026, 11, 28, 13, 5, tzinfo=UTC)
-    assert expiry("30d", now) == datetime(2026, 12, 29, tzinfo=UTC)
-    assert expiry("2w", now) == datetime(2026, 12, 13, tzinfo=UTC)
-    assert expiry("2027-01-02", now) == datetime(2027, 1, 2, tzinfo=UTC)
-    assert expiry("never", now) is None
+    assert parse_expiry("30d", now) == datetime(2026, 12, 29, tzinfo=UTC)
+    assert parse_expiry("2w", now) == datetime(2026, 12, 13, tzinfo=UTC)
+    assert parse_expiry("2027-01-02", now) == datetime(2027, 1, 2, tzinfo=UTC)
+    assert parse_expiry("never", now) is None
     for text in ("", "30", "d", "2027-13-01", "99999999d", "-1d"):
         with pytest.raises(UsageError):
-            expiry(text, now)
+            parse_expiry(text, now)
 
 
 def test_runtimes() -> None:
-    assert runtimes(["onnxruntime >= 1.20, <2", "tensorrt"]) == {"onnxruntime": (">=1.20", "<2"), "tensorrt": ()}
+    assert parse_runtimes(["onnxruntime >= 1.20, <2", "tensorrt"]) == {"onnxruntime": (">=1.20", "<2"), "tensorrt": ()}
     for text in ("", "1.20", "onnxruntime 1.20", "onnxruntime>=1,,<2"):
         with pytest.raises(UsageError):
-            runtimes([text])
+            parse_runtimes([text])

@@ -125,7 +125,7 @@ def test_how_the_roll_out_goes_is_as_the_options_say(bundle: Path, monkeypatch: 
     from rexport.deploy.rollout import Pace
 
     paces = []
-    monkeypatch.setattr("rexport.cli.deploy._install", lambda *given, **_: paces.append(given[-1]))
+    monkeypatch.setattr("rexport.jobs.deploy.run", lambda request, **_: paces.append(request.pace))
     for options in ("", "--parallel 3 --max-failures 2", "--parallel 3 --batch-size 5"):
         invoke("deploy", str(bundle), "pi@one", *options.split())
     assert paces == [
@@ -142,13 +142,10 @@ def test_without_asyncssh(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "pip install 'rexport[deploy]'" in result.stderr
 
 
-@pytest.mark.parametrize("tool", ["ansible", "mender"])
-def test_files_for_other_tools(bundle: Path, tmp_path: Path, tool: str) -> None:
-    result = invoke("deploy", str(bundle), f"--{tool}", str(tmp_path / "out"), "--root", "/opt/rexport", "--json")
-    document = json.loads(result.stdout)
-    assert (result.exit_code, document["schema"]) == (0, "rexport.deploy-files/1")
-    assert sorted(document["files"]) == sorted(str(path) for path in (tmp_path / "out").rglob("*") if path.is_file())
-    assert any("/opt/rexport" in path.read_text(errors="replace") for path in (tmp_path / "out").rglob("*.*"))
+def test_files_for_ansible(bundle: Path, tmp_path: Path) -> None:
+    result = invoke("deploy", str(bundle), "--ansible", str(tmp_path))
+    assert (result.exit_code, str(tmp_path / "deploy.yml") in result.stdout.splitlines()) == (0, True)
+    assert result.stderr == f"Next: ansible-playbook -i {tmp_path / 'inventory.yml'} {tmp_path / 'deploy.yml'}\n"
 
 
 @pytest.mark.slow

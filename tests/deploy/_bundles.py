@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rexport.deploy.bundle import BundleOptions, MadeBundle, make_bundle
+from rexport.deploy.bundle import MadeBundle, make_bundle
+from rexport.deploy.payload import BundleOptions, collect
 from rexport.deploy.signing import PrivateKey, load_private_key
 from rexport.device._manifest import Golden, Limits, Manifest, Target
 from rexport.model_file import Metadata, save
@@ -81,10 +81,13 @@ def fixed_key(folder: Path) -> PrivateKey:
     return load_private_key(path)
 
 
-def made(folder: Path, model: Path | None = None, **options: object) -> MadeBundle:
+def made(
+    folder: Path, model: Path | None = None, *, name: str = "tiny", version: int = 1, **chosen: object
+) -> MadeBundle:
     """Return a bundle of a model, by default of :func:`classifier`."""
-    asked = replace(BundleOptions(name="tiny", version=1), **options)  # type: ignore[arg-type]
-    return make_bundle(model or saved(folder), key=fixed_key(folder), options=asked)
+    options = BundleOptions(**chosen)  # type: ignore[arg-type]
+    payload = collect(model or saved(folder), options)
+    return make_bundle(payload, name=name, version=version, key=fixed_key(folder), options=options)
 
 
 def manifest(**changes: object) -> Manifest:

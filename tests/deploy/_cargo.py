@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 
 from rexport.deploy import container
-from rexport.deploy.bundle import BundleOptions, make_bundle, sign_files
+from rexport.deploy.bundle import make_bundle, sign_files
+from rexport.deploy.payload import BundleOptions, collect
 from rexport.deploy.signing import load_private_key, new_key_pair
 from rexport.preprocessing import Preprocessing
 
@@ -42,13 +43,12 @@ def write_bundle(path: Path, *, key: Path, version: int, name: str = "tiny", bal
     model = path.with_suffix(".onnx")
     model.write_bytes(_model(version))
     options = BundleOptions(
-        name=name,
-        version=version,
         machines=(platform.machine(),),
         runtimes={"onnxruntime": ()},
         preprocessing=Preprocessing.default_for(16),
     )
-    made = make_bundle(model, key=load_private_key(key), options=options)
+    payload = collect(model, options)
+    made = make_bundle(payload, name=name, version=version, key=load_private_key(key), options=options)
     table = np.random.default_rng(0).integers(32, 127, ballast, dtype=np.uint8).tobytes()
     files = {**made.contents.files, "table.json": table}
     container.write(sign_files(made.manifest._replace(table="table.json"), files, load_private_key(key)), path)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport.deploy.agent_file import AGENT_NAME
+from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
 from rexport.deploy.ansible import write_role
 from rexport.deploy.inventory import Device
-from rexport.deploy.remote import AgentFile, Cargo
+from rexport.deploy.remote import Cargo
 from rexport.deploy.signing import load_public_key
 from tests.deploy._cargo import faulty_runtime
 
@@ -34,7 +34,7 @@ _PLAYBOOK = shutil.which("ansible-playbook")
 def _write(folder: Path, bundle: Path, supplies: Supplies) -> Cargo:
     cargo = Cargo.load(bundle)
     key = load_public_key(supplies.public)
-    write_role(folder, cargo=cargo, agent=AgentFile(), key=key, devices=(), python=sys.executable)
+    write_role(folder, cargo=cargo, key=key, devices=(), python=sys.executable)
     return cargo
 
 
@@ -77,7 +77,7 @@ def test_the_role_on_local_devices(tmp_path: Path, supplies: Supplies) -> None:
     assert not (tmp_path / "one").exists()
     code, counts, said = _play(tmp_path, "--limit", "two,one", "-e", "rexport_serial=2")
     assert code == 0, said
-    assert [active(name) for name in names] == [cargo.folder, cargo.folder, None]
+    assert [active(name) for name in names] == [cargo.manifest.id, cargo.manifest.id, None]
     assert counts["one"]["changed"] == 4, said  # the folders, the agent, the key, the bundle
     code, counts, said = _play(tmp_path, "--limit", "one")
     assert (code, counts["one"]["changed"]) == (0, 0), said
@@ -93,19 +93,19 @@ def test_the_role_on_local_devices(tmp_path: Path, supplies: Supplies) -> None:
     code, counts, said = _play(tmp_path)
     assert code != 0
     assert "self-check" in said
-    assert [active(name) for name in names] == [newer.folder, cargo.folder, None], said
+    assert [active(name) for name in names] == [newer.manifest.id, cargo.manifest.id, None], said
     assert "three" not in counts
     assert list((tmp_path / "two" / "incoming").iterdir()) == []
 
 
 def test_what_is_written(tmp_path: Path, supplies: Supplies) -> None:
     device = Device(host="camera-1", user="pi", port=2222, identity=tmp_path / "key", root="/opt/rexport")
-    cargo, agent = Cargo.load(supplies.first), AgentFile()
-    written = write_role(tmp_path / "out", cargo=cargo, agent=agent, key=None, devices=(device,))
+    cargo = Cargo.load(supplies.first)
+    written = write_role(tmp_path / "out", cargo=cargo, key=None, devices=(device,))
     role = tmp_path / "out" / "roles" / "rexport"
     assert set(written) == {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert (role / "files" / "tiny-1.rxb").read_bytes() == supplies.first.read_bytes()
-    assert (role / "files" / AGENT_NAME).read_bytes() == agent.source.data
+    assert (role / "files" / AGENT_NAME).read_bytes() == agent_bytes()
     inventory = (tmp_path / "out" / "inventory.yml").read_text().splitlines()
     assert inventory[2:] == [
         '    "pi@camera-1:2222":',

@@ -13,7 +13,7 @@ import pytest
 from rexport.deploy import _mender_module
 from rexport.deploy.agent_file import AGENT_NAME
 from rexport.deploy.mender import module_source, write_module
-from rexport.deploy.remote import AgentFile, Cargo
+from rexport.deploy.remote import Cargo
 from rexport.deploy.signing import load_public_key
 from tests.deploy._cargo import faulty_runtime
 
@@ -34,7 +34,6 @@ class _Mender:
         write_module(
             folder / "made",
             cargo=Cargo.load(supplies.first),
-            agent=AgentFile(),
             key=key,
             root=str(self.root),
             python=sys.executable,
@@ -70,7 +69,7 @@ class _Mender:
 @pytest.mark.slow
 def test_updates_in_mender_s_order(tmp_path: Path, supplies: Supplies) -> None:
     mender = _Mender(tmp_path, supplies)
-    first, second = Cargo.load(supplies.first).folder, Cargo.load(supplies.second).folder
+    first, second = Cargo.load(supplies.first).manifest.id, Cargo.load(supplies.second).manifest.id
     assert mender.call("SupportsRollback", tmp_path).stdout == "Yes\n"
     assert mender.call("NeedsArtifactReboot", tmp_path).stdout == "No\n"
 
@@ -133,8 +132,8 @@ def test_root_and_python_are_written_into_the_module() -> None:
 
 
 def test_what_is_written(tmp_path: Path, supplies: Supplies) -> None:
-    cargo, agent = Cargo.load(supplies.first), AgentFile()
-    written = write_module(tmp_path / "out", cargo=cargo, agent=agent, key=None, root="/var/lib/x", python="python3")
+    cargo = Cargo.load(supplies.first)
+    written = write_module(tmp_path / "out", cargo=cargo, key=None, root="/var/lib/x", python="python3")
     assert sorted(path.name for path in written) == [
         "README.md",
         "make-artifact.sh",

@@ -39,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_there_and_back(server: OpenSsh, root: Path, supplies: Supplies) -> None:
-    first, second = (Cargo.load(path).folder for path in (supplies.first, supplies.second))
+    first, second = (Cargo.load(path).manifest.id for path in (supplies.first, supplies.second))
     assert _asked(server, root, "deploy", supplies.first, "--dry-run")["outcome"] == "would be installed"
     refused = _asked(server, root, "devices", "status", exit_code=6)
     assert "`rexport deploy` brings it" in refused["reason"]

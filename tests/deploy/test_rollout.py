@@ -14,10 +14,10 @@ import pytest
 
 from rexport._errors import VerificationError
 from rexport.deploy.installation import Installation, ask_status, go_back
-from rexport.deploy.remote import AgentFile, Cargo
-from rexport.deploy.rollout import Access, Outcome, Pace, Quiet, Result, roll_out
+from rexport.deploy.remote import Cargo
+from rexport.deploy.rollout import Outcome, Pace, Report, Result, roll_out
 from rexport.deploy.signing import load_public_key
-from rexport.deploy.ssh import Limits, Login
+from rexport.deploy.ssh import Access
 from tests.deploy._cargo import faulty_runtime, new_keys
 from tests.faults.ssh_device import Cut
 from tests.faults.ssh_site import Site, site
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from tests.deploy.conftest import Supplies
 
 
-class _Journal(Quiet):
+class _Journal(Report):
     """Remembers who began when."""
 
     def __init__(self) -> None:
         self.begun: list[int] = []
         self.finished_: list[int] = []
 
-    def step(self, device, step, detail="") -> None:  # type: ignore[no-untyped-def]
+    def step(self, device, step) -> None:  # type: ignore[no-untyped-def]
         if step == "connecting":
             self.begun.append(device.port)
 
@@ -51,8 +51,8 @@ def _roll(
     *,
     numbers: Sequence[int] | None = None,
     pace: Pace | None = None,
-    journal: Quiet | None = None,
-    limits: Limits | None = None,
+    journal: Report | None = None,
+    step_timeout: float = 60,
 ) -> tuple[Result, ...]:
     numbers = range(len(there.machines)) if numbers is None else numbers
     return asyncio.run(
@@ -60,18 +60,20 @@ def _roll(
             [there.device(number) for number in numbers],
             work,
             access=Access(
-                login=Login(identity=there.identity, known_hosts=there.known_hosts),
-                limits=limits or Limits(connect=20, step=60, install=120),
+                identity=there.identity,
+                known_hosts=there.known_hosts,
+                step_timeout=step_timeout,
+                install_timeout=120,
             ),
             pace=pace or Pace(parallel=2),
-            report=journal or Quiet(),
+            report=journal or Report(),
         )
     )
 
 
 def _installation(bundle: Path, supplies: Supplies, *, trust: bool = True, dry_run: bool = False) -> Installation:
     key = load_public_key(supplies.public) if trust else None
-    return Installation(cargo=Cargo.load(bundle), agent=AgentFile(), trust=key, dry_run=dry_run)
+    return Installation(cargo=Cargo.load(bundle), trust=key, dry_run=dry_run)
 
 
 def _outcomes(results: Sequence[Result]) -> list[Outcome]:
@@ -88,10 +90,10 @@ def test_a_batch_with_a_failure_is_the_last_one(tmp_path: Path, supplies: Suppli
         results = _roll(there, second, pace=Pace(parallel=2, batch_size=2), journal=journal)
         installed, failed, left = Outcome.INSTALLED, Outcome.FAILED, Outcome.NOT_STARTED
         assert _outcomes(results) == [installed, installed, failed, installed, left], results
-        was, now = first.cargo.folder, second.cargo.folder
+        was, now = first.cargo.manifest.id, second.cargo.manifest.id
         assert [there.active(number) for number in range(5)] == [now, now, was, now, None]
         assert [result.active for result in results] == [now, now, was, now, None]
-        assert (results[2].exit_code_there, results[2].step) == (6, "installing")
+        assert (results[2].exit_code, results[2].step) == (6, "installing")
         assert results[2].reason is not None
         assert "self-check" in results[2].reason
         # the second batch began when the first had ended
@@ -113,7 +115,7 @@ def test_a_batch_with_a_failure_is_the_last_one(tmp_path: Path, supplies: Suppli
 def test_connections_cut_at_every_step_leave_the_device_whole(tmp_path: Path, supplies: Supplies) -> None:
     """One device, whose connection is cut a step later each time; nothing is lost, and nothing is done twice."""
     work = _installation(supplies.second, supplies)
-    size, agent_size = work.cargo.source.size, work.agent.source.size
+    size, agent_size = work.cargo.source.size, work.agent.size
     with site(tmp_path, 1) as there:
         machine = there.machines[0]
         steps = [
@@ -141,9 +143,9 @@ def test_connections_cut_at_every_step_leave_the_device_whole(tmp_path: Path, su
         machine.cut = Cut("install", after=True)
         (unsure,) = _roll(there, work)
         assert unsure.outcome is Outcome.UNREACHABLE
-        assert there.active(0) == work.cargo.folder  # the device had gone on by itself
+        assert there.active(0) == work.cargo.manifest.id  # the device had gone on by itself
         (result,) = _roll(there, work)
-        assert (result.outcome, result.active, result.sent_bytes) == (Outcome.ALREADY, work.cargo.folder, 0)
+        assert (result.outcome, result.active, result.sent_bytes) == (Outcome.ALREADY, work.cargo.manifest.id, 0)
 
 
 @pytest.mark.slow
@@ -156,7 +158,7 @@ def test_an_install_that_is_still_under_way_is_not_taken_for_done(tmp_path: Path
         for work in (first, second):
             _roll(there, work)
         state = json.loads((machine.root / "state.json").read_text())
-        was = {"verb": "install", "to": second.cargo.folder, "active": first.cargo.folder, "previous": None}
+        was = {"verb": "install", "to": second.cargo.manifest.id, "active": first.cargo.manifest.id, "previous": None}
         (machine.root / "state.json").write_text(json.dumps({**state, "pending": was}))
         lock = os.open(machine.root / "lock", os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_EX)  # as the agent that is at work
@@ -174,14 +176,14 @@ def test_an_install_that_is_still_under_way_is_not_taken_for_done(tmp_path: Path
             assert "install" in machine.commands, result
             waiting.result()
         # that agent never ended its work, so that the switch was undone, and then made
-        assert (result.outcome, there.active(0)) == (Outcome.INSTALLED, second.cargo.folder)
+        assert (result.outcome, there.active(0)) == (Outcome.INSTALLED, second.cargo.manifest.id)
         assert json.loads((machine.root / "state.json").read_text())["pending"] is None
 
 
 def test_a_device_that_stops_answering_is_given_up(tmp_path: Path, supplies: Supplies) -> None:
     with site(tmp_path, 1) as there:
         there.machines[0].silent = {"probe"}
-        (result,) = _roll(there, _installation(supplies.first, supplies), limits=Limits(step=0.5))
+        (result,) = _roll(there, _installation(supplies.first, supplies), step_timeout=0.5)
     assert (result.outcome, result.step) == (Outcome.UNREACHABLE, "looking")
     assert "no answer for 0.5 s" in str(result.reason)
 
@@ -205,7 +207,7 @@ def test_a_bundle_of_another_key_is_not_even_sent(tmp_path: Path, supplies: Supp
     _, other = new_keys(tmp_path, "other")
     with pytest.raises(VerificationError, match="is not signed with the key of"):
         Cargo.load(supplies.first, trust=other)
-    assert Cargo.load(supplies.first, trust=supplies.public).name == "tiny"
+    assert Cargo.load(supplies.first, trust=supplies.public).manifest.name == "tiny"
 
 
 @pytest.mark.slow
@@ -214,6 +216,6 @@ def test_a_bundle_of_another_key_is_refused_there(tmp_path: Path, supplies: Supp
     work = replace(_installation(supplies.first, supplies), trust=load_public_key(other))
     with site(tmp_path, 1) as there:
         (result,) = _roll(there, work)
-        assert (result.outcome, result.exit_code_there) == (Outcome.FAILED, 3)
+        assert (result.outcome, result.exit_code) == (Outcome.FAILED, 3)
         assert list((there.machines[0].root / "incoming").iterdir()) == []
         assert there.active(0) is None

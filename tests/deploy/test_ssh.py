@@ -11,7 +11,7 @@ import asyncssh
 import pytest
 
 from rexport._errors import DeviceError, InputError
-from rexport.deploy.ssh import Connection, Finished, Limits, Login, Source, UnreachableError, connect
+from rexport.deploy.ssh import Access, Connection, Finished, Source, UnreachableError, connect
 from tests.faults.ssh_site import Site, site
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rexport.deploy.inventory import Device
 
 _T = TypeVar("_T")
-_LIMITS = Limits(connect=10, step=10)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +29,8 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield made
 
 
-def _login(one: Site) -> Login:
-    return Login(identity=one.identity, known_hosts=one.known_hosts)
+def _access(one: Site) -> Access:
+    return Access(identity=one.identity, known_hosts=one.known_hosts, connect_timeout=10, step_timeout=10)
 
 
 def _with(
@@ -39,11 +38,10 @@ def _with(
     work: Callable[[Connection], Awaitable[_T]],
     *,
     device: Device | None = None,
-    login: Login | None = None,
-    limits: Limits = _LIMITS,
+    access: Access | None = None,
 ) -> _T:
     async def run() -> _T:
-        async with connect(device or one.device(0), login=login or _login(one), limits=limits) as connection:
+        async with connect(device or one.device(0), access or _access(one)) as connection:
             return await work(connection)
 
     return asyncio.run(run())
@@ -66,10 +64,10 @@ def test_stdin_and_the_exit_code(one: Site) -> None:
 
 def test_an_unknown_host_key_is_refused(one: Site, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    login = replace(_login(one), known_hosts=tmp_path / "empty")
+    access = replace(_access(one), known_hosts=tmp_path / "empty")
     before = len(one.machines[0].commands)
     with pytest.raises(UnreachableError, match=rf"not known; log in once with `ssh -p {one.machines[0].port} pi@"):
-        _with(one, _true, login=login)
+        _with(one, _true, access=access)
     assert len(one.machines[0].commands) == before
     assert (tmp_path / "empty").read_text() == ""
 
@@ -81,7 +79,7 @@ def test_another_host_key_is_refused(one: Site, tmp_path: Path, algorithm: str) 
     (tmp_path / "other").write_text(f"[127.0.0.1]:{port} {other}")
     for _ in range(5):
         with pytest.raises(UnreachableError) as caught:
-            _with(one, _true, login=replace(_login(one), known_hosts=tmp_path / "other"))
+            _with(one, _true, access=replace(_access(one), known_hosts=tmp_path / "other"))
         if "Connection lost" not in str(caught.value):  # a server without such a key may hang up before it is asked
             break
     assert re.search(rf"another host key.*ssh-keygen -R '\[127.0.0.1\]:{port}'", str(caught.value))
@@ -91,20 +89,20 @@ def test_lines_that_can_not_be_read_are_passed_over(one: Site, tmp_path: Path) -
     file = tmp_path / "odd"
     right = one.known_hosts.read_bytes()
     file.write_bytes(b"# caf\xe9\n=\n@odd a ssh-ed25519 AAAA\n|1|no|hash ssh-ed25519 AAAA\n\n" + right + b"one-word")
-    login = replace(_login(one), known_hosts=file)
+    access = replace(_access(one), known_hosts=file)
     end = 6 + right.count(b"\n")
-    assert login.read_known_hosts().passed_over == (f"{file}, line 2", f"{file}, line 3", f"{file}, line {end}")
-    assert _with(one, _true, login=login).exit_code == 0
+    assert access.read_known_hosts().passed_over == (f"{file}, line 2", f"{file}, line 3", f"{file}, line {end}")
+    assert _with(one, _true, access=access).exit_code == 0
     file.write_bytes(b"=\n")
     with pytest.raises(UnreachableError, match="is not known"):
-        _with(one, _true, login=login)
+        _with(one, _true, access=access)
 
 
 def test_a_revoked_host_key_stays_revoked_beside_odd_lines(one: Site, tmp_path: Path) -> None:
     file, right = tmp_path / "revoked", one.known_hosts.read_text().splitlines()[0]
     file.write_text(f"=\n{right}\n@revoked * {right.partition(' ')[2]}\n")
     with pytest.raises(UnreachableError):
-        _with(one, _true, login=replace(_login(one), known_hosts=file))
+        _with(one, _true, access=replace(_access(one), known_hosts=file))
 
 
 def test_no_file_of_host_keys_is_no_permission(one: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,28 +110,28 @@ def test_no_file_of_host_keys_is_no_permission(one: Site, tmp_path: Path, monkey
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text("Host *\n  UserKnownHostsFile none\n  StrictHostKeyChecking no\n")
     with pytest.raises(UnreachableError, match="is not known"):
-        _with(one, _true, login=Login(identity=one.identity))
+        _with(one, _true, access=Access(identity=one.identity))
 
 
 def test_a_key_that_is_not_accepted(one: Site, tmp_path: Path) -> None:
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / "stranger")
     with pytest.raises(UnreachableError, match=r"accepts none of the keys; .*ssh-copy-id -p"):
-        _with(one, _true, login=replace(_login(one), identity=tmp_path / "stranger"))
+        _with(one, _true, access=replace(_access(one), identity=tmp_path / "stranger"))
 
 
 def test_keys_that_cannot_be_used(one: Site, tmp_path: Path) -> None:
-    login = _login(one)
+    access = _access(one)
     with pytest.raises(InputError, match="can't be read"):
-        _with(one, _true, login=replace(login, identity=tmp_path / "none"))
+        _with(one, _true, access=replace(access, identity=tmp_path / "none"))
     (tmp_path / "text").write_text("text")
     with pytest.raises(InputError, match="no private key that can be used"):
-        _with(one, _true, login=replace(login, identity=tmp_path / "text"))
+        _with(one, _true, access=replace(access, identity=tmp_path / "text"))
     key = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
     key.write_private_key(tmp_path / "locked", "pkcs8-pem", passphrase="secret")
     with pytest.raises(InputError, match="ssh-add"):
-        _with(one, _true, login=replace(login, identity=tmp_path / "locked"))
+        _with(one, _true, access=replace(access, identity=tmp_path / "locked"))
     with pytest.raises(InputError, match="There is no file"):
-        _with(one, _true, login=replace(login, known_hosts=tmp_path / "none"))
+        _with(one, _true, access=replace(access, known_hosts=tmp_path / "none"))
 
 
 def test_nobody_listens(one: Site) -> None:
@@ -153,7 +151,12 @@ def test_a_server_that_says_nothing_is_not_waited_for(one: Site) -> None:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         with pytest.raises(UnreachableError, match=r"does not answer within 0.3 s"):
-            _with(one, _true, device=replace(one.device(0), port=mute.getsockname()[1]), limits=Limits(connect=0.3))
+            _with(
+                one,
+                _true,
+                device=replace(one.device(0), port=mute.getsockname()[1]),
+                access=replace(_access(one), connect_timeout=0.3),
+            )
 
 
 def test_a_command_that_does_not_end_is_not_waited_for(one: Site) -> None:

@@ -36,7 +36,7 @@ def definition() -> Any:
 
 
 def _collected(folder: Path, model: ir.Model | None = None) -> Payload:
-    return collect(saved(folder, model), BundleOptions(name="tiny", version=1))
+    return collect(saved(folder, model), BundleOptions())
 
 
 def _with_plans(payload: Payload, *capabilities: tuple[int, ...]) -> Payload:

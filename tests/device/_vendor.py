@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rexport.deploy.bundle import BundleOptions, make_bundle
+from rexport.deploy.bundle import make_bundle
 from rexport.deploy.container import Contents, to_rxb, write_folder
+from rexport.deploy.payload import BundleOptions, collect
 from rexport.deploy.signing import load_private_key, new_key_pair
 from rexport.device import _install
 from rexport.device._container import Archive
@@ -36,8 +37,8 @@ def new_vendor(folder: Path) -> Vendor:
     """Make a key, and a bundle of a tiny classifier to begin from."""
     new_key_pair(folder / "key.pem")
     key = load_private_key(folder / "key.pem")
-    options = BundleOptions(name="tiny", version=1, machines=(platform.machine(),))
-    made = make_bundle(saved(folder), key=key, options=options).contents
+    options = BundleOptions(machines=(platform.machine(),))
+    made = make_bundle(collect(saved(folder), options), name="tiny", version=1, key=key, options=options).contents
     return Vendor(key=key, document=json.loads(made.manifest), files=made.files)
 
 

@@ -113,18 +113,18 @@ class Workshop:
             files: What takes the place of files after that, signed as if it had been so from the start.
             golden_sqnr_db: How close the device's logits have to be.
         """
-        from rexport.deploy.bundle import BundleOptions, make_bundle, sign_files
+        from rexport.deploy.bundle import make_bundle, sign_files
         from rexport.deploy.container import to_rxb
         from rexport.deploy.manifest import from_bytes
+        from rexport.deploy.payload import BundleOptions, collect
         from rexport.device._manifest import Limits
         from tests.faults.seeds import small_network
 
         source = self.folder / f"model{version}.onnx"
         source.write_bytes(small_network(seed=version).SerializeToString() if model is None else model)
-        options = BundleOptions(
-            name="small", version=version, min_sqnr_db=golden_sqnr_db, limits=limits or Limits(seconds=60)
-        )
-        contents = make_bundle(source, key=self.key, options=options).contents
+        options = BundleOptions(min_sqnr_db=golden_sqnr_db, limits=limits or Limits(seconds=60))
+        payload = collect(source, options)
+        contents = make_bundle(payload, name="small", version=version, key=self.key, options=options).contents
         if files is not None:
             contents = sign_files(from_bytes(contents.manifest), {**contents.files, **files}, self.key)
         path = self.folder / f"{name or version}.rxb"

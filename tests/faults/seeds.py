@@ -15,8 +15,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from rexport._files import file_sha256
-from rexport.deploy.bundle import BundleOptions, make_bundle
+from rexport.deploy.bundle import make_bundle
 from rexport.deploy.container import to_rxb
+from rexport.deploy.payload import BundleOptions, collect
 from rexport.deploy.signing import load_private_key, new_key_pair
 from rexport.engine_file import BackendName, EngineFacts, EngineTensor
 from rexport.preprocessing import Preprocessing
@@ -174,8 +175,9 @@ def _external(data: bytes) -> tuple[bytes, dict[str, bytes]]:
 def _bundle(folder: Path) -> tuple[bytes, dict[str, bytes], dict[str, bytes]]:
     """Return a signed bundle in both forms, and the public key, under their names."""
     public = new_key_pair(folder / "key.pem")
-    options = BundleOptions(name="small", version=1)
-    contents = make_bundle(folder / "model.onnx", key=load_private_key(folder / "key.pem"), options=options).contents
+    options = BundleOptions()
+    payload, key = collect(folder / "model.onnx", options), load_private_key(folder / "key.pem")
+    contents = make_bundle(payload, name="small", version=1, key=key, options=options).contents
     unpacked = {f"bundle/{name}": data for name, data in contents.members()}
     return to_rxb(contents), unpacked, {"key.pub.pem": public.read_bytes()}
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rexport.deploy.installation import Installation
     from rexport.deploy.rollout import Result
-    from rexport.deploy.ssh import Login
+    from rexport.deploy.ssh import Access
 
 __all__ = ["DEVICES", "cuts", "run"]
 
@@ -87,31 +87,28 @@ class _Lab:
 
     @classmethod
     def set_up(cls, folder: Path, devices: Sequence[str]) -> _Lab:
-        from rexport.deploy.agent_file import AGENT_NAME
+        from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
         from rexport.deploy.installation import Installation
-        from rexport.deploy.remote import AgentFile, Cargo
+        from rexport.deploy.remote import Cargo
         from rexport.deploy.signing import load_public_key
 
         before, now = Workshop.set_up(folder / "before"), Workshop.set_up(folder / "now")
         root = before.root(before.bundle(1))
-        agent = AgentFile()
-        (root / AGENT_NAME).write_bytes(agent.source.data + b"\n")  # one that is not today's
+        (root / AGENT_NAME).write_bytes(agent_bytes() + b"\n")  # one that is not today's
         starts = (
             _Start(name=DEVICES[0], root=None, version=None),
             _Start(name=DEVICES[1], root=root, version=1),
         )
-        work = Installation(cargo=Cargo.load(now.bundle(2)), agent=agent, trust=load_public_key(now.public))
+        work = Installation(cargo=Cargo.load(now.bundle(2)), trust=load_public_key(now.public))
         return cls(folder=folder, starts=tuple(one for one in starts if one.name in devices), work=work)
 
-    def roll_out(self, there: Site, login: Login | None = None) -> Result:
+    def roll_out(self, there: Site, access: Access | None = None) -> Result:
         """Roll version 2 out to the site's only device."""
-        from rexport.deploy.rollout import Access, Pace, Quiet, roll_out
-        from rexport.deploy.ssh import Login
+        from rexport.deploy.rollout import QUIET, Pace, roll_out
+        from rexport.deploy.ssh import Access
 
-        login = login or Login(identity=there.identity, known_hosts=there.known_hosts)
-        (result,) = asyncio.run(
-            roll_out([there.device(0)], self.work, access=Access(login=login), pace=Pace(), report=Quiet())
-        )
+        access = access or Access(identity=there.identity, known_hosts=there.known_hosts)
+        (result,) = asyncio.run(roll_out([there.device(0)], self.work, access=access, pace=Pace(), report=QUIET))
         return result
 
 
@@ -237,7 +234,7 @@ def _turn_up(lab: _Lab, case: _Stranger) -> tuple[str, str | None]:
     import asyncssh
 
     from rexport.deploy.rollout import Outcome
-    from rexport.deploy.ssh import Login
+    from rexport.deploy.ssh import Access
 
     with tempfile.TemporaryDirectory(dir=lab.folder) as name, site(Path(name), 1) as there:
         machine = _furnish(there, case.start)
@@ -246,15 +243,15 @@ def _turn_up(lab: _Lab, case: _Stranger) -> tuple[str, str | None]:
         other = asyncssh.generate_private_key("ssh-ed25519")
         other.write_private_key(identity)
         known.write_text(f"[127.0.0.1]:{machine.port} {other.export_public_key().decode()}")
-        login = Login(identity=there.identity, known_hosts=there.known_hosts)
+        access = Access(identity=there.identity, known_hosts=there.known_hosts)
         if case.kind == "another host key":
-            login = replace(login, known_hosts=known)
+            access = replace(access, known_hosts=known)
         elif case.kind == "an unknown host key":
             known.write_text("")
-            login = replace(login, known_hosts=known)
+            access = replace(access, known_hosts=known)
         else:
-            login = replace(login, identity=identity)
-        result = lab.roll_out(there, login)
+            access = replace(access, identity=identity)
+        result = lab.roll_out(there, access)
         if result.outcome is not Outcome.UNREACHABLE or not re.search(_STRANGERS[case.kind], result.reason or ""):
             return "", f"the roll-out says {result.outcome}: {result.reason}"
         if machine.commands:
