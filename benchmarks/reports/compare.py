@@ -13,7 +13,7 @@ on them is refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,9 @@ class Change:
         if self.interval is None:
             return Verdict.UNKNOWN
         low, high = self.interval
-        return Verdict.FASTER if low > 1 else Verdict.SLOWER if high < 1 else Verdict.SAME
+        if low > 1:
+            return Verdict.FASTER
+        return Verdict.SLOWER if high < 1 else Verdict.SAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +194,7 @@ class Changes:
         return {
             "rows": [
                 {
-                    **_key_json(row.key),
+                    **asdict(row.key),
                     "old_per_second": row.old_per_second,
                     "new_per_second": row.new_per_second,
                     "ratio": row.ratio,
@@ -204,9 +206,9 @@ class Changes:
             ],
             "other_machine": list(self.machine),
             "other_versions": list(self.versions),
-            "broken": [{**_key_json(key), "reason": why} for key, why in self.broken],
-            "gone": [_key_json(key) for key in self.gone],
-            "appeared": [_key_json(key) for key in self.appeared],
+            "broken": [{**asdict(key), "reason": why} for key, why in self.broken],
+            "gone": [asdict(key) for key in self.gone],
+            "appeared": [asdict(key) for key in self.appeared],
             "max_regression_percent": self.max_regression,
         }
 
@@ -284,42 +286,41 @@ def _keyed(document: Document, other: Document) -> dict[RowKey, ReportRow]:
 def _change(key: RowKey, old: ReportRow, new: ReportRow) -> list[Change]:
     """Return the change of a row, or none where there is no throughput on both sides."""
     if key.scenario == "server":  # times depend on the rate; the rate that held is one number
-        before = old.server and old.server.rate_per_second
-        after = new.server and new.server.rate_per_second
-        if not before or not after:
-            return []
-        return [Change(key=key, old_per_second=before, new_per_second=after, ratio=after / before, interval=None)]
-    if old.rounds and new.rounds:
+        before, after = (row.server and row.server.rate_per_second for row in (old, new))
+    else:
+        before, after = old.images_per_second, new.images_per_second
+    ratio, interval = None, None
+    if old.rounds and new.rounds and key.scenario != "server":
         typical = throughput(old), throughput(new)
-        before, after = old.images_per_second or typical[0], new.images_per_second or typical[1]
+        before, after = before or typical[0], after or typical[1]
         ratio, interval = typical[1] / typical[0], ratio_interval(old, new)
-        return [Change(key=key, old_per_second=before, new_per_second=after, ratio=ratio, interval=interval)]
-    before, after = old.images_per_second, new.images_per_second
     if not before or not after:
         return []
-    return [Change(key=key, old_per_second=before, new_per_second=after, ratio=after / before, interval=None)]
+    ratio = after / before if ratio is None else ratio
+    return [Change(key=key, old_per_second=before, new_per_second=after, ratio=ratio, interval=interval)]
 
 
 def _machine_differences(old: MachineFacts, new: MachineFacts) -> tuple[str, ...]:
-    facts = (
+    return _differences(
         ("the processor", old.cpu, new.cpu),
         ("the architecture", old.architecture, new.architecture),
         ("the number of cores", old.cores, new.cores),
         ("INT8", old.int8, new.int8),
         *((name, old.other.get(name), new.other.get(name)) for name in ("gpu", "gpus", "device")),
     )
-    return tuple(
-        f"{name} was {_shown(before)} and is {_shown(after)}" for name, before, after in facts if before != after
-    )
 
 
 def _other_differences(old: MachineFacts, new: MachineFacts) -> tuple[str, ...]:
     names = dict.fromkeys([*old.packages, *new.packages])
-    facts = (
+    return _differences(
         ("the system", old.os, new.os),
         ("python", old.python, new.python),
         *((name, old.packages.get(name), new.packages.get(name)) for name in names),
     )
+
+
+def _differences(*facts: tuple[str, float | str | None, float | str | None]) -> tuple[str, ...]:
+    """Say which facts, a name with its value before and after, differ."""
     return tuple(
         f"{name} was {_shown(before)} and is {_shown(after)}" for name, before, after in facts if before != after
     )
@@ -333,7 +334,9 @@ def _other_machine(differences: tuple[str, ...]) -> InputError:
 
 
 def _shown(value: float | str | None) -> str:
-    return "not there" if value is None else f"{value:g}" if isinstance(value, float) else value
+    if value is None:
+        return "not there"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _times(row: Change) -> str:
@@ -343,13 +346,3 @@ def _times(row: Change) -> str:
 
 def _more(count: int) -> str:
     return "" if count <= _NAMED else f" ({count} rows, the first {_NAMED})"
-
-
-def _key_json(key: RowKey) -> dict[str, Any]:
-    return {
-        "model": key.model,
-        "runtime": key.runtime,
-        "batch": key.batch,
-        "threads": key.threads,
-        "scenario": key.scenario,
-    }
