@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from rexport._cpu import this_cpu
     from rexport.benchmarks import bench
     from rexport.calibration import CalibrationTable, Calibrator, calibrate, calibrate_dataset, open_dataset
-    from rexport.evaluation import Classifier, ClassifierFile, evaluate
+    from rexport.evaluation import Classifier, ClassifierFile
+    from rexport.evaluation.evaluate import evaluate
     from rexport.exporting import export
     from rexport.inspection import inspect_file
     from rexport.jobs.quantize import quantize_file as quantize

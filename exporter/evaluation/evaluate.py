@@ -5,19 +5,20 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from rexport._errors import UsageError
 from rexport._progress import Progress, silent
 from rexport.calibration import CenterCrop, Views
 from rexport.calibration.decoding import UnreadableError
 from rexport.calibration.sharding import name_all_bad, shards_of
 from rexport.calibration.workers import choose_workers
-from rexport.evaluation.judge import Judge, require_something_to_measure
+from rexport.evaluation.judge import Judge, Verdict
 from rexport.evaluation.result import Counts, Evaluation
 from rexport.evaluation.scores import Classifier, ClassifierFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rexport.calibration import BadImage, Dataset
+    from rexport.calibration import Dataset
     from rexport.calibration.workers import Workers
     from rexport.runtimes import Runtime
 
@@ -63,7 +64,11 @@ def evaluate(
         ModelFileError: A model is no classifier, or gives scores that are not finite.
         RexportError: Workers are lost again and again.
     """
-    require_something_to_measure(dataset, compares=reference is not None)
+    if not dataset.labelled and reference is None:
+        raise UsageError(
+            "The images have no labels (they are not in class folders), so there is no accuracy to measure; pass "
+            "--reference MODEL to compare two models on them."
+        )
     workers = workers or choose_workers()
     judge = Judge(
         model=_classifier(model),
@@ -75,21 +80,20 @@ def evaluate(
     )
     shards = shards_of(dataset, batch=max(1, batch // views.count), samples=samples)  # of whole batches
     total = sum(len(shard.dataset) for shard in shards)
-    counts, outputs = Counts(), 0
-    bad: list[BadImage] = []
-    with progress("evaluating", total) as advance, closing(workers.map(judge, shards)) as verdicts:
-        for index, verdict in verdicts:
+    verdicts: list[Verdict] = []
+    with progress("evaluating", total) as advance, closing(workers.map(judge, shards)) as results:
+        for index, verdict in results:
             if verdict.skipped and not skip_bad:
                 name_all_bad(judge.batches(dataset, samples=samples, skip_bad=False), verdict.skipped, total)
-            counts, outputs = counts + verdict.counts, max(outputs, verdict.outputs)
-            bad += verdict.skipped
+            verdicts.append(verdict)
             advance(len(shards[index].dataset))
-    skipped = sorted(bad, key=lambda image: image.path)
+    counts = sum((verdict.counts for verdict in verdicts), Counts())
+    skipped = sorted((bad for verdict in verdicts for bad in verdict.skipped), key=lambda bad: bad.path)
     if not counts.images:
         raise UnreadableError(skipped, total)
     return Evaluation.of(
         counts,
-        classes=outputs,
+        classes=max(verdict.outputs for verdict in verdicts),
         labelled=dataset.labelled,
         compared=None if reference is None else judge.compared,
         skipped=skipped,

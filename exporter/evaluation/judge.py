@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rexport.evaluation.result import Scores
     from rexport.evaluation.scores import Classifier, ClassifierFile
 
-__all__ = ["Judge", "Verdict", "class_indices", "require_something_to_measure"]
+__all__ = ["Judge", "Verdict", "class_indices"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,15 +132,6 @@ def _count(scores: np.ndarray, expected: np.ndarray | None, labels: np.ndarray |
         signal=signal,
         noise=noise,
     )
-
-
-def require_something_to_measure(dataset: Dataset, *, compares: bool) -> None:
-    """Raise :class:`UsageError` where there are neither labels nor a reference to compare with."""
-    if not dataset.labelled and not compares:
-        raise UsageError(
-            "The images have no labels (they are not in class folders), so there is no accuracy to measure; pass "
-            "--reference MODEL to compare two models on them."
-        )
 
 
 def class_indices(folders: Sequence[str] | None, classes: Sequence[str], outputs: int) -> np.ndarray:
