@@ -20,6 +20,7 @@ from rexport.calibration.statistics import TensorStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["CalibrationTable"]
 
@@ -118,6 +119,21 @@ class CalibrationTable:
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(f"This is not a calibration table ({error!r}).") from error
+
+    @classmethod
+    def load(cls, path: Path) -> CalibrationTable:
+        """Read a file with such a document.
+
+        Raises:
+            DataError: It can't be read, or holds something else.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise DataError(f"{path} can't be read: {why}.") from error
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
 
 
 def _same_tensors(one: Mapping[str, TensorStatistics], other: Mapping[str, TensorStatistics]) -> bool:

@@ -30,23 +30,23 @@ def ask_agent(*words: str) -> dict[str, Any]:
     """Run a verb of the agent, and return its document."""
     command = [PYTHON, str(Path(ROOT, AGENT)), *words, "--root", ROOT, "--json"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        finished = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
         raise ModuleError(f"{PYTHON} can't be run: {error.strerror}") from error
     try:
-        document = json.loads(done.stdout)
+        document = json.loads(finished.stdout)
     except ValueError:
         document = {}
-    if done.returncode != 0 or not isinstance(document, dict):
+    if finished.returncode != 0 or not isinstance(document, dict):
         said = document.get("error") if isinstance(document, dict) else None
-        raise ModuleError(str(said or done.stderr.strip() or f"the agent ended with {done.returncode}"))
+        raise ModuleError(str(said or finished.stderr.strip() or f"the agent ended with {finished.returncode}"))
     return document
 
 
 def active() -> str | None:
     """Return the ID of the version that is active."""
-    found = ask_agent("status").get("active")
-    return None if found is None else str(found["id"])
+    version = ask_agent("status").get("active")
+    return None if version is None else str(version["id"])
 
 
 def artifact_install(folder: Path) -> None:
@@ -87,8 +87,8 @@ def cleanup(folder: Path) -> None:  # noqa: ARG001
 def notes(folder: Path) -> dict[str, Any]:
     """Return what was kept."""
     path = folder / "tmp" / _NOTES
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return found
+    kept_notes: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return kept_notes
 
 
 def keep(folder: Path, facts: dict[str, Any]) -> None:

@@ -35,22 +35,22 @@ def sha256(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def probe(root: Path, wanted: str) -> dict[str, Any]:
+def probe(root: Path, digest: str) -> dict[str, Any]:
     """Say what is there, and change nothing."""
-    part = _part(root, wanted)
+    part = _part(root, digest)
     existing = next(folder for folder in (root, *root.parents) if folder.is_dir())
     return {
         "agent": sha256(root / "rexport-agent.pyz"),
         "received": part.stat().st_size if part.is_file() else 0,
-        "whole": sha256(root / "incoming" / (wanted + ".rxb")) == wanted,
+        "whole": sha256(root / "incoming" / (digest + ".rxb")) == digest,
         "free": shutil.disk_usage(str(existing)).free,
         "writable": os.access(str(existing), os.W_OK | os.X_OK),
     }
 
 
-def receive(root: Path, name: str, wanted: str, offset: int, size: int) -> dict[str, Any]:
+def receive(root: Path, name: str, digest: str, offset: int, size: int) -> dict[str, Any]:
     """Take ``size - offset`` bytes from stdin, and put the file in its place if it is whole."""
-    part = _part(root, wanted)
+    part = _part(root, digest)
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     part.parent.mkdir(mode=0o700, exist_ok=True)
     _remove_stale(part)
@@ -69,7 +69,7 @@ def receive(root: Path, name: str, wanted: str, offset: int, size: int) -> dict[
         file.truncate(size)
         file.flush()
         os.fsync(descriptor)
-    if sha256(part) != wanted:
+    if sha256(part) != digest:
         part.unlink()
         return {"received": 0, "done": False}
     part.chmod(0o644)
@@ -103,8 +103,8 @@ def main() -> None:
     sys.exit(1 if "error" in answer else 0)
 
 
-def _part(root: Path, wanted: str) -> Path:
-    return root / "incoming" / (wanted + ".part")
+def _part(root: Path, digest: str) -> Path:
+    return root / "incoming" / (digest + ".part")
 
 
 def _remove_stale(part: Path) -> None:

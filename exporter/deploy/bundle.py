@@ -135,9 +135,9 @@ def _described(preprocessing: Preprocessing) -> dict[str, Any]:
 
     Who makes a bundle has read whether it is assumed, and lets it hold: it is a fact for devices.
     """
-    stated: dict[str, Any] = json.loads(replace(preprocessing, assumed=False).to_json())
+    fields: dict[str, Any] = json.loads(replace(preprocessing, assumed=False).to_json())
     return {
-        **stated,
+        **fields,
         "takes": str(preprocessing.takes),
         "crop": "centre",
         "interpolation": f"{preprocessing.interpolation}-antialiased",

@@ -70,8 +70,8 @@ class Contents:
         Raises:
             VerificationError: One is missing, is too many, or is another.
         """
-        held, stated = set(self.files) - set(LIMITS), set(manifest.files)
-        for verb, names in (("lacks", stated - held), ("has the unstated", held - stated)):
+        present, listed = set(self.files) - set(LIMITS), set(manifest.files)
+        for verb, names in (("lacks", listed - present), ("has the unstated", present - listed)):
             if names:
                 raise VerificationError(f"The bundle {verb} file {min(names)}; get it again.")
         for name, facts in manifest.files.items():

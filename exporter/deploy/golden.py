@@ -57,23 +57,23 @@ class GoldenPair:
         return 10 * math.log10(2 * power / gap**2) if gap > 0 else math.inf
 
 
-def golden_pair(model: VettedModel, preprocessing: Preprocessing, given: Path | None) -> GoldenPair:
+def golden_pair(model: VettedModel, preprocessing: Preprocessing, source: Path | None) -> GoldenPair:
     """Return a golden input and what the model gives for it.
 
     Args:
         model: The model.
         preprocessing: How pictures become its input.
-        given: A picture, or an ``.npy`` of what the model takes. By default it is made, the same every time: of some
+        source: A picture, or an ``.npy`` of what the model takes. By default it is made, the same every time: of some
             patterns, the one for which the model is surest.
 
     Raises:
-        DataError: ``given`` can't be read, or is not what the model takes.
+        DataError: ``source`` can't be read, or is not what the model takes.
         ModelFileError: ONNX Runtime can't run the model, it is no classifier, or its scores are not finite.
     """
     session = _session(model)
-    if given is not None:
-        is_array = given.suffix.lower() == ".npy"
-        inputs = [_from_array(given, model) if is_array else _from_picture(given, preprocessing)]
+    if source is not None:
+        is_array = source.suffix.lower() == ".npy"
+        inputs = [_from_array(source, model) if is_array else _from_picture(source, preprocessing)]
     else:
         inputs = [preprocessing.of_pictures(_pattern(index, preprocessing)) for index in range(_CANDIDATES)]
     return min((_run(session, images, model) for images in inputs), key=GoldenPair.needed_db)
@@ -132,14 +132,14 @@ def _from_array(path: Path, model: VettedModel) -> np.ndarray:
     image = model.image
     size = image.size or "S"
     dtype = np.uint8 if image.raw else np.float32
-    wanted: tuple[int | str, ...] = (image.batch or "N", *((size, size, 3) if image.raw else (3, size, size)))
+    expected: tuple[int | str, ...] = (image.batch or "N", *((size, size, 3) if image.raw else (3, size, size)))
     fits = array.ndim == 4 and all(
-        isinstance(want, str) or want == have for want, have in zip(wanted, array.shape, strict=True)
+        isinstance(size, str) or size == length for size, length in zip(expected, array.shape, strict=True)
     )
     if array.dtype != dtype or not fits or array.size == 0:
         raise DataError(
             f"{path} is {array.dtype} of shape {array.shape}, and the model takes {np.dtype(dtype).name} of shape "
-            f"({', '.join(map(str, wanted))})."
+            f"({', '.join(map(str, expected))})."
         )
     if not image.raw and not np.isfinite(array).all():
         raise DataError(f"{path} holds numbers that are not finite.")

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import DeviceError
 from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
-from rexport.deploy.remote import Agent, Probe
 from rexport.deploy.rollout import Outcome, Step
 from rexport.deploy.ssh import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rexport.deploy.remote import Cargo
+    from rexport.deploy.remote import Agent, Cargo, Probe
     from rexport.deploy.rollout import Visit
     from rexport.deploy.signing import PublicKey
-    from rexport.deploy.ssh import Connection
 
 __all__ = ["Installation", "ask_status", "go_back"]
 
@@ -41,13 +39,12 @@ class Installation:
     dry_run: bool = False
     agent: Source = field(default_factory=lambda: Source(agent_bytes()))
 
-    async def __call__(self, visit: Visit, connection: Connection) -> Outcome:
+    async def __call__(self, visit: Visit, agent: Agent) -> Outcome:
         """Do what is still to be done on a device.
 
         Raises:
             DeviceError: It failed, or the device was lost.
         """
-        agent = Agent(connection, visit.device)
         visit.step(Step.PROBE)
         probe = await agent.probe(self.cargo)
         has_agent = probe.agent_sha256 == self.agent.sha256
@@ -110,13 +107,12 @@ class Installation:
         visit.report.sent(visit.device, sent, self.cargo.source.size)
 
 
-async def ask_status(visit: Visit, connection: Connection) -> Outcome:
+async def ask_status(visit: Visit, agent: Agent) -> Outcome:
     """Ask a device's agent what is installed.
 
     Raises:
         DeviceError: There is no agent, or it gave no answer.
     """
-    agent = Agent(connection, visit.device)
     visit.step(Step.PROBE)
     if (await agent.probe()).agent_sha256 is None:
         raise DeviceError(
@@ -127,14 +123,13 @@ async def ask_status(visit: Visit, connection: Connection) -> Outcome:
     return Outcome.ANSWERED
 
 
-async def go_back(visit: Visit, connection: Connection) -> Outcome:
+async def go_back(visit: Visit, agent: Agent) -> Outcome:
     """Have a device go back to the version before.
 
     Raises:
         DeviceError: It did not; what was active still is.
     """
-    await ask_status(visit, connection)
-    agent = Agent(connection, visit.device)
+    await ask_status(visit, agent)
     visit.step(Step.ROLLBACK)
     await agent.rollback()
     visit.hear(await agent.call("status"))

@@ -192,11 +192,11 @@ def select(devices: Iterable[Device], groups: Sequence[str]) -> tuple[Device, ..
         UsageError: No device is in one of the groups.
     """
     devices = tuple(devices)
-    known = sorted({group for device in devices for group in device.groups})
+    names = sorted({name for device in devices for name in device.groups})
     for group in groups:
-        if group not in known:
-            there = f"there are {', '.join(known)}" if known else "the inventory names no groups"
-            raise UsageError(f"No device is in the group {group!r}; {there}.")
+        if group not in names:
+            hint = f"there are {', '.join(names)}" if names else "the inventory names no groups"
+            raise UsageError(f"No device is in the group {group!r}; {hint}.")
     return tuple(device for device in devices if not groups or set(groups) & set(device.groups))
 
 

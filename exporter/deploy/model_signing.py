@@ -69,10 +69,10 @@ def verify(contents: Contents, key: PublicKey) -> None:
         envelope = json.loads(contents.files[MODEL_SIGNATURE])["dsseEnvelope"]
         payload = base64.b64decode(envelope["payload"], validate=True)
         signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
-        stated = envelope["payloadType"]
+        payload_type = envelope["payloadType"]
     except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
         raise VerificationError(f"{MODEL_SIGNATURE} can't be read ({error!r}); make the bundle again.") from error
-    key.verify(encoded(payload, stated), signature)
+    key.verify(encoded(payload, payload_type), signature)
     statement = json.loads(payload)
     name = statement["subject"][0]["name"]
     if statement != _statement(name, _digests(contents)):

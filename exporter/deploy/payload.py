@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rexport._errors import BundleError, DataError, EngineFileError, InputError, UsageError
+from rexport._errors import BundleError, EngineFileError, InputError, UsageError
 from rexport.calibration import CalibrationTable
 from rexport.class_names import read_class_names
 from rexport.deploy.golden import GoldenPair, golden_pair
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["MODEL", "BundleOptions", "Payload", "collect"]
 
 MODEL = "model.onnx"
-_LARGEST_TABLE = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,22 +127,21 @@ def collect(model: Path, options: BundleOptions) -> Payload:
 
 
 def _stated_preprocessing(model: VettedModel) -> Preprocessing:
-    stated = model.metadata.preprocessing
-    if stated is None:
+    preprocessing = model.metadata.preprocessing
+    if preprocessing is None:
         raise InputError(
             f"{model.path} does not say how pictures become its input; export it with rexport, or state it."
         )
-    if stated.takes.raw != model.image.raw or model.image.size not in (None, stated.size):
+    if preprocessing.takes.raw != model.image.raw or model.image.size not in (None, preprocessing.size):
         raise InputError(f"What {model.path} says of its preprocessing does not fit its input; export it again.")
-    return stated
+    return preprocessing
 
 
-def _class_names(model: VettedModel, golden: GoldenPair, given: Path | None) -> tuple[str, ...]:
-    names = model.metadata.classes if given is None else read_class_names(given)
+def _class_names(model: VettedModel, golden: GoldenPair, file: Path | None) -> tuple[str, ...]:
+    names = model.metadata.classes if file is None else read_class_names(file)
     outputs = golden.logits.shape[1]
     if names and len(names) != outputs:
-        where = given or model.path
-        raise InputError(f"{where} names {len(names)} classes, and {model.path} has {outputs} outputs.")
+        raise InputError(f"{file or model.path} names {len(names)} classes, and {model.path} has {outputs} outputs.")
     return names
 
 
@@ -179,15 +177,5 @@ def _profile(path: Path, model: VettedModel) -> bytes:
 
 
 def _table(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _LARGEST_TABLE:
-            raise InputError(f"{path} is larger than the 64 MiB of a calibration table in a bundle.")
-        text = path.read_text(encoding="utf-8")
-        CalibrationTable.from_json(text)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}; name a file of a calibration table.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a calibration table: it is not text.") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    return text.encode()
+    CalibrationTable.load(path)
+    return path.read_bytes()

@@ -174,8 +174,8 @@ class Agent:
         if finished.exit_code != 0:
             if document is None and not finished.last_words:
                 raise no_python(self._device, finished)
-            why = str((document or {}).get("error") or finished.last_words)
-            raise AgentRefusedError(why, finished.exit_code, document or {})
+            message = str((document or {}).get("error") or finished.last_words)
+            raise AgentRefusedError(message, finished.exit_code, document or {})
         if document is None:
             raise no_python(self._device, finished)
         return document

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import DeviceError
 from rexport._progress import unsaid
-from rexport.deploy.remote import AgentRefusedError
+from rexport.deploy.remote import Agent, AgentRefusedError
 from rexport.deploy.ssh import UnreachableError, connect, load_identity
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rexport._progress import Note
     from rexport.deploy.inventory import Device
-    from rexport.deploy.ssh import Access, Connection
+    from rexport.deploy.ssh import Access
 
 __all__ = [
     "QUIET",
@@ -175,13 +175,13 @@ class Visit:
             if link in answer:
                 self.know(**{link: _id(answer[link])})
 
-    async def run(self, work: Callable[[Visit, Connection], Awaitable[Outcome]]) -> Result:
+    async def run(self, work: Callable[[Visit, Agent], Awaitable[Outcome]]) -> Result:
         """Connect, do the work, and return what became of the device, whatever that is."""
         begun = time.monotonic()
         try:
             self.step(Step.CONNECT)
             async with connect(self.device, self.access) as connection:
-                self.know(outcome=await work(self, connection))
+                self.know(outcome=await work(self, Agent(connection, self.device)))
         except UnreachableError as error:
             self.know(outcome=Outcome.UNREACHABLE, reason=str(error))
         except DeviceError as error:
@@ -196,7 +196,7 @@ class Visit:
 
 async def roll_out(
     devices: Sequence[Device],
-    work: Callable[[Visit, Connection], Awaitable[Outcome]],
+    work: Callable[[Visit, Agent], Awaitable[Outcome]],
     *,
     access: Access,
     pace: Pace,
@@ -256,12 +256,12 @@ def require_success(results: Sequence[Result], activity: str) -> None:
     failed = [result for result in results if result.outcome.is_failure]
     not_started = sum(result.outcome is Outcome.NOT_STARTED for result in results)
     if failed or not_started:
-        rest = f", {not_started} were not begun" if not_started else ""
+        untouched = f", {not_started} were not begun" if not_started else ""
         reason = f" {failed[0].explanation}" if failed else ""
-        raise DeviceError(f"{activity} failed on {len(failed)} of {len(results)} devices{rest}.{reason}")
+        raise DeviceError(f"{activity} failed on {len(failed)} of {len(results)} devices{untouched}.{reason}")
 
 
 def _id(version: Any) -> str | None:
     """Return a version's ID, which agents give alone or among other facts of it."""
-    found = version.get("id") if isinstance(version, dict) else version
-    return None if found is None else str(found)
+    version_id = version.get("id") if isinstance(version, dict) else version
+    return None if version_id is None else str(version_id)

@@ -162,8 +162,8 @@ class Finished:
         starts = (index for index, line in enumerate(lines) if line.startswith("{"))
         for start in starts:
             with suppress(ValueError, RecursionError):
-                found = json.loads("".join(lines[start:]))
-                return found if isinstance(found, dict) else None
+                document = json.loads("".join(lines[start:]))
+                return document if isinstance(document, dict) else None
         return None
 
     @property
@@ -387,9 +387,9 @@ def no_python(device: Device, finished: Finished) -> DeviceError:
         return DeviceError(
             f"{device} has no {device.python}; install Python 3.8 or later there, or name it with --python."
         )
-    said = f": {finished.last_words}" if finished.last_words else ""
+    words = f": {finished.last_words}" if finished.last_words else ""
     return DeviceError(
-        f"{device} gave no answer that can be read (exit code {finished.exit_code}{said}); try "
+        f"{device} gave no answer that can be read (exit code {finished.exit_code}{words}); try "
         f"`ssh {_ssh_words(device)} {device.python} --version`."
     )
 

@@ -96,9 +96,9 @@ def vet(path: Path) -> VettedModel:
         proto = onnx.load_from_string(data)
     except Exception as error:  # protobuf's own errors share no public base class
         raise ModelFileError(f"{path} can't be read: {cause_of(error)}.") from error
-    why = _why_refused(proto)
-    if why is not None:
-        raise ModelFileError(f"{path} {why}")
+    refusal = _why_refused(proto)
+    if refusal is not None:
+        raise ModelFileError(f"{path} {refusal}")
     metadata = Metadata.of(model)
     if metadata.features:
         raise ModelFileError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from rexport._errors import DataError
 from rexport.calibration import CalibrationTable, Calibrator, choose_range
 from rexport.inspection.report import FileReport, Table
 
@@ -36,10 +35,7 @@ def describe(path: Path) -> FileReport:
     Raises:
         DataError: It is broken.
     """
-    try:
-        table = CalibrationTable.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read: {error}.") from error
+    table = CalibrationTable.load(path)
     ranges = {
         name: {
             str(calibrator): choose_range(seen, calibrator, steps=_STEPS, symmetric=False)

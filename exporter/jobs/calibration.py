@@ -7,7 +7,7 @@ from functools import reduce
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from rexport._errors import DataError, UsageError
+from rexport._errors import UsageError
 from rexport._files import write_text
 from rexport.calibration import CalibrationTable, calibrate_dataset, costlier_than_minmax
 from rexport.jobs.choices import Recovery
@@ -161,13 +161,7 @@ def _note_costly_ranges(request: QuantizeRequest, table: CalibrationTable, note:
 
 
 def _read_table(path: Path, model: ir.Model) -> CalibrationTable:
-    try:
-        table = CalibrationTable.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise DataError(f"{path} can't be read: {why}.") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    table = CalibrationTable.load(path)
     if table.model_sha256 != model_hash(model):
         raise UsageError(
             f"{path} is the calibration table of another model (or another version of rexport fused it); pass the "
