@@ -74,10 +74,7 @@ def deploy(
             addresses=tuple(addresses or ()), inventory=inventory, groups=tuple(group or ()), root=root, python=python
         ),
         access=Access(
-            identity=identity,
-            known_hosts=known_hosts,
-            connect_timeout=connect_timeout,
-            install_timeout=install_timeout,
+            identity=identity, known_hosts=known_hosts, connect_timeout=connect_timeout, install_timeout=install_timeout
         ),
         pace=Pace(parallel=parallel, batch_size=batch_size or parallel, max_failures=max_failures),
         trust=trust,

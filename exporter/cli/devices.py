@@ -80,10 +80,7 @@ def rollback(
             addresses=tuple(addresses or ()), inventory=inventory, groups=tuple(group or ()), root=root, python=python
         ),
         access=Access(
-            identity=identity,
-            known_hosts=known_hosts,
-            connect_timeout=connect_timeout,
-            install_timeout=install_timeout,
+            identity=identity, known_hosts=known_hosts, connect_timeout=connect_timeout, install_timeout=install_timeout
         ),
         parallel=parallel,
         rollback=True,

@@ -98,10 +98,7 @@ def test_a_device_that_is_not_there(there: Site, bundle: Path) -> None:
     ("words", "exit_code", "said"),
     [
         ("BUNDLE", 2, "No device is named"),
-        ("BUNDLE pi@one pi@one", 2, "pi@one is named twice"),
-        ("BUNDLE pi@one:x", 2, "no address of a device"),
         ("BUNDLE pi@one --root here", 2, "--root is 'here'"),
-        ("BUNDLE pi@one --group canary", 2, "name it with --inventory"),
         ("BUNDLE --inventory INVENTORY --group canary", 2, "there are first"),
         ("BUNDLE camera --inventory INVENTORY", 2, "camera is in no table of"),
         ("BUNDLE pi@one --ansible a --mender b", 2, "name one"),

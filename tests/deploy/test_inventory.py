@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from rexport._errors import InputError, UsageError
-from rexport.deploy.inventory import DEFAULT_ROOT, Device, load_inventory, override, parse_address, select
+from rexport.deploy.inventory import (
+    DEFAULT_ROOT,
+    Device,
+    DeviceSelection,
+    load_inventory,
+    override,
+    parse_address,
+    select,
+)
 
 
 @pytest.mark.parametrize(
@@ -129,3 +137,34 @@ def test_what_the_command_line_overrides() -> None:
     assert override(device, root=None, python=None) == device
     with pytest.raises(UsageError, match="--root is 'x'"):
         override(device, root="x", python=None)
+
+
+def test_a_selection(tmp_path: Path) -> None:
+    inventory = _write(tmp_path, _ONE + 'groups = ["canary"]\n\n[[device]]\nhost = "two"\nuser = "pi"\n')
+    one, two = DeviceSelection(inventory=inventory).devices()
+    assert DeviceSelection(inventory=inventory, groups=("canary",)).devices() == (one,)
+    assert DeviceSelection(inventory=inventory, addresses=("pi@two", "one")).devices() == (two, one)
+    (elsewhere,) = DeviceSelection(addresses=("pi@two",), root="/opt/x", python="python3.9").devices()
+    assert elsewhere == Device(host="two", user="pi", root="/opt/x", python="python3.9")
+
+
+@pytest.mark.parametrize(
+    ("selection", "why"),
+    [
+        (DeviceSelection(), "No device is named"),
+        (DeviceSelection(addresses=("pi@one", "pi@one")), "pi@one is named twice"),
+        (DeviceSelection(addresses=("pi@one:x",)), "no address of a device"),
+        (DeviceSelection(addresses=("pi@one",), root="here"), "--root is 'here'"),
+        (DeviceSelection(addresses=("pi@one",), groups=("canary",)), "name it with --inventory"),
+    ],
+)
+def test_what_selects_no_devices(selection: DeviceSelection, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        selection.devices()
+
+
+def test_an_address_that_is_in_two_tables(tmp_path: Path) -> None:
+    inventory = _write(tmp_path, _ONE + "\n" + _ONE + "port = 2222\n")
+    with pytest.raises(UsageError, match="one is in 2 tables of"):
+        DeviceSelection(inventory=inventory, addresses=("one",)).devices()
+    assert len(DeviceSelection(inventory=inventory, addresses=("one:2222",)).devices()) == 1
