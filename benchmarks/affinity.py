@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["choose_cores", "keep_on", "sibling_groups", "usable_cores"]
+__all__ = ["choose_cores", "sibling_groups", "usable_cores"]
 
 _SYSTEM = Path("/sys/devices/system/cpu")
 
@@ -49,15 +49,6 @@ def choose_cores(threads: int, groups: Iterable[Iterable[int]]) -> tuple[int, ..
     """
     places = [(rank, core) for group in groups for rank, core in enumerate(group)]
     return tuple(sorted(core for _, core in sorted(places)[:threads]))
-
-
-def keep_on(pid: int, cores: Iterable[int]) -> bool:
-    """Keep a process that has one thread as yet on these cores; say whether the system did."""
-    try:
-        os.sched_setaffinity(pid, cores)
-    except (AttributeError, OSError, ValueError):
-        return False
-    return True
 
 
 def _numbers(text: str) -> list[int]:

@@ -19,11 +19,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rexport._child import Child
 from rexport._progress import silent
 from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
 from rexport.benchmarks.jobs import Failure, Interrupted, Job, Timing
 from rexport.benchmarks.launch import Launch, Record
-from rexport.benchmarks.process import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,10 @@ def measure(
         try:
             for number in range(launches):
                 with ExitStack() as stack:
-                    workers = [stack.enter_context(WorkerProcess(cores=each)) for each in cores]
+                    workers = [
+                        stack.enter_context(Child("rexport.benchmarks.worker", cores=each, rests=True))
+                        for each in cores
+                    ]
                     launch = Launch(
                         jobs=jobs,
                         workers=workers,

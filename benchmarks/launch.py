@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rexport._child import ChildError
 from rexport.benchmarks.jobs import Failure, Timing
-from rexport.benchmarks.process import WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from rexport._child import Child
     from rexport.benchmarks.jobs import Job
-    from rexport.benchmarks.process import WorkerProcess
 
 __all__ = ["Launch", "Record"]
 
@@ -82,7 +82,7 @@ class Launch:
     """
 
     jobs: Sequence[Job]
-    workers: Sequence[WorkerProcess]
+    workers: Sequence[Child]
     records: Sequence[Record]
     seconds: float
     calls: int
@@ -185,6 +185,6 @@ class Launch:
     def _failures_of(self, index: int) -> Iterator[None]:
         try:
             yield
-        except WorkerError as error:
+        except ChildError as error:
             self.records[index].failure = Failure(reason=str(error), kind=error.kind)
             self.workers[index].close()

@@ -23,9 +23,6 @@ run so, and the medians of a block come back as ``{"upload": ..., "compute": ...
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import json
-import signal
 import sys
 import time
 from importlib import import_module
@@ -35,19 +32,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rexport._child import answer_requests
 from rexport._errors import UnavailableError
 from rexport.benchmarks.affinity import usable_cores
 from rexport.benchmarks.noise import clock_mhz
 from rexport.benchmarks.warm_up import warm_up
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes import RUNTIMES, open_runtime
-from rexport.runtimes._stdout import claim_stdout
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Worker", "main", "peak_memory_mib"]
+__all__ = ["Worker", "peak_memory_mib"]
 
 _SHORT_BLOCK = 4  # from so many calls on, one more to warm the caches up again costs little
 _PHASES = ("upload", "compute", "download")
@@ -152,20 +149,6 @@ def peak_memory_mib() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def main() -> None:
-    """Answer commands until stdin ends."""
-    replies = claim_stdout()
-    _end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
-    worker = Worker()
-    for line in sys.stdin:
-        try:
-            reply = worker.answer(json.loads(line))
-        except Exception as error:  # each runtime raises its own
-            reply = {"error": _sentence(error), "kind": type(error).__name__}
-        print(json.dumps(reply), file=replies, flush=True)
-
-
 def _source(fields: dict[str, Any]) -> Source:
     path, weights = fields.get("path"), fields.get("weights")
     return Source(
@@ -193,17 +176,5 @@ def _preprocessing(stated: str | None) -> Preprocessing | None:
     return None if stated is None else Preprocessing.from_json(stated)
 
 
-def _sentence(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def _end_with_parent() -> None:
-    """Ask Linux to kill this process with its parent: it may be stopped then and not see stdin end."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    main()
+    answer_requests(Worker().answer)

@@ -10,14 +10,12 @@ its own. Profiling costs some microseconds a layer, so the seconds are for compa
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rexport._child import Child, ChildError
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, UnavailableError, UsageError
 from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
@@ -102,16 +100,15 @@ def profile_layers(
     if image.batch not in (None, batch):
         raise UsageError(f"{path} takes batches of {image.batch} only; profile it with `--batch {image.batch}`.")
     cores = threads or this_cpu().cores
-    asked = {
+    request = {
         "runtime": runtime,
         "shape": _shape(model, batch),
         "dtype": "uint8" if image.raw else "float32",
         "threads": cores,
-        "cores": choose_cores(cores, sibling_groups(usable_cores())),
         "warm_up": _WARM_UP,
         "calls": calls,
     }
-    measured = _measured(tagged(model), path, asked)
+    measured = _measured(tagged(model), path, request)
     layers = joined(model, measured.lines)
     conditions = Conditions.of(layers, runtime=runtime, batch=batch)
     return LayerProfile(
@@ -125,6 +122,10 @@ def profile_layers(
     )
 
 
+def _cores(threads: int) -> tuple[int, ...]:
+    return choose_cores(threads, sibling_groups(usable_cores()))
+
+
 def _shape(model: ir.Model, batch: int) -> tuple[int, int, int, int]:
     size = picture_size(model)
     if not image_input(model).raw:
@@ -134,32 +135,15 @@ def _shape(model: ir.Model, batch: int) -> tuple[int, int, int, int]:
     return (batch, *(_CAMERA if whole else (size, size)), 3)
 
 
-def _measured(model: bytes, path: Path, asked: dict[str, Any]) -> Measured:
+def _measured(model: bytes, path: Path, request: dict[str, Any]) -> Measured:
     """Profile a serialized model in a process of its own; ``path`` is what messages call it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         file.write_bytes(model)
         try:
-            done = subprocess.run(
-                [sys.executable, "-P", "-m", "rexport.benchmarks.profiling.worker"],
-                input=json.dumps({**asked, "path": str(file)}),
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=_TIMEOUT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise UnavailableError(f"Profiling {path} on {asked['runtime']} took more than {_TIMEOUT:g} s.") from None
-    if done.returncode or not done.stdout.strip():
-        last = done.stderr.strip().splitlines()[-1:]
-        raise UnavailableError(
-            f"Profiling {path} on {asked['runtime']} ended with exit code {done.returncode}"
-            + (f": {last[0].strip()}" if last else ".")
-        )
-    reply = json.loads(done.stdout)
-    if "error" in reply:
-        kind = ModelFileError if reply["kind"] == ModelFileError.__name__ else UnavailableError
-        raise kind(f"{path} can't be profiled on {asked['runtime']}: {reply['error'].replace(str(file), str(path))}")
-    return Measured.from_json(reply)
+            with Child("rexport.benchmarks.profiling.worker", cores=_cores(request["threads"])) as child:
+                return Measured.from_json(child.ask("profile", limit=_TIMEOUT, **request, path=str(file)))
+        except ChildError as error:
+            kind = ModelFileError if error.kind == ModelFileError.__name__ else UnavailableError
+            why = str(error).replace(str(file), str(path))
+            raise kind(f"{path} can't be profiled on {request['runtime']}: {why}") from error

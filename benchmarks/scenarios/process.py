@@ -6,9 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from rexport import _errors
+from rexport._child import Child, ChildError
 from rexport._errors import RexportError
 from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
-from rexport.benchmarks.process import WorkerError, WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _LOADING = 900.0  # seconds: a compiler of graphs may take minutes
 _PATIENCE = 120.0  # seconds beyond what a command should take, before it counts as hanging
 
 
-class SutProcess(WorkerProcess):
+class SutProcess(Child):
     """A process of ``rexport.benchmarks.scenarios.worker``.
 
     It measures by itself; only results cross the pipe. It is not stopped in between, so measure one at a time.
@@ -32,13 +32,13 @@ class SutProcess(WorkerProcess):
     """
 
     def __init__(self, *, cores: Sequence[int] = ()) -> None:
-        super().__init__(cores=cores, module="rexport.benchmarks.scenarios.worker", rests=False)
+        super().__init__("rexport.benchmarks.scenarios.worker", cores=cores)
 
     def request(self, do: str, *, should_take: float, **arguments: Any) -> dict[str, Any]:
         """Send a command and wait for its reply, two minutes longer than it should take, in seconds.
 
         Raises:
-            WorkerError: The process says so, or it died, or hangs.
+            ChildError: The process says so, or it died, or hangs.
         """
         return self.ask(do, limit=should_take + _PATIENCE, **arguments)
 
@@ -48,7 +48,7 @@ def user_errors(source: Source, runtime: str) -> Iterator[None]:
     """Turn what goes wrong in the process into the error of :mod:`rexport._errors` that it was there."""
     try:
         yield
-    except WorkerError as error:
+    except ChildError as error:
         if error.kind in _errors.__all__:
             raise getattr(_errors, error.kind)(str(error)) from error
         raise RexportError(f"{source} failed on {runtime}: {error}") from error

@@ -18,12 +18,6 @@ ends, so does the process, in the middle of a run as well.
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import signal
-import sys
-import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -32,17 +26,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rexport._child import answer_requests
 from rexport.benchmarks.scenarios.arrivals import poisson_arrivals
 from rexport.benchmarks.scenarios.serving import Limit, MonotonicClock, serve
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes import open_runtime
-from rexport.runtimes._stdout import claim_stdout
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
     from rexport.runtimes import Runtime
 
-__all__ = ["SystemUnderTest", "Worker", "main"]
+__all__ = ["SystemUnderTest", "Worker"]
 
 _LIBRARY_BYTES = 64 * 2**20  # so much more than any cache holds, and
 _LIBRARY_IMAGES = 256  # at most so many
@@ -139,27 +133,6 @@ class Worker:
         return {"seconds": seconds, "elapsed": time.perf_counter() - start}
 
 
-def main() -> None:
-    """Answer commands until stdin ends."""
-    replies = claim_stdout()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
-    commands: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(commands,), daemon=True).start()
-    worker = Worker()
-    while True:
-        try:
-            reply = worker.answer(json.loads(commands.get()))
-        except Exception as error:  # each runtime raises its own
-            reply = {"error": _sentence(error), "kind": type(error).__name__}
-        print(json.dumps(reply), file=replies, flush=True)
-
-
-def _read(commands: queue.SimpleQueue[str]) -> None:
-    for line in sys.stdin:
-        commands.put(line)
-    os._exit(0)  # the parent is gone, maybe killed: no run is of use to anyone
-
-
 def _source(fields: dict[str, Any]) -> Source:
     path, weights = fields.get("path"), fields.get("weights")
     return Source(
@@ -180,10 +153,5 @@ def _random_images(*, shape: list[int], dtype: str, batch: int, seed: int) -> np
     return random.standard_normal((count, *shape), np.float32)
 
 
-def _sentence(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 if __name__ == "__main__":
-    main()
+    answer_requests(Worker().answer)

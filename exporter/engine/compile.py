@@ -73,7 +73,7 @@ def compile_model(model: ir.Model, options: BuildOptions, *, progress: Progress 
         folder = Path(name)
         (folder / "model.onnx").write_bytes(to_bytes(model))
         start = time.perf_counter()
-        said = run_worker(folder, _worker_options(options), progress, doing="building the engine")
+        said = run_worker(folder, "build", _worker_options(options), progress, doing="building the engine")
         seconds = time.perf_counter() - start
         layers = _layers(folder, said["version"]) if options.backend is BackendName.RTX else ()
         if options.backend is BackendName.RTX:
@@ -118,7 +118,6 @@ def _worker_options(options: BuildOptions) -> dict[str, Any]:
         *(["REFIT_IDENTICAL"] if identical else []),
     ]
     return {
-        "work": "build",
         "backend": str(options.backend),
         "capabilities": list(options.capabilities),
         "batch": list(options.batches),

@@ -44,7 +44,9 @@ def compile_context(model: ir.Model, options: BuildOptions, *, name: str, progre
         folder = Path(temporary)
         (folder / name).write_bytes(to_bytes(model))
         start = time.perf_counter()
-        said = run_worker(folder, _worker_options(options, name), progress, doing="building the engine")
+        said = run_worker(
+            folder, "build in onnxruntime", _worker_options(options, name), progress, doing="building the engine"
+        )
         seconds = time.perf_counter() - start
         found = read_context_file(folder / "engine")
         inputs = [_tensor(value) for value in model.graph.inputs if value.name not in model.graph.initializers]
@@ -63,7 +65,6 @@ def compile_context(model: ir.Model, options: BuildOptions, *, name: str, progre
 
 def _worker_options(options: BuildOptions, name: str) -> dict[str, Any]:
     return {
-        "work": "build in onnxruntime",
         "model": name,
         "batch": list(options.batches),
         "workspace_mib": options.workspace_mib,

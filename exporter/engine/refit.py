@@ -55,8 +55,8 @@ def refit_engine(engine: Path, model: Path, *, command: str = "", progress: Prog
         (folder / "model.onnx").write_bytes(to_bytes(prepared))
         (folder / "stripped").write_bytes(stripped)
         start = time.perf_counter()
-        options = {"work": "refit", "backend": facts.backend, "version": facts.version}
-        run_worker(folder, options, progress, doing="filling in weights")
+        options = {"backend": facts.backend, "version": facts.version}
+        run_worker(folder, "refit", options, progress, doing="filling in weights")
         data = (folder / "engine").read_bytes()
         filled = replace(
             facts,

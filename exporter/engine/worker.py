@@ -21,8 +21,8 @@ import sys
 import threading
 from typing import Any
 
+from rexport._child import claim_stdout, end_with_parent
 from rexport._errors import RexportError
-from rexport.runtimes._stdout import claim_stdout
 
 __all__ = ["WORKS", "main"]
 
@@ -39,6 +39,7 @@ def main() -> None:
     """Do what stdin asks for."""
     _start_without_random_addresses()
     replies = claim_stdout()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
 
     def say(**fields: Any) -> None:
@@ -46,14 +47,14 @@ def main() -> None:
 
     def work(options: dict[str, Any]) -> None:
         try:
-            module, _, function = WORKS[options["work"]].partition(":")
+            module, _, function = WORKS[options["do"]].partition(":")
             say(result=getattr(importlib.import_module(module), function)(options, say))
         except RexportError as error:
             say(error=str(error), kind=type(error).__name__)
         except Exception as error:  # the bindings raise their own
             say(error=f"TensorRT failed: {' '.join(str(error).split())}", kind="RexportError")
 
-    thread = threading.Thread(target=work, args=(json.loads(sys.stdin.read()),))
+    thread = threading.Thread(target=work, args=(json.loads(sys.stdin.readline()),))
     thread.start()
     thread.join()
 

@@ -10,30 +10,23 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import tempfile
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from msgspec import convert
 
 from rexport import _errors
+from rexport._child import Child, ChildError, claim_stdout, end_with_parent
 from rexport._errors import RexportError, UnavailableError
 from rexport.engine_file import EngineFacts, require_loadable
 from rexport.runtimes._engine_shapes import EngineShapes
 from rexport.runtimes._installed import find_installed, import_backend, lean_library
-from rexport.runtimes._stdout import claim_stdout
 from rexport.runtimes._tensorrt import LoadedEngine
 
 __all__ = ["Limits", "load", "main", "try_out"]
-
-_EVERY = 0.05  # seconds between two looks at a process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,30 +57,19 @@ def try_out(path: Path, data: bytes, facts: EngineFacts, limits: Limits | None =
         EngineFileError: It is not what ``facts`` say.
     """
     limits = limits or Limits()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rexport.runtimes.engine_trial"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
+    stated = {key: value for key, value in facts.to_json().items() if key != "schema"}
+    with Child("rexport.runtimes.engine_trial") as child:
+        child.send("try", path=str(path), facts=stated)
+        child.send_last(data)
         try:
-            reply = _converse(process, str(path), data, facts)
-            why = _watch(process, limits, most_mib=limits.memory_mib + 4 * len(data) // 2**20)
-        finally:
-            process.kill()
-            process.wait()
-        said = reply.result()
-        if why is None and said is None:
-            why = _crash(process.returncode, log)
-    if why is not None:
-        raise UnavailableError(
-            f"{path} can't be used here: the process that tried it out {why} Build it again on this device with "
-            "`rexport engine`, and look at `rexport doctor`."
-        )
-    assert said is not None
-    if "error" in said:
-        raise getattr(_errors, said["kind"], RexportError)(said["error"])
+            child.receive(limits.seconds, most_mib=limits.memory_mib + 4 * len(data) / 2**20)
+        except ChildError as error:
+            if error.kind not in ("Died", "TimeoutError", "MemoryError"):
+                raise getattr(_errors, error.kind, RexportError)(str(error)) from error
+            raise UnavailableError(
+                f"{path} can't be used here: trying it out failed. {error} Build it again on this device with `rexport "
+                "engine`, and look at `rexport doctor`."
+            ) from error
 
 
 def load(path: Path, data: bytes, facts: EngineFacts, *, cuda_graph: bool = True) -> LoadedEngine:
@@ -119,15 +101,16 @@ def main() -> None:
     """Try the engine on stdin out."""
     replies = claim_stdout()
     _without_core_dump()
-    asked = json.loads(sys.stdin.buffer.readline())
+    end_with_parent()
+    request = json.loads(sys.stdin.buffer.readline())
     try:
-        _try(Path(asked["path"]), sys.stdin.buffer.read(), convert(asked["facts"], EngineFacts))
-        said: dict[str, str] = {}
+        _try(Path(request["path"]), sys.stdin.buffer.read(), convert(request["facts"], EngineFacts))
+        reply: dict[str, str] = {}
     except RexportError as error:
-        said = {"error": str(error), "kind": type(error).__name__}
+        reply = {"error": str(error), "kind": type(error).__name__}
     except Exception as error:  # the bindings raise their own
-        said = {"error": f"TensorRT failed: {' '.join(str(error).split())}", "kind": "UnavailableError"}
-    print(json.dumps(said), file=replies, flush=True)
+        reply = {"error": f"TensorRT failed: {' '.join(str(error).split())}", "kind": "UnavailableError"}
+    print(json.dumps(reply), file=replies, flush=True)
     os._exit(0)  # libraries that crash while they are unloaded have done their work
 
 
@@ -151,79 +134,6 @@ def _configured(trt: Any, engine: Any, *, cuda_graph: bool) -> tuple[Any, ...]:
     # kernels for the shape at its first call: by default they come later, from another thread, amid a measurement
     config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
     return (config,)
-
-
-class _Reply:
-    """What a process says, read and written in threads so that neither waits for the other."""
-
-    def __init__(self, process: subprocess.Popen[bytes], head: bytes, data: bytes) -> None:
-        self._said = b""
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._threads = (
-            threading.Thread(target=self._write, args=(process.stdin, head, data), daemon=True),
-            threading.Thread(target=self._read, args=(process.stdout,), daemon=True),
-        )
-        for thread in self._threads:
-            thread.start()
-
-    def result(self) -> dict[str, str] | None:
-        for thread in self._threads:
-            thread.join()
-        try:
-            said: dict[str, str] = json.loads(self._said)
-        except ValueError:
-            return None
-        return said
-
-    @staticmethod
-    def _write(stream: IO[bytes], head: bytes, data: bytes) -> None:
-        try:
-            with stream:
-                stream.write(head)
-                stream.write(data)
-        except OSError:  # it crashed; how is seen where it is waited for
-            return
-
-    def _read(self, stream: IO[bytes]) -> None:
-        with stream:
-            self._said = stream.read()
-
-
-def _converse(process: subprocess.Popen[bytes], path: str, data: bytes, facts: EngineFacts) -> _Reply:
-    stated = {key: value for key, value in facts.to_json().items() if key != "schema"}
-    head = json.dumps({"path": path, "facts": stated}).encode() + b"\n"
-    return _Reply(process, head, data)
-
-
-def _watch(process: subprocess.Popen[bytes], limits: Limits, *, most_mib: int) -> str | None:
-    """Wait for a process to end, and say which limit it broke."""
-    end = time.monotonic() + limits.seconds
-    while process.poll() is None:
-        if time.monotonic() > end:
-            return f"was still not done after {limits.seconds:g} seconds."
-        if (took := _resident_mib(process.pid)) > most_mib:
-            return f"took {took:,} MiB of memory, more than {most_mib:,}."
-        time.sleep(_EVERY)
-    return None
-
-
-def _resident_mib(pid: int) -> int:
-    """Return the memory that a process holds, in MiB; 0 where the system does not tell."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    found = [line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:")]
-    return int(found[0]) // 2**10 if found else 0
-
-
-def _crash(code: int, log: IO[bytes]) -> str:
-    if code < 0:
-        return f"crashed ({signal.Signals(-code).name})."
-    log.seek(0)
-    lines = log.read().decode(errors="replace").strip().splitlines()
-    return f"ended with exit code {code}" + (f": {lines[-1].strip().rstrip('.')}." if lines else ".")
 
 
 def _without_core_dump() -> None:

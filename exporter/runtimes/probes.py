@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import json
 import re
-import signal
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from rexport._child import Child, ChildError, answer_requests
 from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError, UsageError
-from rexport.runtimes._stdout import claim_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-__all__ = ["PROBES", "Finding", "fell_back", "load_libraries", "main", "probe", "probe_all", "require"]
+__all__ = ["PROBES", "Finding", "fell_back", "load_libraries", "probe", "probe_all", "require"]
 
 _TIMEOUT = 60.0  # seconds; loading CUDA for the first time takes some
 _DRIVER = "libcuda.so.1" if sys.platform != "win32" else "nvcuda.dll"
@@ -155,23 +152,15 @@ def probe(name: str, *, timeout: float = _TIMEOUT) -> Finding:
     """
     if name not in PROBES:
         raise UsageError(f"There is no probe {name!r}; choose from {', '.join(PROBES)}.")
-    command = [sys.executable, "-P", "-m", "rexport.runtimes.probes", name]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-        )
-    except subprocess.TimeoutExpired:
-        return _not_usable(name, f"It was still not done after {timeout:g} seconds.")
-    try:
-        finding = Finding(**json.loads(done.stdout))
-    except (ValueError, TypeError):
-        return _not_usable(name, _crash(done.returncode, done.stderr))
-    missing = re.search(r"error: (\S+): cannot open shared object file", done.stderr)
+    with Child("rexport.runtimes.probes") as child:
+        try:
+            finding = Finding(**child.ask("probe", limit=timeout, name=name))
+        except ChildError as error:
+            if error.kind == "TimeoutError":
+                return _not_usable(name, f"It was still not done after {timeout:g} seconds.")
+            return _not_usable(name, str(error))
+        errors = child.errors
+    missing = re.search(r"error: (\S+): cannot open shared object file", errors)
     if not finding.usable and missing is not None and finding.reason is not None:
         finding = replace(finding, reason=f"{finding.reason} {missing[1]} is missing.")
     return finding
@@ -205,11 +194,9 @@ def fell_back(session: Any, provider: str) -> str | None:
     return None if first == provider else f"ONNX Runtime fell back to {first}."
 
 
-def main() -> None:
-    """Run the probe named on the command line in this process and print its finding as a line of JSON."""
-    replies = claim_stdout()
-    (name,) = sys.argv[1:]
-    print(json.dumps(_find_out(name).to_json()), file=replies, flush=True)
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Run the probe named in the request in this process."""
+    return _find_out(request["name"]).to_json()
 
 
 def _find_out(name: str) -> Finding:
@@ -234,13 +221,6 @@ def _find_out(name: str) -> Finding:
 def _not_usable(name: str, reason: str, *, version: str | None = None, advice: str | None = None) -> Finding:
     it = PROBES[name]
     return Finding(name=name, what=it.what, usable=False, version=version, reason=reason, advice=advice or it.advice)
-
-
-def _crash(code: int, stderr: str) -> str:
-    if code < 0:
-        return f"It crashed ({signal.Signals(-code).name})."
-    lines = stderr.strip().splitlines()
-    return f"It ended with exit code {code}" + (f": {lines[-1].strip()}" if lines else ".")
 
 
 def _onnxruntime(provider: str, *libraries: str) -> str | None:
@@ -335,4 +315,4 @@ def _wrong(sums: np.ndarray) -> str | None:
 
 
 if __name__ == "__main__":
-    main()
+    answer_requests(_answer)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rexport._child import Child
 from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
-from rexport.benchmarks.process import WorkerProcess
 
 if TYPE_CHECKING:
     from tests.benchmarks.conftest import MakeModel
@@ -39,7 +39,7 @@ def test_siblings_are_what_the_system_says(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="cores are looked up in /proc")
 def test_every_thread_of_a_worker_stays_on_its_cores() -> None:
     last = usable_cores()[-1]
-    with WorkerProcess(cores=[last]) as worker:
+    with Child("rexport.benchmarks.worker", cores=[last]) as worker:
         reply = worker.ask("load", runtime="torch", network="cifar_resnet8", threads=2)
         worker.ask("prepare", shape=[1, 3, 32, 32], dtype="float32", seed=0, preprocessing=None)
         worker.ask("run", calls=1)
@@ -50,6 +50,6 @@ def test_every_thread_of_a_worker_stays_on_its_cores() -> None:
 
 
 def test_without_a_choice_a_worker_may_go_anywhere(make_model: MakeModel) -> None:
-    with WorkerProcess() as worker:
+    with Child("rexport.benchmarks.worker") as worker:
         reply = worker.ask("load", runtime="cpu", path=str(make_model("m.onnx")), threads=1)
     assert tuple(reply["affinity"] or ()) == usable_cores()

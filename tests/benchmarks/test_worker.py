@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,17 +10,17 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import onnxruntime
 import pytest
 
+from rexport._child import Child, ChildError
 from rexport.benchmarks import interleave
 from rexport.benchmarks.interleave import measure
 from rexport.benchmarks.jobs import Failure, Interrupted, Job, Pictures, Timing
 from rexport.benchmarks.launch import Launch
-from rexport.benchmarks.process import WorkerError, WorkerProcess
 from rexport.benchmarks.worker import Worker
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes.source import Source
@@ -38,7 +37,7 @@ def job(path: Path, *, size: int = 8) -> Job:
     return Job(source=Source(path=path), runtime="cpu", shape=(1, 3, size, size), threads=1)
 
 
-def load(worker: WorkerProcess, path: Path, *, runtime: str = "cpu") -> None:
+def load(worker: Child, path: Path, *, runtime: str = "cpu") -> None:
     worker.ask("load", runtime=runtime, path=str(path), threads=1)
     worker.ask("prepare", shape=[2, 3, 8, 8], dtype="float32", seed=0, preprocessing=None)
 
@@ -61,7 +60,7 @@ def becomes(pid: int, *states: str) -> bool:
 
 
 def test_a_block_has_a_time_for_every_call(make_model: MakeModel) -> None:
-    with WorkerProcess() as worker:
+    with Child("rexport.benchmarks.worker", rests=True) as worker:
         load(worker, make_model("m.onnx"))
         warm = worker.ask("warm up")
         assert len(warm["seconds"]) >= 10
@@ -85,18 +84,18 @@ def test_images_are_what_the_model_takes(dtype: str) -> None:
 
 def test_what_goes_wrong_is_told_and_the_worker_lives_on(make_model: MakeModel) -> None:
     path = make_model("m.onnx")
-    with WorkerProcess() as worker:
-        with pytest.raises(WorkerError, match="load a model") as caught:
+    with Child("rexport.benchmarks.worker", rests=True) as worker:
+        with pytest.raises(ChildError, match="load a model") as caught:
             worker.ask("run", calls=1)
         assert caught.value.kind == "ValueError"
-        with pytest.raises(WorkerError, match="not a command"):
+        with pytest.raises(ChildError, match="not a command"):
             worker.ask("dance")
-        with pytest.raises(WorkerError) as caught:
+        with pytest.raises(ChildError) as caught:
             worker.ask("load", runtime="cpu", network="cifar_resnet8", threads=1)
         assert caught.value.kind == "UnavailableError"
         load(worker, path)
         worker.ask("prepare", shape=[1, 3, 8], dtype="float32", seed=0, preprocessing=None)
-        with pytest.raises(WorkerError, match=r"rank|dimension") as caught:
+        with pytest.raises(ChildError, match=r"rank|dimension") as caught:
             worker.ask("run", calls=1)
         assert "\n" not in str(caught.value)
         load(worker, path)
@@ -105,7 +104,7 @@ def test_what_goes_wrong_is_told_and_the_worker_lives_on(make_model: MakeModel) 
 
 @linux
 def test_an_idle_worker_is_stopped(make_model: MakeModel) -> None:
-    with WorkerProcess() as worker:
+    with Child("rexport.benchmarks.worker", rests=True) as worker:
         load(worker, make_model("m.onnx"))
         worker.ask("run", calls=5)
         assert becomes(worker.pid, "T")
@@ -115,7 +114,7 @@ def test_an_idle_worker_is_stopped(make_model: MakeModel) -> None:
 @linux
 def test_a_worker_holds_its_own_runtime_only(make_model: MakeModel) -> None:
     ballast = np.ones(450 << 20, np.uint8)  # 450 MiB here must not count there
-    with WorkerProcess() as worker:
+    with Child("rexport.benchmarks.worker", rests=True) as worker:
         load(worker, make_model("m.onnx"))
         assert "libtorch" not in Path(f"/proc/{worker.pid}/maps").read_text()
         assert 20 < worker.ask("peak memory")["mib"] < 400
@@ -131,36 +130,28 @@ def test_what_a_runtime_prints_does_not_reach_the_replies(tmp_path: Path) -> Non
         "    def run(self, images):\n"
         "        os.system('echo a child process prints too')\n"
     )
-    code = (
-        "from rexport.benchmarks.worker import main; from rexport.runtimes import RUNTIMES\n"
-        "RUNTIMES['noisy'] = 'noisy:Noisy'; main()"
+    (tmp_path / "noisy_worker.py").write_text(
+        "from rexport._child import answer_requests; from rexport.benchmarks.worker import Worker\n"
+        "from rexport.runtimes import RUNTIMES\n"
+        "RUNTIMES['noisy'] = 'noisy:Noisy'; answer_requests(Worker().answer)\n"
     )
-    commands = [
-        {"do": "load", "runtime": "noisy", "path": "m.onnx", "threads": 1},
-        {"do": "prepare", "shape": [1, 3, 2, 2], "dtype": "float32", "seed": 0, "preprocessing": None},
-        {"do": "run", "calls": 2},
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input="".join(json.dumps(command) + "\n" for command in commands),
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    replies = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [sorted(reply) for reply in replies[:2]] == [["affinity", "seconds"], []]
-    assert len(replies) == 3
-    assert max(replies[2]["seconds"]) < 100
-    assert "loading..." in done.stderr
-    assert done.stderr.count("a child process prints too") == 2
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with Child("noisy_worker", environment=os.environ | {"PYTHONPATH": path}) as worker:
+        loaded = worker.ask("load", runtime="noisy", path="m.onnx", threads=1)
+        prepared = worker.ask("prepare", shape=[1, 3, 2, 2], dtype="float32", seed=0, preprocessing=None)
+        seconds = worker.ask("run", calls=2)["seconds"]
+        errors = worker.errors
+    assert [sorted(loaded), sorted(prepared)] == [["affinity", "seconds"], []]
+    assert max(seconds) < 100
+    assert "loading..." in errors
+    assert errors.count("a child process prints too") == 2
 
 
 def test_a_killed_worker_is_an_error_and_not_a_hang(make_model: MakeModel) -> None:
-    with WorkerProcess() as worker:
+    with Child("rexport.benchmarks.worker", rests=True) as worker:
         load(worker, make_model("m.onnx"))
         os.kill(worker.pid, signal.SIGKILL)
-        with pytest.raises(WorkerError, match="SIGKILL") as caught:
+        with pytest.raises(ChildError, match="SIGKILL") as caught:
             worker.ask("run", calls=1)
     assert caught.value.kind == "Died"
 
@@ -169,11 +160,11 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(make_model: MakeModel) -> No
 def test_a_row_whose_process_is_killed_leaves_the_others_alone(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[WorkerProcess] = []
+    started: list[Child] = []
 
-    class Recorded(WorkerProcess):
-        def __init__(self, *, cores: Sequence[int] = ()) -> None:
-            super().__init__(cores=cores)
+    class Recorded(Child):
+        def __init__(self, module: str, **options: Any) -> None:
+            super().__init__(module, **options)
             started.append(self)
 
     @contextmanager
@@ -185,7 +176,7 @@ def test_a_row_whose_process_is_killed_leaves_the_others_alone(
 
         yield advance
 
-    monkeypatch.setattr(interleave, "WorkerProcess", Recorded)
+    monkeypatch.setattr(interleave, "Child", Recorded)
     jobs = [job(make_model(f"{name}.onnx")) for name in "abc"]
     first, second, third = measure(jobs, min_seconds=0.1, min_calls=10, progress=kill_the_second)
     assert isinstance(first, Timing)
@@ -217,7 +208,7 @@ def test_a_model_that_does_not_run_fails_alone(make_model: MakeModel, tmp_path: 
 @linux
 def test_a_stopped_worker_does_not_outlive_a_killed_parent(make_model: MakeModel) -> None:
     code = (
-        "import sys, time; from rexport.benchmarks.process import WorkerProcess; w = WorkerProcess()\n"
+        "import sys, time; from rexport._child import Child; w = Child('rexport.benchmarks.worker', rests=True)\n"
         f"w.ask('load', runtime='cpu', path={str(make_model('m.onnx'))!r}, threads=1)\n"
         "print(w.pid, flush=True); time.sleep(60)"
     )
@@ -251,12 +242,12 @@ def test_what_is_known_beside_the_times(make_model: MakeModel) -> None:
 def test_every_launch_is_a_process_of_its_own(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     pids: list[int] = []
 
-    class Recorded(WorkerProcess):
-        def __init__(self, *, cores: Sequence[int] = ()) -> None:
-            super().__init__(cores=cores)
+    class Recorded(Child):
+        def __init__(self, module: str, **options: Any) -> None:
+            super().__init__(module, **options)
             pids.append(self.pid)
 
-    monkeypatch.setattr(interleave, "WorkerProcess", Recorded)
+    monkeypatch.setattr(interleave, "Child", Recorded)
     jobs = [job(make_model(f"{name}.onnx")) for name in "ab"]
     first, second = measure(jobs, min_seconds=0.05, min_calls=4, launches=2)
     assert len(set(pids)) == 4
@@ -325,9 +316,9 @@ def test_ctrl_c_before_anything_was_measured(make_model: MakeModel) -> None:
 
 def test_a_worker_that_hangs_is_told_in_time_and_ended(fakes: None, make_model: MakeModel) -> None:
     start = time.monotonic()
-    with WorkerProcess() as worker:
+    with Child("rexport.benchmarks.worker", rests=True) as worker:
         load(worker, make_model("m.onnx"), runtime="hangs")
-        with pytest.raises(WorkerError, match=r"did not answer for 0\.5 s while running") as caught:
+        with pytest.raises(ChildError, match=r"did not answer for 0\.5 s \(run\)") as caught:
             worker.ask("run", calls=1, limit=0.5)
         assert becomes(worker.pid, "Z", "gone")
     assert caught.value.kind == "TimeoutError"
@@ -336,7 +327,7 @@ def test_a_worker_that_hangs_is_told_in_time_and_ended(fakes: None, make_model: 
 
 @pytest.mark.slow
 def test_rows_that_hang_or_crash_leave_the_others_alone(fakes: None, make_model: MakeModel) -> None:
-    words = {"hangs": "did not answer for 8 s while warming up", "crashes": "SIGSEGV", "is killed": "memory runs out"}
+    words = {"hangs": "did not answer for 8 s (warm up)", "crashes": "SIGSEGV", "is killed": "memory runs out"}
     good = job(make_model("m.onnx"))
     jobs = [good, *(replace(good, runtime=runtime) for runtime in words), good]
     first, *bad, last = measure(jobs, min_seconds=0.05, min_calls=4, timeout=8)

@@ -181,7 +181,7 @@ def test_the_probe_runs_what_it_built(stand_ins: StandIns) -> None:
     finding = probe("tensorrt-engine")
     assert (finding.usable, finding.version, finding.reason) == (True, "10.13.0.1", None)
     stand_ins.set(fault="crash")
-    assert probe("tensorrt-engine").reason == "It crashed (SIGSEGV)."
+    assert probe("tensorrt-engine").reason == "Its process ended by SIGSEGV."
 
 
 def test_without_a_gpu_the_reason_is_given_and_the_process_lives(rtx_engine: Path) -> None:

@@ -94,12 +94,12 @@ def test_a_runtime_that_computes_wrong_numbers_is_not(plant: Plant) -> None:
 def test_a_crash_is_a_finding(plant: Plant) -> None:
     plant("import signal; signal.raise_signal(signal.SIGSEGV)")
     finding = probe("openvino")
-    assert (finding.usable, finding.reason) == (False, "It crashed (SIGSEGV).")
+    assert (finding.usable, finding.reason) == (False, "Its process ended by SIGSEGV.")
 
 
 def test_an_exit_is_a_finding(plant: Plant) -> None:
     plant("import os; os.write(2, b'license expired\\n'); os._exit(3)")
-    assert probe("openvino").reason == "It ended with exit code 3: license expired"
+    assert probe("openvino").reason == "Its process ended with exit code 3: license expired"
 
 
 def test_an_exception_is_a_finding(plant: Plant) -> None:

@@ -171,7 +171,7 @@ def test_a_process_that_hangs_is_given_up(
         monkeypatch.setattr(process, "_PATIENCE", 0.5)
         os.kill(watched.last.pid, signal.SIGSTOP)
 
-    with pytest.raises(RexportError, match=r"It did not answer for [\d.]+ s while answering queries"):
+    with pytest.raises(RexportError, match=r"It did not answer for [\d.]+ s \(server\)"):
         run_server(Source(path=make_model("m.onnx")), "cpu", **QUICK, on_trial=stop)
 
 
