@@ -17,10 +17,10 @@ from rexport._errors import ModelFileError, RexportError, UnavailableError, Usag
 from rexport.benchmarks.jobs import Failure, Job
 from rexport.benchmarks.results import Row, Status
 from rexport.benchmarks.scenarios import (
-    ScenarioRequest,
     Image,
     Outcome,
     Scenario,
+    ScenarioRequest,
     ScenariosInterrupted,
     Trial,
     process,
