@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import uuid
-from contextlib import suppress
+from collections import Counter
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +19,14 @@ from rexport._errors import RexportError, UnavailableError
 from rexport.calibration.workers.base import memory_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from rexport.calibration.workers.base import ItemT, ResultT, Work
 
 __all__ = ["RayWorkers"]
 
 _SECONDS_TO_ANSWER = 10.0
+_LOST = "A part of the work was lost on the Ray cluster"
 # In a Ray worker, which serves any number of tasks: the work that it has opened, by the call that it belongs to.
 _opened: dict[str, Callable[[Any], Any]] = {}
 
@@ -50,28 +53,31 @@ class RayWorkers:
         Raises:
             UnavailableError: Ray is not installed, or there is no cluster at the address.
         """
-        ray = _import_ray()
-        ours = not ray.is_initialized()
-        if ours:
-            _connect(ray, self.address)
-        pending: dict[Any, int] = {}
         waiting = list(reversed(range(len(items))))
-        try:
-            options = {"max_retries": self.retries, "retry_exceptions": [MemoryError]}  # lost workers always are
-            task = ray.remote(num_cpus=self.threads, **options)(_do)
+        lacking: Counter[int] = Counter()  # how often there was no memory for an item
+        pending: dict[Any, int] = {}
+        with _cluster(self.address) as ray:
+            task = ray.remote(num_cpus=self.threads, max_retries=self.retries)(_do)
             shared, key, folder = ray.put(work), uuid.uuid4().hex, Path.cwd()
-            while waiting or pending:
-                while waiting and len(pending) < (self.count or len(items)):
-                    index = waiting.pop()
-                    pending[task.remote(key, folder, shared, items[index])] = index
-                (done, *_), _ = ray.wait(list(pending))
-                index = pending.pop(done)
-                yield index, _result(ray, done)
-        finally:
-            for left in pending:
-                ray.cancel(left, force=True)
-            if ours:
-                ray.shutdown()
+            try:
+                while waiting or pending:
+                    while waiting and len(pending) < (self.count or len(items)):
+                        index = waiting.pop()
+                        pending[task.remote(key, folder, shared, items[index])] = index
+                    (done, *_), _ = ray.wait(list(pending))
+                    index = pending.pop(done)
+                    try:
+                        result = _result(ray, done)
+                    except MemoryError as error:  # Ray would try again too, and print a traceback
+                        lacking[index] += 1
+                        if lacking[index] > self.retries:
+                            raise RexportError(f"{_LOST} ({error}); if memory is short, use fewer workers.") from error
+                        waiting.append(index)
+                        continue
+                    yield index, result
+            finally:
+                for left in pending:
+                    ray.cancel(left, force=True)
 
 
 def _do(key: str, folder: Path, work: Work[Any, Any], item: Any) -> Any:
@@ -84,12 +90,22 @@ def _do(key: str, folder: Path, work: Work[Any, Any], item: Any) -> Any:
         return _opened[key](item)
 
 
-def _import_ray() -> Any:
+@contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Give Ray, connected to a cluster; if it was before, to that one, and it stays so."""
     try:
         import ray
     except ImportError as error:
         raise UnavailableError("--workers ray needs Ray; type `pip install 'rexport[ray]'`.") from error
-    return ray
+    if ray.is_initialized():
+        yield ray
+        return
+    with redirect_stdout(sys.stderr):  # stdout is for results, and Ray (2.60) tells of lost workers there
+        _connect(ray, address)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
 
 
 def _connect(ray: Any, address: str | None) -> None:
@@ -114,11 +130,6 @@ def _result(ray: Any, reference: Any) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        if not isinstance(error.cause, MemoryError):
-            raise error.cause from error
-        why = f"out of memory: {error.cause}"
+        raise error.cause from error
     except ray.exceptions.RayError as error:
-        why = str(error).splitlines()[0]
-    raise RexportError(
-        f"A part of the work was lost on the Ray cluster ({why}); if memory is short, use fewer workers."
-    )
+        raise RexportError(f"{_LOST}: {str(error).splitlines()[0]}") from error

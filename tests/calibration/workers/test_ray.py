@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from rexport import Preprocessing
-from rexport._errors import DataError, UnavailableError
+from rexport._errors import DataError, RexportError, UnavailableError
 from rexport.calibration import calibrate_dataset, open_dataset
 from rexport.calibration.workers import LocalWorkers, RayWorkers
 from tests._graphs import convolution, graph
-from tests.calibration.workers._works import Squares, WhichNode
+from tests.calibration.workers._works import Squares, WhichNode, onnxruntime_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
 pytestmark = pytest.mark.slow
 _ROOT = Path(__file__).parents[3]
@@ -57,11 +57,11 @@ class _LosesANode:
         return not isinstance(result, str) or result == self._cluster.second.node_id
 
 
-def test_a_node_that_is_lost_loses_nothing(cluster: Any, tmp_path: Path) -> None:
-    workers = _LosesANode(cluster)
-    nodes = dict(workers.map(WhichNode(seconds=0.5), range(12)))
+def test_a_node_that_is_lost_loses_nothing(cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    losing = _LosesANode(cluster)
+    nodes = dict(losing.map(WhichNode(seconds=0.5), range(12)))
     assert sorted(nodes) == list(range(12))
-    assert workers.lost
+    assert losing.lost
     assert len(set(nodes.values())) == 2
     # it gave one result, perhaps a second that was on its way; what it had under way the other node did
     assert list(nodes.values()).count(cluster.second.node_id) <= 2
@@ -80,16 +80,26 @@ def test_a_node_that_is_lost_loses_nothing(cluster: Any, tmp_path: Path) -> None
     ).table.to_json()
     cluster.second = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     cluster.wait_for_nodes()
-    workers = _LosesANode(cluster)
-    result = calibrate_dataset(model, dataset, workers=workers, checkpoints=tmp_path / "2")
-    assert workers.lost
+    losing = _LosesANode(cluster)
+    result = calibrate_dataset(model, dataset, workers=losing, checkpoints=tmp_path / "2")
+    assert losing.lost
     assert result.table.to_json() == local
 
-    # what the work raises arrives as it is
+    # what the work raises arrives as it is, and without memory it is tried again
     with pytest.raises(DataError, match="3 is refused"):
         dict(RayWorkers(threads=1, address=cluster.address).map(Squares(marks=tmp_path, refused=3), range(5)))
+    errors: list[tuple[Callable[[str], Exception], type[Exception], int]]
+    errors = [(EOFError, EOFError, 1), (onnxruntime_out_of_memory, RexportError, 2)]
+    for error, expected, tries in errors:
+        marks = tmp_path / str(tries)
+        marks.mkdir()
+        workers = RayWorkers(threads=1, count=1, address=cluster.address, retries=1)
+        with pytest.raises(expected, match="3 is refused"):
+            dict(workers.map(Squares(marks=marks, refused=3, error=error), range(5)))
+        assert len(list(marks.iterdir())) == tries
     with closing(RayWorkers(threads=1, address=cluster.address).map(WhichNode(seconds=0.1), range(100))) as results:
         next(results)
+    assert capfd.readouterr().out == ""  # which is for results
 
 
 def test_no_cluster_at_an_address_is_said(tmp_path: Path) -> None:
