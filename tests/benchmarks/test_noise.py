@@ -39,6 +39,10 @@ def test_one_outlier_in_many_calls_is_no_news() -> None:
     assert flags(times) == ()
 
 
+def test_calls_of_one_time_by_a_coarse_clock_are_no_outliers() -> None:
+    assert outliers([0.01] * 9 + [0.02]) == 0
+
+
 @pytest.mark.slow
 @given(st.lists(st.floats(0.9, 1.1), min_size=5, max_size=30), st.floats(1e-6, 1e3))
 def test_outliers_do_not_depend_on_the_unit(seconds: list[float], unit: float) -> None:

@@ -120,6 +120,16 @@ def test_what_can_not_be_measured_is_said(case: _Case, tmp_path: Path) -> None:
         evaluate(missing, open_dataset(case.folder, _PREPROCESSING), workers=ProcessWorkers(count=1, threads=1))
 
 
+@pytest.mark.slow
+def test_labels_beyond_the_outputs_are_refused(case: _Case, tmp_path: Path) -> None:
+    images = np.zeros((4, 3, 16, 16), np.float32)
+    for labels in ([0, 1, 2, 6], [0, 1, 2, -1]):
+        np.savez(tmp_path / "a.npz", images=images, labels=np.array(labels))
+        words = f"labels from {min(labels)} to {max(labels)}, and the model has 6 outputs"
+        with pytest.raises(DataError, match=words):
+            evaluate(case.model, open_dataset(tmp_path / "a.npz", _PREPROCESSING))
+
+
 @pytest.mark.deep  # as calibration on it, in tests/calibration/workers/test_ray.py
 @pytest.mark.slow
 def test_a_ray_cluster_counts_the_same(case: _Case) -> None:

@@ -131,6 +131,12 @@ def test_a_model_that_passes_is_left_alone(case: _Case) -> None:
 
 
 @pytest.mark.slow
+def test_a_drop_of_nothing_may_be_asked_for(case: _Case) -> None:
+    result = mix_precision(case.model, case.quantize, Exam(dataset=case.test, samples=20), max_drop=0)
+    assert result.max_drop == 0
+
+
+@pytest.mark.slow
 def test_speed_can_be_measured(case: _Case, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = Comparison(speedup=2.0, interval=(1.9, 2.1))
     monkeypatch.setattr("rexport.tuning.mixed_precision.compare", lambda *_, **__: measured)
