@@ -14,7 +14,6 @@ from rexport.cli._paths import READ, READ_IMAGES, WRITE
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from rexport.calibration import BadImage
     from rexport.preprocessing import Preprocessing
 
 __all__ = [
@@ -74,14 +73,6 @@ def model_preprocessing(
     if text is not None:
         note(text)
     return preprocessing
-
-
-def report_skipped(skipped: list[BadImage] | tuple[BadImage, ...]) -> None:
-    """Name the images that were left out."""
-    for image in skipped[:5]:
-        note(f"skipped {image}")
-    if len(skipped) > 5:
-        note(f"skipped {len(skipped)} images in all")
 
 
 @overload

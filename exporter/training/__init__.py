@@ -6,7 +6,7 @@ from rexport.training.checkpoint import CheckpointFile, EpochResult, RunIdentity
 from rexport.training.execution import Execution, choose_execution
 from rexport.training.fake_quantize import FakeQuantized, fake_quantize
 from rexport.training.folders import ImageSplit, find_images, fingerprint
-from rexport.training.loop import Scope, train
+from rexport.training.loop import train
 from rexport.training.pictures import Pictures, PicturesInMemory, PicturesOnDisk, open_pictures
 from rexport.training.recipes import OneCycleRecipe, PaperRecipe, Recipe, recipe_for
 
@@ -23,7 +23,6 @@ __all__ = [
     "PicturesOnDisk",
     "Recipe",
     "RunIdentity",
-    "Scope",
     "choose_execution",
     "fake_quantize",
     "find_images",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import InputError, UsageError
@@ -25,30 +25,15 @@ __all__ = ["CheckpointFile", "EpochResult", "Position", "RunIdentity", "Snapshot
 
 _KEY = "rexport.training"
 _FORM = 1  # of the metadata
+_UNREADABLE = ("weights", "preprocessing", "classes", "images", "test_images", "qat")  # hashes, JSON, long lists
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunIdentity:
     """All that a training's result depends on, but for the machine; one can only be gone on with as itself.
 
-    Attributes:
-        network: Its name.
-        weights: The SHA-256 of the state dict it starts from.
-        recipe: Its name.
-        epochs: As the recipe says, like the next four.
-        batch: Pictures to a step.
-        learning_rate: The largest.
-        weight_decay: The factor.
-        seed: Of order and augmentation.
-        augment: Whether pictures are changed at random.
-        freeze_backbone: Whether only the head is trained.
-        device: ``cpu`` or ``cuda``.
-        precision: Of convolutions and matrix products.
-        preprocessing: As JSON.
-        classes: The names of the outputs.
-        images: The fingerprint of those to train with.
-        test_images: The fingerprint of those to test with.
-        qat: The fingerprint of the integers that it is trained with; ``None`` in float.
+    ``weights`` is the SHA-256 of the state dict it starts from; ``preprocessing`` is JSON; ``images``, ``test_images``
+    and, for a training in INT8, ``qat`` are fingerprints of the pictures and of the integers.
     """
 
     network: str
@@ -71,17 +56,19 @@ class RunIdentity:
 
     def changes_from(self, earlier: Mapping[str, Any]) -> list[str]:
         """Return in words what is different from an ``earlier`` identity's fields."""
-        found = []
-        for one in fields(self):
-            was, now = earlier.get(one.name), getattr(self, one.name)
-            if was == (list(now) if isinstance(now, tuple) else now):
+        changes = []
+        for name, now in asdict(self).items():
+            before = earlier.get(name)
+            if before == (list(now) if isinstance(now, tuple) else now):
                 continue
-            words = one.name.replace("_", " ")
-            if one.name in ("weights", "preprocessing", "classes", "images", "test_images", "qat"):
-                found.append(f"the {words} are others" if words[-1] == "s" else f"the {words} is another")
+            words = name.replace("_", " ")
+            if name not in _UNREADABLE:
+                changes.append(f"{words} was {before} and is now {now}")
+            elif words.endswith("s"):
+                changes.append(f"the {words} are others")
             else:
-                found.append(f"{words} was {was} and is now {now}")
-        return found
+                changes.append(f"the {words} is another")
+        return changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +101,11 @@ class Position:
     right: int = 0
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        """Return ``step 3 of epoch 2``, or ``epoch 1`` where that has just ended."""
+        ended = len(self.epochs)
+        return f"step {self.steps} of epoch {ended + 1}" if self.steps else f"epoch {ended}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
@@ -134,19 +126,19 @@ class Snapshot:
     position: Position
 
 
+@dataclass(frozen=True)
 class CheckpointFile:
     """A training's checkpoint.
 
-    Args:
+    Attributes:
         path: Where it is.
         identity: What it is a checkpoint of.
         every: Steps between two; there is always one at the end of an epoch.
     """
 
-    def __init__(self, path: Path, identity: RunIdentity, *, every: int | None = None) -> None:
-        self.path = path
-        self.identity = identity
-        self.every = every
+    path: Path
+    identity: RunIdentity
+    every: int | None = None
 
     def read(self) -> Snapshot | None:
         """Return the state to go on from, or ``None`` if there is no checkpoint.
@@ -164,14 +156,13 @@ class CheckpointFile:
                 f"{self.path} is the checkpoint of another training: {'; '.join(changes)}. Give the same options to go "
                 "on with it, or --restart to discard it."
             )
-        position = dict(metadata["position"])
-        position["epochs"] = tuple(EpochResult(**epoch) for epoch in position["epochs"])
+        epochs = tuple(EpochResult(**epoch) for epoch in metadata["position"]["epochs"])
         return Snapshot(
             model=_part(tensors, "model."),
             momentum=_part(tensors, "momentum."),
             random=tensors["random"],
             scaler=metadata["scaler"],
-            position=Position(**position),
+            position=Position(**metadata["position"] | {"epochs": epochs}),
         )
 
     def write(self, snapshot: Snapshot) -> None:

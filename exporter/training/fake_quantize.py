@@ -9,6 +9,7 @@ trained is what the file will be, up to results that lie half-way between two in
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -117,10 +118,9 @@ class FakeQuantized(nn.Module):
             values[str(node.outputs[0].name)] = self._run(node, values)
         return values[str(self._graph.outputs[0].name)]
 
-    @property
-    def target(self) -> Target:
-        """What is to run the INT8 file."""
-        return self._target
+    def fingerprint(self) -> str:
+        """Return the SHA-256, in hexadecimal, of the target and the ranges."""
+        return hashlib.sha256(f"{self._target.name}\n{self._table.to_json()}".encode()).hexdigest()
 
     def float_model(self) -> ir.Model:
         """Return the float model with the weights as they are now."""
@@ -150,12 +150,9 @@ class FakeQuantized(nn.Module):
         modules = dict(network.named_modules())
         for node in self._model.graph:
             weight, bias = self._parameter(node, "weight"), self._parameter(node, "bias")
-            if weight is None:
-                continue
-            layer, normalised = modules.get(name_of(node)), modules.get(str(node.outputs[0].name))
-            _write(
-                name_of(node), layer, normalised, weight.detach().cpu(), None if bias is None else bias.detach().cpu()
-            )
+            if weight is not None:
+                layer, following = modules.get(name_of(node)), modules.get(str(node.outputs[0].name))
+                _write(name_of(node), layer, following, weight, bias)
 
     def _parameter(self, node: ir.Node, role: str) -> nn.Parameter | None:
         return self._parameters.get(_key(node, role)) if is_op(node, *WEIGHTED) else None
@@ -221,29 +218,27 @@ def _key(node: ir.Node, role: str) -> str:
     return f"{name_of(node)}.{role}".replace(".", "/")
 
 
+@torch.no_grad()
 def _write(
-    name: str, layer: nn.Module | None, normalised: nn.Module | None, weight: Tensor, bias: Tensor | None
+    name: str, layer: nn.Module | None, following: nn.Module | None, weight: Tensor, bias: Tensor | None
 ) -> None:
-    folded = isinstance(normalised, nn.BatchNorm2d) and isinstance(layer, nn.Conv2d)
     if not isinstance(layer, _TRAINED) or layer.weight.shape != weight.shape:
         raise UsageError(
             f"The layer {name!r} of the model is none of the network's, so its weights have no place there."
         )
-    if not folded and bias is not None and layer.bias is None:
+    folded = following if isinstance(following, nn.BatchNorm2d) and isinstance(layer, nn.Conv2d) else None
+    target = layer.bias if folded is None else folded.bias
+    if bias is not None and target is None:
         raise UsageError(f"The layer {name!r} of the network has no bias to take the one of the model.")
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        if layer.bias is not None:
-            layer.bias.zero_()
-        if isinstance(normalised, nn.BatchNorm2d) and folded:
-            assert normalised.running_mean is not None
-            assert normalised.running_var is not None
-            normalised.running_mean.zero_()
-            normalised.running_var.fill_(1 - normalised.eps)
-            normalised.weight.fill_(1)
-            normalised.bias.zero_()
-            target: Tensor = normalised.bias
-        else:
-            target = layer.bias if layer.bias is not None else torch.zeros(0)
-        if bias is not None:
-            target.copy_(bias)
+    layer.weight.copy_(weight)
+    for parameter in (layer.bias, target):
+        if parameter is not None:
+            parameter.zero_()
+    if folded is not None:
+        assert folded.running_mean is not None
+        assert folded.running_var is not None
+        folded.running_mean.zero_()
+        folded.running_var.fill_(1 - folded.eps)
+        folded.weight.fill_(1)
+    if bias is not None and target is not None:
+        target.copy_(bias)

@@ -41,9 +41,28 @@ def find_images(data: Path, preprocessing: Preprocessing, *, test: Path | None =
         DataError: There are no such folders, there is only one class, or ``test`` has one that ``train`` has not.
     """
     try:
-        return _find(data, preprocessing, test)
+        train_path, test_path = _folders(data, test)
+        train, held_out = (ImageFolder.scan(path, preprocessing) for path in (train_path, test_path))
     except OSError as error:
         raise DataError(f"{error.filename or data} can't be read: {error.strerror}.") from error
+    for folder, path in ((train, train_path), (held_out, test_path)):
+        if folder.classes is None:
+            raise DataError(f"The images in {path} have no classes; sort them into a folder per class.")
+    classes, test_classes = train.classes or (), held_out.classes or ()
+    if len(classes) < 2:
+        raise DataError(
+            f"{train_path} has images of one class only ({classes[0]}, {len(train)} in all); a network learns to tell "
+            "classes apart, so it takes two or more."
+        )
+    unknown = [name for name in test_classes if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{test_path} has a class that {train_path} has no images of: {', '.join(unknown[:5])}. Both need the same "
+            "class folders."
+        )
+    labels_of = {name: label for label, name in enumerate(classes)}
+    labels = tuple(labels_of[test_classes[label]] for label in held_out.labels or ())
+    return ImageSplit(train=train, test=replace(held_out, labels=labels, classes=classes), classes=classes)
 
 
 def fingerprint(folder: ImageFolder) -> str:
@@ -59,10 +78,9 @@ def fingerprint(folder: ImageFolder) -> str:
     return digest.hexdigest()
 
 
-def _find(data: Path, preprocessing: Preprocessing, test: Path | None) -> ImageSplit:
-    if not data.is_dir():
-        what = "is not a folder" if data.exists() else "does not exist"
-        raise DataError(f"{data} {what}; pass a folder with train/<class>/… and test/<class>/….")
+def _folders(data: Path, test: Path | None) -> tuple[Path, Path]:
+    """Return the folder of classes to train with, and that to test with."""
+    _require_folder(data, "pass a folder with train/<class>/… and test/<class>/…")
     train = data / "train"
     if not _has_folders(train):
         if test is None:
@@ -71,44 +89,21 @@ def _find(data: Path, preprocessing: Preprocessing, test: Path | None) -> ImageS
                 f"test/<class>/…, or, if {data} is the folder of classes, pass --test DIR with others to test on."
             )
         train = data
-    if test is None:
-        test = next((data / name for name in ("test", "val") if (data / name).is_dir()), None)
-        if test is None:
-            raise DataError(
-                f"{data} has no folder test (or val) beside train: a network is tested on images that it was not "
-                "trained with. Move some there, into a folder per class, or pass --test DIR."
-            )
-    return _split(ImageFolder.scan(train, preprocessing), train, _scan(test, preprocessing), test)
+    if test is not None:
+        _require_folder(test, "--test takes a folder with a folder per class")
+        return train, test
+    for name in ("test", "val"):
+        if (data / name).is_dir():
+            return train, data / name
+    raise DataError(
+        f"{data} has no folder test (or val) beside train: a network is tested on images that it was not trained with. "
+        "Move some there, into a folder per class, or pass --test DIR."
+    )
 
 
-def _split(train: ImageFolder, train_path: Path, test: ImageFolder, test_path: Path) -> ImageSplit:
-    for folder, path in ((train, train_path), (test, test_path)):
-        if folder.classes is None:
-            raise DataError(f"The images in {path} have no classes; sort them into a folder per class.")
-    assert train.classes is not None
-    assert test.classes is not None
-    assert test.labels is not None
-    if len(train.classes) < 2:
-        raise DataError(
-            f"{train_path} has images of one class only ({train.classes[0]}, {len(train)} in all); a network learns "
-            "to tell classes apart, so it takes two or more."
-        )
-    unknown = [name for name in test.classes if name not in train.classes]
-    if unknown:
-        raise DataError(
-            f"{test_path} has a class that {train_path} has no images of: {', '.join(unknown[:5])}. Both need the same "
-            "class folders."
-        )
-    index = {name: label for label, name in enumerate(train.classes)}
-    labels = tuple(index[test.classes[label]] for label in test.labels)
-    return ImageSplit(train=train, test=replace(test, labels=labels, classes=train.classes), classes=train.classes)
-
-
-def _scan(folder: Path, preprocessing: Preprocessing) -> ImageFolder:
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {what}; --test takes a folder with a folder per class.")
-    return ImageFolder.scan(folder, preprocessing)
+def _require_folder(path: Path, hint: str) -> None:
+    if not path.is_dir():
+        raise DataError(f"{path} {'is not a folder' if path.exists() else 'does not exist'}; {hint}.")
 
 
 def _has_folders(folder: Path) -> bool:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import closing, contextmanager
-from dataclasses import replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -35,16 +34,9 @@ if TYPE_CHECKING:
     from rexport.training.pictures import Pictures
     from rexport.training.recipes import Recipe
 
-__all__ = ["Scope", "train"]
+__all__ = ["train"]
 
 _TEST_BATCH = 256
-
-
-class Scope(Enum):
-    """Which of a network's weights are trained."""
-
-    ALL = "all"
-    HEAD = "head"
 
 
 def train(
@@ -53,7 +45,7 @@ def train(
     *,
     recipe: Recipe,
     augment: bool = False,
-    scope: Scope = Scope.ALL,
+    head_only: bool = False,
     test: Pictures | None = None,
     execution: Execution | None = None,
     checkpoint: CheckpointFile | None = None,
@@ -70,7 +62,7 @@ def train(
         pictures: To train with.
         recipe: How.
         augment: Change the pictures at random, anew in every epoch.
-        scope: With :attr:`Scope.HEAD` all but the last linear layer stays as it is, BatchNorm's statistics too.
+        head_only: Leave all but the last linear layer as it is, BatchNorm's statistics too.
         test: To measure top-1 with after each epoch.
         execution: Where and in what precision; by default on the CPU, in float32.
         checkpoint: Gone on from if it is there, and written after each epoch; it stays when the training is done.
@@ -85,11 +77,11 @@ def train(
         DataError: A picture can't be read.
     """
     trainer = _Trainer(
-        module,
-        pictures,
+        module=module,
+        pictures=pictures,
         recipe=recipe,
         augment=augment,
-        scope=scope,
+        head_only=head_only,
         test=test,
         execution=execution or Execution(),
         checkpoint=checkpoint,
@@ -104,28 +96,20 @@ def train(
         module.cpu().eval()
 
 
+@dataclass(kw_only=True)
 class _Trainer:
-    def __init__(
-        self,
-        module: nn.Module,
-        pictures: Pictures,
-        *,
-        recipe: Recipe,
-        augment: bool,
-        scope: Scope,
-        test: Pictures | None,
-        execution: Execution,
-        checkpoint: CheckpointFile | None,
-    ) -> None:
-        self.module = module.to(execution.device)
-        self.pictures = pictures
-        self.recipe = recipe
-        self.augment = augment
-        self.scope = scope
-        self.test = test
-        self.execution = execution
-        self.checkpoint = checkpoint
-        trained = module if scope == Scope.ALL else module.get_submodule(last_linear(module))
+    module: nn.Module
+    pictures: Pictures
+    recipe: Recipe
+    augment: bool
+    head_only: bool
+    test: Pictures | None
+    execution: Execution
+    checkpoint: CheckpointFile | None
+
+    def __post_init__(self) -> None:
+        module, recipe = self.module.to(self.execution.device), self.recipe
+        trained = module.get_submodule(last_linear(module)) if self.head_only else module
         module.requires_grad_(False)
         trained.requires_grad_(True)
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -136,10 +120,10 @@ class _Trainer:
             weight_decay=recipe.weight_decay,
             nesterov=recipe.nesterov,
         )
-        self.scaler = execution.scaler()
+        self.scaler = self.execution.scaler()
         self.random = torch.Generator().manual_seed(recipe.seed)
         self.position = Position()
-        self.steps_per_epoch = -(-len(pictures) // recipe.batch)
+        self.steps_per_epoch = -(-len(self.pictures) // recipe.batch)
 
     def run(self, after_epoch: Callable[[EpochResult], None], progress: Progress) -> tuple[EpochResult, ...]:
         self._restore()
@@ -157,7 +141,7 @@ class _Trainer:
         drawn = None
         if self.augment:
             drawn = torch.rand(len(self.pictures), self.pictures.draws, generator=self.random)
-        self.module.train(self.scope == Scope.ALL)
+        self.module.train(not self.head_only)
         chosen = torch.split(order, self.recipe.batch)[self.position.steps :]
         with closing(self.pictures.batches(chosen, drawn)) as batches:
             for part, (pixels, labels) in zip(chosen, batches, strict=True):
@@ -167,15 +151,15 @@ class _Trainer:
                 every = self.checkpoint.every if self.checkpoint else None
                 if every and self.position.steps % every == 0 and self.position.steps < self.steps_per_epoch:
                     self._save(began)
-        done = self.position
+        ended = self.position
         result = EpochResult(
-            epoch=len(done.epochs) + 1,
-            loss=done.loss / done.seen,
-            train_top1=done.right / done.seen,
+            epoch=len(ended.epochs) + 1,
+            loss=ended.loss / ended.seen,
+            train_top1=ended.right / ended.seen,
             top1=None if self.test is None else _top1(self.module, self.test, self.execution),
             seconds=perf_counter() - start,
         )
-        self.position = Position(epochs=(*done.epochs, result))
+        self.position = Position(epochs=(*ended.epochs, result))
         self._save(self.random.get_state())
         return result
 
@@ -239,13 +223,13 @@ class _Trainer:
             self.scaler.load_state_dict(dict(snapshot.scaler))
         self.position = snapshot.position
 
-    def _diverged(self, what: str) -> RexportError:
+    def _diverged(self, symptom: str) -> RexportError:
         epoch = len(self.position.epochs) + 1
         kept = ""
         if self.checkpoint is not None and self.checkpoint.path.exists():
             kept = f" {self.checkpoint.path} still is the last good state; --restart discards it."
         return RexportError(
-            f"The training diverged: at step {self.position.steps + 1} of epoch {epoch} {what}. Lower --lr (it is "
+            f"The training diverged: at step {self.position.steps + 1} of epoch {epoch} {symptom}. Lower --lr (it is "
             f"{self.recipe.learning_rate:g}).{kept}"
         )
 

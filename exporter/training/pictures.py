@@ -5,23 +5,23 @@ Small ones are held in memory, 3 KiB each at 32×32; large ones are decoded in t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import closing
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 
-from rexport._progress import Progress, silent
+from rexport._progress import Advance, Progress, silent
 from rexport.calibration import BadImage
 from rexport.calibration.decoding import UnreadableError, in_threads, read_picture
 from rexport.preprocessing import to_rgb
 from rexport.training.augmentation import PadCropFlip, ScaleCropFlip
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from PIL.Image import Image
     from torch import Tensor
@@ -34,32 +34,35 @@ if TYPE_CHECKING:
 __all__ = ["Pictures", "PicturesInMemory", "PicturesOnDisk", "normalise", "open_pictures"]
 
 _LARGE = 128  # pixels of the network's input from which on pictures stay on the disk
-_BATCHES_AHEAD = 2
+_AHEAD, _BATCHES_AHEAD = 64, 2
 _SHORTER = (256, 480)  # of pictures for crops of 224
+_NOT_DECODED = np.empty(0, np.uint8)
 
 
-class Pictures(Protocol):
-    """Labelled pictures that can be read batch by batch, in any order."""
+class Pictures(ABC):
+    """Labelled pictures that can be read batch by batch, in any order.
 
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What becomes of their pixels."""
-        ...
+    Attributes:
+        draws: How many random numbers it takes to change a picture.
+        preprocessing: What becomes of their pixels.
+    """
 
-    @property
-    def draws(self) -> int:
-        """How many random numbers it takes to change a picture."""
-        ...
+    draws: ClassVar[int]
+
+    def __init__(self, labels: Tensor, preprocessing: Preprocessing, bad: Iterable[BadImage]) -> None:
+        self.preprocessing = preprocessing
+        self._labels = labels
+        self._bad = {image.path: image for image in bad}
 
     @property
     def skipped(self) -> tuple[BadImage, ...]:
         """Those that could not be read so far, and were left out."""
-        ...
+        return tuple(self._bad.values())
 
     def __len__(self) -> int:
-        """Return their number."""
-        ...
+        return len(self._labels)
 
+    @abstractmethod
     def batches(self, chosen: Sequence[Tensor], drawn: Tensor | None = None) -> _Batches:
         """Yield pixels, uint8 ``(N, 3, S, S)``, and labels, int64 ``(N,)``, of one batch after the other.
 
@@ -71,10 +74,9 @@ class Pictures(Protocol):
         Raises:
             DataError: A picture can't be read; with ``skip_bad`` batches are smaller by those.
         """
-        ...
 
 
-class PicturesInMemory:
+class PicturesInMemory(Pictures):
     """Pictures that are all in memory; at random they are padded, cropped and flipped.
 
     Args:
@@ -92,12 +94,10 @@ class PicturesInMemory:
         labels: np.ndarray,
         preprocessing: Preprocessing,
         *,
-        skipped: Sequence[BadImage] = (),
+        skipped: Iterable[BadImage] = (),
     ) -> None:
-        self.preprocessing = preprocessing
-        self.skipped = tuple(skipped)
-        self._pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 1)))
-        self._labels = torch.from_numpy(labels)
+        super().__init__(torch.from_numpy(labels), preprocessing, skipped)
+        self._pixels = _channels_first(pixels)
         red, green, blue = (round(255 * mean) for mean in preprocessing.mean)
         self._change = PadCropFlip(color=(red, green, blue))
 
@@ -108,25 +108,11 @@ class PicturesInMemory:
         Raises:
             DataError: Some can't be read: they are counted, and the first few named. With ``skip_bad``, if none can.
         """
+        with progress("reading images", len(folder)) as advance:
+            pictures, bad = _read(folder, folder.preprocessing.crop, advance, skip_bad=skip_bad)
         assert folder.labels is not None
-        read = partial(read_picture, crop=folder.preprocessing.crop)
-        pixels: list[np.ndarray] = []
-        labels: list[int] = []
-        bad: list[BadImage] = []
-        with progress("reading images", len(folder)) as advance, closing(in_threads(read, folder.paths, ahead=64)) as d:
-            for label, (_, picture) in zip(folder.labels, d, strict=True):
-                if isinstance(picture, BadImage):
-                    bad.append(picture)
-                else:
-                    pixels.append(picture)
-                    labels.append(label)
-                advance(1)
-        if bad and (not skip_bad or not pixels):
-            raise UnreadableError(bad, len(folder))
-        return cls(np.stack(pixels), np.array(labels, np.int64), folder.preprocessing, skipped=bad)
-
-    def __len__(self) -> int:
-        return len(self._labels)
+        labels = np.array([folder.labels[index] for index in pictures], np.int64)
+        return cls(np.stack(list(pictures.values())), labels, folder.preprocessing, skipped=bad)
 
     def batches(self, chosen: Sequence[Tensor], drawn: Tensor | None = None) -> _Batches:
         """See :meth:`Pictures.batches`."""
@@ -135,23 +121,21 @@ class PicturesInMemory:
             yield pixels if drawn is None else self._change(pixels, drawn[indices]), self._labels[indices]
 
 
-class PicturesOnDisk:
+class PicturesOnDisk(Pictures):
     """Pictures that are decoded when they are needed; at random they are resized, cropped and flipped.
 
     Args:
         folder: The files, with labels.
         skip_bad: Leave out those that can't be read.
+        bad: Those that are known to be bad.
     """
 
     draws = ScaleCropFlip.draws
 
-    def __init__(self, folder: ImageFolder, *, skip_bad: bool = False) -> None:
-        assert folder.labels is not None
-        self.preprocessing = folder.preprocessing
+    def __init__(self, folder: ImageFolder, *, skip_bad: bool = False, bad: Iterable[BadImage] = ()) -> None:
+        super().__init__(torch.tensor(folder.labels), folder.preprocessing, bad)
         self._paths = folder.paths
-        self._labels = torch.tensor(folder.labels)
         self._skip_bad = skip_bad
-        self._bad: dict[Path, BadImage] = {}
         size = self.preprocessing.size
         least, largest = (round(side * size / 224) for side in _SHORTER)
         self._change = ScaleCropFlip(size=size, shorter=(least, largest))
@@ -163,32 +147,15 @@ class PicturesOnDisk:
         Raises:
             DataError: Some are no pictures: they are counted, and the first few named. With ``skip_bad``, if none is.
         """
-        look = partial(read_picture, crop=lambda image: np.array(image.size))
-        with progress("finding images", len(folder)) as advance, closing(in_threads(look, folder.paths, ahead=64)) as d:
-            bad = []
-            for _, found in d:
-                bad += [found] if isinstance(found, BadImage) else []
-                advance(1)
-        pictures = cls(folder, skip_bad=skip_bad)
-        for one in bad:
-            pictures._bad[one.path] = one
-        if bad and (not skip_bad or len(bad) == len(folder)):
-            raise UnreadableError(bad, len(folder))
-        return pictures
-
-    @property
-    def skipped(self) -> tuple[BadImage, ...]:
-        """See :attr:`Pictures.skipped`."""
-        return tuple(self._bad.values())
-
-    def __len__(self) -> int:
-        return len(self._paths)
+        with progress("finding images", len(folder)) as advance:
+            _, bad = _read(folder, lambda _: _NOT_DECODED, advance, skip_bad=skip_bad)
+        return cls(folder, skip_bad=skip_bad, bad=bad)
 
     def batches(self, chosen: Sequence[Tensor], drawn: Tensor | None = None) -> _Batches:
         """See :meth:`Pictures.batches`."""
         ahead = _BATCHES_AHEAD * max(map(len, chosen), default=0)
         indices = chain.from_iterable(part.tolist() for part in chosen)
-        with closing(in_threads(partial(self._read, drawn=drawn), indices, ahead=ahead)) as decoded:
+        with closing(in_threads(partial(self._decode, drawn=drawn), indices, ahead=ahead)) as decoded:
             for part in chosen:
                 good: dict[int, np.ndarray] = {}
                 for _ in part:
@@ -197,9 +164,11 @@ class PicturesOnDisk:
                         self._leave_out(picture)
                     else:
                         good[index] = picture
-                yield self._stacked(list(good.values())), self._labels[list(good)]
+                size = self.preprocessing.size
+                pixels = np.stack(list(good.values())) if good else np.empty((0, size, size, 3), np.uint8)
+                yield _channels_first(pixels), self._labels[list(good)]
 
-    def _read(self, index: int, *, drawn: Tensor | None) -> np.ndarray | BadImage:
+    def _decode(self, index: int, *, drawn: Tensor | None) -> np.ndarray | BadImage:
         def crop(image: Image) -> np.ndarray:
             if drawn is None:
                 return self.preprocessing.crop(image)
@@ -211,11 +180,6 @@ class PicturesOnDisk:
         self._bad[bad.path] = bad
         if not self._skip_bad or len(self._bad) == len(self):
             raise UnreadableError(self.skipped, len(self))
-
-    def _stacked(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        size = self.preprocessing.size
-        pixels = np.stack(pictures) if pictures else np.zeros((0, size, size, 3), np.uint8)
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 1)))
 
 
 def open_pictures(folder: ImageFolder, *, skip_bad: bool = False, progress: Progress = silent) -> Pictures:
@@ -230,3 +194,25 @@ def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(1, 3, 1, 1)
     return pixels.float().div_(255).sub_(mean).div_(std)
+
+
+def _read(
+    folder: ImageFolder, crop: Callable[[Image], np.ndarray], advance: Advance, *, skip_bad: bool
+) -> tuple[dict[int, np.ndarray], list[BadImage]]:
+    """Return what ``crop`` makes of each good picture, by its index, and the bad ones, if those may be left out."""
+    pictures: dict[int, np.ndarray] = {}
+    bad: list[BadImage] = []
+    with closing(in_threads(partial(read_picture, crop=crop), folder.paths, ahead=_AHEAD)) as results:
+        for index, (_, picture) in enumerate(results):
+            if isinstance(picture, BadImage):
+                bad.append(picture)
+            else:
+                pictures[index] = picture
+            advance(1)
+    if bad and (not skip_bad or not pictures):
+        raise UnreadableError(bad, len(folder))
+    return pictures, bad
+
+
+def _channels_first(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 1)))

@@ -13,15 +13,13 @@ the other way round (Smith & Topin 2018, arXiv:1708.07120):
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar
 
 from torch import nn
 
 from rexport._errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["OneCycleRecipe", "PaperRecipe", "Rates", "Recipe", "recipe_for"]
 
@@ -38,44 +36,34 @@ class Rates:
     momentum: float
 
 
-class Recipe(Protocol):
-    """How weights are trained: what stays the same over all steps, and :meth:`rates`, which do not."""
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """How weights are trained: what stays the same over all steps, and :meth:`rates`, which do not.
+
+    Attributes:
+        epochs: How often every picture is seen.
+        batch: Pictures to a step.
+        learning_rate: The largest of all steps.
+        weight_decay: The factor of ½ ‖w‖² in the loss.
+        seed: What the order of the pictures and their augmentation are drawn from.
+    """
 
     name: ClassVar[str]
     nesterov: ClassVar[bool]
 
-    @property
-    def epochs(self) -> int:
-        """How often every picture is seen."""
-        ...
+    epochs: int
+    batch: int
+    learning_rate: float = 0.1
+    weight_decay: float
+    seed: int = 0
 
-    @property
-    def batch(self) -> int:
-        """Pictures to a step."""
-        ...
-
-    @property
-    def learning_rate(self) -> float:
-        """The largest of all steps."""
-        ...
-
-    @property
-    def weight_decay(self) -> float:
-        """The factor of ½ ‖w‖² in the loss."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """What the order of the pictures and their augmentation are drawn from."""
-        ...
-
+    @abstractmethod
     def rates(self, step: int, steps: int) -> Rates:
         """Return the rates of step ``step``, counted from 0, of ``steps``."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaperRecipe:
+class PaperRecipe(Recipe):
     """The recipe of the residual networks' paper; the milestones are fractions of whatever is trained for.
 
     The defaults are those for CIFAR-10: 64,000 iterations of 128 pictures are 164 epochs of its 50,000; the rate
@@ -92,9 +80,7 @@ class PaperRecipe:
 
     epochs: int = 164
     batch: int = 128
-    learning_rate: float = 0.1
     weight_decay: float = 1e-4
-    seed: int = 0
     milestones: tuple[float, ...] = (0.5, 0.75)
     warm_up: float = 0.0
 
@@ -119,7 +105,7 @@ class PaperRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneCycleRecipe:
+class OneCycleRecipe(Recipe):
     """A short recipe: one cycle of the learning rate, with Nesterov's momentum between 0.85 and 0.95."""
 
     name: ClassVar[str] = "onecycle"
@@ -127,9 +113,7 @@ class OneCycleRecipe:
 
     epochs: int = 10
     batch: int = 64
-    learning_rate: float = 0.1
     weight_decay: float = 5e-4
-    seed: int = 0
 
     def rates(self, step: int, steps: int) -> Rates:
         """See :meth:`Recipe.rates`; the rate starts at a 25th of its peak and ends at a 250,000th."""
@@ -152,7 +136,7 @@ def recipe_for(
     learning_rate: float | None = None,
     seed: int = 0,
     fine_tuning: bool = False,
-) -> PaperRecipe | OneCycleRecipe:
+) -> Recipe:
     """Return the recipe called ``name`` for a network, with what was asked for in the place of its defaults.
 
     With ``fine_tuning`` the default of the learning rate is a tenth: at the whole, trained weights are soon forgotten.
@@ -160,13 +144,16 @@ def recipe_for(
     Raises:
         UsageError: There is no such recipe, or a number makes no sense.
     """
-    if name not in ("paper", "onecycle"):
+    recipe: Recipe
+    if name == "paper":
+        recipe = PaperRecipe.for_network(module, input_size=input_size)
+    elif name == "onecycle":
+        recipe = OneCycleRecipe()
+    else:
         raise UsageError(f"There is no recipe {name!r}; --recipe takes paper or onecycle.")
-    recipe = PaperRecipe.for_network(module, input_size=input_size) if name == "paper" else OneCycleRecipe()
-    asked: Mapping[str, float | None] = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
-    for option, value in asked.items():
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UsageError(f"The {option.replace('_', ' ')} is larger than zero, and not {value}.")
+    for option, value in (("epochs", epochs), ("batch", batch), ("learning rate", learning_rate)):
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"The {option} is larger than zero, and not {value}.")
     if not -(2**63) <= seed < 2**63:
         raise UsageError(f"--seed {seed}: a seed has 64 bits.")
     return replace(

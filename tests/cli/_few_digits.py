@@ -6,9 +6,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import rexport.benchmarks
-import rexport.cli.quickstart
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,6 +26,10 @@ def quickstart(folder: Path) -> str:
 def _main() -> None:
     from sklearn import datasets
 
+    import rexport.benchmarks
+    import rexport.cli
+    import rexport.jobs.quickstart
+
     measured = rexport.benchmarks.bench
     digits = datasets.load_digits()
     digits.images, digits.target = digits.images[:1200:2], digits.target[:1200:2]
@@ -38,7 +39,7 @@ def _main() -> None:
 
     datasets.load_digits = lambda: digits
     rexport.benchmarks.bench = bench
-    rexport.cli.quickstart._HELD_OUT = HELD_OUT
+    rexport.jobs.quickstart._HELD_OUT = HELD_OUT
     rexport.cli.main()
 
 

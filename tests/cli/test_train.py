@@ -81,6 +81,23 @@ def test_what_it_writes_is_what_the_other_commands_take(workshop: Path) -> None:
 
 
 @pytest.mark.slow
+def test_with_qat_the_int8_file_is_what_the_weights_would_give(workshop: Path) -> None:
+    assert _train("--epochs", "2").exit_code == 0
+    qat = ["--weights", "w.safetensors", "--qat", "data/train", "-o", "q.safetensors"]
+    done = _train("--epochs", "2", *qat, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["int8"] == "q.int8.onnx"
+    assert not (workshop / "q.safetensors.resume").exists()
+    exported = ["onnx", "cifar_resnet8", "--weights", "q.safetensors", "--num-classes", "2", "-o", "q.onnx"]
+    assert invoke(*exported).exit_code == 0
+    evaluated = invoke("eval", "q.int8.onnx", "--data", "data/test", "--reference", "q.onnx", "--json")
+    assert evaluated.exit_code == 0, evaluated.output
+    document = json.loads(evaluated.stdout)
+    assert document["sqnr_db"] > 20  # INT8's own error; of other weights it would be below zero
+    assert document["top1"] == 1.0
+
+
+@pytest.mark.slow
 def test_how_it_prepared_pictures_is_what_the_exported_file_states(workshop: Path) -> None:
     assert _train("--epochs", "1", "--mean", "0,0,0", "--std", "0.1,0.1,0.1", "--resize", "36").exit_code == 0
     exported = invoke("onnx", "cifar_resnet8", "--weights", "w.safetensors", "-o", "w.onnx")

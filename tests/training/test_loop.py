@@ -22,9 +22,9 @@ from rexport.training import (
     PicturesInMemory,
     PicturesOnDisk,
     RunIdentity,
-    Scope,
     train,
 )
+from rexport.training.checkpoint import Position
 from tests.training._images import pixels_of, write_images
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def test_dropout_is_resumed_too(tmp_path: Path) -> None:
 def test_only_the_head_is_trained() -> None:
     module = _module()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    train(module, _pictures(), recipe=_RECIPE, augment=True, scope=Scope.HEAD)
+    train(module, _pictures(), recipe=_RECIPE, augment=True, head_only=True)
     changed = {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
 
@@ -258,6 +258,12 @@ def test_a_damaged_checkpoint(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"damaged.*--restart"):
         CheckpointFile(path, _IDENTITY).read()
+
+
+def test_how_far_a_training_is_in_words() -> None:
+    first = EpochResult(epoch=1, loss=1.0, train_top1=0.5, top1=None, seconds=1.0)
+    assert str(Position(epochs=(first,))) == "epoch 1"
+    assert str(Position(epochs=(first,), steps=3)) == "step 3 of epoch 2"
 
 
 def test_removing_takes_what_a_kill_left_with_it(tmp_path: Path) -> None:

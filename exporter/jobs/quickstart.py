@@ -1,0 +1,212 @@
+"""The quickstart: a small ResNet trained on real handwritten digits, exported, quantized, evaluated and measured.
+
+The digits are scikit-learn's, so nothing is downloaded. All is seeded: every run on a machine gives the same network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from rexport._cpu import this_cpu
+from rexport._errors import GateError, OutputError, UnavailableError
+from rexport._progress import Note, Progress, silent, unsaid
+from rexport.jobs import bench, evaluate, export, quantize
+from rexport.models import build, find
+from rexport.models.weights_facts import WeightsFacts, save_weights
+from rexport.preprocessing import Preprocessing
+from rexport.quantization import target_for
+from rexport.training import OneCycleRecipe, PicturesInMemory, train
+
+if TYPE_CHECKING:
+    from rexport.benchmarks import Row
+    from rexport.evaluation import Evaluation
+
+__all__ = ["QuickstartRequest", "QuickstartResult", "QuickstartRow", "run"]
+
+_NETWORK = "cifar_resnet8"
+_CLASSES = tuple("0123456789")
+_HELD_OUT = 360
+_SEED = 0
+_LEAST_TOP1 = 0.97
+_MOST_DROP = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartRequest:
+    """The ``folder`` that the files go to."""
+
+    folder: Path = Path("rexport-quickstart")
+
+    @property
+    def digits(self) -> Path:
+        """The pictures: the folders ``train`` and ``test``, with one per class."""
+        return self.folder / "digits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartRow:
+    """A model, ``torch``, ``fp32`` or ``int8``; its agreement is with ``fp32``, and its speed-up over ``torch``."""
+
+    model: str
+    file: str
+    bytes: int
+    top1: float | None
+    agreement: float
+    latency_ms_batch1: float | None
+    images_per_second_batch32: float | None
+    speedup_batch32: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartResult:
+    """The ``rows``, one per model, and how many ``seconds`` all took."""
+
+    request: QuickstartRequest
+    rows: tuple[QuickstartRow, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document ``rexport.quickstart/1``."""
+        return {
+            "schema": "rexport.quickstart/1",
+            "folder": str(self.request.folder),
+            "seconds": self.seconds,
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+    def require(self) -> None:
+        """Do nothing if the network is as good as expected, in INT8 too.
+
+        Raises:
+            GateError: It is not.
+        """
+        float_top1, int8_top1 = self.rows[0].top1 or 0.0, self.rows[-1].top1 or 0.0
+        if float_top1 < _LEAST_TOP1 or float_top1 - int8_top1 > _MOST_DROP:
+            raise GateError(
+                f"Top-1 is {100 * float_top1:.2f} % in float and {100 * int8_top1:.2f} % in INT8; expected at least "
+                f"{100 * _LEAST_TOP1:.0f} % and a loss of at most {100 * _MOST_DROP} points. Please report this."
+            )
+
+
+def run(
+    request: QuickstartRequest, *, progress: Progress = silent, note: Note = unsaid, say: Note = unsaid
+) -> QuickstartResult:
+    """Go the whole way.
+
+    Args:
+        request: Where the files go.
+        progress: Told of all that takes long.
+        note: Told what the user should know of.
+        say: Told of each step when it is done.
+
+    Raises:
+        OutputError: The folder can't be made, or written to.
+        UnavailableError: scikit-learn is not installed, or a model can't be measured here.
+        VerificationError: A step is not what it should be.
+    """
+    started = perf_counter()
+    folder, digits = request.folder, request.digits
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} can't be made: {error.strerror}; choose another with --dir.") from error
+    weights, fp32, int8 = (folder / f"{_NETWORK}{suffix}" for suffix in (".safetensors", ".onnx", ".int8.onnx"))
+    _train(digits, weights, progress, say)
+    _export(weights, fp32, progress, note, say)
+    _quantize(fp32, digits / "train", int8, progress, note, say)
+    models = (_NETWORK, str(fp32), str(int8))
+    evaluations = [
+        evaluate.run(
+            evaluate.EvaluateRequest(model=model, weights=trained, data=digits / "test", reference=fp32),
+            progress=progress,
+            note=note,
+        ).evaluation
+        for model, trained in zip(models, (weights, None, None), strict=True)
+    ]
+    say(f"evaluated on the {_HELD_OUT} held-out digits")
+    speeds = bench.run(
+        bench.BenchRequest(models=models, batches=(1, 32), min_seconds=1.0, launches=1), progress=progress, note=note
+    ).rows
+    say("measured, each model in a process of its own, in turns")
+    names, files = ("torch", "fp32", "int8"), (weights, fp32, int8)
+    rows = tuple(map(_row, names, files, evaluations, speeds[:3], speeds[3:]))
+    return QuickstartResult(request=request, rows=rows, seconds=perf_counter() - started)
+
+
+def _train(folder: Path, weights: Path, progress: Progress, say: Note) -> None:
+    """Write the digits and, trained on them, the network's weights."""
+    preprocessing = Preprocessing(size=find(_NETWORK).input_size)
+    pixels, labels = _load_digits(preprocessing.size)
+    order = np.random.default_rng(_SEED).permutation(len(labels))
+    chosen, held_out = order[:-_HELD_OUT], order[-_HELD_OUT:]
+    for part, indices in (("train", chosen), ("test", held_out)):
+        for index in indices:
+            picture = folder / part / _CLASSES[labels[index]] / f"{index:04d}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[index]).save(picture, compress_level=1)
+    say(f"{len(labels)} handwritten digits, {_HELD_OUT} of them held out")
+    torch.set_num_threads(this_cpu().cores)
+    module = build(_NETWORK, seed=_SEED)
+    recipe = OneCycleRecipe(epochs=8, learning_rate=0.2, seed=_SEED)
+    train(module, PicturesInMemory(pixels[chosen], labels[chosen], preprocessing), recipe=recipe, progress=progress)
+    save_weights(module, weights, WeightsFacts(preprocessing=preprocessing, classes=_CLASSES))
+    say(f"trained {_NETWORK} for {recipe.epochs} epochs")
+
+
+def _load_digits(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return RGB pictures, uint8 of shape ``(count, size, size, 3)``, of 8×8 digits of 0 … 16, and int64 labels."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise UnavailableError(
+            "The digits come with scikit-learn, which is not installed: pip install 'rexport[quickstart]'."
+        ) from error
+    digits = load_digits()
+    grey = (digits.images * (255 / 16)).round().astype(np.uint8)
+    bicubic = Image.Resampling.BICUBIC
+    pictures = [Image.fromarray(digit).resize((size, size), bicubic).convert("RGB") for digit in grey]
+    return np.stack([np.asarray(picture) for picture in pictures]), digits.target.astype(np.int64)
+
+
+def _export(weights: Path, output: Path, progress: Progress, note: Note, say: Note) -> None:
+    request = export.ExportRequest(network=_NETWORK, weights=weights, output=output)
+    exported = export.run(request, progress=progress, note=note).exported
+    fused = next(report.changed for report in exported.reports if report.name == "FuseConvBatchNorm")
+    say(f"exported, {fused} BatchNormalizations fused, equal to PyTorch within {exported.parity.difference:.0e}")
+
+
+def _quantize(model: Path, pictures: Path, output: Path, progress: Progress, note: Note, say: Note) -> None:
+    target = target_for("x86", this_cpu())
+    request = quantize.QuantizeRequest(model=model, output=output, target=target, data=pictures, batch=32)
+    result = quantize.run(request, progress=progress, note=note)
+    integer = sum(layer.precision == "int8" for layer in result.layers)
+    say(
+        f"quantized {integer} of {len(result.layers)} layers to INT8 on {result.table.images} images, "
+        f"{result.recovery.recovered}"
+    )
+    assert result.proof is not None
+    say(f"the INT8 file is {result.proof.verdict}: {result.proof}")
+
+
+def _row(name: str, file: Path, evaluation: Evaluation, single: Row, many: Row) -> QuickstartRow:
+    for row in (single, many):
+        if row.reason is not None:
+            raise UnavailableError(f"{row.model} could not be measured: {row.reason}")
+    assert evaluation.comparison is not None
+    return QuickstartRow(
+        model=name,
+        file=str(file),
+        bytes=file.stat().st_size,
+        top1=evaluation.top1,
+        agreement=evaluation.comparison.agreement,
+        latency_ms_batch1=single.latency_ms["p50"],
+        images_per_second_batch32=many.images_per_second,
+        speedup_batch32=many.speedup,
+    )

@@ -1,0 +1,52 @@
+"""The quickstart: what it takes for good, and what it says where a model can't be measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rexport._errors import GateError, UnavailableError
+from rexport.benchmarks import Row, Status
+from rexport.evaluation import Comparison, Evaluation
+from rexport.jobs.quickstart import QuickstartRequest, QuickstartResult, QuickstartRow, _row
+
+_ROW = Row(model="m.onnx", runtime="cpu", batch=1, threads=1, rounds=((0.002, 0.002),))
+
+
+def _evaluation(top1: float) -> Evaluation:
+    comparison = Comparison(agreement=0.99, sqnr_db=40.0, scores="logits", reference_top1=top1)
+    return Evaluation(images=360, top1=top1, top5=None, top1_interval=None, comparison=comparison, skipped=())
+
+
+def _result(*top1: float) -> QuickstartResult:
+    rows = tuple(_row("fp32", Path(__file__), _evaluation(accuracy), _ROW, _ROW) for accuracy in top1)
+    return QuickstartResult(request=QuickstartRequest(), rows=rows, seconds=1.0)
+
+
+def test_a_row() -> None:
+    (row,) = _result(0.98).rows
+    assert row == QuickstartRow(
+        model="fp32",
+        file=__file__,
+        bytes=Path(__file__).stat().st_size,
+        top1=0.98,
+        agreement=0.99,
+        latency_ms_batch1=2.0,
+        images_per_second_batch32=500.0,
+        speedup_batch32=None,
+    )
+
+
+def test_half_a_point_may_be_lost() -> None:
+    _result(0.98, 0.98, 0.976).require()
+    with pytest.raises(GateError, match=r"98.00 % in float and 97.40 % in INT8; expected at least 97 %"):
+        _result(0.98, 0.98, 0.974).require()
+    with pytest.raises(GateError, match=r"96.00 % in float"):
+        _result(0.96, 0.96, 0.96).require()
+
+
+def test_a_model_that_can_not_be_measured() -> None:
+    hanging = Row(model="m.onnx", runtime="cpu", batch=32, threads=1, status=Status.FAILED, reason="No answer.")
+    with pytest.raises(UnavailableError, match=r"m.onnx could not be measured: No answer."):
+        _row("fp32", Path(__file__), _evaluation(0.98), _ROW, hanging)
