@@ -68,8 +68,8 @@ def summarize(module: nn.Module, input_size: int) -> Summary:
         input_size: Height and width of the input, in pixels.
 
     Example:
-        >>> from rexport.models import CifarResNet
-        >>> summarize(CifarResNet(20), 32).macs
+        >>> from rexport.models import build
+        >>> summarize(build("cifar_resnet20"), 32).macs
         40551040
     """
     shapes: dict[nn.Module, tuple[int, ...]] = {}
