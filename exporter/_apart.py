@@ -1,33 +1,69 @@
-"""What is written is never what is read: one function decides it for every command, and for jobs from Python.
+"""No command and no job overwrites a file that it reads, or writes one twice.
 
-Files are compared by what they are, not by what they are called: links, other spellings, and names that differ in case
-where the file system tells them not apart, are one file; so are hard links, of which only one would be replaced.
+Files are compared by identity, not by name: links, other spellings, and names that differ only in case on a file system
+that ignores it are one file; so are hard links, since writing would replace only one of them.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rexport._errors import RexportError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["require_apart"]
+__all__ = ["READ", "READ_IMAGES", "WRITE", "require_apart", "require_files_apart"]
+
+_ROLE = "file"
+READ = {_ROLE: "read"}
+"""Metadata of a field that names a file to read, or a folder of which all is read; text may name something else."""
+READ_IMAGES = {_ROLE: "images"}
+"""Of one that names a data set, or a folder of one; whatever else lies in it may be written."""
+WRITE = {_ROLE: "write"}
+"""Of one that names a file or a folder to write."""
+
+
+def require_files_apart(request: Any) -> None:
+    """Do nothing if no file that a request writes is one that it reads, or is written twice.
+
+    A request whose files bring others with them names those in a property ``files_beside``.
+
+    Raises:
+        UsageError: One is.
+    """
+    by_role: dict[str, list[Path]] = {"read": [], "images": [], "write": []}
+    for role, path in _files_of(request):
+        by_role[role].append(path)
+    outputs = [*by_role["write"], *getattr(request, "files_beside", ())]
+    require_apart(outputs, by_role["read"], images=by_role["images"])
+
+
+def _files_of(request: Any) -> Iterator[tuple[str, Path]]:
+    """Yield the files that the fields of a request, and of the requests in it, name, each with its role."""
+    for field in fields(request):
+        value = getattr(request, field.name)
+        if is_dataclass(value):
+            yield from _files_of(value)
+        elif value is not None and (role := field.metadata.get(_ROLE)):
+            for item in [value] if isinstance(value, Path | str) else value:
+                if isinstance(item, Path) or Path(item).is_file():  # text may name a network
+                    yield role, Path(item)
 
 
 def require_apart(outputs: Iterable[Path], inputs: Iterable[Path] = (), *, images: Iterable[Path] = ()) -> None:
-    """Do nothing if each of ``outputs`` is a file of its own, and none of those that are read.
+    """Check that each of ``outputs`` is a separate file, and none of those that are read.
 
     Args:
-        outputs: What is to be written, whether it exists or not.
-        inputs: Files to read, and with them what they name: external data of a model, the facts beside an engine, the
-            model of deployment settings. Of a folder, all is read.
-        images: Data sets: a file of arrays, or a folder of which only the pictures are read.
+        outputs: The files to write, whether they exist or not.
+        inputs: The files to read, and with them those that they name: external data of a model, the facts beside an
+            engine, the model of deployment settings. All files of a folder count.
+        images: Data sets: a file of arrays, or a folder, where only pictures count.
 
     Raises:
         UsageError: One is read, or is written twice.
@@ -58,11 +94,11 @@ def _both(output: Path, path: Path) -> str:
     return f"{output} is the same file as {path}, which is"
 
 
-def _same(path: Path, other: Path) -> bool:
+def _same(first: Path, second: Path) -> bool:
     try:
-        return path.samefile(other)
+        return first.samefile(second)
     except OSError:  # one does not exist yet, or may not be looked at
-        return os.path.normcase(os.path.realpath(path)) == os.path.normcase(os.path.realpath(other))
+        return os.path.normcase(os.path.realpath(first)) == os.path.normcase(os.path.realpath(second))
 
 
 def _named_by(path: Path) -> Iterator[Path]:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
 
-from rexport._apart import require_apart
+from rexport._apart import READ, READ_IMAGES, WRITE, require_apart, require_files_apart
 from rexport._errors import UsageError
+from rexport.deploy.inventory import DeviceSelection
+from rexport.deploy.payload import BundleOptions
+from rexport.deploy.ssh import Access
 from rexport.deployment_settings import write_settings
+from rexport.engine import BuildOptions
+from rexport.engine_file import BackendName
+from rexport.jobs.bench import BenchRequest
+from rexport.jobs.engine import EngineRequest
 from tests._settings import SETTINGS
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_ROOT = Path(__file__).parents[1]
 _SPELLINGS = ["m.onnx", "./m.onnx", "sub/../m.onnx", "{folder}/m.onnx", "link.onnx", "dir/m.onnx", "hard.onnx"]
 
 
@@ -122,3 +135,37 @@ def test_where_upper_and_lower_case_are_one_so_are_the_files(folder: Path) -> No
         pytest.skip("this file system tells upper case from lower")
     with pytest.raises(UsageError):
         require_apart([Path("M.ONNX")], [Path("m.onnx")])
+
+
+def _requests() -> list[type]:
+    """Return the requests of all jobs."""
+    modules = [
+        import_module(f"rexport.jobs.{path.stem}") for path in sorted((_ROOT / "exporter/jobs").glob("[a-z]*.py"))
+    ]
+    return [kind for module in modules for name, kind in vars(module).items() if _is_own_request(module, name, kind)]
+
+
+def _is_own_request(module: ModuleType, name: str, kind: object) -> bool:
+    own = isinstance(kind, type) and kind.__module__ == module.__name__
+    return own and name.endswith("Request") and name != "VariantRequest"  # whose files tuning's own request names
+
+
+@pytest.mark.parametrize("kind", [*_requests(), BundleOptions, BuildOptions, Access, DeviceSelection])
+def test_every_field_that_may_name_a_file_says_what_becomes_of_it(kind: type) -> None:
+    for field in fields(kind):
+        if "Path" in str(field.type):
+            assert field.metadata in (READ, READ_IMAGES, WRITE), f"{kind.__name__}.{field.name}: give it a role"
+
+
+def test_the_files_of_requests_in_a_request_count(folder: Path) -> None:
+    options = BuildOptions(backend=BackendName.RTX, timing_cache=Path("m.onnx"))
+    with pytest.raises(UsageError, match="both to be read and to be written"):
+        require_files_apart(EngineRequest(model=Path("m.onnx"), output=Path("m.engine"), options=options))
+
+
+def test_text_that_names_no_file_is_not_read(folder: Path) -> None:
+    """A network's name stays one where a folder is called so."""
+    (folder / "resnet18").mkdir()
+    require_files_apart(BenchRequest(models=("resnet18", "-"), output=Path("resnet18/new")))
+    with pytest.raises(UsageError):
+        require_files_apart(BenchRequest(models=("resnet18", "m.onnx"), markdown=Path("m.onnx")))

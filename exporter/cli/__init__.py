@@ -28,7 +28,6 @@ from rexport.cli import (
     tune,
 )
 from rexport.cli._console import fail
-from rexport.cli._paths import kept_apart
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -109,19 +108,6 @@ for command, in_short in (
 ):
     app.command(command.__name__, short_help=in_short)(command)
 app.add_typer(devices.devices, name="devices")
-
-
-def _keep_files_apart(commands: typer.Typer) -> None:
-    """Let every command there is refuse to write what it reads."""
-    for info in commands.registered_commands:
-        assert info.callback is not None
-        info.callback = kept_apart(info.callback)
-    for group in commands.registered_groups:
-        assert group.typer_instance is not None
-        _keep_files_apart(group.typer_instance)
-
-
-_keep_files_apart(app)
 
 
 def _print_version(asked: bool) -> None:

@@ -9,7 +9,6 @@ import typer
 
 from rexport._words import counted
 from rexport.cli._limits import LIMIT_COLUMNS, limit_cells, print_layers, print_peaks
-from rexport.cli._paths import READ, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,19 +21,16 @@ __all__ = ["Compare", "Markdown", "MaxRegression", "Report", "print_changes", "p
 
 Report = Annotated[
     Path | None,
-    WRITE,
     typer.Option("--report", metavar="FILE.html", help="Write a report with charts, one file.", show_default=False),
 ]
 Markdown = Annotated[
     str | None,
-    WRITE,
     typer.Option(
         "--markdown", metavar="FILE|-", help="Write the table in Markdown; - prints it instead.", show_default=False
     ),
 ]
 Compare = Annotated[
     Path | None,
-    READ,
     typer.Option(
         "--compare", metavar="OLD.json", help="Say what changed since this earlier run (-o).", show_default=False
     ),

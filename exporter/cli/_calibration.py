@@ -9,7 +9,6 @@ import typer
 
 from rexport._errors import UsageError
 from rexport.cli._console import note
-from rexport.cli._paths import READ, READ_IMAGES, WRITE
 from rexport.jobs.choices import Recovery
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ __all__ = [
 
 OptionalData = Annotated[
     Path | None,
-    READ_IMAGES,
     typer.Option(
         "--data",
         help="Images: DIR/<class>/<image>, a flat folder, or an .npy or .npz file; not needed with --table.",
@@ -47,7 +45,6 @@ CalibratorChoice = Annotated[
 ]
 Tables = Annotated[
     list[Path] | None,
-    READ,
     typer.Option(
         "--table",
         help="A calibration table of the same model, instead of running --data; several are added up.",
@@ -56,7 +53,6 @@ Tables = Annotated[
 ]
 SaveTable = Annotated[
     Path | None,
-    WRITE,
     typer.Option("--save-table", help="Write the calibration table here, for --table.", show_default=False),
 ]
 WorkersChoice = Annotated[

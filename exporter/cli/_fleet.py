@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from rexport.cli._paths import READ
-
 __all__ = [
     "Addresses",
     "ConnectTimeout",
@@ -27,7 +25,7 @@ Addresses = Annotated[
     typer.Argument(metavar="[USER@HOST[:PORT]]...", help="Devices; with --inventory, some of its.", show_default=False),
 ]
 Inventory = Annotated[
-    Path | None, READ, typer.Option("--inventory", metavar="FILE.toml", help="A table [[device]] for each device.")
+    Path | None, typer.Option("--inventory", metavar="FILE.toml", help="A table [[device]] for each device.")
 ]
 Group = Annotated[list[str] | None, typer.Option("--group", metavar="NAME", help="Only devices in it; repeatable.")]
 Parallel = Annotated[int, typer.Option(min=1, help="So many devices at a time.")]
@@ -39,12 +37,10 @@ Python = Annotated[
 ]
 Identity = Annotated[
     Path | None,
-    READ,
     typer.Option(metavar="FILE", help="The private key to log in with.", show_default="the usual ones and the agent's"),
 ]
 KnownHosts = Annotated[
     Path | None,
-    READ,
     typer.Option("--known-hosts", metavar="FILE", help="The devices' host keys.", show_default="~/.ssh/known_hosts"),
 ]
 ConnectTimeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait for a connection.")]

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rexport.cli._paths import READ_IMAGES
-
 if TYPE_CHECKING:
     from rexport.tuning import GatePoint, GateResult
 
@@ -17,7 +15,6 @@ __all__ = ["EvalData", "MaxDrop", "MinSpeedup", "print_gate"]
 
 EvalData = Annotated[
     Path | None,
-    READ_IMAGES,
     typer.Option(
         "--eval-data", help="Labelled images, a folder per class, to measure accuracy on.", show_default=False
     ),

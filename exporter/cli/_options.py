@@ -9,7 +9,6 @@ import typer
 
 from rexport._errors import UsageError
 from rexport.cli._console import note
-from rexport.cli._paths import READ, READ_IMAGES, WRITE
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,11 +30,10 @@ __all__ = [
     "parse_words",
 ]
 
-Output = Annotated[Path, WRITE, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Data = Annotated[
     Path,
-    READ_IMAGES,
     typer.Option(
         "--data",
         help="Images: DIR/<class>/<image>, a flat folder, or an .npy or .npz file.",
@@ -44,7 +42,6 @@ Data = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    READ,
     typer.Option(
         "--weights",
         help="A state dict or a checkpoint with one: .safetensors, .pt, .pth, .ckpt. Without it, weights are random.",

@@ -13,7 +13,6 @@ from rexport._errors import UsageError
 from rexport.cli._bench_report import Compare, Markdown, MaxRegression, Report
 from rexport.cli._limits import Layers, PeakOption, RemeasurePeak
 from rexport.cli._options import Json, Threads, parse_counts, parse_words
-from rexport.cli._paths import READ, READ_IMAGES, WRITE
 from rexport.cli._scenario import LatencyBound, Loadgen, ScenarioChoice, TrialSeconds
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ __all__ = ["bench"]
 def bench(
     models: Annotated[
         list[str] | None,
-        READ,
         typer.Argument(
             metavar="MODEL...",
             help="ONNX files, engines and names of networks; the first is the baseline.",
@@ -45,17 +43,15 @@ def bench(
     threads: Threads = None,
     settings: Annotated[
         Path | None,
-        READ,
         typer.Option(
             help="Measure the file of the settings that `rexport tune` wrote, on its runtime, threads and batch; "
             "MODELS are compared with it.",
             show_default=False,
         ),
     ] = None,
-    profile: Annotated[Path | None, READ, typer.Option(hidden=True)] = None,
+    profile: Annotated[Path | None, typer.Option(hidden=True)] = None,
     data: Annotated[
         Path | None,
-        READ_IMAGES,
         typer.Option(
             help="Labelled pictures, DIR/<class>/<image>, for top-1 beside the speed; otherwise pictures are drawn.",
             exists=True,
@@ -90,7 +86,6 @@ def bench(
     max_regression: MaxRegression = None,
     output: Annotated[
         Path | None,
-        WRITE,
         typer.Option("--output", "-o", help="Also write the JSON to this file."),
     ] = None,
     as_json: Json = False,

@@ -11,7 +11,6 @@ import typer
 
 from rexport._errors import UsageError
 from rexport.cli._options import Json, Mean, Resize, Std
-from rexport.cli._paths import READ, WRITE, Writes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,25 +23,17 @@ _SPAN = re.compile(r"(\d{1,5})([dw])")
 _RUNTIME = re.compile(r"([a-z]+)([<>=][^,]*(?:,[<>=][^,]*)*)?")
 
 
-def _with_public_key(private: Path) -> tuple[Path, ...]:
-    from rexport.deploy.signing import public_path
-
-    return (public_path(private),)
-
-
 def bundle(
     model: Annotated[
         Path | None,
-        READ,
         typer.Argument(metavar="MODEL.onnx", help="An ONNX file of a classifier.", show_default=False),
     ] = None,
     output: Annotated[
         Path | None,
-        WRITE,
         typer.Option("--output", "-o", help="The .rxb file, or the folder, to write.", show_default="NAME-VERSION.rxb"),
     ] = None,
     key: Annotated[
-        Path | None, READ, typer.Option(metavar="FILE", help="The private key to sign with.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="The private key to sign with.", show_default=False)
     ] = None,
     name: Annotated[str | None, typer.Option(help="What devices call it.", show_default="that of MODEL.onnx")] = None,
     version: Annotated[
@@ -54,23 +45,20 @@ def bundle(
     ] = "365d",
     engine: Annotated[
         list[Path] | None,
-        READ,
         typer.Option(metavar="FILE", help="An engine of this model; several are possible.", show_default=False),
     ] = None,
     table: Annotated[
-        Path | None, READ, typer.Option(metavar="FILE", help="A calibration table, to go along.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="A calibration table, to go along.", show_default=False)
     ] = None,
     profile: Annotated[
-        Path | None, READ, typer.Option(metavar="FILE", help="What `rexport tune` wrote.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="What `rexport tune` wrote.", show_default=False)
     ] = None,
     classes: Annotated[
         Path | None,
-        READ,
         typer.Option(metavar="FILE", help="Names of the classes, one a line.", show_default="those in the model"),
     ] = None,
     golden: Annotated[
         Path | None,
-        READ,
         typer.Option(
             metavar="IMAGE|.npy", help="The input whose scores devices compare.", show_default="a made picture"
         ),
@@ -103,7 +91,6 @@ def bundle(
     ] = False,
     triton: Annotated[
         Path | None,
-        WRITE,
         typer.Option(metavar="DIR", help="Also, or only, write a model repository for Triton.", show_default=False),
     ] = None,
     triton_batch: Annotated[
@@ -112,7 +99,6 @@ def bundle(
     triton_gpu: Annotated[bool, typer.Option("--triton-gpu", help="Triton runs the ONNX file on GPUs.")] = False,
     new_key: Annotated[
         Path | None,
-        Writes(_with_public_key),
         typer.Option(metavar="FILE", help="Make a key pair: FILE, and FILE's .pub.pem.", show_default=False),
     ] = None,
     as_json: Json = False,

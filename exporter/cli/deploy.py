@@ -9,7 +9,6 @@ import typer
 
 from rexport.cli import _fleet
 from rexport.cli._options import Json
-from rexport.cli._paths import READ, WRITE
 
 if TYPE_CHECKING:
     from rexport.jobs.deploy import DeployResult
@@ -18,9 +17,7 @@ __all__ = ["deploy"]
 
 
 def deploy(
-    bundle: Annotated[
-        Path, READ, typer.Argument(metavar="BUNDLE", help="What `rexport bundle` wrote: a file or a folder.")
-    ],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `rexport bundle` wrote: a file or a folder.")],
     addresses: _fleet.Addresses = None,
     inventory: _fleet.Inventory = None,
     group: _fleet.Group = None,
@@ -35,7 +32,6 @@ def deploy(
     known_hosts: _fleet.KnownHosts = None,
     trust: Annotated[
         Path | None,
-        READ,
         typer.Option(
             metavar="KEY.pem", help="First set-up: have the devices trust this public key.", show_default=False
         ),
@@ -44,12 +40,10 @@ def deploy(
     install_timeout: _fleet.InstallTimeout = 900.0,
     ansible: Annotated[
         Path | None,
-        WRITE,
         typer.Option(metavar="DIR", help="Write an Ansible role and playbook instead.", show_default=False),
     ] = None,
     mender: Annotated[
         Path | None,
-        WRITE,
         typer.Option(metavar="DIR", help="Write a Mender update module instead.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the devices, and change nothing.")] = False,

@@ -12,7 +12,6 @@ import typer
 
 from rexport._errors import UsageError
 from rexport.cli._options import Json
-from rexport.cli._paths import READ, WRITE, Writes
 
 if TYPE_CHECKING:
     from rexport.engine_file import BackendName
@@ -21,17 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["engine"]
 
 
-def _with_facts(output: Path) -> tuple[Path, ...]:
-    from rexport.engine_file import facts_path
-
-    return (facts_path(output),)
-
-
 def engine(
-    model: Annotated[
-        Path, READ, typer.Argument(metavar="MODEL.onnx", help="An ONNX file; quantized for TensorRT or float.")
-    ],
-    output: Annotated[Path, Writes(_with_facts), typer.Option("--output", "-o", help="The engine file to write.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file; quantized for TensorRT or float.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The engine file to write.")],
     backend: Annotated[
         str,
         typer.Option(
@@ -63,7 +54,7 @@ def engine(
         int | None, typer.Option(min=0, max=5, help="How long to search for faster kernels.", show_default="TensorRT's")
     ] = None,
     timing_cache: Annotated[
-        Path | None, WRITE, typer.Option(metavar="FILE", help="Measured times, read and written.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Measured times, read and written.", show_default=False)
     ] = None,
     version_compatible: Annotated[
         bool, typer.Option("--version-compatible", help="Later versions of TensorRT may run it.")
@@ -77,7 +68,6 @@ def engine(
     ] = False,
     refit: Annotated[
         Path | None,
-        READ,
         typer.Option(
             metavar="ENGINE",
             help="Build nothing: fill the weights of MODEL.onnx into this engine, built of it with --strip.",

@@ -9,7 +9,6 @@ import typer
 
 from rexport.cli._calibration import OldAddress, OldEngine, WorkersChoice, parse_workers
 from rexport.cli._options import Data, Json, Mean, Resize, SkipBad, Std, Threads, Weights
-from rexport.cli._paths import READ
 
 __all__ = ["eval"]
 
@@ -17,7 +16,6 @@ __all__ = ["eval"]
 def eval(  # noqa: A001
     model: Annotated[
         str,
-        READ,
         typer.Argument(
             metavar="MODEL",
             help="An ONNX file, an engine, or a network's name with --weights.",
@@ -27,7 +25,7 @@ def eval(  # noqa: A001
     data: Data,
     weights: Weights = None,
     reference: Annotated[
-        Path | None, READ, typer.Option(help="An ONNX file to compare with, such as the float model.")
+        Path | None, typer.Option(help="An ONNX file to compare with, such as the float model.")
     ] = None,
     on: Annotated[
         str | None,

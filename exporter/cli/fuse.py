@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from rexport.cli._options import Json, Mean, Output, Std, Threads, parse_words
-from rexport.cli._paths import READ
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
 __all__ = ["fuse"]
@@ -26,7 +25,7 @@ def _list(is_given: bool) -> None:
 
 
 def fuse(
-    model: Annotated[Path, READ, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.", show_default=False)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.", show_default=False)],
     output: Output,
     only: Annotated[
         str | None, typer.Option(metavar="PASS,...", help="Run these passes alone.", show_default=False)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from rexport.cli._options import Json
-from rexport.cli._paths import READ
 
 __all__ = ["inspect"]
 
@@ -16,7 +15,6 @@ __all__ = ["inspect"]
 def inspect(
     file: Annotated[
         Path,
-        READ,
         typer.Argument(
             metavar="FILE",
             help="An ONNX file, an engine, a bundle, a calibration table or deployment settings.",
@@ -25,7 +23,6 @@ def inspect(
     ],
     public_key: Annotated[
         Path | None,
-        READ,
         typer.Option(metavar="FILE", help="Verify a bundle's signature with this key.", show_default=False),
     ] = None,
     as_json: Json = False,

@@ -9,7 +9,6 @@ import typer
 
 from rexport._errors import UsageError
 from rexport.cli._options import Json, Mean, Output, Resize, Std, Weights
-from rexport.cli._paths import READ_IMAGES
 from rexport.jobs.choices import FloatPrecision
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ def onnx(
     ] = None,
     class_names: Annotated[
         Path | None,
-        READ_IMAGES,
         typer.Option(
             help="A text file with a name per line, in the order of the outputs, or a folder with a folder per "
             "class; by default the names that the weights, or those who publish them, state."
@@ -80,7 +78,6 @@ def onnx(
     ] = FloatPrecision.FP32,
     data: Annotated[
         Path | None,
-        READ_IMAGES,
         typer.Option(
             help="Images, for fp16: layers whose numbers grow too large for it on them stay in float32.",
             show_default=False,

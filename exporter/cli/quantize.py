@@ -20,14 +20,13 @@ from rexport.cli._calibration import (
 )
 from rexport.cli._gate import EvalData, MaxDrop, MinSpeedup
 from rexport.cli._options import Json, Mean, Output, Resize, SkipBad, Std, Threads
-from rexport.cli._paths import READ
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
 __all__ = ["quantize"]
 
 
 def quantize(
-    model: Annotated[Path, READ, typer.Argument(metavar="MODEL.onnx", help="A float ONNX file.", show_default=False)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A float ONNX file.", show_default=False)],
     output: Output,
     data: OptionalData = None,
     target: Annotated[

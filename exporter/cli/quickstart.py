@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport.cli._options import Json
-from rexport.cli._paths import WRITE
 
 if TYPE_CHECKING:
     from rexport.jobs.quickstart import QuickstartResult
@@ -20,7 +19,7 @@ _NAMES = {"torch": "PyTorch, eager", "fp32": "ONNX FP32, fused", "int8": "ONNX I
 
 
 def quickstart(
-    folder: Annotated[Path, WRITE, typer.Option("--dir", help="Where the files go.")] = Path("rexport-quickstart"),
+    folder: Annotated[Path, typer.Option("--dir", help="Where the files go.")] = Path("rexport-quickstart"),
     as_json: Json = False,
 ) -> None:
     """Train a small ResNet on real handwritten digits, export, fuse, quantize, evaluate and measure it.

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from rexport.cli._options import Json, Mean, Resize, SkipBad, Std, Threads
-from rexport.cli._paths import READ, READ_IMAGES, WRITE
 
 __all__ = ["train"]
 
@@ -19,22 +18,18 @@ def train(
     ],
     data: Annotated[
         Path,
-        READ_IMAGES,
         typer.Option("--data", help="A folder with train/<class>/… and test/<class>/… (or val/…).", show_default=False),
     ],
     output: Annotated[
         Path,
-        WRITE,
         typer.Option("--output", "-o", help="The file to write.", show_default=False),
     ],
     test: Annotated[
         Path | None,
-        READ_IMAGES,
         typer.Option("--test", help="A folder per class to test on; --data may then be one itself."),
     ] = None,
     weights: Annotated[
         Path | None,
-        READ,
         typer.Option("--weights", help="Start from this state dict; a head of other classes is drawn anew."),
     ] = None,
     freeze_backbone: Annotated[
@@ -42,7 +37,6 @@ def train(
     ] = False,
     qat: Annotated[
         Path | None,
-        READ_IMAGES,
         typer.Option(
             "--qat",
             metavar="DIR",

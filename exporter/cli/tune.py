@@ -10,7 +10,6 @@ import typer
 from rexport.cli._calibration import RecoverChoice
 from rexport.cli._gate import EvalData
 from rexport.cli._options import Json, Output, SkipBad, parse_counts, parse_words
-from rexport.cli._paths import READ, READ_IMAGES, WRITE
 from rexport.deployment_settings import Goal
 
 __all__ = ["tune"]
@@ -18,7 +17,7 @@ __all__ = ["tune"]
 
 def tune(
     model: Annotated[
-        Path, READ, typer.Argument(metavar="MODEL.onnx", help="An ONNX file, float or INT8.", show_default=False)
+        Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file, float or INT8.", show_default=False)
     ],
     output: Output,
     goal: Annotated[Goal, typer.Option(help="The most images per second, or the shortest call.")] = Goal.THROUGHPUT,
@@ -28,7 +27,6 @@ def tune(
     ] = None,
     data: Annotated[
         Path | None,
-        READ_IMAGES,
         typer.Option("--data", help="Images to make INT8 files of a float model with, as `rexport quantize` does."),
     ] = None,
     eval_data: EvalData = None,
@@ -63,7 +61,6 @@ def tune(
     ] = None,
     model_out: Annotated[
         Path | None,
-        WRITE,
         typer.Option(
             "--model-out", help="Where to write the file if it had to be made.", show_default="NAME-tuned.onnx"
         ),

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from rexport._apart import READ
 from rexport._errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class DeviceSelection:
     """
 
     addresses: tuple[str, ...] = ()
-    inventory: Path | None = None
+    inventory: Path | None = field(default=None, metadata=READ)
     groups: tuple[str, ...] = ()
     root: str | None = None
     python: str | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rexport._apart import READ
 from rexport._errors import BundleError, EngineFileError, InputError, UsageError
 from rexport.calibration import CalibrationTable
 from rexport.class_names import read_class_names
@@ -55,11 +56,11 @@ class BundleOptions:
     system: str = "linux"
     machines: tuple[str, ...] = ()
     runtimes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    engines: tuple[Path, ...] = ()
-    table: Path | None = None
-    profile: Path | None = None
-    classes: Path | None = None
-    golden: Path | None = None
+    engines: tuple[Path, ...] = field(default=(), metadata=READ)
+    table: Path | None = field(default=None, metadata=READ)
+    profile: Path | None = field(default=None, metadata=READ)
+    classes: Path | None = field(default=None, metadata=READ)
+    golden: Path | None = field(default=None, metadata=READ)
     min_sqnr_db: float = 30.0
     limits: Limits = field(default_factory=Limits)
     preprocessing: Preprocessing | None = None

@@ -12,11 +12,12 @@ import hashlib
 import json
 import shlex
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rexport._apart import READ
 from rexport._errors import DeviceError, InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class Access:
         install_timeout: For an installation or a rollback, the self-check included.
     """
 
-    identity: Path | None = None
-    known_hosts: Path | None = None
+    identity: Path | None = field(default=None, metadata=READ)
+    known_hosts: Path | None = field(default=None, metadata=READ)
     connect_timeout: float = 20.0
     step_timeout: float = 60.0
     install_timeout: float = 900.0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rexport._apart import WRITE
 from rexport._errors import UnavailableError, UsageError
 from rexport.engine_file import BackendName
 
@@ -76,7 +77,7 @@ class BuildOptions:
     batch: BatchRange | None = None
     workspace_mib: int | None = None
     optimization_level: int | None = None
-    timing_cache: Path | None = None
+    timing_cache: Path | None = field(default=None, metadata=WRITE)
     version_compatible: bool = False
     hardware_compatible: bool = False
     refittable: bool = False

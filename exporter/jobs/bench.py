@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rexport import benchmarks
+from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._errors import RexportError, UnavailableError, UsageError
 from rexport._files import check_writable, write_text
 from rexport._progress import Note, Progress, silent, unsaid
@@ -71,12 +72,12 @@ class BenchRequest:
         UsageError: The values do not go together.
     """
 
-    models: tuple[str, ...] = ()
-    settings: Path | None = None
+    models: tuple[str, ...] = field(default=(), metadata=READ)
+    settings: Path | None = field(default=None, metadata=READ)
     runtimes: tuple[str, ...] | None = None
     batches: tuple[int, ...] | None = None
     threads: int | None = None
-    data: Path | None = None
+    data: Path | None = field(default=None, metadata=READ_IMAGES)
     samples: int = 256
     from_pixels: bool = False
     on_device: bool = False
@@ -88,11 +89,11 @@ class BenchRequest:
     peak: bool = False
     remeasure_peak: bool = False
     layers: bool = False
-    compare: Path | None = None
+    compare: Path | None = field(default=None, metadata=READ)
     max_regression: float | None = None
-    output: Path | None = None
-    html: Path | None = None
-    markdown: Path | None = None
+    output: Path | None = field(default=None, metadata=WRITE)
+    html: Path | None = field(default=None, metadata=WRITE)
+    markdown: Path | None = field(default=None, metadata=WRITE)
     command: str | None = None
 
     def __post_init__(self) -> None:
@@ -211,6 +212,7 @@ def run(
         OutputError: A file can't be written.
         BenchInterrupted: Ctrl-C was pressed.
     """
+    require_files_apart(request)
     for path in (request.output, request.html, request.markdown):
         if path is not None:
             check_writable(path)

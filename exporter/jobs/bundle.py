@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rexport._apart import require_apart
+from rexport._apart import READ, WRITE, require_files_apart
 from rexport._errors import UsageError
 from rexport._progress import Note, unsaid
 from rexport.deploy.bundle import make_bundle
 from rexport.deploy.container import require_folder, require_target, write
 from rexport.deploy.manifest import require_name, require_version
 from rexport.deploy.payload import BundleOptions, collect
-from rexport.deploy.signing import load_private_key, new_key_pair
+from rexport.deploy.signing import load_private_key, new_key_pair, public_path
 from rexport.deploy.triton import TritonOptions, write_repository
 from rexport.model_file import load, preprocessing_of
 from rexport.preprocessing import PictureOptions
@@ -47,14 +47,14 @@ class BundleRequest(BundleOptions):
         BundleError: The name, the version or another value is none that a bundle can have.
     """
 
-    model: Path | None = None
-    output: Path | None = None
-    key: Path | None = None
-    new_key: Path | None = None
+    model: Path | None = field(default=None, metadata=READ)
+    output: Path | None = field(default=None, metadata=WRITE)
+    key: Path | None = field(default=None, metadata=READ)
+    new_key: Path | None = field(default=None, metadata=WRITE)
     name: str | None = None
     version: int | None = None
     pictures: PictureOptions = field(default_factory=PictureOptions)
-    triton: Path | None = None
+    triton: Path | None = field(default=None, metadata=WRITE)
     triton_options: TritonOptions = field(default_factory=TritonOptions)
 
     def __post_init__(self) -> None:
@@ -90,6 +90,18 @@ class BundleRequest(BundleOptions):
         if not name:
             raise UsageError(f"The name of {self.model} won't do for a bundle; give one with --name.")
         return name
+
+    @property
+    def bundle_file(self) -> Path:
+        """Where the bundle goes."""
+        return self.output or Path(f"{self.bundle_name}-{self.version or 1}.rxb")
+
+    @property
+    def files_beside(self) -> tuple[Path, ...]:
+        """What is written without being named."""
+        public = () if self.new_key is None else (public_path(self.new_key),)
+        bundle = (self.bundle_file,) if self.model is not None and self.signs and self.output is None else ()
+        return (*public, *bundle)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,15 +141,14 @@ def run(request: BundleRequest, *, note: Note = unsaid) -> BundleResult:
         OutputError: Something can't be written.
         UnavailableError: cryptography is not installed, or can't sign deterministically.
     """
+    require_files_apart(request)
     if request.model is None:
         return BundleResult(keys=_make_keys(request))
     key = None if request.key is None else load_private_key(request.key)
     options = _with_preprocessing(request, request.model, note)
     name, version = request.bundle_name, request.version or 1
-    output = request.output or Path(f"{name}-{version}.rxb")
+    output = request.bundle_file
     if request.signs:
-        inputs = (request.model, request.key, request.table, request.profile, request.classes, request.golden)
-        require_apart((output,), filter(None, (*inputs, *request.engines)))
         require_target(output)
     if request.triton is not None and (request.triton / name).exists():
         require_folder(request.triton / name)

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rexport._apart import READ, WRITE, require_files_apart
 from rexport._errors import UsageError
 from rexport._progress import Note, unsaid
 from rexport.deploy.ansible import write_role
@@ -45,14 +46,14 @@ class DeployRequest:
         UsageError: Both folders are given.
     """
 
-    bundle: Path
+    bundle: Path = field(metadata=READ)
     devices: DeviceSelection = field(default_factory=DeviceSelection)
     access: Access = field(default_factory=Access)
     pace: Pace = field(default_factory=lambda: Pace(batch_size=8))
-    trust: Path | None = None
+    trust: Path | None = field(default=None, metadata=READ)
     dry_run: bool = False
-    ansible: Path | None = None
-    mender: Path | None = None
+    ansible: Path | None = field(default=None, metadata=WRITE)
+    mender: Path | None = field(default=None, metadata=WRITE)
 
     def __post_init__(self) -> None:
         if self.ansible is not None and self.mender is not None:
@@ -106,6 +107,7 @@ def run(request: DeployRequest, *, report: Report = QUIET, note: Note = unsaid) 
         OutputError: The files can't be written.
         UnavailableError: asyncssh or cryptography is not installed.
     """
+    require_files_apart(request)
     selection, for_tool = request.devices, (request.ansible or request.mender) is not None
     devices: tuple[Device, ...] = ()
     if not for_tool or selection.addresses or selection.inventory is not None:

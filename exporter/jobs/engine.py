@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rexport._apart import require_apart
+from rexport._apart import READ, WRITE, require_files_apart
 from rexport._errors import UsageError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
@@ -36,10 +36,10 @@ class EngineRequest:
         UsageError: The file would have a name under which nobody looks for what it is.
     """
 
-    model: Path
-    output: Path
+    model: Path = field(metadata=READ)
+    output: Path = field(metadata=WRITE)
     options: BuildOptions
-    refit: Path | None = None
+    refit: Path | None = field(default=None, metadata=READ)
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -51,6 +51,11 @@ class EngineRequest:
         if named_onnx and not is_onnx:
             named = self.output.with_suffix(".engine")
             raise UsageError(f"An engine is no ONNX file; call it {named}, not {self.output}.")
+
+    @property
+    def files_beside(self) -> tuple[Path, ...]:
+        """The file that describes the engine."""
+        return (facts_path(self.output),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +77,7 @@ def run(request: EngineRequest, *, progress: Progress = silent, note: Note = uns
         RexportError: As :func:`rexport.engine.build_engine` and :func:`rexport.engine.refit_engine`.
         OutputError: The engine can't be written.
     """
-    inputs = [path for path in (request.model, request.refit) if path is not None]
-    require_apart((request.output, facts_path(request.output)), inputs)
+    require_files_apart(request)
     check_writable(request.output)
     if request.refit is None:
         built = build_engine(request.model, request.options, command=request.command, progress=progress)

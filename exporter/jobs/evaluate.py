@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from rexport._apart import READ, READ_IMAGES
 from rexport._errors import ModelFileError, UsageError
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport.calibration import CenterCrop, Dataset, Views, WholePictures, open_dataset
@@ -71,10 +72,10 @@ class EvaluateRequest:
         UsageError: The values do not go together.
     """
 
-    model: str
-    data: Path
-    weights: Path | None = None
-    reference: Path | None = None
+    model: str = field(metadata=READ)
+    data: Path = field(metadata=READ_IMAGES)
+    weights: Path | None = field(default=None, metadata=READ)
+    reference: Path | None = field(default=None, metadata=READ)
     runtime: str | None = None
     find_divergence: bool = False
     views: Views = field(default_factory=CenterCrop)

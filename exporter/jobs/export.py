@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rexport._apart import require_apart
+from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._errors import UsageError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
@@ -63,11 +63,11 @@ class ExportRequest:
     """
 
     network: str
-    output: Path
-    weights: Path | None = None
+    output: Path = field(metadata=WRITE)
+    weights: Path | None = field(default=None, metadata=READ)
     num_classes: int | None = None
     result: str | None = None
-    class_names: Path | None = None
+    class_names: Path | None = field(default=None, metadata=READ_IMAGES)
     options: PictureOptions = field(default_factory=PictureOptions)
     batch: int | None = None
     any_size: bool = False
@@ -77,7 +77,7 @@ class ExportRequest:
     features: tuple[str, ...] = ()
     opset: int = DEFAULT_OPSET
     precision: FloatPrecision = FloatPrecision.FP32
-    data: Path | None = None
+    data: Path | None = field(default=None, metadata=READ_IMAGES)
     fused: bool = True
     tolerance: float = DEFAULT_TOLERANCE
 
@@ -142,8 +142,7 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
         VerificationError: The file is not equal to PyTorch.
         OutputError: The file can't be written.
     """
-    inputs = [path for path in (request.data, request.class_names) if path is not None]
-    require_apart((request.output,), (), images=inputs)
+    require_files_apart(request)
     check_writable(request.output)
     network = registry.find(request.network)
     preprocessing, said = network_preprocessing(network, request.weights, request.options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rexport._apart import require_apart
+from rexport._apart import READ, WRITE, require_files_apart
 from rexport._errors import ModelFileError, UsageError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
@@ -44,8 +44,8 @@ class FuseRequest:
         UsageError: The values do not go together.
     """
 
-    model: Path
-    output: Path
+    model: Path = field(metadata=READ)
+    output: Path = field(metadata=WRITE)
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     raw_image: bool = False
@@ -97,7 +97,7 @@ def run(request: FuseRequest, *, progress: Progress = silent, note: Note = unsai
         VerificationError: A change alters the results.
         OutputError: The file can't be written.
     """
-    require_apart((request.output,), (request.model,))
+    require_files_apart(request)
     check_writable(request.output)
     passes = choose_passes(only=request.only, skip=request.skip)
     original = load(request.model)

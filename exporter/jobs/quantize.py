@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rexport._apart import require_apart
+from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._cpu import this_cpu
 from rexport._errors import DataError, UsageError, VerificationError
 from rexport._files import check_writable
@@ -107,12 +107,12 @@ class QuantizeRequest:
         UsageError: The values do not go together.
     """
 
-    model: Path
-    output: Path
+    model: Path = field(metadata=READ)
+    output: Path = field(metadata=WRITE)
     target: Target
-    data: Path | None = None
-    tables: tuple[Path, ...] = ()
-    save_table: Path | None = None
+    data: Path | None = field(default=None, metadata=READ_IMAGES)
+    tables: tuple[Path, ...] = field(default=(), metadata=READ)
+    save_table: Path | None = field(default=None, metadata=WRITE)
     calibrator: Calibrator = Calibrator.MINMAX
     recovery: Recovery | None = None
     samples: int = 512
@@ -121,7 +121,7 @@ class QuantizeRequest:
     options: PictureOptions = field(default_factory=PictureOptions)
     workers: Workers | None = None
     threads: int | None = None
-    eval_data: Path | None = None
+    eval_data: Path | None = field(default=None, metadata=READ_IMAGES)
     max_drop: float | None = None
     min_speedup: float | None = None
     forms: LayerForms = field(default_factory=LayerForms)
@@ -306,9 +306,8 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
         GateError: It is slower than asked for.
         OutputError: A file can't be written.
     """
+    require_files_apart(request)
     outputs = [path for path in (request.output, request.save_table) if path is not None]
-    images = [path for path in (request.data, request.eval_data) if path is not None]
-    require_apart(outputs, [request.model, *request.tables], images=images)
     for path in outputs:
         check_writable(path)
     if request.min_speedup is not None and not request.runs_here:

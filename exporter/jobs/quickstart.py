@@ -5,7 +5,7 @@ The digits are scikit-learn's, so nothing is downloaded. All is seeded: every ru
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from rexport._apart import WRITE
 from rexport._cpu import this_cpu
 from rexport._errors import GateError, OutputError, UnavailableError
 from rexport._progress import Note, Progress, silent, unsaid
@@ -42,7 +43,7 @@ _MOST_DROP = 0.005
 class QuickstartRequest:
     """The ``folder`` that the files go to."""
 
-    folder: Path = Path("rexport-quickstart")
+    folder: Path = field(default=Path("rexport-quickstart"), metadata=WRITE)
 
     @property
     def digits(self) -> Path:
@@ -206,7 +207,7 @@ def _row(name: str, file: Path, evaluation: Evaluation, single: Row, many: Row) 
         bytes=file.stat().st_size,
         top1=evaluation.top1,
         agreement=evaluation.comparison.agreement,
-        latency_ms_batch1=single.latency_ms["p50"],
+        latency_ms_batch1=single.latency_ms.p50,
         images_per_second_batch32=many.images_per_second,
         speedup_batch32=many.speedup,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rexport._apart import require_apart
+from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._cpu import this_cpu
 from rexport._errors import UsageError
 from rexport._files import check_writable
@@ -86,12 +86,12 @@ class TrainRequest:
     """
 
     network: str
-    data: Path
-    output: Path
-    test: Path | None = None
-    weights: Path | None = None
+    data: Path = field(metadata=READ_IMAGES)
+    output: Path = field(metadata=WRITE)
+    test: Path | None = field(default=None, metadata=READ_IMAGES)
+    weights: Path | None = field(default=None, metadata=READ)
     freeze_backbone: bool = False
-    qat: Path | None = None
+    qat: Path | None = field(default=None, metadata=READ_IMAGES)
     target: str | None = None
     recipe: str = "onecycle"
     epochs: int | None = None
@@ -132,6 +132,11 @@ class TrainRequest:
     def int8(self) -> Path | None:
         """Where the INT8 file goes; ``None`` without ``qat``."""
         return None if self.qat is None else self.output.with_suffix(".int8.onnx")
+
+    @property
+    def files_beside(self) -> tuple[Path, ...]:
+        """What is written without being named."""
+        return (self.checkpoint,) if self.int8 is None else (self.checkpoint, self.int8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +202,8 @@ def run(request: TrainRequest, *, progress: Progress = silent, note: Note = unsa
         OutputError: A file can't be written.
     """
     started = perf_counter()
-    _require_files(request)
+    require_files_apart(request)
+    check_writable(request.output)
     torch.set_num_threads(request.threads or this_cpu().cores)
     work = _prepare(request, progress, note, say)
     identity = work.identity()
@@ -292,14 +298,6 @@ class _Work:
             save(quantized.quantized().model, request.int8)
         facts = WeightsFacts(preprocessing=preprocessing, classes=self.images.classes)
         save_weights(self.module, request.output, facts)
-
-
-def _require_files(request: TrainRequest) -> None:
-    """Do nothing if the output can be written, and is apart from all that is read."""
-    outputs = [path for path in (request.output, request.checkpoint, request.int8) if path is not None]
-    images = [path for path in (request.data, request.test, request.qat) if path is not None]
-    require_apart(outputs, [] if request.weights is None else [request.weights], images=images)
-    check_writable(request.output)
 
 
 def _prepare(request: TrainRequest, progress: Progress, note: Note, say: Note) -> _Work:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import platform
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rexport._apart import require_apart
+from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._cpu import this_cpu
 from rexport._errors import GateError, ModelFileError, UnavailableError, UsageError
 from rexport._files import check_writable, file_sha256, write_bytes
@@ -85,13 +85,13 @@ class TuneRequest:
         UsageError: The values do not go together.
     """
 
-    model: Path
-    output: Path
-    model_output: Path | None = None
+    model: Path = field(metadata=READ)
+    output: Path = field(metadata=WRITE)
+    model_output: Path | None = field(default=None, metadata=WRITE)
     goal: Goal = Goal.THROUGHPUT
     latency_bound_ms: float | None = None
-    data: Path | None = None
-    eval_data: Path | None = None
+    data: Path | None = field(default=None, metadata=READ_IMAGES)
+    eval_data: Path | None = field(default=None, metadata=READ_IMAGES)
     max_drop: float | None = None
     runtimes: tuple[str, ...] | None = None
     batches: tuple[int, ...] | None = None
@@ -118,6 +118,11 @@ class TuneRequest:
     def made_at(self) -> Path:
         """Where the file goes if it had to be made."""
         return self.model_output or self.output.parent / f"{self.model.stem}-tuned.onnx"
+
+    @property
+    def files_beside(self) -> tuple[Path, ...]:
+        """What is written without being named."""
+        return () if self.model_output is not None else (self.made_at,)
 
     @property
     def bounds(self) -> Bounds:
@@ -197,8 +202,7 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
         GateError: No file keeps the accuracy that was asked for.
         OutputError: A file can't be written.
     """
-    images = [path for path in (request.data, request.eval_data) if path is not None]
-    require_apart((request.output, request.made_at), (request.model,), images=images)
+    require_files_apart(request)
     check_writable(request.output)
     check_writable(request.made_at)
     machine = machine_facts()  # before this makes it busy itself

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport._errors import UsageError
-from rexport.cli import app
-from rexport.cli._paths import READ, WRITE, Reads, ReadsImages, Writes, kept_apart
 from tests.cli._run import invoke
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import typer
-
-_ROLES = (Reads, ReadsImages, Writes)
-_WORDS = {  # parameters whose text is never the name of a file here
-    "address", "addresses", "backend", "batch", "calibrator", "device", "expires", "features", "group", "head",
-    "machine", "mean", "name", "network", "on", "only", "precision", "python", "recipe", "regroup", "result", "root",
-    "runtime", "scales", "scenario", "skip", "sm", "std", "target", "target_system", "threads", "workers",
-}  # fmt: skip
+    from pathlib import Path
 
 _COMMANDS = [  # each would destroy what it reads, or write one file twice
     "onnx cifar_resnet8 --weights w.pt -o w.pt",
@@ -46,7 +32,7 @@ _COMMANDS = [  # each would destroy what it reads, or write one file twice
     "bench m.onnx --compare t.json --report t.json",
     "bench m.onnx -o new --markdown new",
     "bench m.onnx --report new --markdown ./new",
-    "bench --profile p.toml -o p.toml",
+    "bench --settings p.toml -o p.toml",
     "bench m.engine -o m.engine.json",
     "bench m.onnx --data pictures -o pictures/a/1.png",
     "engine m.onnx -o m.onnx --backend onnxruntime",
@@ -61,7 +47,6 @@ _COMMANDS = [  # each would destroy what it reads, or write one file twice
     "tune m.onnx --data x.npy -o x.npy",
     "train cifar_resnet8 --data pictures --weights w.safetensors -o w.safetensors",
     "train cifar_resnet8 --data pictures --weights w.safetensors.resume -o w.safetensors",
-    "train cifar_resnet8 --data pictures --test pictures -o pictures/a/1.png",
     "bundle m.onnx --key k.pem --version 1 -o m.onnx",
     "bundle m.onnx --key k.pem --version 1 -o k.pem",
     "bundle m.onnx --key k.pem --version 1 --engine m.engine -o m.engine",
@@ -76,15 +61,6 @@ _COMMANDS = [  # each would destroy what it reads, or write one file twice
     "deploy folder --mender folder/out",
     "deploy m.onnx --inventory p.toml --trust k.pem --mender k.pem",
 ]
-
-
-def _commands(group: typer.Typer = app) -> Iterator[Callable[..., Any]]:
-    for info in group.registered_commands:
-        assert info.callback is not None
-        yield info.callback
-    for inner in group.registered_groups:
-        assert inner.typer_instance is not None
-        yield from _commands(inner.typer_instance)
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -118,35 +94,3 @@ def test_a_link_to_the_model_is_the_model(folder: Path) -> None:
     result = invoke("quantize", "link.onnx", "--data", "x.npy", "-o", "./m.onnx")
     assert result.exit_code == 2
     assert "m.onnx is the same file as link.onnx" in result.stderr
-
-
-def _a_command(
-    models: Annotated[list[str], READ], output: Annotated[Path | None, WRITE], markdown: Annotated[str, WRITE]
-) -> tuple[list[str], Path | None, str]:
-    return models, output, markdown
-
-
-def test_text_that_names_no_file_is_not_read(folder: Path) -> None:
-    """A network's name stays one where a folder is called so, and - is the terminal."""
-    (folder / "resnet18").mkdir()
-    values = {"models": ["resnet18", "-"], "output": Path("resnet18/new"), "markdown": "-"}
-    assert kept_apart(_a_command)(**values) == tuple(values.values())
-    with pytest.raises(UsageError):
-        kept_apart(_a_command)(models=["resnet18", "m.onnx"], output=None, markdown="m.onnx")
-
-
-@pytest.mark.parametrize("command", list(_commands()), ids=lambda command: command.__name__)
-def test_every_parameter_that_may_name_a_file_says_what_becomes_of_it(command: Callable[..., Any]) -> None:
-    hints = get_type_hints(inspect.unwrap(command), include_extras=True)
-    for name, hint in hints.items():
-        roles = [role for role in getattr(hint, "__metadata__", ()) if isinstance(role, _ROLES)]
-        kinds = str(getattr(hint, "__origin__", hint))
-        if "Path" in kinds or ("str" in kinds and name not in _WORDS):
-            assert len(roles) == 1, f"{name}: mark it as READ, READ_IMAGES or WRITE"
-        else:
-            assert not roles, f"{name} names no file"
-
-
-@pytest.mark.parametrize("command", list(_commands()), ids=lambda command: command.__name__)
-def test_every_command_is_checked(command: Callable[..., Any]) -> None:
-    assert inspect.unwrap(command) is not command
