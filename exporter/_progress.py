@@ -31,12 +31,12 @@ class Progress(Protocol):
 class Note(Protocol):
     """Tells the user something, in a sentence: ``note("only 8 images to calibrate with.")``."""
 
-    def __call__(self, message: str) -> None:
+    def __call__(self, message: str, /) -> None:
         """Tell it."""
         ...
 
 
-def unsaid(message: str) -> None:
+def unsaid(message: str, /) -> None:
     """The note that nobody reads."""
 
 

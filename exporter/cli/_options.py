@@ -1,19 +1,13 @@
-"""Options that several commands share, and what they mean together."""
+"""Options that several commands share, and the lists that options take."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, overload
+from typing import Annotated, overload
 
 import typer
 
 from rexport._errors import UsageError
-from rexport.cli._console import note
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from rexport.preprocessing import Preprocessing
 
 __all__ = [
     "Data",
@@ -25,7 +19,6 @@ __all__ = [
     "Std",
     "Threads",
     "Weights",
-    "model_preprocessing",
     "parse_counts",
     "parse_words",
 ]
@@ -57,19 +50,6 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without images 
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads of the runtime; by default one per core.")
 ]
-
-
-def model_preprocessing(
-    model: ir.Model, path: Path, *, resize: int | None, mean: str | None, std: str | None
-) -> Preprocessing:
-    """Return how pictures become the input of a model, and say where its file does not state it, or options differ."""
-    from rexport.model_file import preprocessing_of
-    from rexport.preprocessing import PictureOptions
-
-    preprocessing, text = preprocessing_of(model, path, PictureOptions.parse(resize=resize, mean=mean, std=std))
-    if text is not None:
-        note(text)
-    return preprocessing
 
 
 @overload
