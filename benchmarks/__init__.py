@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from rexport._lazy import lazy
 
 if TYPE_CHECKING:
+    from rexport.benchmarks.document import BenchResult, Row, Status
     from rexport.benchmarks.machine import Machine, machine_facts
-    from rexport.benchmarks.results import BenchResult, Row, Status
     from rexport.benchmarks.suite import BenchInterrupted, bench
 
 __all__ = ["BenchInterrupted", "BenchResult", "Machine", "Row", "Status", "bench", "machine_facts"]
 
 _HOMES = {
     "BenchInterrupted": "suite",
-    "BenchResult": "results",
+    "BenchResult": "document",
     "Machine": "machine",
-    "Row": "results",
-    "Status": "results",
+    "Row": "document",
+    "Status": "document",
     "bench": "suite",
     "machine_facts": "machine",
 }

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from rexport._errors import UnavailableError
+from rexport.benchmarks.document import Status
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -99,6 +102,11 @@ class Failure:
 
     reason: str
     kind: str
+
+    def row_fields(self) -> dict[str, Any]:
+        """Return the fields of the row that has no times."""
+        unavailable = self.kind == UnavailableError.__name__
+        return {"status": Status.UNAVAILABLE if unavailable else Status.FAILED, "reason": self.reason}
 
 
 class Interrupted(KeyboardInterrupt):

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from rexport.benchmarks.document import PeakPrecision
 from rexport.benchmarks.outputs import Precision, precision_of
 from rexport.benchmarks.peak import PEAK_RUNTIMES, measure_peaks
-from rexport.benchmarks.peak_models import PeakPrecision
 from rexport.cost import total_macs
 from rexport.engine_file import is_engine
 from rexport.model_file import load
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rexport._progress import Progress
-    from rexport.benchmarks.peak import Peak
-    from rexport.benchmarks.results import Row
+    from rexport.benchmarks.document import Peak, Row
 
-__all__ = ["Limits", "Reached", "against_peaks", "cost_of", "peaks_for", "reached"]
+__all__ = ["Reached", "against_peaks", "cost_of", "peaks_for", "reached"]
 
 _PRECISIONS = {Precision.INT8: PeakPrecision.INT8, Precision.FLOAT32: PeakPrecision.FLOAT32}
 
@@ -44,6 +43,7 @@ class Reached:
         precision: What the model multiplies; ``None`` where there is no peak for it, as for float16.
         macs: Multiply-accumulates per image; ``None`` if unknown.
         images_per_second: ``None`` where it was not measured.
+        share_of_peak: ``None`` until it is compared with a peak, and where there is none.
     """
 
     runtime: str
@@ -51,6 +51,7 @@ class Reached:
     precision: PeakPrecision | None
     macs: int | None
     images_per_second: float | None
+    share_of_peak: float | None = None
 
     @property
     def gmacs_per_second(self) -> float | None:
@@ -59,23 +60,18 @@ class Reached:
             return None
         return self.macs * self.images_per_second / 1e9
 
+    def row_fields(self) -> dict[str, Any]:
+        """Return the fields of the row."""
+        return {
+            "macs": self.macs,
+            "gmacs_per_second": self.gmacs_per_second,
+            "share_of_peak": self.share_of_peak,
+        }
+
     def is_under(self, peak: Peak) -> bool:
         """Say whether a peak is of the same runtime, threads and precision."""
         mine = self.runtime, self.threads, self.precision
         return mine == (peak.runtime, peak.threads, peak.precision)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The keys that a row of schema ``rexport.bench/1`` gets: see above."""
-
-    macs: int | None = None
-    gmacs_per_second: float | None = None
-    share_of_peak: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
-        return dict(vars(self))
 
 
 def cost_of(source: Source) -> tuple[int | None, PeakPrecision | None]:
@@ -131,10 +127,10 @@ def peaks_for(rows: Sequence[Reached], *, again: bool, progress: Progress) -> tu
     )
 
 
-def against_peaks(rows: Sequence[Reached], peaks: Sequence[Peak]) -> tuple[tuple[Limits, ...], tuple[Peak, ...]]:
-    """Return the limits of each row, and the peaks, raised to what a row reached where that is more."""
+def against_peaks(rows: Sequence[Reached], peaks: Sequence[Peak]) -> tuple[tuple[Reached, ...], tuple[Peak, ...]]:
+    """Return the rows with their shares of the peak, and the peaks, raised to what a row reached where that is more."""
     judged = tuple(_at_least(peak, rows, peaks) for peak in peaks)
-    return tuple(_limits(row, judged) for row in rows), judged
+    return tuple(_with_share(row, judged) for row in rows), judged
 
 
 def _at_least(peak: Peak, rows: Sequence[Reached], peaks: Sequence[Peak]) -> Peak:
@@ -151,10 +147,8 @@ def _subject(peak: Peak) -> tuple[str, int, PeakPrecision]:
     return peak.runtime, peak.threads, peak.precision
 
 
-def _limits(row: Reached, peaks: Sequence[Peak]) -> Limits:
-    speed = row.gmacs_per_second
+def _with_share(row: Reached, peaks: Sequence[Peak]) -> Reached:
     mine = [peak for peak in peaks if row.is_under(peak)]
-    highest = max((peak.gmacs_per_second for peak in mine), default=None)
-    known = highest is not None and not any(peak.at_least for peak in mine)
-    share = speed / highest if speed is not None and highest is not None and known else None
-    return Limits(macs=row.macs, gmacs_per_second=speed, share_of_peak=share)
+    if row.gmacs_per_second is None or not mine or any(peak.at_least for peak in mine):
+        return row
+    return replace(row, share_of_peak=row.gmacs_per_second / max(peak.gmacs_per_second for peak in mine))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError, UsageError
+from rexport.benchmarks.document import Latency, LoadgenResult
 from rexport.benchmarks.scenarios.image import Image
 from rexport.benchmarks.scenarios.loadgen_sut import MISSING
 from rexport.benchmarks.scenarios.process import opened
@@ -24,7 +24,7 @@ from rexport.benchmarks.scenarios.scenario import Scenario
 if TYPE_CHECKING:
     from rexport.runtimes.source import Source
 
-__all__ = ["LoadgenResult", "require_loadgen", "run_loadgen"]
+__all__ = ["require_loadgen", "run_loadgen"]
 
 _OFFICIAL_SECONDS = 600
 _MARGIN = 1.2  # an offline run is of so many samples more than its duration should take
@@ -41,67 +41,6 @@ _CONDITIONS = {
     "result_min_queries_met": "min queries not satisfied",
     "early_stopping_met": "early stopping not satisfied",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadgenResult:
-    """What LoadGen says.
-
-    Attributes:
-        scenario: Which it ran.
-        valid: Whether it says VALID.
-        reasons: Why not, in its words as far as it has any; empty if it is.
-        samples_per_second: Its throughput: completed, with its own overhead.
-        latency_ms: ``p50``, ``p90`` and ``p99`` as it reports them; ``None`` from too few queries, and offline, where
-            all samples are one query.
-        queries: How many it issued; an offline run is one.
-        min_seconds: The least duration it was asked for.
-        target_per_second: The rate it was told to issue (server), or to expect (offline).
-        latency_bound_ms: Of the server scenario.
-        percentile: That the scenario is judged at; ``None`` offline.
-        early_stopping: What it says about whether there were enough queries.
-        version: Of LoadGen.
-    """
-
-    scenario: Scenario
-    valid: bool
-    reasons: tuple[str, ...]
-    samples_per_second: float | None
-    latency_ms: dict[str, float | None]
-    queries: int
-    min_seconds: float
-    target_per_second: float | None
-    latency_bound_ms: float | None
-    percentile: int | None
-    early_stopping: str
-    version: str
-
-    @property
-    def note(self) -> str:
-        """What the verdict is worth."""
-        short = f"it ran for {self.min_seconds:g} s, where submissions take {_OFFICIAL_SECONDS} s, and "
-        return (
-            f"this is not an MLPerf result: {short if self.min_seconds < _OFFICIAL_SECONDS else ''}MLPerf also wants "
-            "its own images, an accuracy run and a review. VALID means that LoadGen's rules held for this run."
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the value of a row's key ``loadgen``."""
-        return {
-            "scenario": self.scenario.value,
-            "valid": self.valid,
-            "reasons": list(self.reasons),
-            "samples_per_second": self.samples_per_second,
-            "latency_ms": self.latency_ms,
-            "queries": self.queries,
-            "min_seconds": self.min_seconds,
-            "target_per_second": self.target_per_second,
-            "latency_bound_ms": self.latency_bound_ms,
-            "percentile": self.percentile,
-            "early_stopping": self.early_stopping,
-            "version": self.version,
-            "note": self.note,
-        }
 
 
 def run_loadgen(
@@ -215,7 +154,7 @@ def _result(
         valid=valid,
         reasons=() if valid else _reasons(entries),
         samples_per_second=entries.get(_RATES[scenario]),
-        latency_ms={f"p{percent}": _latency(entries, percent, queries) for percent in FEWEST_QUERIES},
+        latency_ms=Latency(**{f"p{percent}": _latency(entries, percent, queries) for percent in FEWEST_QUERIES}),
         queries=queries,
         min_seconds=min_seconds,
         target_per_second=target,
@@ -223,6 +162,18 @@ def _result(
         percentile=percentile,
         early_stopping=_plain(entries.get("early_stopping_result", "")),
         version=str(entries["loadgen_version"]),
+        note=_note(min_seconds),
+    )
+
+
+def _note(min_seconds: float) -> str:
+    """Return what a verdict is worth."""
+    short = ""
+    if min_seconds < _OFFICIAL_SECONDS:
+        short = f"it ran for {min_seconds:g} s, where submissions take {_OFFICIAL_SECONDS} s, and "
+    return (
+        f"this is not an MLPerf result: {short}MLPerf also wants its own images, an accuracy run and a review. VALID "
+        "means that LoadGen's rules held for this run."
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from rexport._cpu import this_cpu
+from rexport._documents import Finite, Natural  # noqa: TC001 - msgspec reads the fields' types
 from rexport._words import counted
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _DISTRIBUTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The facts that a time depends on.
+    """The facts that a time depends on; empty, 0 or ``None`` where an old document does not tell.
 
     Attributes:
         cpu: The processor's name.
@@ -42,24 +43,26 @@ class Machine:
         packages: Versions of the packages that matter; ``None`` where one is not installed.
         load_average: Processes that wanted to run in the last minute, before measuring; ``None`` on Windows.
         cpu_quota: The container's CPU quota in cores; ``None`` without one.
+        other: In words, the facts of a document that only some machines have, such as a GPU.
     """
 
     cpu: str
-    architecture: str
-    cores: int
-    int8: str
-    vnni: bool
-    memory_gib: float | None
-    os: str
-    python: str
-    packages: Mapping[str, str | None]
-    load_average: float | None
-    cpu_quota: float | None = None
+    architecture: str = ""
+    cores: Natural = 0
+    int8: str = ""
+    vnni: bool = False
+    memory_gib: Finite | None = None
+    os: str = ""
+    python: str = ""
+    packages: dict[str, str | None] = field(default_factory=dict)
+    load_average: Finite | None = None
+    cpu_quota: Finite | None = None
+    other: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_busy(self) -> bool:
         """Whether other programs took more than a quarter of the cores when the facts were gathered."""
-        return self.load_average is not None and self.load_average > self.cores / 4
+        return self.load_average is not None and self.cores > 0 and self.load_average > self.cores / 4
 
     def __str__(self) -> str:
         """Return the facts that a table's title needs."""
@@ -68,7 +71,19 @@ class Machine:
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as a JSON object."""
-        return asdict(self)
+        facts = asdict(self)
+        return {**facts, **facts.pop("other")}
+
+    def with_others(self, facts: Mapping[str, Any]) -> Machine:
+        """Return the machine with those ``facts`` of a document, put into words, that are none of its fields."""
+        known = {attribute.name for attribute in fields(self)}
+        words = {True: "yes", False: "no"}
+        others = {
+            name: words[value] if isinstance(value, bool) else str(value)
+            for name, value in facts.items()
+            if name not in known and isinstance(value, str | int | float)
+        }
+        return replace(self, other=others)
 
 
 def machine_facts() -> Machine:

@@ -11,20 +11,23 @@ the fastest tenth of the calls of a load took less than 0.8 of the median, where
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError, UsageError
 from rexport._files import cache_folder
 from rexport._json_cache import JsonCache
 from rexport._progress import silent
+from rexport.benchmarks.document import Kind, Peak, PeakPrecision
 from rexport.benchmarks.interleave import Failure, Timing, measure
 from rexport.benchmarks.jobs import Job
-from rexport.benchmarks.peak_models import Kind, Load, PeakPrecision
+from rexport.benchmarks.peak_models import Load
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     from rexport._progress import Progress
 
-__all__ = ["LOADS", "PEAK_RUNTIMES", "Peak", "measure_peaks"]
+__all__ = ["LOADS", "PEAK_RUNTIMES", "measure_peaks"]
 
 _SCHEMA = "rexport.peaks/1"
 _SECONDS, _CALLS = 0.6, 20
@@ -49,37 +52,6 @@ LOADS = (
     Load(kind=Kind.MATRIX_PRODUCT, channels=1024, images=1024),
     Load(kind=Kind.MATRIX_PRODUCT, channels=2048, images=1024, layers=3),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peak:
-    """The most that a runtime reaches.
-
-    Attributes:
-        runtime: ``cpu`` or ``openvino``.
-        precision: Of what is multiplied.
-        kind: What is multiplied.
-        threads: That the runtime was given.
-        gmacs_per_second: 10⁹ multiply-accumulates per second.
-        load: What reached it, in words.
-        steady: Whether the calls took about the same time; if not, the machine can more, and it is not remembered.
-        at_least: Whether a model was faster, so that this is what the model reached and the peak is unknown.
-        remembered: Whether it is from an earlier run.
-    """
-
-    runtime: str
-    precision: PeakPrecision
-    kind: Kind
-    threads: int
-    gmacs_per_second: float
-    load: str
-    steady: bool = True
-    at_least: bool = False
-    remembered: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return an entry of ``peaks`` in a document of schema ``rexport.bench/1``."""
-        return asdict(self)
 
 
 def measure_peaks(
@@ -150,7 +122,7 @@ def _measured(
                 steady=seconds[len(seconds) // 10] >= _STEADY * median(seconds),
             )
     if not best:
-        (reason, *_) = (one.reason for one in outcomes if isinstance(one, Failure))
+        (reason, *_) = (outcome.reason for outcome in outcomes if isinstance(outcome, Failure))
         raise UnavailableError(f"The peak of {runtime} can't be measured: {reason}")
     return tuple(best.values())
 
@@ -177,19 +149,12 @@ def _version(runtime: str) -> str | None:
     return None
 
 
-def _read(entry: list[dict[str, Any]]) -> tuple[Peak, ...]:
-    """Read what was kept.
-
-    Raises:
-        ValueError: It is none, or no number above zero.
-        TypeError: Likewise.
-    """
-    peaks = tuple(
-        Peak(**{**one, "precision": PeakPrecision(one["precision"]), "kind": Kind(one["kind"])}) for one in entry
-    )
-    for peak in peaks:
-        if not 0 < float(peak.gmacs_per_second) < float("inf"):
-            raise ValueError(f"{peak.gmacs_per_second} is no speed")
+def _read(entry: object) -> tuple[Peak, ...]:
+    """Return the peaks that were kept; a ``ValueError`` if there are none."""
+    try:
+        peaks = msgspec.convert(entry, tuple[Peak, ...])
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
     if not peaks:
         raise ValueError("no peaks")
     return peaks

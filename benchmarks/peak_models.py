@@ -11,32 +11,18 @@ output channel.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from rexport._cpu import this_cpu
+from rexport.benchmarks.document import Kind, PeakPrecision
 from rexport.benchmarks.layer_graph import SCALE, LayerGraph
 
-__all__ = ["Kind", "Load", "PeakPrecision"]
+__all__ = ["Load"]
 
 _ENDS = 16
-
-
-class Kind(StrEnum):
-    """What is multiplied."""
-
-    CONVOLUTION = "convolution"
-    MATRIX_PRODUCT = "matrix product"
-
-
-class PeakPrecision(StrEnum):
-    """What numbers are multiplied."""
-
-    INT8 = "int8"
-    FLOAT32 = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError, UsageError
 from rexport._progress import silent
+from rexport.benchmarks.document import BenchResult, Row
 from rexport.benchmarks.interleave import measure
 from rexport.benchmarks.jobs import Failure, Interrupted, Job, Timing
 from rexport.benchmarks.machine import machine_facts
 from rexport.benchmarks.noise import flags
 from rexport.benchmarks.pictures import Gallery
-from rexport.benchmarks.results import BenchResult, Row, Status, compare_with_first
+from rexport.benchmarks.results import compare_with_first, timed
 from rexport.benchmarks.subjects import Subject, examine
 from rexport.benchmarks.verdicts import Shown, judge
 from rexport.preprocessing import Preprocessing
@@ -265,12 +266,9 @@ def _rows(slots: Sequence[_Slot], outcomes: Sequence[Timing | Failure]) -> tuple
 
 def _fill(row: Row, outcome: Timing | Failure) -> Row:
     if isinstance(outcome, Failure):
-        unavailable = outcome.kind == UnavailableError.__name__
-        return replace(row, status=Status.UNAVAILABLE if unavailable else Status.FAILED, reason=outcome.reason)
+        return replace(row, **outcome.row_fields())
     return replace(
-        row,
-        rounds=outcome.rounds,
-        launches=outcome.launches,
+        timed(row, outcome.rounds, outcome.launches),
         peak_memory_mib=outcome.peak_memory_mib,
         load_seconds=outcome.load_seconds,
         first_call_seconds=outcome.first_call_seconds,

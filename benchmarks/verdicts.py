@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from rexport.benchmarks.document import Row
     from rexport.benchmarks.pictures import Hung
-    from rexport.benchmarks.results import Row
     from rexport.benchmarks.subjects import Subject
     from rexport.preprocessing import Preprocessing
 

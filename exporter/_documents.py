@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Count", "Finite", "Positive", "Sha256", "as_record", "load_json", "load_toml"]
+__all__ = ["Count", "Finite", "Natural", "Positive", "Sha256", "as_record", "load_json", "load_toml"]
 
 _LARGEST = sys.float_info.max  # infinity is no measurement
 
 Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
 Finite = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
 Positive = Annotated[float, Meta(gt=0, le=_LARGEST)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -61,9 +62,9 @@ def as_record(values: object, kind: type[_T], *, where: object, advice: str) -> 
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        why, _, place = str(error).partition(" - at `$")
+        message, _, place = str(error).partition(" - at `$")
         field = f"{place.strip('.`')}: " if place else ""
-        raise InputError(f"{where}: {field}{why[0].lower()}{why[1:]}; {advice}.") from error
+        raise InputError(f"{where}: {field}{message[0].lower()}{message[1:]}; {advice}.") from error
 
 
 def _load(path: Path, parse: Callable[[str], Any], language: str) -> Any:

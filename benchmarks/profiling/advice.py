@@ -46,7 +46,7 @@ class Conditions:
         macs = {
             kind: sum(layer.macs or 0 for layer in layers if layer.precision == kind) for kind in ("int8", *_FLOATS)
         }
-        speeds = [layer.gmacs_per_second(batch) or 0.0 for layer in layers if layer.share >= _WORTH / 2]
+        speeds = [layer.gmacs_per_second or 0.0 for layer in layers if layer.share >= _WORTH / 2]
         return cls(
             runtime=runtime,
             batch=batch,
@@ -56,7 +56,7 @@ class Conditions:
 
     def is_slow(self, layer: ProfiledLayer) -> bool:
         """Say whether a layer multiplies at less than half the speed of the fastest."""
-        speed = layer.gmacs_per_second(self.batch)
+        speed = layer.gmacs_per_second
         return speed is not None and self.fastest is not None and speed < _SLOW * self.fastest
 
 

@@ -29,8 +29,8 @@ __all__ = ["joined"]
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
-def joined(model: ir.Model, lines: Sequence[Line]) -> tuple[ProfiledLayer, ...]:
-    """Return what each line is in the file, in the order of the lines.
+def joined(model: ir.Model, lines: Sequence[Line], *, batch: int) -> tuple[ProfiledLayer, ...]:
+    """Return the layer of the file that each line of a profile of ``batch`` pictures is, in the order of the lines.
 
     Raises:
         ModelFileError: The model has no image input.
@@ -45,6 +45,8 @@ def joined(model: ir.Model, lines: Sequence[Line]) -> tuple[ProfiledLayer, ...]:
         parts = [] if owner is None else [owner]
         parts += [nodes[place] for place in line.nodes if nodes[place] not in taken]
         counted = [macs.get(name_of(node)) for node in parts if multiplies(node)]
+        known = [count for count in counted if count is not None]
+        layer_macs = sum(known) if known and len(known) == len(counted) else None
         layers.append(
             ProfiledLayer(
                 name=_name(line, owner, nodes, owners[index:]),
@@ -52,9 +54,10 @@ def joined(model: ir.Model, lines: Sequence[Line]) -> tuple[ProfiledLayer, ...]:
                 kernel=line.kernel,
                 precision=line.precision,
                 nodes=tuple(name_of(node) for node in parts),
-                macs=None if None in counted or not counted else sum(count for count in counted if count is not None),
+                macs=layer_macs,
                 seconds=line.seconds,
                 share=line.seconds / total,
+                gmacs_per_second=layer_macs * batch / line.seconds / 1e9 if layer_macs and line.seconds else None,
                 weights=0 if owner is None else _weights(owner),
                 convolution=None if owner is None else _convolution(owner),
             )

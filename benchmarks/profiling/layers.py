@@ -11,7 +11,7 @@ its own. Profiling costs some microseconds a layer, so the seconds are for compa
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cor
 from rexport.benchmarks.profiling.advice import Conditions, advise, remarks
 from rexport.benchmarks.profiling.join import joined
 from rexport.benchmarks.profiling.lines import Measured
+from rexport.benchmarks.profiling.profiled import LayerProfile
 from rexport.benchmarks.profiling.tags import tagged
 from rexport.benchmarks.profiling.worker import PROFILERS
 from rexport.model_file import Metadata, image_input, load, picture_size
@@ -30,48 +31,11 @@ from rexport.preprocessing import Takes
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from rexport.benchmarks.profiling.profiled import ProfiledLayer
-
-__all__ = ["LayerProfile", "profile_layers"]
+__all__ = ["profile_layers"]
 
 _WARM_UP = 5
 _TIMEOUT = 300.0
 _CAMERA = (480, 640)  # height and width of the pictures for a file that resizes them itself: VGA
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerProfile:
-    """What each layer of a model costs.
-
-    Attributes:
-        model: Its file.
-        runtime: ``cpu`` or ``openvino``.
-        batch: Pictures per call.
-        threads: That the runtime was given.
-        call_seconds: Of a whole call while profiling.
-        layers: In the order they run; their shares add up to 1.
-        remarks: What is to be said of the model as a whole, in sentences.
-    """
-
-    model: str
-    runtime: str
-    batch: int
-    threads: int
-    call_seconds: float
-    layers: tuple[ProfiledLayer, ...]
-    remarks: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return an entry of ``layers`` in a document of schema ``rexport.bench/1``."""
-        return {
-            "model": self.model,
-            "runtime": self.runtime,
-            "batch": self.batch,
-            "threads": self.threads,
-            "call_seconds": self.call_seconds,
-            "layers": [layer.to_json(self.batch) for layer in self.layers],
-            "remarks": list(self.remarks),
-        }
 
 
 def profile_layers(
@@ -109,7 +73,7 @@ def profile_layers(
         "calls": calls,
     }
     measured = _measured(tagged(model), path, request)
-    layers = joined(model, measured.lines)
+    layers = joined(model, measured.lines, batch=batch)
     conditions = Conditions.of(layers, runtime=runtime, batch=batch)
     return LayerProfile(
         model=str(path),

@@ -1,11 +1,12 @@
-"""A layer as it was profiled, and what of the file its cost depends on."""
+"""What the layers of a model cost: the records that a profile fills in, and their part of a benchmark's document."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-__all__ = ["Convolution", "ProfiledLayer"]
+from rexport._documents import Count, Finite, Natural  # noqa: TC001 - msgspec reads the fields' types
+
+__all__ = ["Convolution", "LayerProfile", "ProfiledLayer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,38 +38,44 @@ class ProfiledLayer:
         macs: Multiply-accumulates per picture; ``None`` where it does not multiply or they are unknown.
         seconds: Of one call.
         share: Of the seconds of all layers.
+        gmacs_per_second: 10⁹ multiply-accumulates per second.
         weights: Numbers in its weight; 0 where it has none.
-        convolution: What it is, if it is one.
+        convolution: Its geometry, if it is one.
         advice: What may be done about it, in a sentence.
     """
 
     name: str
-    op_type: str
-    kernel: str
-    precision: str
-    nodes: tuple[str, ...]
-    macs: int | None
-    seconds: float
-    share: float
-    weights: int = 0
+    op_type: str = ""
+    kernel: str = ""
+    precision: str = ""
+    nodes: tuple[str, ...] = ()
+    macs: Finite | None = None
+    seconds: Finite
+    share: Finite = 0.0
+    gmacs_per_second: Finite | None = None
+    weights: Natural = 0
     convolution: Convolution | None = None
     advice: str | None = None
 
-    def gmacs_per_second(self, batch: int) -> float | None:
-        """Return its speed for so many pictures a call, in 10⁹ multiply-accumulates per second."""
-        return self.macs * batch / self.seconds / 1e9 if self.macs and self.seconds else None
 
-    def to_json(self, batch: int) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
-        return {
-            "name": self.name,
-            "op_type": self.op_type,
-            "kernel": self.kernel,
-            "precision": self.precision,
-            "nodes": list(self.nodes),
-            "macs": self.macs,
-            "seconds": self.seconds,
-            "share": self.share,
-            "gmacs_per_second": self.gmacs_per_second(batch),
-            "advice": self.advice,
-        }
+@dataclass(frozen=True, kw_only=True)
+class LayerProfile:
+    """What each layer of a model costs.
+
+    Attributes:
+        model: Its file.
+        runtime: ``cpu`` or ``openvino``.
+        batch: Pictures per call.
+        threads: That the runtime was given.
+        call_seconds: Of a whole call while profiling.
+        layers: In the order they run; their shares add up to 1.
+        remarks: About the model as a whole, in sentences.
+    """
+
+    model: str
+    runtime: str
+    batch: Count
+    threads: Natural = 0
+    call_seconds: Finite | None = None
+    layers: tuple[ProfiledLayer, ...] = ()
+    remarks: tuple[str, ...] = ()

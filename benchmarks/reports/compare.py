@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import GateError, InputError, UsageError
 from rexport._words import counted
-from rexport.benchmarks.reports.document import read_document
+from rexport.benchmarks.document import SCHEMA, read_document
 from rexport.benchmarks.reports.noise import ratio_interval, throughput
+from rexport.benchmarks.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rexport.benchmarks.reports.document import Document, MachineFacts, ReportRow
+    from rexport.benchmarks.document import BenchResult, Row
+    from rexport.benchmarks.machine import Machine
 
 __all__ = ["Change", "Changes", "RowKey", "Verdict", "compare", "require_same_machine"]
 
@@ -54,7 +56,7 @@ class RowKey:
     def __str__(self) -> str:
         """Return the key in words."""
         threads = counted(self.threads, "thread")
-        scenario = "" if self.scenario == "single-stream" else f", {self.scenario}"
+        scenario = "" if self.scenario == Scenario.SINGLE_STREAM else f", {self.scenario}"
         return f"{self.model} on {self.runtime}, batch {self.batch}, {threads}{scenario}"
 
 
@@ -213,8 +215,10 @@ class Changes:
         }
 
 
-def compare(old: Mapping[str, Any], new: Mapping[str, Any], max_regression: float | None = None) -> Changes:
-    """Compare two documents of schema ``rexport.bench/1``.
+def compare(
+    old: Mapping[str, Any] | BenchResult, new: Mapping[str, Any] | BenchResult, max_regression: float | None = None
+) -> Changes:
+    """Compare two benchmarks, or their documents of schema ``rexport.bench/1``.
 
     Args:
         old: The earlier run.
@@ -253,44 +257,44 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], max_regression: floa
     )
 
 
-def require_same_machine(old: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
+def require_same_machine(old: Mapping[str, Any] | BenchResult, machine: Mapping[str, Any]) -> None:
     """Refuse, before anything is measured on ``machine``, to hold it to times from another one.
 
     Raises:
         InputError: They differ in what times depend on.
     """
-    now = read_document({"schema": old.get("schema"), "machine": machine, "rows": []})
+    now = read_document({"schema": SCHEMA, "machine": machine, "rows": []})
     differences = _machine_differences(read_document(old, "the old benchmark").machine, now.machine)
     if differences:
         raise _other_machine(differences)
 
 
-def _keyed(document: Document, other: Document) -> dict[RowKey, ReportRow]:
+def _keyed(document: BenchResult, other: BenchResult) -> dict[RowKey, Row]:
     """Return the rows by what they are; of rows that are the same, the first."""
     names, others = document.file_names, other.file_names
     # two files of one name in either run: whole paths are what tells them apart in both
     whole = {model for model, name in others.items() if model == name}
-    keyed: dict[RowKey, ReportRow] = {}
+    keyed: dict[RowKey, Row] = {}
     for row in document.rows:
         key = RowKey(
             model=row.model if row.model in whole else names[row.model],
             runtime=row.runtime,
             batch=row.batch,
             threads=row.threads,
-            scenario=row.scenario,
+            scenario=row.scenario or Scenario.SINGLE_STREAM,
         )
         keyed.setdefault(key, row)
     return keyed
 
 
-def _change(key: RowKey, old: ReportRow, new: ReportRow) -> list[Change]:
+def _change(key: RowKey, old: Row, new: Row) -> list[Change]:
     """Return the change of a row, or none where there is no throughput on both sides."""
-    if key.scenario == "server":  # times depend on the rate; the rate that held is one number
+    if key.scenario == Scenario.SERVER:  # times depend on the rate; the rate that held is one number
         before, after = (row.server and row.server.rate_per_second for row in (old, new))
     else:
         before, after = old.images_per_second, new.images_per_second
     ratio, interval = None, None
-    if old.rounds and new.rounds and key.scenario != "server":
+    if old.rounds and new.rounds and key.scenario != Scenario.SERVER:
         typical = throughput(old), throughput(new)
         before, after = before or typical[0], after or typical[1]
         ratio, interval = typical[1] / typical[0], ratio_interval(old, new)
@@ -300,7 +304,7 @@ def _change(key: RowKey, old: ReportRow, new: ReportRow) -> list[Change]:
     return [Change(key=key, old_per_second=before, new_per_second=after, ratio=ratio, interval=interval)]
 
 
-def _machine_differences(old: MachineFacts, new: MachineFacts) -> tuple[str, ...]:
+def _machine_differences(old: Machine, new: Machine) -> tuple[str, ...]:
     return _differences(
         ("the processor", old.cpu, new.cpu),
         ("the architecture", old.architecture, new.architecture),
@@ -310,7 +314,7 @@ def _machine_differences(old: MachineFacts, new: MachineFacts) -> tuple[str, ...
     )
 
 
-def _other_differences(old: MachineFacts, new: MachineFacts) -> tuple[str, ...]:
+def _other_differences(old: Machine, new: Machine) -> tuple[str, ...]:
     names = dict.fromkeys([*old.packages, *new.packages])
     return _differences(
         ("the system", old.os, new.os),
@@ -319,7 +323,7 @@ def _other_differences(old: MachineFacts, new: MachineFacts) -> tuple[str, ...]:
     )
 
 
-def _differences(*facts: tuple[str, float | str | None, float | str | None]) -> tuple[str, ...]:
+def _differences(*facts: tuple[str, int | str | None, int | str | None]) -> tuple[str, ...]:
     """Say which facts, a name with its value before and after, differ."""
     return tuple(
         f"{name} was {_shown(before)} and is {_shown(after)}" for name, before, after in facts if before != after
@@ -333,10 +337,8 @@ def _other_machine(differences: tuple[str, ...]) -> InputError:
     )
 
 
-def _shown(value: float | str | None) -> str:
-    if value is None:
-        return "not there"
-    return value if isinstance(value, str) else f"{value:g}"
+def _shown(value: int | str | None) -> str:
+    return str(value or "not there")
 
 
 def _times(row: Change) -> str:

@@ -19,11 +19,13 @@ from rexport.benchmarks.reports.charts import (
 )
 from rexport.benchmarks.reports.noise import throughput_interval
 from rexport.benchmarks.reports.table import number
+from rexport.benchmarks.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from rexport.benchmarks.reports.document import Document, Layer, ReportRow
+    from rexport.benchmarks.document import BenchResult, Row
+    from rexport.benchmarks.profiling.profiled import ProfiledLayer
 
 __all__ = ["Figure", "Legend", "curves", "nearest_peak", "operators", "pareto"]
 
@@ -40,40 +42,40 @@ class Figure:
 class Legend:
     """The series of a document: a model on a runtime, at its threads and in its scenario."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: BenchResult) -> None:
         rows = document.measured
         self._files = document.file_names
         self._models = list(dict.fromkeys(row.model for row in rows))
         self._variants = list(dict.fromkeys((row.runtime, row.threads, row.scenario) for row in rows))
         self._several_threads = len({row.threads for row in rows}) > 1
 
-    def style(self, row: ReportRow) -> Style:
+    def style(self, row: Row) -> Style:
         """Return how the series of ``row`` looks."""
         variant = self._variants.index((row.runtime, row.threads, row.scenario))
         return Style(model=self._models.index(row.model), variant=variant)
 
-    def label(self, row: ReportRow) -> str:
+    def label(self, row: Row) -> str:
         """Return what the series of ``row`` is called."""
         threads = f", {row.threads} threads" if self._several_threads else ""
-        scenario = "" if row.scenario == "single-stream" else f", {row.scenario}"
+        scenario = "" if row.scenario in (None, Scenario.SINGLE_STREAM) else f", {row.scenario}"
         return f"{self._files[row.model]} on {row.runtime}{threads}{scenario}"
 
-    def short_label(self, row: ReportRow) -> str:
+    def short_label(self, row: Row) -> str:
         """Return it without what all have in common."""
         name = self._files[row.model].removesuffix(".onnx")
         return name if len(self._variants) == 1 else f"{name}, {row.runtime}"
 
-    def series(self, rows: Iterable[ReportRow]) -> dict[Style, list[ReportRow]]:
+    def series(self, rows: Iterable[Row]) -> dict[Style, list[Row]]:
         """Return the rows of each series, by how it looks."""
-        groups: dict[Style, list[ReportRow]] = {}
+        groups: dict[Style, list[Row]] = {}
         for row in rows:
             groups.setdefault(self.style(row), []).append(row)
         return groups
 
 
-def curves(document: Document, names: Legend) -> tuple[Figure, ...]:
+def curves(document: BenchResult, names: Legend) -> tuple[Figure, ...]:
     """Return throughput and latency over batch size; nothing where only one batch size was measured."""
-    rows = [row for row in document.measured if row.images_per_second and row.scenario != "server"]
+    rows = [row for row in document.measured if row.images_per_second and row.scenario is not Scenario.SERVER]
     series = names.series(sorted(rows, key=lambda row: row.batch))
     batches = sorted({row.batch for row in rows})
     if len(batches) < 2:
@@ -97,12 +99,12 @@ def curves(document: Document, names: Legend) -> tuple[Figure, ...]:
     )
 
 
-def pareto(document: Document, names: Legend) -> tuple[Figure, ...]:
+def pareto(document: BenchResult, names: Legend) -> tuple[Figure, ...]:
     """Return accuracy against latency at the smallest batch size; nothing where no accuracy is known.
 
     Accuracy is the first of top-1, SQNR and agreement that at least two rows have.
     """
-    measured = [row for row in document.measured if row.latency_ms.p50 and row.scenario != "server"]
+    measured = [row for row in document.measured if row.latency_ms.p50 and row.scenario is not Scenario.SERVER]
     batch = min((row.batch for row in measured), default=0)
     rows = [row for row in measured if row.batch == batch]
     if sum(row.top1 is not None for row in rows) > 1:
@@ -117,13 +119,13 @@ def pareto(document: Document, names: Legend) -> tuple[Figure, ...]:
     return ()
 
 
-def nearest_peak(document: Document, names: Legend) -> tuple[ReportRow, ...]:
+def nearest_peak(document: BenchResult, names: Legend) -> tuple[Row, ...]:
     """Return of each series the row that comes nearest to the machine's peak, where that is known."""
     rows = (row for row in document.measured if row.share_of_peak)
     return tuple(max(group, key=lambda row: row.share_of_peak or 0.0) for group in names.series(rows).values())
 
 
-def operators(layers: Iterable[Layer]) -> str:
+def operators(layers: Iterable[ProfiledLayer]) -> str:
     """Return the share of each operator in a sentence, the largest first."""
     shares: defaultdict[str, float] = defaultdict(float)
     for layer in layers:
@@ -132,20 +134,20 @@ def operators(layers: Iterable[Layer]) -> str:
     return ", ".join(f"{operator} {100 * share:.1f} %" for operator, share in ordered)
 
 
-def _throughput(row: ReportRow) -> Point:
+def _throughput(row: Row) -> Point:
     interval = row.images_per_second_interval or throughput_interval(row)
     value = row.images_per_second or 0.0
     return Point(x=row.batch, y=value, interval=interval, tooltip=_tooltip(row, f"{number(value)} img/s", interval))
 
 
-def _latency(row: ReportRow) -> Point:
+def _latency(row: Row) -> Point:
     low, high = _throughput(row).interval or (0.0, 0.0)
     interval = None if low <= 0 else (row.batch * 1e3 / high, row.batch * 1e3 / low)
     value = row.latency_ms.p50 or row.batch * 1e3 / (row.images_per_second or 1.0)
     return Point(x=row.batch, y=value, interval=interval, tooltip=_tooltip(row, f"{number(value)} ms", interval))
 
 
-def _tooltip(row: ReportRow, value: str, interval: tuple[float, float] | None = None) -> str:
+def _tooltip(row: Row, value: str, interval: tuple[float, float] | None = None) -> str:
     ends = "" if interval is None else f" ({number(interval[0])} to {number(interval[1])})"
     return f"{row.model} on {row.runtime}, batch {row.batch}: {value}{ends}"
 
@@ -160,7 +162,7 @@ def _per_cent(fraction: float) -> str:
 
 
 def _scatter(
-    rows: Sequence[ReportRow],
+    rows: Sequence[Row],
     names: Legend,
     values: Sequence[float | None],
     accuracy: str,

@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import UnavailableError
-from rexport.benchmarks.reports.document import read_document
+from rexport.benchmarks.document import read_document
 from rexport.benchmarks.reports.table import cell, findings, notes, number, rows_table, threads_line
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
+    from rexport.benchmarks.document import BenchResult
+    from rexport.benchmarks.machine import Machine
     from rexport.benchmarks.reports.compare import Changes
-    from rexport.benchmarks.reports.document import Document, MachineFacts
 
 __all__ = ["require_extra", "to_html"]
 
 
-def to_html(document: Mapping[str, Any], changes: Changes | None = None) -> str:
+def to_html(document: Mapping[str, Any] | BenchResult, changes: Changes | None = None) -> str:
     """Return the report of a document of schema ``rexport.bench/1``, and of what changed since an earlier one.
 
     Raises:
@@ -96,20 +97,20 @@ def _policy(css: str) -> str:
     return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def _versions(machine: MachineFacts) -> str:
-    python = [] if machine.python is None else [f"Python {machine.python}"]
-    return ", ".join([*(f"{name} {version}" for name, version in machine.packages.items()), *python])
+def _versions(machine: Machine) -> str:
+    versions = {**machine.packages, "Python": machine.python}
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
 
 
-def _facts(document: Document) -> list[tuple[str, str]]:
+def _facts(document: BenchResult) -> list[tuple[str, str]]:
     machine = document.machine
     facts = [
-        ("Cores", None if machine.cores is None else f"{machine.cores:g}"),
+        ("Cores", str(machine.cores or "")),
         ("INT8", machine.int8),
-        ("Threads", threads_line(document) or None),
-        ("Memory", None if machine.memory_gib is None else f"{machine.memory_gib:g} GiB"),
-        ("System", " ".join(part for part in (machine.os, machine.architecture) if part) or None),
-        ("Load before", None if machine.load_average is None else f"{machine.load_average:g}"),
+        ("Threads", threads_line(document)),
+        ("Memory", "" if machine.memory_gib is None else f"{machine.memory_gib:g} GiB"),
+        ("System", " ".join(part for part in (machine.os, machine.architecture) if part)),
+        ("Load before", "" if machine.load_average is None else f"{machine.load_average:g}"),
         *((name.replace("_", " ").capitalize(), value) for name, value in machine.other.items()),
     ]
     return [(name, value) for name, value in facts if value]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from rexport.benchmarks.reports.document import read_document
+from rexport.benchmarks.document import read_document
 from rexport.benchmarks.reports.table import findings, machine_line, notes, rows_table, threads_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rexport.benchmarks.document import BenchResult
     from rexport.benchmarks.reports.compare import Changes
     from rexport.benchmarks.reports.table import Note, Table
 
@@ -21,8 +22,8 @@ _LEFT_OUT = {"img/s 95 %", "p99 ms", "upload, compute, download ms"}
 _SPECIAL = re.compile(r"([\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_]))")
 
 
-def to_markdown(document: Mapping[str, Any]) -> str:
-    """Return the table, what it comes to, the machine and the notes of a document of schema ``rexport.bench/1``.
+def to_markdown(document: Mapping[str, Any] | BenchResult) -> str:
+    """Return the table, its findings, the machine and the notes of a benchmark or its document ``rexport.bench/1``.
 
     Raises:
         InputError: The document is of another schema or broken.

@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING
 from rexport.benchmarks.intervals import central
 
 if TYPE_CHECKING:
-    from rexport.benchmarks.reports.document import ReportRow
+    from rexport.benchmarks.document import Row
 
 __all__ = ["ratio_interval", "throughput", "throughput_interval"]
 
 _FEWEST_ROUNDS = 3  # of fewer, nothing can be said about other rounds
 
 
-def throughput(row: ReportRow) -> float:
+def throughput(row: Row) -> float:
     """Return images per second; the row has times."""
     return row.batch / math.exp(_typical(row)[0])
 
 
-def throughput_interval(row: ReportRow) -> tuple[float, float] | None:
+def throughput_interval(row: Row) -> tuple[float, float] | None:
     """Return the 95 % interval of images per second; ``None`` for fewer than three rounds."""
     if len(row.rounds) < _FEWEST_ROUNDS:
         return None
@@ -40,7 +40,7 @@ def throughput_interval(row: ReportRow) -> tuple[float, float] | None:
     return row.batch / math.exp(high), row.batch / math.exp(low)
 
 
-def ratio_interval(old: ReportRow, new: ReportRow) -> tuple[float, float] | None:
+def ratio_interval(old: Row, new: Row) -> tuple[float, float] | None:
     """Return the 95 % interval of how many times as fast ``new`` is; ``None`` for fewer than three rounds of either."""
     if min(len(old.rounds), len(new.rounds)) < _FEWEST_ROUNDS:
         return None
@@ -52,5 +52,5 @@ def ratio_interval(old: ReportRow, new: ReportRow) -> tuple[float, float] | None
     return math.exp(low), math.exp(high)
 
 
-def _typical(row: ReportRow) -> tuple[float, tuple[float, float]]:
+def _typical(row: Row) -> tuple[float, tuple[float, float]]:
     return central([math.log(median(block)) for block in row.rounds], row.launches)

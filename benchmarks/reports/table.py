@@ -8,11 +8,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rexport._words import counted
+from rexport.benchmarks.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rexport.benchmarks.reports.document import Document, MachineFacts, Phases, ReportRow
+    from rexport.benchmarks.document import BenchResult, Row
+    from rexport.benchmarks.machine import Machine
 
 __all__ = [
     "Kind",
@@ -64,13 +66,13 @@ class Table:
     first: frozenset[int]
 
 
-def rows_table(document: Document) -> Table:
+def rows_table(document: BenchResult) -> Table:
     """Return the table of the rows that were measured, without columns that say nothing of any of them."""
     rows, files = document.measured, document.file_names
-    columns: dict[str, Callable[[ReportRow], str]] = {
+    columns: dict[str, Callable[[Row], str]] = {
         "model": lambda row: files[row.model],
         "runtime": lambda row: row.runtime,
-        "scenario": lambda row: row.scenario,
+        "scenario": lambda row: row.scenario or "",
         "batch": lambda row: str(row.batch),
         "threads": lambda row: str(row.threads),
         "img/s": lambda row: cell(row.images_per_second),
@@ -85,12 +87,12 @@ def rows_table(document: Document) -> Table:
         "SQNR dB": lambda row: cell(row.sqnr_db, 1),
         "of peak": lambda row: _per_cent(row.share_of_peak, 0),
         "MiB": lambda row: cell(row.peak_memory_mib, 0),
-        "upload, compute, download ms": lambda row: _phases(row.phases_ms),
+        "upload, compute, download ms": lambda row: " + ".join(map(cell, (row.phases_ms or {}).values())) or _DASH,
     }
     cells = {name: [written(row) for row in rows] for name, written in columns.items()}
     silent = {name for name in columns if not any(text not in ("", _DASH) for text in cells[name])}
     silent -= {"model", "runtime"}
-    if all(row.scenario == "single-stream" for row in rows):
+    if all(row.scenario is Scenario.SINGLE_STREAM for row in rows):
         silent.add("scenario")
     if len({row.threads for row in rows}) < 2:
         silent.add("threads")
@@ -104,13 +106,17 @@ def rows_table(document: Document) -> Table:
     )
 
 
-def findings(document: Document) -> tuple[str, ...]:
+def findings(document: BenchResult) -> tuple[str, ...]:
     """Return what the table comes to: the fastest row at the smallest and at the largest batch size, in sentences.
 
     Rows whose outputs are wrong do not count, nor do those of the server scenario, whose times depend on the rate.
     """
     files = document.file_names
-    rows = [row for row in document.measured if row.images_per_second and not row.wrong and row.scenario != "server"]
+    rows = [
+        row
+        for row in document.measured
+        if row.images_per_second and not row.wrong and row.scenario is not Scenario.SERVER
+    ]
     batches = sorted({row.batch for row in rows})
     sentences = []
     for batch in dict.fromkeys([*batches[:1], *batches[-1:]]):
@@ -126,14 +132,13 @@ def findings(document: Document) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def notes(document: Document) -> tuple[Note, ...]:
+def notes(document: BenchResult) -> tuple[Note, ...]:
     """Return what a reader has to know about rows and machine; the same sentence about several rows is one note."""
     files = document.file_names
-    places: dict[tuple[Kind, str], list[ReportRow]] = {}
+    places: dict[tuple[Kind, str], list[Row]] = {}
     for row in document.rows:
         if not row.ok:
-            kind = Kind.UNAVAILABLE if row.status == "unavailable" else Kind.FAILED
-            places.setdefault((kind, row.reason or "no reason given"), []).append(row)
+            places.setdefault((Kind(row.status), row.reason or "no reason given"), []).append(row)
         if row.wrong and not any(flag.startswith(_WRONG) for flag in row.flags):
             text = "its outputs are not those of the first model: its speed is worth nothing"
             places.setdefault((Kind.WRONG, text), []).append(row)
@@ -159,25 +164,26 @@ def notes(document: Document) -> tuple[Note, ...]:
     return tuple(sorted(listed, key=lambda note: list(Kind).index(note.kind)))
 
 
-def machine_line(machine: MachineFacts) -> str:
+def machine_line(machine: Machine) -> str:
     """Return the machine and the versions that matter, in a line."""
-    cores = None if machine.cores is None else counted(machine.cores, "core")
-    packages = [f"{name} {version}" for name, version in machine.packages.items()]
+    cores = counted(machine.cores, "core") if machine.cores else ""
+    packages = [f"{name} {version}" for name, version in machine.packages.items() if version]
     others = [f"{name} {value}" for name, value in machine.other.items() if name in ("gpu", "gpus", "device")]
     python = machine.python and f"Python {machine.python}"
     facts = [machine.cpu, cores, machine.int8, *others, machine.os, python, *packages]
     return ", ".join(fact for fact in facts if fact)
 
 
-def threads_line(document: Document) -> str:
+def threads_line(document: BenchResult) -> str:
     """Return the threads that the rows had, if all had the same; otherwise nothing."""
     threads = {row.threads for row in document.rows}
     if len(threads) != 1:
         return ""
     (count,) = threads
-    cores = {row.affinity for row in document.measured}
-    pinned = f" on cores {', '.join(map(str, next(iter(cores))))}" if len(cores) == 1 and all(cores) else ""
-    return counted(count, "thread") + pinned
+    text = counted(count, "thread")
+    affinities = {row.affinity for row in document.measured}
+    cores = affinities.pop() if len(affinities) == 1 else None
+    return f"{text} on cores {', '.join(map(str, cores))}" if cores else text
 
 
 def cell(value: float | None, digits: int | None = None) -> str:
@@ -211,7 +217,7 @@ def three_digits(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _places(rows: Sequence[ReportRow], everything: Sequence[ReportRow], files: Mapping[str, str]) -> str:
+def _places(rows: Sequence[Row], everything: Sequence[Row], files: Mapping[str, str]) -> str:
     """Name rows; if they are all those of one runtime, by that alone."""
     runtime = rows[0].runtime
     if len(rows) > 1 and list(rows) == [row for row in everything if row.runtime == runtime]:
@@ -228,7 +234,7 @@ def _interval(ends: tuple[float, float] | None, digits: int | None = None) -> st
     return _DASH if ends is None else "–".join(cell(end, digits) for end in ends)
 
 
-def _speedup(row: ReportRow) -> str:
+def _speedup(row: Row) -> str:
     if row.speedup_interval is None:
         return cell(row.speedup, 2)
     return f"{cell(row.speedup, 2)} ({_interval(row.speedup_interval, 2)})"
@@ -236,7 +242,3 @@ def _speedup(row: ReportRow) -> str:
 
 def _per_cent(fraction: float | None, digits: int) -> str:
     return _DASH if fraction is None else f"{100 * fraction:.{digits}f} %"
-
-
-def _phases(phases: Phases | None) -> str:
-    return _DASH if phases is None else " + ".join(map(cell, (phases.upload, phases.compute, phases.download)))

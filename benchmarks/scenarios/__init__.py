@@ -12,15 +12,8 @@ from rexport._lazy import lazy
 
 if TYPE_CHECKING:
     from rexport.benchmarks.scenarios.image import Image
-    from rexport.benchmarks.scenarios.outcome import (
-        Outcome,
-        ScenarioRequest,
-        ScenarioRow,
-        ScenariosInterrupted,
-        run_job,
-        run_rows,
-    )
-    from rexport.benchmarks.scenarios.results import OfflineResult, ServerResult, SingleStreamResult, Trial
+    from rexport.benchmarks.scenarios.outcome import Outcome, ScenarioRequest, ScenariosInterrupted, run_job, run_rows
+    from rexport.benchmarks.scenarios.results import OfflineResult, ServerResult, SingleStreamResult
     from rexport.benchmarks.scenarios.run import run_offline, run_server, run_single_stream
     from rexport.benchmarks.scenarios.scenario import Scenario
 
@@ -30,11 +23,9 @@ __all__ = [
     "Outcome",
     "Scenario",
     "ScenarioRequest",
-    "ScenarioRow",
     "ScenariosInterrupted",
     "ServerResult",
     "SingleStreamResult",
-    "Trial",
     "run_job",
     "run_offline",
     "run_rows",
@@ -48,11 +39,9 @@ _HOMES = {
     "OfflineResult": "results",
     "Outcome": "outcome",
     "Scenario": "scenario",
-    "ScenarioRow": "outcome",
     "ScenariosInterrupted": "outcome",
     "ServerResult": "results",
     "SingleStreamResult": "results",
-    "Trial": "results",
     "run_job": "outcome",
     "run_offline": "run",
     "run_rows": "outcome",

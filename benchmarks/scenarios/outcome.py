@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rexport._errors import RexportError, UnavailableError, UsageError
+from rexport._errors import RexportError, UsageError
 from rexport.benchmarks.jobs import Failure
-from rexport.benchmarks.loadgen import LoadgenResult, run_loadgen
-from rexport.benchmarks.results import Row, Status
+from rexport.benchmarks.loadgen import run_loadgen
 from rexport.benchmarks.scenarios.image import Image
 from rexport.benchmarks.scenarios.run import check_latency_bound, run_offline, run_server, run_single_stream
 from rexport.benchmarks.scenarios.scenario import Scenario
@@ -17,10 +16,11 @@ from rexport.benchmarks.scenarios.scenario import Scenario
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from rexport.benchmarks.document import LoadgenResult, Row, Trial
     from rexport.benchmarks.jobs import Job
-    from rexport.benchmarks.scenarios.results import OfflineResult, ServerResult, SingleStreamResult, Trial
+    from rexport.benchmarks.scenarios.results import OfflineResult, ServerResult, SingleStreamResult
 
-__all__ = ["Outcome", "ScenarioRequest", "ScenarioRow", "ScenariosInterrupted", "run_job", "run_rows"]
+__all__ = ["Outcome", "ScenarioRequest", "ScenariosInterrupted", "run_job", "run_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,31 +60,18 @@ class ScenarioRequest:
 class Outcome:
     """What came of a job; ``loadgen`` is ``None`` where it was not asked for, or there was no rate to run at."""
 
-    job: Job
     result: SingleStreamResult | OfflineResult | ServerResult
     loadgen: LoadgenResult | None
 
     def row_fields(self) -> dict[str, Any]:
-        """Return what is the scenario's in a row of the document."""
-        return {**self.result.row_fields(), "loadgen": self.loadgen and self.loadgen.to_json()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScenarioRow:
-    """A row, and what came of its scenario; ``outcome`` is ``None`` where ``row`` says why there is none."""
-
-    row: Row
-    outcome: Outcome | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the row of the document."""
-        return self.row.to_json() | ({} if self.outcome is None else self.outcome.row_fields())
+        """Return the scenario's fields of a row."""
+        return {**self.result.row_fields(), "loadgen": self.loadgen}
 
 
 class ScenariosInterrupted(KeyboardInterrupt):
     """Ctrl-C; ``rows`` has those that were finished."""
 
-    def __init__(self, rows: tuple[ScenarioRow, ...]) -> None:
+    def __init__(self, rows: tuple[Row, ...]) -> None:
         super().__init__()
         self.rows = rows
 
@@ -94,25 +81,20 @@ def run_rows(
     request: ScenarioRequest,
     *,
     on_trial: Callable[[Trial], None] | None = None,
-) -> tuple[ScenarioRow, ...]:
+) -> tuple[Row, ...]:
     """Run the scenario of each row, one row at a time: what fails has its reason, and the others go on.
 
     Raises:
         UsageError: The numbers make no sense.
         ScenariosInterrupted: Ctrl-C was pressed.
     """
-    rows: list[ScenarioRow] = []
+    rows: list[Row] = []
     for row, plan in plans:
         try:
             outcome = plan if isinstance(plan, Failure) else run_job(plan, request, on_trial=on_trial)
         except KeyboardInterrupt:
             raise ScenariosInterrupted(tuple(rows)) from None
-        if isinstance(outcome, Failure):
-            unavailable = outcome.kind == UnavailableError.__name__
-            status = Status.UNAVAILABLE if unavailable else Status.FAILED
-            rows.append(ScenarioRow(row=replace(row, status=status, reason=outcome.reason), outcome=None))
-        else:
-            rows.append(ScenarioRow(row=row, outcome=outcome))
+        rows.append(replace(row, **outcome.row_fields()))
     return tuple(rows)
 
 
@@ -150,9 +132,9 @@ def _run(job: Job, request: ScenarioRequest, on_trial: Callable[[Trial], None] |
             image=image,
             on_trial=on_trial,
         )
-        rate, percentile = result.rate_per_second, result.percentile
+        rate, percentile = result.rate_per_second, result.percentile or percentile
         if rate is None:
-            return Outcome(job=job, result=result, loadgen=None)
+            return Outcome(result=result, loadgen=None)
     elif request.scenario is Scenario.OFFLINE:
         result = run_offline(
             job.source, job.runtime, threads=job.threads, batch=batch, image=image, min_seconds=request.seconds
@@ -162,7 +144,7 @@ def _run(job: Job, request: ScenarioRequest, on_trial: Callable[[Trial], None] |
             job.source, job.runtime, threads=job.threads, image=image, min_seconds=request.seconds
         )
     if not request.loadgen:
-        return Outcome(job=job, result=result, loadgen=None)
+        return Outcome(result=result, loadgen=None)
     said = run_loadgen(
         job.source,
         job.runtime,
@@ -175,4 +157,4 @@ def _run(job: Job, request: ScenarioRequest, on_trial: Callable[[Trial], None] |
         min_seconds=request.seconds,
         image=image,
     )
-    return Outcome(job=job, result=result, loadgen=said)
+    return Outcome(result=result, loadgen=said)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rexport._cpu import this_cpu
 from rexport._errors import UsageError
+from rexport.benchmarks.document import Trial
 from rexport.benchmarks.scenarios.image import Image
 from rexport.benchmarks.scenarios.process import opened
 from rexport.benchmarks.scenarios.results import (
@@ -16,7 +17,6 @@ from rexport.benchmarks.scenarios.results import (
     OfflineResult,
     ServerResult,
     SingleStreamResult,
-    Trial,
     nearest_rank,
 )
 from rexport.benchmarks.scenarios.search import highest_rate

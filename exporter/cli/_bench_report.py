@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport._words import counted
-from rexport.cli._limits import LIMIT_COLUMNS, limit_cells, print_layers, print_peaks
+from rexport.cli._limits import print_layers, print_peaks, speed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,10 +49,9 @@ MaxRegression = Annotated[
 def print_report(report: BenchReport) -> None:
     """Print the table, what should be known of its rows and the machine, the peaks, the layers, and what changed."""
     if report.request.scenario is not None:
-        from rexport.cli._scenario import print_outcomes
+        from rexport.cli._scenario import print_rows
 
-        outcomes = [row.outcome for row in report.outcomes if row.outcome is not None]
-        print_outcomes(outcomes, title=f"{report.request.scenario.scenario}; {report.machine}")
+        print_rows(report.measured, title=f"{report.request.scenario.scenario}; {report.machine}")
         _print_notes(report)
     elif report.measured:
         _print_rows(report)
@@ -93,39 +92,30 @@ def print_changes(changes: Changes) -> None:
 
 
 def _print_rows(report: BenchReport) -> None:
-    from rexport.benchmarks.reports.document import short_names
     from rexport.cli._console import print_table
 
-    names = short_names(dict.fromkeys(row.model for row in report.rows))
-    measured = _measured(report)
-    columns = {"model": [names[row.model] for row in measured]}
-    columns |= {name: [cell(row) for row in measured] for name, cell in _COLUMNS.items()}
-    limits = [limit_cells(limits) for limits, row in zip(report.limits, report.rows, strict=True) if row.rounds]
-    columns |= {name: [cells[index] for cells in limits] for index, name in enumerate(LIMIT_COLUMNS)}
+    names = report.file_names
+    columns = {"model": [names[row.model] for row in report.measured]}
+    columns |= {name: [cell(row) for row in report.measured] for name, cell in _COLUMNS.items()}
     shown = {name: cells for name, cells in columns.items() if any(cell not in ("", _NONE) for cell in cells)}
     rows = list(zip(*shown.values(), strict=True))
     print_table(tuple(shown), rows, title=f"{report.machine}; {_where(report)}", left=(0, 1))
 
 
 def _print_notes(report: BenchReport) -> None:
-    from rexport.benchmarks.reports.document import read_document
     from rexport.benchmarks.reports.table import Kind, notes
     from rexport.cli._console import note
 
-    for remark in notes(read_document(report.to_json())):
+    for remark in notes(report):
         wrong = "WRONG: " if remark.kind is Kind.WRONG else ""
         note(": ".join(part for part in (remark.where, wrong + remark.text) if part))
-
-
-def _measured(report: BenchReport) -> list[Row]:
-    return [row for row in report.rows if row.rounds]
 
 
 def _where(report: BenchReport) -> str:
     """Return the threads, and the cores if all rows were kept on the same."""
     threads = report.rows[0].threads
     text = counted(threads, "thread")
-    places = {row.affinity for row in _measured(report)}
+    places = {row.affinity for row in report.measured}
     cores = places.pop() if len(places) == 1 else None
     if not cores:
         return text
@@ -148,7 +138,7 @@ def _agrees(row: Row) -> str:
 
 
 def _phases(row: Row) -> str:
-    return "" if row.phases_ms is None else " + ".join(f"{milliseconds:.2f}" for milliseconds in row.phases_ms.values())
+    return " + ".join(f"{milliseconds:.2f}" for milliseconds in (row.phases_ms or {}).values())
 
 
 _NONE = "–"
@@ -156,8 +146,8 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
     "runtime": lambda row: row.runtime,
     "batch": lambda row: str(row.batch),
     "img/s": lambda row: _number(row.images_per_second, 1),
-    "p50 ms": lambda row: _number(row.latency_ms["p50"], 2),
-    "p90 ms": lambda row: _number(row.latency_ms["p90"], 2),
+    "p50 ms": lambda row: _number(row.latency_ms.p50, 2),
+    "p90 ms": lambda row: _number(row.latency_ms.p90, 2),
     "up + compute + down": _phases,
     "speed-up": lambda row: _number(row.speedup, 2),
     "95 %": _interval,
@@ -165,4 +155,6 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
     "SQNR": lambda row: _number(row.sqnr_db, 0),
     "top-1": lambda row: _NONE if row.top1 is None else f"{row.top1:.1%}",
     "MiB": lambda row: _number(row.peak_memory_mib, 0),
+    "GMAC/s": lambda row: speed(row.gmacs_per_second),
+    "of peak": lambda row: _NONE if row.share_of_peak is None else f"{100 * row.share_of_peak:.0f} %",
 }

@@ -11,18 +11,16 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rexport.benchmarks.limits import Limits
-    from rexport.benchmarks.peak import Peak
-    from rexport.benchmarks.profiling.layers import LayerProfile
+    from rexport.benchmarks.document import Peak
+    from rexport.benchmarks.profiling.profiled import LayerProfile
 
 __all__ = [
-    "LIMIT_COLUMNS",
     "Layers",
     "PeakOption",
     "RemeasurePeak",
-    "limit_cells",
     "print_layers",
     "print_peaks",
+    "speed",
 ]
 
 PeakOption = Annotated[
@@ -36,14 +34,7 @@ PeakOption = Annotated[
 RemeasurePeak = Annotated[bool, typer.Option("--remeasure-peak", help="Measure the peak anew.")]
 Layers = Annotated[bool, typer.Option("--layers", help="Profile each file's layers on ONNX Runtime and OpenVINO.")]
 
-LIMIT_COLUMNS = ("GMAC/s", "of peak")
 _SHOWN = 15  # layers in the text
-
-
-def limit_cells(limits: Limits) -> tuple[str, str]:
-    """Return the cells under ``LIMIT_COLUMNS``."""
-    speed, share = limits.gmacs_per_second, limits.share_of_peak
-    return "–" if speed is None else _speed(speed), "–" if share is None else f"{100 * share:.0f} %"
 
 
 def print_peaks(peaks: Sequence[Peak]) -> None:
@@ -72,9 +63,8 @@ def print_layers(profile: LayerProfile) -> None:
     ranked = sorted(profile.layers, key=lambda layer: -layer.seconds)
     rows = []
     for layer in ranked[:_SHOWN]:
-        speed = layer.gmacs_per_second(profile.batch)
         macs = "" if layer.macs is None else f"{layer.macs / 1e6:,.1f}"
-        rate = "" if speed is None else _speed(speed)
+        rate = speed(layer.gmacs_per_second, none="")
         rows.append((layer.name, layer.op_type, layer.precision, macs, _ms(layer.seconds), _share(layer.share), rate))
     columns = ("layer", "operator", "precision", "10⁶ MACs", "ms", "share", "GMAC/s")
     print_table(columns, rows, title=title, left=(0, 1, 2))
@@ -109,5 +99,8 @@ def _share(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _speed(gmacs_per_second: float) -> str:
+def speed(gmacs_per_second: float | None, *, none: str = "–") -> str:
+    """Return a cell with 10⁹ multiply-accumulates per second; ``none`` where they are unknown."""
+    if gmacs_per_second is None:
+        return none
     return f"{gmacs_per_second:.0f}" if gmacs_per_second >= 10 else f"{gmacs_per_second:.2g}"

@@ -12,7 +12,8 @@ from rexport.benchmarks.scenarios.scenario import Scenario
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rexport.benchmarks.scenarios import Outcome, ScenarioRequest, Trial
+    from rexport.benchmarks.document import Latency, Row, Trial
+    from rexport.benchmarks.scenarios import ScenarioRequest
 
 __all__ = [
     "LatencyBound",
@@ -20,7 +21,7 @@ __all__ = [
     "ScenarioChoice",
     "TrialSeconds",
     "parse_scenario",
-    "print_outcomes",
+    "print_rows",
     "say_trial",
 ]
 
@@ -87,68 +88,66 @@ def say_trial(trial: Trial) -> None:
     )
 
 
-def print_outcomes(outcomes: Sequence[Outcome], *, title: str) -> None:
-    """Print the tables of what was measured, all of one scenario; what LoadGen says; and notes."""
-    from rexport.benchmarks.scenarios import ServerResult
+def print_rows(rows: Sequence[Row], *, title: str) -> None:
+    """Print the tables of measured rows, all of one scenario; what LoadGen says; and notes."""
     from rexport.cli._console import note, print_table
 
-    if not outcomes:
+    if not rows:
         return
     columns = ["model", "runtime", "batch", "img/s", "p50 ms", "p90 ms", "p99 ms"]
-    first = outcomes[0].result
-    if isinstance(first, ServerResult):
+    server = rows[0].server
+    if server is not None:
         columns[2:4] = ["batch ≤", "queries/s", "mean batch", "judged at"]
-        title = f"{title}; highest rate that is answered within {first.latency_bound_ms:g} ms"
-    print_table(columns, [_cells(outcome) for outcome in outcomes], title=title, left=(0, 1))
-    for outcome in outcomes:
-        result = outcome.result
-        if isinstance(result, ServerResult):
-            where = f"{outcome.job.source} on {outcome.job.runtime}"
-            if result.reason is not None:
-                note(f"{where}: {result.reason}")
-            if result.percentile != 99:
-                note(f"{where}: judged at p90, as the 662 queries that p99 takes would have taken too long.")
-    _print_loadgen(outcomes)
+        title = f"{title}; highest rate that is answered within {server.latency_bound_ms:g} ms"
+    print_table(columns, [_cells(row) for row in rows], title=title, left=(0, 1))
+    for row in rows:
+        if row.reason is not None:
+            note(f"{row.model} on {row.runtime}: {row.reason}")
+        if row.server is not None and row.server.percentile != 99:
+            note(
+                f"{row.model} on {row.runtime}: judged at p90, as the 662 queries that p99 takes would have taken too "
+                "long."
+            )
+    _print_loadgen(rows)
 
 
-def _cells(outcome: Outcome) -> list[str]:
-    from rexport.benchmarks.scenarios import ServerResult
-
-    fields = outcome.result.row_fields()
-    latency = fields["latency_ms"]
-    cells = [str(outcome.job.source), outcome.job.runtime, str(outcome.job.shape[0])]
-    cells.append(_number(fields["images_per_second"], 1))
-    if isinstance(outcome.result, ServerResult):
-        confirmed = outcome.result.confirmed
-        cells += [_number(None if confirmed is None else confirmed.mean_batch, 1), f"p{outcome.result.percentile}"]
-    return cells + [_number(latency[name], 2) for name in ("p50", "p90", "p99")]
+def _cells(row: Row) -> list[str]:
+    cells = [row.model, row.runtime, str(row.batch), _number(row.images_per_second, 1)]
+    if row.server is not None:
+        confirmed = row.server.confirmed
+        cells += [_number(confirmed.mean_batch if confirmed else None, 1), f"p{row.server.percentile}"]
+    return cells + _latencies(row.latency_ms)
 
 
-def _print_loadgen(outcomes: Sequence[Outcome]) -> None:
+def _latencies(latency: Latency) -> list[str]:
+    return [_number(value, 2) for value in (latency.p50, latency.p90, latency.p99)]
+
+
+def _print_loadgen(rows: Sequence[Row]) -> None:
     from rexport.cli._console import note, print_table
 
-    runs = [(outcome, outcome.loadgen) for outcome in outcomes if outcome.loadgen is not None]
+    runs = [(row, row.loadgen) for row in rows if row.loadgen is not None]
     if not runs:
         return
     print_table(
         ["model", "runtime", "LoadGen says", "samples/s", "queries", "p50 ms", "p90 ms", "p99 ms"],
         [
             [
-                str(outcome.job.source),
-                outcome.job.runtime,
-                "VALID" if said.valid else "INVALID",
-                _number(said.samples_per_second, 1),
-                str(said.queries),
-                *(_number(said.latency_ms[name], 2) for name in ("p50", "p90", "p99")),
+                row.model,
+                row.runtime,
+                "VALID" if verdict.valid else "INVALID",
+                _number(verdict.samples_per_second, 1),
+                str(verdict.queries),
+                *_latencies(verdict.latency_ms),
             ]
-            for outcome, said in runs
+            for row, verdict in runs
         ],
         left=(0, 1, 2),
     )
-    for outcome, said in runs:
-        if not said.valid:
-            why = "; ".join(reason.rstrip(".") for reason in said.reasons)
-            note(f"{outcome.job.source} on {outcome.job.runtime}, INVALID: {why}.")
+    for row, verdict in runs:
+        if not verdict.valid:
+            why = "; ".join(reason.rstrip(".") for reason in verdict.reasons)
+            note(f"{row.model} on {row.runtime}, INVALID: {why}.")
     note(runs[0][1].note)
 
 

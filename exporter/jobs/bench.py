@@ -13,11 +13,10 @@ from rexport._errors import RexportError, UnavailableError, UsageError
 from rexport._files import check_writable, write_text
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport._words import counted
-from rexport.benchmarks import machine_facts, reports
+from rexport.benchmarks import BenchResult, machine_facts, reports
 from rexport.benchmarks.limits import against_peaks, peaks_for, reached
 from rexport.benchmarks.loadgen import require_loadgen
 from rexport.benchmarks.profiling.layers import profile_layers
-from rexport.benchmarks.results import SCHEMA
 from rexport.benchmarks.scenarios import Scenario, ScenariosInterrupted, run_rows
 from rexport.benchmarks.suite import planned
 from rexport.deployment_settings import load_settings
@@ -25,14 +24,13 @@ from rexport.jobs.tune import this_machine
 from rexport.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from rexport.benchmarks import BenchResult, Machine, Row
-    from rexport.benchmarks.limits import Limits
-    from rexport.benchmarks.peak import Peak
-    from rexport.benchmarks.profiling.layers import LayerProfile
+    from rexport.benchmarks import Row
+    from rexport.benchmarks.document import Peak, Trial
+    from rexport.benchmarks.profiling.profiled import LayerProfile
     from rexport.benchmarks.reports import Changes
-    from rexport.benchmarks.scenarios import ScenarioRequest, ScenarioRow, Trial
+    from rexport.benchmarks.scenarios import ScenarioRequest
 
 __all__ = ["BenchInterrupted", "BenchReport", "BenchRequest", "measure_limits", "profile_rows", "run", "with_settings"]
 
@@ -118,54 +116,26 @@ class BenchRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchReport:
+class BenchReport(BenchResult):
     """What was measured.
 
     Attributes:
         request: What was asked for.
-        machine: Where.
-        rows: In the order of the table.
-        outcomes: What came of the scenario, row by row, if there was one.
-        limits: How fast each row computes, and its share of the peak; none with a scenario.
-        peaks: The most that the machine reaches.
-        layers: The profiles of the files' layers.
         changes: Since the earlier run, if one was named.
     """
 
     request: BenchRequest
-    machine: Machine
-    rows: tuple[Row, ...]
-    outcomes: tuple[ScenarioRow, ...] = ()
-    limits: tuple[Limits, ...] = ()
-    peaks: tuple[Peak, ...] = ()
-    layers: tuple[LayerProfile, ...] = ()
     changes: Changes | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document ``rexport.bench/1``."""
-        rows = [row.to_json() for row in self.outcomes or self.rows]
-        if self.limits:
-            rows = [{**row, **limits.to_json()} for row, limits in zip(rows, self.limits, strict=True)]
-        parts = {
-            "peaks": [peak.to_json() for peak in self.peaks],
-            "layers": [profile.to_json() for profile in self.layers],
-            "command": self.request.command,
-            "changes": self.changes and self.changes.to_json(),
-        }
-        document = {"schema": SCHEMA, "machine": self.machine.to_json(), "rows": rows}
-        return document | {key: part for key, part in parts.items() if part}
+        document = super().to_json()
+        return document if self.changes is None else {**document, "changes": self.changes.to_json()}
 
     def to_markdown(self) -> str:
         """Return the table and what changed."""
-        text = reports.to_markdown(self.to_json())
+        text = reports.to_markdown(self)
         return text if self.changes is None else f"{text}\n{reports.changes_to_markdown(self.changes)}"
-
-    @property
-    def measured(self) -> bool:
-        """Whether there is anything to show."""
-        if self.request.scenario is not None:
-            return any(row.outcome is not None for row in self.outcomes)
-        return any(row.rounds for row in self.rows)
 
     def require(self) -> None:
         """Do nothing if something was measured, and nothing is too much slower than before.
@@ -293,8 +263,8 @@ def with_settings(request: BenchRequest, note: Note) -> BenchRequest:
 
 def measure_limits(
     rows: Sequence[Row], *, peak: bool, again: bool, progress: Progress = silent, note: Note = unsaid
-) -> tuple[tuple[Limits, ...], tuple[Peak, ...]]:
-    """Return the limits of measured rows, in order, and the peaks; without ``peak`` there are none to compare with.
+) -> tuple[tuple[Row, ...], tuple[Peak, ...]]:
+    """Return the rows with how fast they compute, and the peaks; without ``peak`` there are none to compare with.
 
     A peak that can't be measured is a note, not the end: the rows are measured already.
     """
@@ -305,7 +275,8 @@ def measure_limits(
             peaks = peaks_for(speeds, again=again, progress=progress)
         except UnavailableError as error:
             note(str(error))
-    return against_peaks(speeds, peaks)
+    speeds, peaks = against_peaks(speeds, peaks)
+    return tuple(replace(row, **speed.row_fields()) for row, speed in zip(rows, speeds, strict=True)), peaks
 
 
 def profile_rows(rows: Sequence[Row], progress: Progress = silent, note: Note = unsaid) -> tuple[LayerProfile, ...]:
@@ -326,14 +297,14 @@ def profile_rows(rows: Sequence[Row], progress: Progress = silent, note: Note = 
 
 
 def _report(request: BenchRequest, result: BenchResult, progress: Progress, note: Note, *, peak: bool) -> BenchReport:
-    limits, peaks = measure_limits(result.rows, peak=peak, again=request.remeasure_peak, progress=progress, note=note)
-    return BenchReport(request=request, machine=result.machine, rows=result.rows, limits=limits, peaks=peaks)
+    rows, peaks = measure_limits(result.rows, peak=peak, again=request.remeasure_peak, progress=progress, note=note)
+    return BenchReport(request=request, machine=result.machine, rows=rows, peaks=peaks, command=request.command)
 
 
 def _run_scenario(
     request: BenchRequest,
     scenario: ScenarioRequest,
-    old: Mapping[str, Any] | None,
+    old: BenchResult | None,
     on_trial: Callable[[Trial], None] | None,
 ) -> BenchReport:
     """Run a scenario on every row, one after the other."""
@@ -348,25 +319,24 @@ def _run_scenario(
         from_pixels=request.from_pixels,
     )
     try:
-        outcomes = run_rows(plans, scenario, on_trial=on_trial)
+        rows = run_rows(plans, scenario, on_trial=on_trial)
     except ScenariosInterrupted as interrupted:
         raise BenchInterrupted(_write(_scenario_report(request, interrupted.rows), old)) from interrupted
-    return _write(_scenario_report(request, outcomes), old)
+    return _write(_scenario_report(request, rows), old)
 
 
-def _scenario_report(request: BenchRequest, outcomes: tuple[ScenarioRow, ...]) -> BenchReport:
-    rows = tuple(outcome.row for outcome in outcomes)
-    return BenchReport(request=request, machine=machine_facts(), rows=rows, outcomes=outcomes)
+def _scenario_report(request: BenchRequest, rows: tuple[Row, ...]) -> BenchReport:
+    return BenchReport(request=request, machine=machine_facts(), rows=rows, command=request.command)
 
 
-def _write(report: BenchReport, old: Mapping[str, Any] | None) -> BenchReport:
+def _write(report: BenchReport, old: BenchResult | None) -> BenchReport:
     """Compare with the earlier run, write the files, and return the report with what changed."""
     request = report.request
     if old is not None:
-        report = replace(report, changes=reports.compare(old, report.to_json(), request.max_regression))
+        report = replace(report, changes=reports.compare(old, report, request.max_regression))
     _write_document(report)
     if request.html is not None:
-        write_text(request.html, reports.to_html(report.to_json(), report.changes))
+        write_text(request.html, reports.to_html(report, report.changes))
     if request.markdown is not None:
         write_text(request.markdown, report.to_markdown())
     return report

@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import onnx
 import pytest
 
 from rexport.runtimes import RUNTIMES
 
-if TYPE_CHECKING:
-    from pathlib import Path
+SAMPLE = Path(__file__).parent / "reports" / "sample.json"
+
+
+@pytest.fixture
+def sample() -> dict[str, Any]:
+    """A benchmark's document with every part that reports show."""
+    document: dict[str, Any] = json.loads(SAMPLE.read_text(encoding="utf-8"))
+    return document
 
 
 class MakeModel(Protocol):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rexport._errors import EngineFileError
+from rexport.benchmarks.document import Status
 from rexport.benchmarks.jobs import Failure, Job
 from rexport.benchmarks.limits import cost_of
 from rexport.benchmarks.outputs import Precision
-from rexport.benchmarks.results import Status
 from rexport.benchmarks.subjects import examine
 from rexport.benchmarks.suite import bench, planned
 from rexport.engine_file import facts_path

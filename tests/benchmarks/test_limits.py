@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from rexport._progress import silent
 from rexport.benchmarks import limits as limits_module
-from rexport.benchmarks.limits import Limits, Reached, against_peaks, cost_of, peaks_for, reached
-from rexport.benchmarks.peak import Peak
-from rexport.benchmarks.peak_models import Kind, PeakPrecision
-from rexport.benchmarks.results import Row, Status
+from rexport.benchmarks.document import Kind, Peak, PeakPrecision, Row, Status
+from rexport.benchmarks.limits import Reached, against_peaks, cost_of, peaks_for, reached
+from rexport.benchmarks.results import timed
 from rexport.calibration import calibrate
 from rexport.cost import total_macs
 from rexport.model_file import save
@@ -38,7 +37,7 @@ _PRODUCT = replace(_CONV, kind=Kind.MATRIX_PRODUCT, gmacs_per_second=600.0)
 
 def test_the_share_is_of_the_higher_peak() -> None:
     (limits,), peaks = against_peaks([_ROW], [_CONV, _PRODUCT])
-    assert limits == Limits(macs=4_000_000_000, gmacs_per_second=600.0, share_of_peak=0.75)
+    assert limits.row_fields() == {"macs": 4_000_000_000, "gmacs_per_second": 600.0, "share_of_peak": 0.75}
     assert peaks == (_CONV, _PRODUCT)
 
 
@@ -100,7 +99,7 @@ def test_costs_of_files_and_networks(tmp_path: Path) -> None:
 
 def test_only_what_was_measured_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(exported("cifar_resnet8"), tmp_path / "m.onnx")
-    row = Row(model=str(tmp_path / "m.onnx"), runtime="cpu", batch=2, threads=1, rounds=((0.5, 0.5),))
+    row = timed(Row(model=str(tmp_path / "m.onnx"), runtime="cpu", batch=2, threads=1), ((0.5, 0.5),))
     failed = Row(model=row.model, runtime="openvino", batch=2, threads=1, status=Status.FAILED, reason="It crashed.")
     rows = reached([row, failed, replace(row, runtime="torch")])
     assert [one.images_per_second for one in rows] == [4.0, None, 4.0]

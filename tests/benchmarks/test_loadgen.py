@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rexport._errors import RexportError, UnavailableError, UsageError
+from rexport.benchmarks.document import Latency, LoadgenResult
 from rexport.benchmarks.jobs import Job
-from rexport.benchmarks.loadgen import LoadgenResult, run_loadgen
-from rexport.benchmarks.scenarios import ScenarioRequest, Image, Outcome, Scenario, run_job
+from rexport.benchmarks.loadgen import run_loadgen
+from rexport.benchmarks.scenarios import Image, Outcome, Scenario, ScenarioRequest, run_job
 from rexport.benchmarks.scenarios.loadgen_sut import parse_log, run_under_loadgen
 from rexport.runtimes.source import Source
 
@@ -40,12 +42,12 @@ def test_a_single_stream_is_valid_by_its_own_settings_and_no_mlperf_result(make_
     assert (result.valid, result.reasons) == (True, ())
     assert result.queries >= 64
     assert result.percentile == 90
-    assert result.latency_ms["p90"] is not None
-    assert 0 < result.latency_ms["p90"] < 1000
+    assert result.latency_ms.p90 is not None
+    assert 0 < result.latency_ms.p90 < 1000
     assert result.samples_per_second is not None
     assert "Processed at least 64 queries" in result.early_stopping
     assert "not an MLPerf result: it ran for 0.3 s, where submissions take 600 s" in result.note
-    assert json.loads(json.dumps(result.to_json(), allow_nan=False))["valid"] is True
+    assert json.loads(json.dumps(asdict(result), allow_nan=False))["valid"] is True
 
 
 @pytest.mark.slow
@@ -53,7 +55,7 @@ def test_a_single_stream_is_valid_by_its_own_settings_and_no_mlperf_result(make_
 def test_offline_is_one_query_of_many_samples(make_model: MakeModel) -> None:
     result = short(make_model("m.onnx", size=32), Scenario.OFFLINE, batch=8)
     assert result.queries == 1
-    assert result.latency_ms == {"p50": None, "p90": None, "p99": None}
+    assert result.latency_ms == Latency()
     assert result.samples_per_second is not None
     assert result.samples_per_second > 0
     assert result.target_per_second is not None
@@ -139,7 +141,7 @@ def test_a_job_runs_loadgen_beside(make_model: MakeModel) -> None:
     outcome = run_job(job, ScenarioRequest(scenario=Scenario.OFFLINE, seconds=0.2, loadgen=True))
     assert isinstance(outcome, Outcome), outcome
     assert outcome.loadgen is not None
-    assert outcome.row_fields()["loadgen"]["scenario"] == "offline"
+    assert outcome.row_fields()["loadgen"].scenario == "offline"
 
 
 @pytest.mark.parametrize(

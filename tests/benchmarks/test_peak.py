@@ -10,9 +10,10 @@ from onnx import load_from_string
 
 from rexport._errors import UnavailableError, UsageError
 from rexport.benchmarks import peak as peak_module
+from rexport.benchmarks.document import Kind, Peak, PeakPrecision
 from rexport.benchmarks.interleave import Failure, Timing
-from rexport.benchmarks.peak import LOADS, Peak, measure_peaks
-from rexport.benchmarks.peak_models import Kind, Load, PeakPrecision
+from rexport.benchmarks.peak import LOADS, measure_peaks
+from rexport.benchmarks.peak_models import Load
 from rexport.runtimes.onnxruntime import executed_ops, open_session
 from tests._deep import deep
 

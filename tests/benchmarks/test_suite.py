@@ -78,7 +78,7 @@ def test_a_file_and_its_network_on_both_runtimes(make_model: MakeModel) -> None:
         assert len(row.seconds) >= 3
         assert row.peak_memory_mib is not None
         assert row.speedup_interval is not None
-        assert row.images_per_second == pytest.approx(row.batch * 1e3 / (row.latency_ms["p50"] or 0))
+        assert row.images_per_second == pytest.approx(row.batch * 1e3 / (row.latency_ms.p50 or 0))
     assert [row.speedup for row in result.rows if row.runtime == "cpu"] == [1, 1]
     # an eager ResNet-8 takes many times one convolution in ONNX Runtime
     assert all((row.speedup or 1) < 1 for row in result.rows if row.runtime == "torch")

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from rexport._errors import UsageError
-from rexport.benchmarks.jobs import Job
-from rexport.benchmarks.loadgen import LoadgenResult
-from rexport.benchmarks.scenarios import OfflineResult, Outcome, Scenario, ScenarioRequest, ServerResult, Trial
-from rexport.cli._scenario import parse_scenario, print_outcomes, say_trial
-from rexport.runtimes.source import Source
+from rexport.benchmarks.document import Latency, LoadgenResult, Row, Trial
+from rexport.benchmarks.scenarios import OfflineResult, Outcome, Scenario, ScenarioRequest, ServerResult
+from rexport.cli._scenario import parse_scenario, print_rows, say_trial
 
 TRIAL = Trial(
     rate_per_second=123.4,
@@ -36,7 +34,11 @@ STOPPED = Trial(
     p90_ms=None,
     p99_ms=None,
 )
-JOB = Job(source=Source(path=Path("m.onnx")), runtime="cpu", shape=(8, 3, 224, 224), threads=2)
+
+
+def outcome(result: OfflineResult | ServerResult, verdict: LoadgenResult | None = None) -> Row:
+    row = Row(model="m.onnx", runtime="cpu", batch=8, threads=2)
+    return replace(row, **Outcome(result=result, loadgen=verdict).row_fields())
 
 
 def server(*, rate: float | None = 123.4, percentile: int = 99, reason: str | None = None) -> ServerResult:
@@ -59,7 +61,7 @@ def said(*, valid: bool) -> LoadgenResult:
         valid=valid,
         reasons=() if valid else ("early stopping not satisfied", "Run unsuccessful."),
         samples_per_second=121.0,
-        latency_ms={"p50": 6.1, "p90": 12.0, "p99": 20.5},
+        latency_ms=Latency(p50=6.1, p90=12.0, p99=20.5),
         queries=1230,
         min_seconds=10,
         target_per_second=123.4,
@@ -67,6 +69,7 @@ def said(*, valid: bool) -> LoadgenResult:
         percentile=99,
         early_stopping="",
         version="6.0",
+        note="this is not an MLPerf result",
     )
 
 
@@ -112,7 +115,7 @@ def test_loadgen_is_of_a_scenario() -> None:
 
 
 def test_the_servers_table(capsys: pytest.CaptureFixture[str]) -> None:
-    print_outcomes([Outcome(job=JOB, result=server(), loadgen=None)], title="a machine")
+    print_rows([outcome(server())], title="a machine")
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[0].rstrip() == "a machine; highest rate that is answered within 20 ms"
@@ -123,7 +126,7 @@ def test_the_servers_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_rate_is_no_number_but_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     result = server(rate=None, percentile=90, reason="no rate kept p90 within 20 ms.")
-    print_outcomes([Outcome(job=JOB, result=result, loadgen=None)], title="a machine")
+    print_rows([outcome(result)], title="a machine")
     printed = capsys.readouterr()
     row = next(line for line in printed.out.splitlines() if "m.onnx" in line).split()
     assert row == ["m.onnx", "cpu", "8", "–", "–", "p90", "–", "–", "–"]
@@ -133,14 +136,14 @@ def test_no_rate_is_no_number_but_a_sentence(capsys: pytest.CaptureFixture[str])
 
 def test_offline_has_images_per_second(capsys: pytest.CaptureFixture[str]) -> None:
     result = OfflineResult(batch=8, seconds=(0.05,) * 70, elapsed=4.0)
-    print_outcomes([Outcome(job=JOB, result=result, loadgen=None)], title="a machine")
+    print_rows([outcome(result)], title="a machine")
     row = next(line for line in capsys.readouterr().out.splitlines() if "m.onnx" in line).split()
     assert row == ["m.onnx", "cpu", "8", "140.0", "50.00", "50.00", "–"]
 
 
 def test_what_loadgen_says_and_what_it_is_worth(capsys: pytest.CaptureFixture[str]) -> None:
-    outcomes = [Outcome(job=JOB, result=server(), loadgen=said(valid=valid)) for valid in (True, False)]
-    print_outcomes(outcomes, title="a machine")
+    rows = [outcome(server(), said(valid=valid)) for valid in (True, False)]
+    print_rows(rows, title="a machine")
     printed = capsys.readouterr()
     assert "  VALID" in printed.out
     assert "INVALID" in printed.out

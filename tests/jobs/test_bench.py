@@ -14,8 +14,8 @@ import pytest
 from rexport._errors import GateError, InputError, ModelFileError, OutputError, UnavailableError, UsageError
 from rexport._files import file_sha256
 from rexport.benchmarks import BenchResult, Row, Status, machine_facts
-from rexport.benchmarks.peak import Peak
-from rexport.benchmarks.peak_models import Kind, PeakPrecision
+from rexport.benchmarks.document import Kind, Peak, PeakPrecision
+from rexport.benchmarks.results import timed
 from rexport.benchmarks.scenarios import Scenario, ScenarioRequest
 from rexport.deployment_settings import DeploymentSettings, RunSettings, write_settings
 from rexport.jobs.bench import BenchReport, BenchRequest, measure_limits, profile_rows, run, with_settings
@@ -35,7 +35,8 @@ _PEAK = Peak(
     gmacs_per_second=100.0,
     load="6 of 3×3",
 )
-_ROW = Row(model="m.onnx", runtime="cpu", batch=4, threads=1, rounds=((0.001, 0.0011), (0.001, 0.00101)) * 4)
+_BARE = Row(model="m.onnx", runtime="cpu", batch=4, threads=1)
+_ROW = timed(_BARE, ((0.001, 0.0011), (0.001, 0.00101)) * 4)
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_files_are_written_and_hold_what_changed(measured: Callable[..., None], 
 def test_what_is_slower_past_the_bound_fails(measured: Callable[..., None]) -> None:
     run(BenchRequest(models=("m.onnx",), output=Path("old.json")))
     rounds = tuple(tuple(1.5 * second for second in block) for block in _ROW.rounds)
-    measured(replace(_ROW, rounds=rounds))
+    measured(timed(_ROW, rounds))
     report = run(BenchRequest(models=("m.onnx",), compare=Path("old.json"), max_regression=5, output=Path("new.json")))
     assert any(row["regression"] for row in json.loads(Path("new.json").read_text())["changes"]["rows"])
     with pytest.raises(GateError, match="Slower by more than 5 %"):
@@ -208,7 +209,7 @@ def test_a_full_disk_leaves_the_old_report(measured: Callable[..., None], monkey
 
 
 def test_nothing_measured_is_unavailable_with_the_reason(measured: Callable[..., None]) -> None:
-    measured(replace(_ROW, rounds=(), status=Status.FAILED, reason="It crashed."))
+    measured(replace(_BARE, status=Status.FAILED, reason="It crashed."))
     report = run(BenchRequest(models=("m.onnx",)))
     assert not report.measured
     with pytest.raises(UnavailableError, match=r"Nothing could be measured\. It crashed\."):
@@ -218,16 +219,15 @@ def test_nothing_measured_is_unavailable_with_the_reason(measured: Callable[...,
 @pytest.mark.slow
 def test_limits_and_layers_in_the_document(measured: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rexport.benchmarks.limits.measure_peaks", lambda *_, **__: (_PEAK,))
-    row = replace(_ROW, rounds=((0.001, 0.001),))
-    failed = replace(row, rounds=(), status=Status.FAILED, reason="It crashed.")
-    limits, peaks = measure_limits([row, failed], peak=True, again=False)
+    row = timed(_BARE, ((0.001, 0.001),))
+    failed = replace(_BARE, status=Status.FAILED, reason="It crashed.")
+    rows, peaks = measure_limits([row, failed], peak=True, again=False)
     profiles = profile_rows([row, row, failed])
     assert len(profiles) == 1
     report = BenchReport(
         request=BenchRequest(models=("m.onnx",)),
         machine=machine_facts(),
-        rows=(row, failed),
-        limits=limits,
+        rows=rows,
         peaks=peaks,
         layers=profiles,
     )
@@ -244,8 +244,8 @@ def test_limits_and_layers_in_the_document(measured: Callable[..., None], monkey
 def test_without_a_peak_there_is_speed_alone(measured: Callable[..., None]) -> None:
     report = run(BenchRequest(models=("m.onnx",)))
     assert report.peaks == ()
-    assert report.limits[0].gmacs_per_second
-    assert report.limits[0].share_of_peak is None
+    assert report.rows[0].gmacs_per_second
+    assert report.rows[0].share_of_peak is None
     assert "peaks" not in report.to_json()
 
 
@@ -258,7 +258,7 @@ def test_a_peak_that_can_not_be_measured_is_a_note(
     monkeypatch.setattr("rexport.benchmarks.limits.measure_peaks", fail)
     notes: list[str] = []
     report = run(BenchRequest(models=("m.onnx",), peak=True), note=notes.append)
-    assert report.limits[0].gmacs_per_second
+    assert report.rows[0].gmacs_per_second
     assert notes == ["The peak of cpu can't be measured: no memory."]
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from rexport._errors import GateError, UnavailableError
 from rexport.benchmarks import Row, Status
+from rexport.benchmarks.results import timed
 from rexport.evaluation import Comparison, Evaluation
 from rexport.jobs.quickstart import QuickstartRequest, QuickstartResult, QuickstartRow, _row
 
-_ROW = Row(model="m.onnx", runtime="cpu", batch=1, threads=1, rounds=((0.002, 0.002),))
+_ROW = timed(Row(model="m.onnx", runtime="cpu", batch=1, threads=1), ((0.002, 0.002),))
 
 
 def _evaluation(top1: float) -> Evaluation:

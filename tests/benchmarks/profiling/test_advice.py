@@ -31,6 +31,7 @@ _SLOW = ProfiledLayer(
     macs=10_000_000_000,
     seconds=0.1,
     share=0.2,
+    gmacs_per_second=100.0,
     weights=64 * 64 * 9,
     convolution=_PLAIN,
 )
@@ -110,8 +111,8 @@ def test_conditions_are_those_of_most_of_the_work() -> None:
     other = replace(_SLOW, precision="float32", macs=1_000_000_000, seconds=0.1)
     assert Conditions.of([_SLOW, other], runtime="cpu", batch=1).is_int8
     assert not Conditions.of([other], runtime="cpu", batch=1).is_int8
-    conditions = Conditions.of([_SLOW, replace(_SLOW, seconds=1e-9, share=0.001)], runtime="cpu", batch=2)
-    assert conditions.fastest == pytest.approx(200)  # what takes no time is no measure of speed
+    conditions = Conditions.of([_SLOW, replace(_SLOW, gmacs_per_second=1e10, share=0.001)], runtime="cpu", batch=2)
+    assert conditions.fastest == pytest.approx(100)  # what takes no time is no measure of speed
 
 
 def test_remarks_are_of_the_whole_model() -> None:

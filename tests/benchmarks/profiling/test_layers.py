@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from rexport._errors import ModelFileError, UnavailableError, UsageError
-from rexport.benchmarks.profiling.layers import LayerProfile, profile_layers
+from rexport.benchmarks.profiling.layers import profile_layers
 from rexport.calibration import calibrate
 from rexport.cost import macs_of
 from rexport.model_file import save
@@ -21,6 +22,7 @@ from tests.quantization._tables import exported, pictures
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rexport.benchmarks.profiling.profiled import LayerProfile
     from tests._products import Products
 
 _NAME = "cifar_resnet8"
@@ -60,7 +62,7 @@ def test_an_int8_file_runs_on_integers(tmp_path: Path, runtime: str, target: obj
     _check(profile, model)
     assert {layer.precision for layer in profile.layers if layer.op_type == "Conv"} == {"int8"}
     assert not [layer.advice for layer in profile.layers if layer.macs and "in an INT8 model" in (layer.advice or "")]
-    document = profile.to_json()
+    document = asdict(profile)
     assert (document["runtime"], document["batch"], document["threads"]) == (runtime, 2, 1)
     assert {"name", "op_type", "precision", "macs", "seconds", "share", "advice"} <= set(document["layers"][0])
 
@@ -137,7 +139,7 @@ def test_a_model_that_a_runtime_refuses_is_named(tmp_path: Path) -> None:
 def test_a_profile_is_of_the_picture_that_the_file_takes(tmp_path: Path) -> None:
     profile = _profile(exported(_NAME), tmp_path, "cpu", batch=3)
     (first,) = (layer for layer in profile.layers if layer.name == "conv1")
-    speed = first.gmacs_per_second(3)
+    speed = first.gmacs_per_second
     assert speed == pytest.approx(3 * 16 * 32 * 32 * 27 / first.seconds / 1e9)
     assert first.convolution is not None
     assert (first.convolution.inputs, first.convolution.kernel, first.weights) == (3, (3, 3), 16 * 27)

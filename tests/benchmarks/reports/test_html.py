@@ -14,7 +14,7 @@ import pytest
 
 from rexport._errors import UnavailableError
 from rexport.benchmarks.reports import compare, require_extra, to_html
-from tests.benchmarks.reports.conftest import SAMPLE
+from tests.benchmarks.conftest import SAMPLE
 
 _VOID = {"meta", "link", "input", "br"}
 
@@ -151,7 +151,7 @@ def test_names_and_sentences_are_only_text(sample: dict[str, Any], text: str) ->
     planted["rows"][0]["flags"] = [text]
     for layer in planted["layers"][0]["layers"]:
         layer["name"] = layer["op_type"] = layer["precision"] = layer["advice"] = text
-    planted["peaks"][0]["kind"] = text
+    planted["peaks"][0]["runtime"] = text
     page = Page(to_html(planted, compare(planted, planted)))
     assert text.rpartition("/")[2] in "".join(page.text)
     assert {tag for tag, _ in page.tags} <= {*clean, "table", "ul"}

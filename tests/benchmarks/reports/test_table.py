@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rexport.benchmarks.reports.document import read_document
+from rexport.benchmarks.document import read_document
 from rexport.benchmarks.reports.table import Kind, Note, notes, number, three_digits
 
 if TYPE_CHECKING:

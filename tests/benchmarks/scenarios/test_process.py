@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rexport._errors import ModelFileError, RexportError, UnavailableError, UsageError
+from rexport.benchmarks.document import Row, Status, Trial
 from rexport.benchmarks.jobs import Failure, Job
-from rexport.benchmarks.results import Row, Status
 from rexport.benchmarks.scenarios import (
     Image,
     Outcome,
     Scenario,
     ScenarioRequest,
     ScenariosInterrupted,
-    Trial,
     process,
     run_job,
     run_offline,
@@ -83,7 +82,7 @@ def test_rows_that_fail_leave_the_others_alone(make_model: MakeModel) -> None:
     never = Failure(reason="Not here.", kind="UnavailableError")
     plans = [(row_and_job(path)[0], never), row_and_job(path, side=9), row_and_job(path)]
     rows = run_rows(plans, ScenarioRequest(scenario=Scenario.OFFLINE, seconds=0.1))
-    assert [row.row.status for row in rows] == [Status.UNAVAILABLE, Status.FAILED, Status.OK]
+    assert [row.status for row in rows] == [Status.UNAVAILABLE, Status.FAILED, Status.OK]
     documents = [json.loads(json.dumps(row.to_json(), allow_nan=False)) for row in rows]
     assert documents[0]["reason"] == "Not here."
     assert documents[0]["images_per_second"] is None
