@@ -1,11 +1,32 @@
-"""Numbers in sentences."""
+"""Numbers, names and errors in sentences."""
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["counted", "did_you_mean", "first_few", "first_line"]
 
 
 def counted(count: float, noun: str) -> str:
     """Return ``1 thread``, ``2 threads``."""
     plural = "" if count == 1 else "s"
     return f"{count:g} {noun}{plural}"
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Return ``a, b, c …``: the first three names, and a sign that there are more."""
+    few = ", ".join(names[:3])
+    return f"{few} …" if len(names) > 3 else few
+
+
+def did_you_mean(near: Sequence[str]) -> str:
+    """Return `` Did you mean a or b?``, to stand behind a sentence; empty if no name is ``near``."""
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

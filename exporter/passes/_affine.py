@@ -1,4 +1,4 @@
-"""Operators that map each channel by itself, y = a x + c: BatchNormalization, and what is left of one in other files.
+"""Operators that map each channel by itself, y = a x + c: BatchNormalization, and the arithmetic that some files have.
 
     x · k  =  k x        x / k  =  (1/k) x        x + k        x − k        k − x  =  −x + k
 
@@ -14,7 +14,7 @@ import numpy as np
 from rexport.model_file import opset_of
 from rexport.passes import _batch_norm
 from rexport.passes._batch_norm import Affine
-from rexport.passes._graph import constant, is_op, shape_in_words, why_not_constant
+from rexport.passes._graph import constant, contents_of, is_op, shape_in_words, why_not_constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -30,16 +30,20 @@ def mapped_by(node: ir.Node) -> ir.Value | None:
         return node.inputs[0]
     if not is_op(node, *_OPERANDS) or len(node.inputs) != 2:
         return None
-    left, right = node.inputs
-    if constant(left) is None:
-        return left if constant(right) is not None else None
-    return right if constant(right) is None and node.op_type != "Div" else None
+    first, second = node.inputs
+    if (constant(first) is None) is (constant(second) is None):
+        return None
+    if constant(first) is None:
+        return first
+    return None if node.op_type == "Div" else second
 
 
 def may_broadcast(node: ir.Node) -> bool:
     """Say whether the result of such an operator may have more channels or axes than the tensor that it maps."""
-    operand = None if is_op(node, "BatchNormalization") else constant(_operand(node))
-    return operand is not None and (operand.size > 1 or operand.ndim > 1)
+    if is_op(node, "BatchNormalization"):
+        return False
+    operand = contents_of(_operand(node))
+    return operand.size > 1 or operand.ndim > 1
 
 
 def why_not_affine(node: ir.Node, *, channels: int, rank: int) -> str | None:
@@ -47,51 +51,50 @@ def why_not_affine(node: ir.Node, *, channels: int, rank: int) -> str | None:
 
     Args:
         node: The operator.
-        channels: How many the tensor that it maps has, on axis 1.
-        rank: How many axes that tensor has.
+        channels: The channels of the tensor that it maps, on axis 1.
+        rank: The number of axes of that tensor.
     """
     if is_op(node, "BatchNormalization"):
-        why = _batch_norm.why_not_affine(node)
-        if why is None and len(_batch_norm.affine_of(node).scale) != channels:
-            why = f"it is of other channels than the {channels} that it reads"
-        return why
+        refusal = _batch_norm.why_not_affine(node)
+        if refusal is None and len(_batch_norm.affine_of(node).scale) != channels:
+            return f"it is of other channels than the {channels} that it reads"
+        return refusal
     if node.graph is not None and opset_of(node.graph) < 7:
         return "it broadcasts as opsets before 7 do"
-    what, operand = _OPERANDS[node.op_type], _operand(node)
-    why, array = why_not_constant(operand, what), constant(operand)
-    if why is not None or array is None:
-        return why
+    role, operand = _OPERANDS[node.op_type], _operand(node)
+    if refusal := why_not_constant(operand, role):
+        return refusal
+    array = contents_of(operand)
     if _per_channel(array, channels, rank) is None:
-        return f"its {what} has the shape {shape_in_words(array.shape)}, which is not one number per channel"
-    affine = affine_of(node, channels=channels, rank=rank)
-    if not (np.isfinite(affine.scale).all() and np.isfinite(affine.shift).all()):
-        return f"its {what} gives values that are not finite"
+        return f"its {role} has the shape {shape_in_words(array.shape)}, which is not one number per channel"
+    if not affine_of(node, channels=channels, rank=rank).is_finite:
+        return f"its {role} gives values that are not finite"
     return None
 
 
 def affine_of(node: ir.Node, *, channels: int, rank: int) -> Affine:
-    """Return the map of a node that :func:`why_not_affine` has nothing against; computed in float64."""
+    """Return the map of a node for which :func:`why_not_affine` returns ``None``; computed in float64."""
     if is_op(node, "BatchNormalization"):
         return _batch_norm.affine_of(node)
-    array = constant(_operand(node))
-    assert array is not None
-    operand = _per_channel(array, channels, rank)
+    operand = _per_channel(contents_of(_operand(node)), channels, rank)
     assert operand is not None
-    one, zero = np.ones(channels), np.zeros(channels)
+    ones, zeros = np.ones(channels), np.zeros(channels)
     if node.op_type == "Mul":
-        return Affine(operand, zero)
+        return Affine(operand, zeros)
     if node.op_type == "Div":
         with np.errstate(all="ignore"):  # a division by zero becomes infinite, which the check reports
-            return Affine(one / operand, zero)
+            return Affine(ones / operand, zeros)
     if node.op_type == "Add":
-        return Affine(one, operand)
-    return Affine(-one, operand) if _operand(node) is node.inputs[0] else Affine(one, -operand)
+        return Affine(ones, operand)
+    if _operand(node) is node.inputs[0]:
+        return Affine(-ones, operand)
+    return Affine(ones, -operand)
 
 
 def _operand(node: ir.Node) -> ir.Value | None:
     """Return the constant of an addition or a multiplication."""
-    left, right = node.inputs
-    return left if mapped_by(node) is right else right
+    first, second = node.inputs
+    return first if mapped_by(node) is second else second
 
 
 def _per_channel(array: np.ndarray, channels: int, rank: int) -> np.ndarray | None:

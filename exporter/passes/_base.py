@@ -1,8 +1,8 @@
 """The pass contract.
 
-A pass is one file and one class. It finds the places it is for (``match``), says of each whether the algebra
-allows the change (``check``: a sentence for the user if not), and only then changes the graph (``rewrite``).
-What it did and what it refused is its result, as data; a pass keeps no state between calls.
+A pass is one file and one class. It finds the places that it may change (``match``), asks of each whether the algebra
+allows it (``check``: a sentence for the user if not), and only then changes the graph (``rewrite``). What it did and
+what it refused is its result, as data; a pass keeps no state between calls.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import onnx_ir as ir
 
-from rexport.passes._graph import name_of, remembered_names
+from rexport.passes._graph import bypass, name_of, remembered_names, why_not_bypassed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["GraphPass", "PassReport", "PassResult", "Refusal", "RewritePass"]
+__all__ = ["BypassPass", "GraphPass", "PassReport", "PassResult", "Refusal", "RewritePass"]
 
 Match = TypeVar("Match")
 
@@ -36,12 +36,12 @@ class PassReport:
     """What one pass did.
 
     Attributes:
-        name: Of its class.
-        summary: What it is for, in a line.
+        name: The name of its class.
+        summary: Its purpose, in a line.
         changed: How many places it changed.
-        refusals: Those that it left as they were.
-        notes: What else a user should know of its changes, in sentences.
-        rolled_back: Why what it changed was taken back, as a sentence; ``None`` if it was not.
+        refusals: The places that it left as they were.
+        notes: Sentences about its changes that a user should know.
+        rolled_back: Why its changes were rolled back, as a sentence; ``None`` if they were not.
     """
 
     name: str
@@ -52,7 +52,7 @@ class PassReport:
     rolled_back: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for a JSON document."""
+        """Return the report for a JSON document."""
         return {
             "name": self.name,
             "changed": self.changed,
@@ -64,7 +64,7 @@ class PassReport:
 
 @dataclass
 class PassResult(ir.passes.PassResult):
-    """onnx_ir's result with our report."""
+    """onnx_ir's result, with a report."""
 
     report: PassReport
 
@@ -72,7 +72,7 @@ class PassResult(ir.passes.PassResult):
 class GraphPass(ir.passes.InPlacePass):
     """Base class of all passes: named for what it does, changing the model in place.
 
-    ``summary`` says in a line what it is for.
+    ``summary`` states its purpose in a line.
     """
 
     summary: ClassVar[str]
@@ -101,34 +101,38 @@ class RewritePass(GraphPass, Generic[Match]):
 
     @abstractmethod
     def match(self, node: ir.Node) -> Match | None:
-        """Return what the pass needs to know of the place at ``node``, or ``None`` if it is no place for it."""
+        """Return the place at ``node`` that the pass may change, or ``None`` if there is none."""
 
-    @abstractmethod
-    def check(self, match: Match) -> str | None:
-        """Return why the change is not allowed, as a sentence for the user, or ``None`` if it is."""
+    def check(self, match: Match) -> str | None:  # noqa: ARG002
+        """Return why the change is not allowed, as a sentence for the user, or ``None`` if it is, as by default."""
+        return None
 
     @abstractmethod
     def rewrite(self, match: Match) -> None:
         """Change the graph at a match that was checked."""
 
-    def visit_order(self, graph: ir.Graph) -> Iterable[ir.Node]:
-        """Return the nodes in the order to visit them: as they run."""
-        return list(graph)
-
     def call(self, model: ir.Model) -> PassResult:
-        """Visit, match, check and rewrite."""
+        """Visit the nodes in the order they run: match, check and rewrite."""
         changed, refusals = 0, []
         with remembered_names(model.graph):
-            for node in self.visit_order(model.graph):
-                if node.graph is None:  # an earlier rewrite took it out
+            for node in list(model.graph):
+                if node.graph is None or (match := self.match(node)) is None:  # or an earlier rewrite took it out
                     continue
-                found = self.match(node)
-                if found is None:
-                    continue
-                why = self.check(found)
-                if why is None:
-                    self.rewrite(found)
-                    changed += 1
+                if refusal := self.check(match):
+                    refusals.append(Refusal(where=name_of(node), why=refusal))
                 else:
-                    refusals.append(Refusal(where=name_of(node), why=why))
+                    self.rewrite(match)
+                    changed += 1
         return self.result(model, changed=changed, refusals=refusals)
+
+
+class BypassPass(RewritePass["ir.Node"]):
+    """A pass that removes nodes whose first output equals their first input."""
+
+    def check(self, match: ir.Node) -> str | None:
+        """Allow it unless the node connects an input of the model to an output."""
+        return why_not_bypassed(match)
+
+    def rewrite(self, match: ir.Node) -> None:
+        """Let its readers read its input."""
+        bypass(match)

@@ -1,23 +1,21 @@
 """An affine map of a convolution's input, moved into its weights although the convolution pads with zeros.
 
-For a picture x of C channels, padded with zeros, and a map a x + c per channel (see ``_batch_norm``), what is wanted is
+For a picture x of C channels, padded with zeros, and a map a x + c per channel (see ``_batch_norm``), the result is
 
     W ∗ pad(a x + c) + b
 
-in which the map's shift c counts inside the picture and not in the padding around it. A picture has no channel that
-says so; given one more that is ``one`` everywhere, its padding is zero like that of the others, so that
+in which the map's shift c counts inside the picture and not in the padding around it. With one more channel that is v
+everywhere inside the picture, and zero in the padding as the others are,
 
-    pad(a x + c)  =  a pad(x) + (c / one) pad(one)
+    pad(a x + c)  =  a pad(x) + (c / v) pad(v)
 
-at every position, borders included, and the convolution of C + 1 channels with
+at every position, borders included, so a convolution of C + 1 channels with the same bias computes that result:
 
-    W'[o, i] = W[o, i] a[i],     W'[o, C] = Σ_i W[o, i] c[i] / one
+    W'[o, i] = W[o, i] a[i],     W'[o, C] = Σ_i W[o, i] c[i] / v
 
-is the one wanted, with the bias as it was.
-
-In INT8 the weights of an output share one scale, and all channels of the picture another: where ``one`` is not about as
-large as the picture's numbers, one of both is coarse. What is mapped to 0 is such a number, −c/a. The power of two next
-to that changes no digits of the weights.
+In INT8 the weights of an output share one scale, and all channels of the picture another: where v is not about as large
+as the picture's numbers, one of the two scales is too coarse. The number that is mapped to 0, −c/a, is about as large;
+the power of two nearest to it changes no digits of the weights.
 """
 
 from __future__ import annotations
@@ -30,34 +28,34 @@ from ml_dtypes import finfo
 if TYPE_CHECKING:
     from rexport.passes._batch_norm import Affine
 
-__all__ = ["one_for", "with_channel_of_ones"]
+__all__ = ["border_value", "with_constant_channel"]
 
 
-def one_for(affine: Affine, dtype: np.dtype[Any]) -> float:
-    """Return what to put in the additional channel: plus or minus a power of two that ``dtype`` has.
+def border_value(affine: Affine, dtype: np.dtype[Any]) -> float:
+    """Return the value of the additional channel: plus or minus a power of two that ``dtype`` can represent.
 
     Args:
         affine: The map of the input, with a shift other than 0.
-        dtype: Of the picture.
+        dtype: That of the picture.
     """
     scale, shift = np.abs(affine.scale).max(), np.abs(affine.shift).max()
     exponent = np.rint(np.log2(shift / scale)) if scale else 0
     limits = finfo(dtype)  # type: ignore[no-untyped-call]
-    below_zero = (affine.scale * affine.shift).sum() > 0
-    return float(2.0 ** np.clip(exponent, limits.minexp, limits.maxexp - 1)) * (-1 if below_zero else 1)
+    sign = -1 if (affine.scale * affine.shift).sum() > 0 else 1
+    return sign * float(2.0 ** np.clip(exponent, limits.minexp, limits.maxexp - 1))
 
 
-def with_channel_of_ones(weight: np.ndarray, affine: Affine, *, one: float = 1.0) -> np.ndarray:
-    """Return the weight of the convolution that reads the picture as it is and a channel that is ``one`` everywhere.
+def with_constant_channel(weight: np.ndarray, affine: Affine, *, value: float) -> np.ndarray:
+    """Return the weight of the convolution that reads the picture as it is and a channel that is ``value`` everywhere.
 
     Args:
         weight: float64 of shape ``(O, C, ...)``, of a convolution without groups.
         affine: The map of its input, ``C`` channels.
-        one: The value of the additional channel, not zero.
+        value: The value of the additional channel, not zero.
 
     Returns:
         float64 of shape ``(O, C + 1, ...)``.
     """
     per_channel = (1, -1, *[1] * (weight.ndim - 2))
-    shifted = (weight * affine.shift.reshape(per_channel)).sum(axis=1, keepdims=True) / one
+    shifted = (weight * affine.shift.reshape(per_channel)).sum(axis=1, keepdims=True) / value
     return np.concatenate([weight * affine.scale.reshape(per_channel), shifted], axis=1)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from rexport.passes._graph import add_initializer, free_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["Builder"]
 
@@ -31,7 +31,7 @@ class Builder:
         inputs: Sequence[ir.Value | None],
         name: str,
         *,
-        shape: Sequence[int | ir.SymbolicDim | None] | None,
+        shape: Iterable[int | ir.SymbolicDim | None] | None,
         dtype: ir.DataType,
         **attributes: Any,
     ) -> ir.Value:
@@ -48,17 +48,17 @@ class Builder:
         """Return a new initializer."""
         return add_initializer(self.graph, f"{self.prefix}_{name}", array)
 
-    def sizes(self, known: Sequence[int | None], of: ir.Value) -> ir.Value:
-        """Insert what gives ``known`` sizes, and where one is ``None`` that ``of`` a tensor: int64, one per axis."""
+    def sizes(self, sizes: Sequence[int | ir.SymbolicDim | None], *, like: ir.Value) -> ir.Value:
+        """Insert nodes that give the ``sizes``, those that are open as ``like`` has them: int64, one per axis."""
         int64 = ir.DataType.INT64
-        whole = self.node("Shape", [of], "shape", shape=[len(known)], dtype=int64)
+        shape = self.node("Shape", [like], "shape", shape=[len(sizes)], dtype=int64)
         parts = []
-        for is_open, run in groupby(range(len(known)), key=lambda axis: known[axis] is None):
+        for is_fixed, run in groupby(range(len(sizes)), key=lambda axis: isinstance(sizes[axis], int)):
             axes = list(run)
             first, end = axes[0], axes[-1] + 1
-            if is_open:
-                bounds = [self.constant("size_from", np.array([first])), self.constant("size_to", np.array([end]))]
-                parts.append(self.node("Slice", [whole, *bounds], "open_sizes", shape=[end - first], dtype=int64))
+            if is_fixed:
+                parts.append(self.constant("known_sizes", np.array(sizes[first:end])))
             else:
-                parts.append(self.constant("known_sizes", np.array(known[first:end])))
-        return self.node("Concat", parts, "sizes", shape=[len(known)], dtype=int64, axis=0)
+                bounds = [self.constant("size_from", np.array([first])), self.constant("size_to", np.array([end]))]
+                parts.append(self.node("Slice", [shape, *bounds], "open_sizes", shape=[end - first], dtype=int64))
+        return self.node("Concat", parts, "sizes", shape=[len(sizes)], dtype=int64, axis=0)

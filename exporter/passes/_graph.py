@@ -1,15 +1,17 @@
-"""Small questions and changes that several passes have in common."""
+"""Small questions about graphs, and small changes to them, that several passes share."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import onnx_ir as ir
 
+from rexport._words import counted
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -20,16 +22,25 @@ __all__ = [
     "clip_bounds",
     "computes_in",
     "constant",
+    "contents_of",
     "free_name",
+    "graph_of",
+    "input_at",
+    "inputs_of",
     "int_attribute",
+    "integers_in",
     "is_op",
     "is_rectifier",
     "name_of",
     "only_consumer",
+    "producer_of",
     "remembered_names",
     "replace_initializer",
+    "replace_node",
     "shape_in_words",
+    "shape_of",
     "take_over",
+    "type_in_words",
     "varying",
     "why_not_bypassed",
     "why_not_constant",
@@ -39,30 +50,58 @@ __all__ = [
 _NAMES = "rexport.names"  # in the transient notes of a graph
 
 
-def is_op(node: ir.Node | None, *op_types: str) -> bool:
+def is_op(node: ir.Node | None, *op_types: str) -> TypeGuard[ir.Node]:
     """Say whether ``node`` is one of the standard operators named."""
     return node is not None and node.domain == "" and node.op_type in op_types
 
 
-def is_rectifier(node: ir.Node | None) -> bool:
+def graph_of(node: ir.Node) -> ir.Graph:
+    """Return the graph that a node is in; it must be in one."""
+    assert isinstance(node.graph, ir.Graph)
+    return node.graph
+
+
+def input_at(node: ir.Node, index: int) -> ir.Value | None:
+    """Return an input of a node, ``None`` if the node has fewer or leaves it out."""
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def inputs_of(node: ir.Node) -> list[ir.Value]:
+    """Return the inputs of a node but for those that it leaves out."""
+    return [value for value in node.inputs if value is not None]
+
+
+def producer_of(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """Return the node that computes ``value``; with ``op_types``, only if it is one of these standard operators."""
+    producer = value.producer() if value else None
+    return producer if not op_types or is_op(producer, *op_types) else None
+
+
+def shape_of(value: ir.Value | None) -> tuple[int | ir.SymbolicDim, ...]:
+    """Return the sizes of a tensor's axes, empty if they are not known (or if it has no axes)."""
+    return tuple(value.shape or ()) if value else ()
+
+
+def is_rectifier(node: ir.Node | None) -> TypeGuard[ir.Node]:
     """Say whether ``node`` is a ReLU, with or without a cap.
 
-    Unsigned integers, and an end to them, come to the same; so an integer layer right before it does its work.
+    Integers whose range begins at zero and ends at the cap do the same, so an integer layer right before it absorbs it.
     """
-    if node is None or not is_op(node, "Clip"):
+    if not is_op(node, "Clip"):
         return is_op(node, "Relu")
     bounds = clip_bounds(node)
     return bounds is not None and bounds[0] == 0
 
 
 def clip_bounds(node: ir.Node) -> tuple[float, float] | None:
-    """Return what a Clip limits its input to, infinite where it does not; ``None`` if that is not known now."""
+    """Return the bounds of a Clip, infinite where it has none; ``None`` if they are computed while the model runs."""
     bounds = [node.attributes.get_float("min", -inf), node.attributes.get_float("max", inf)]  # inputs since opset 11
     for index, value in enumerate(node.inputs[1:]):
         array = constant(value)
         if index > 1 or (value is not None and (array is None or array.size != 1)):
             return None
-        bounds[index] = bounds[index] if array is None else float(array.item())
+        if array is not None:
+            bounds[index] = float(array.item())
     return bounds[0], bounds[1]
 
 
@@ -71,8 +110,17 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
 
     An initializer that is a graph input too is a default, which a caller may change.
     """
-    tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
+    if value is None or value.is_graph_input():
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
+
+
+def contents_of(value: ir.Value | None) -> np.ndarray:
+    """Return the contents of a value that is known to be constant."""
+    array = constant(value)
+    assert array is not None
+    return array
 
 
 def shape_in_words(shape: Sequence[object]) -> str:
@@ -80,32 +128,38 @@ def shape_in_words(shape: Sequence[object]) -> str:
     return "×".join(map(str, shape)) or "()"
 
 
-def why_not_constant(value: ir.Value | None, what: str) -> str | None:
-    """Return why ``value`` (called ``what`` to the user) can't be computed with now, or ``None`` if it can."""
+def type_in_words(value: ir.Value | None) -> str:
+    """Return the type of a tensor's elements as a user reads it."""
+    return value.dtype.name.lower() if value and value.dtype else "an unknown type"
+
+
+def why_not_constant(value: ir.Value | None, role: str) -> str | None:
+    """Return why ``value`` (the node's ``role``, as the user reads it) is not constant, or ``None`` if it is."""
     if value is None:
-        return f"its {what} is missing"
+        return f"its {role} is missing"
     if value.is_graph_input():
-        return f"its {what} {value.name!r} is a graph input, so a caller may change it"
+        return f"its {role} {value.name!r} is a graph input, so a caller may change it"
     if constant(value) is None:
-        return f"its {what} {value.name!r} is computed while the model runs"
+        return f"its {role} {value.name!r} is computed while the model runs"
     return None
 
 
-def why_not_exclusive(value: ir.Value, what: str) -> str | None:
-    """Return why changing ``value`` (called ``what``) would change more than one place, or ``None``."""
-    others = len(value.uses()) - 1
+def why_not_exclusive(value: ir.Value | None, role: str) -> str | None:
+    """Return why changing ``value`` (the node's ``role``) would change more than one place, or ``None``."""
+    if value is None:
+        return None
     if value.is_graph_output():
-        return f"its {what} {value.name!r} is an output of the model"
-    if others:
-        return f"its {what} {value.name!r} is shared with {others} other place{'s' if others > 1 else ''}"
+        return f"its {role} {value.name!r} is an output of the model"
+    if sharers := len(value.uses()) - 1:
+        return f"its {role} {value.name!r} is shared with {counted(sharers, 'other place')}"
     return None
 
 
-def varying(graph: ir.Graph, *, kept: Collection[str] = ()) -> set[ir.Value | None]:
-    """Return what depends on the graph's inputs, or on the result of an operator in ``kept``."""
+def varying(graph: ir.Graph, *, results_of: Collection[str] = ()) -> set[ir.Value | None]:
+    """Return the tensors that depend on the graph's inputs, or on the result of an operator in ``results_of``."""
     values: set[ir.Value | None] = set(graph.inputs)
     for node in graph:
-        if node.op_type in kept or any(value in values for value in node.inputs):
+        if node.op_type in results_of or any(value in values for value in node.inputs):
             values.update(node.outputs)
     return values
 
@@ -118,8 +172,8 @@ def computes_in(model: ir.Model, *dtypes: ir.DataType) -> bool:
     for graph in model.graphs():
         depending = varying(graph)
         for node in graph:
-            reads = [value for value in node.inputs if value is not None]
-            # what the graph inside a node captures may be anything
+            reads = inputs_of(node)
+            # a graph inside a node may capture any tensor
             depends = graph is not model.graph or any(value in depending for value in reads)
             if depends and not is_op(node, "Cast") and any(_dtype_of(value) in dtypes for value in reads):
                 return True
@@ -127,9 +181,9 @@ def computes_in(model: ir.Model, *dtypes: ir.DataType) -> bool:
 
 
 def _dtype_of(value: ir.Value) -> int | None:
-    """Return the type of a tensor, also where a file does not say that of a Cast's result."""
-    node = value.producer()
-    return value.dtype if node is None or not is_op(node, "Cast") else int_attribute(node, "to", 0)
+    """Return the type of a tensor, also of a Cast's result for which the file gives none."""
+    cast = producer_of(value, "Cast")
+    return int_attribute(cast, "to", 0) if cast else value.dtype
 
 
 def why_not_bypassed(node: ir.Node) -> str | None:
@@ -149,8 +203,9 @@ def name_of(node: ir.Node) -> str:
 
 def only_consumer(value: ir.Value) -> ir.Node | None:
     """Return the one node that reads ``value``, or ``None`` if there are more, none, or it is a graph output."""
-    consumers = value.consumers()
-    return consumers[0] if len(value.uses()) == 1 and not value.is_graph_output() else None
+    if len(value.uses()) != 1 or value.is_graph_output():
+        return None
+    return value.consumers()[0]
 
 
 def int_attribute(node: ir.Node, name: str, default: int) -> int:
@@ -158,20 +213,25 @@ def int_attribute(node: ir.Node, name: str, default: int) -> int:
     return node.attributes.get_int(name, default)
 
 
-def axes_of(node: ir.Node) -> list[int] | None:
+def axes_of(node: ir.Node) -> Sequence[int] | None:
     """Return the axes of an operator that has them as an attribute in older opsets and as an input in newer ones."""
-    if len(node.inputs) > 1 and node.inputs[1] is not None:
-        axes = constant(node.inputs[1])
-        return None if axes is None else [int(axis) for axis in axes.reshape(-1)]
+    if input_at(node, 1) is not None:
+        return integers_in(node.inputs[1])
     attribute = node.attributes.get("axes")
-    return None if attribute is None else list(attribute.as_ints())
+    return attribute.as_ints() if attribute else None
+
+
+def integers_in(value: ir.Value | None) -> Sequence[int] | None:
+    """Return the contents of a value as one list of integers, ``None`` if it is not constant."""
+    array = constant(value)
+    return None if array is None else [int(number) for number in array.reshape(-1)]
 
 
 @contextmanager
 def remembered_names(graph: ir.Graph) -> Iterator[None]:
-    """Look all names up once and not at every :func:`free_name` inside, which would take time squared.
+    """Collect all names once, and not at every :func:`free_name` inside, which would take quadratic time.
 
-    Inside, every new name must come from there.
+    Inside, every new name must come from :func:`free_name`.
     """
     graph.meta[_NAMES] = _names_of(graph)
     try:
@@ -182,12 +242,12 @@ def remembered_names(graph: ir.Graph) -> Iterator[None]:
 
 def free_name(graph: ir.Graph, name: str) -> str:
     """Return ``name``, or one close to it that no value or node of the graph or its subgraphs has."""
-    taken: set[str | None] = graph.meta.get(_NAMES) or _names_of(graph)
+    used: set[str | None] = graph.meta.get(_NAMES) or _names_of(graph)
     free, count = name, 0
-    while free in taken:
+    while free in used:
         count += 1
         free = f"{name}_{count}"
-    taken.add(free)
+    used.add(free)
     return free
 
 
@@ -211,9 +271,7 @@ def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
 
 def replace_initializer(node: ir.Node, index: int, array: np.ndarray, *, name: str) -> None:
     """Give ``node`` a new constant as its input ``index`` (appended if it has fewer); the old one stays for others."""
-    graph = node.graph
-    assert graph is not None
-    old = node.inputs[index] if index < len(node.inputs) else None
+    graph, old = graph_of(node), input_at(node, index)
     if old is not None and old.is_initializer() and len(old.uses()) == 1 and not old.is_graph_output():
         node.replace_input_with(index, None)
         name = str(old.name)
@@ -228,29 +286,33 @@ def take_over(old: ir.Value, new: ir.Value) -> None:
     """Let ``new`` stand wherever ``old`` stood, under ``old``'s name, and take ``old``'s node out of the graph."""
     node, name = old.producer(), old.name
     assert node is not None
-    assert node.graph is not None
     if old.shape is not None:
         new.shape = old.shape
-    if old.type is not None:
-        new.type = old.type
+    new.type = old.type or new.type
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    source = new.producer()
-    if source is not None and node.metadata_props:  # where in the PyTorch module the value comes from
-        source.metadata_props.update(node.metadata_props)
-    graph = node.graph
-    assert isinstance(graph, ir.Graph)
-    graph.remove(node, safe=True)
+    if source := new.producer():
+        source.metadata_props.update(node.metadata_props)  # where in the PyTorch module the value comes from
+    graph_of(node).remove(node, safe=True)
     old.name = None
     new.name = name
 
 
+def replace_node(
+    old: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any] | None = None
+) -> ir.Node:
+    """Put a standard operator in the place of a node with one result, under its name, and return it."""
+    new = ir.node(op_type, inputs, attributes, name=old.name)
+    graph_of(old).insert_before(old, new)
+    take_over(old.outputs[0], new.outputs[0])
+    return new
+
+
 def bypass(node: ir.Node) -> None:
-    """Take a node out of the graph whose first output is its first input."""
+    """Take a node whose first output equals its first input out of the graph."""
     source, result = node.inputs[0], node.outputs[0]
     assert source is not None
     if result.is_graph_output() and source.producer() is not None and not source.is_graph_output():
         take_over(result, source)
         return
     ir.convenience.replace_all_uses_with(result, source)
-    assert node.graph is not None
-    node.graph.remove(node, safe=True)
+    graph_of(node).remove(node, safe=True)

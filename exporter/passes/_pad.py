@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rexport.model_file import opset_of
-from rexport.passes._graph import add_initializer, constant, free_name, why_not_constant
+from rexport.passes._graph import add_initializer, constant, free_name, input_at, integers_in, why_not_constant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,55 +34,53 @@ class Padding:
 
 
 def why_not_fixed(pad: ir.Node, rank: int) -> str | None:
-    """Return why what a Pad node adds to a tensor of ``rank`` axes is not a known number of times one number."""
+    """Return why the widths and the value of a Pad node on a tensor of ``rank`` axes are not constants, or ``None``."""
     mode = pad.attributes.get_string("mode", "constant")
     if mode != "constant":
         return f"it pads in {mode} mode and not with a constant"
-    for value, what in zip(pad.inputs[1:], ("widths", "value", "axes"), strict=False):
-        why = why_not_constant(value, what) if value is not None else None
-        if why is not None:
-            return why
-    widths, axes = _widths(pad), constant(pad.inputs[3]) if len(pad.inputs) > 3 else None
-    if widths is None or len(widths) != 2 * (rank if axes is None else len(axes)):
+    for value, role in zip(pad.inputs[1:], ("widths", "value", "axes"), strict=False):
+        if value is not None and (refusal := why_not_constant(value, role)):
+            return refusal
+    if len(_widths(pad) or []) != 2 * len(_axes(pad, rank)):
         return "its widths are not two for each axis"
     return None
 
 
 def rank_of(pad: ir.Node) -> int | None:
-    """Return how many axes the tensor has that a Pad node pads, if that is known: by its shape or by the widths."""
+    """Return the number of axes of the tensor that a Pad node pads, by its shape or by the widths, if it is known."""
     for value in (*pad.inputs[:1], pad.outputs[0]):
         if value is not None and value.shape is not None:
             return len(value.shape)
-    if len(pad.inputs) > 3 and pad.inputs[3] is not None:
-        return None
     widths = _widths(pad)
-    return None if widths is None else len(widths) // 2
+    if widths is None or input_at(pad, 3) is not None:
+        return None
+    return len(widths) // 2
 
 
 def padding_of(pad: ir.Node, rank: int) -> Padding:
-    """Return what a Pad node that :func:`why_not_fixed` has nothing against adds to a tensor of ``rank`` axes."""
-    both = _widths(pad) or []
-    value, axes = (constant(pad.inputs[i]) if i < len(pad.inputs) else None for i in (2, 3))
-    number = pad.attributes.get_float("value", 0.0) if value is None else float(value.item())
-    given = range(rank) if axes is None else [int(axis) % rank for axis in axes]
-    before, after = [0] * rank, [0] * rank
-    for axis, low, high in zip(given, both[: len(both) // 2], both[len(both) // 2 :], strict=True):
+    """Return the padding by a Pad node for which :func:`why_not_fixed` returns ``None``."""
+    widths, value = _widths(pad) or [], constant(input_at(pad, 2))
+    fill = pad.attributes.get_float("value", 0.0) if value is None else float(value.item())
+    before, after, half = [0] * rank, [0] * rank, len(widths) // 2
+    for axis, low, high in zip(_axes(pad, rank), widths[:half], widths[half:], strict=True):
         before[axis], after[axis] = low, high
-    return Padding(tuple(before), tuple(after), number)
+    return Padding(tuple(before), tuple(after), fill)
 
 
 def why_not_around(padding: Padding) -> str | None:
-    """Return why a padding does not put something around a picture, and does nothing else; ``None`` if it does."""
+    """Return why a padding does more than put a border around a picture, or ``None`` if it does not."""
     if padding.axes & {0, 1}:
         return "it pads the batch or the channels, and not the picture alone"
-    return "it cuts the picture (its widths are negative)" if min(*padding.before, *padding.after) < 0 else None
+    if min(*padding.before, *padding.after) < 0:
+        return "it cuts the picture (its widths are negative)"
+    return None
 
 
 def added_pads(node: ir.Node, padding: Padding) -> list[int]:
-    """Return the ``pads`` of a convolution or a pooling once a padding of its picture is one of its own."""
+    """Return the ``pads`` of a convolution or a pooling that takes over a padding of its picture."""
     around = (*padding.before[2:], *padding.after[2:])
     own = node.attributes.get_ints("pads", []) or [0] * len(around)
-    return [width + more for width, more in zip(own, around, strict=True)]
+    return [sum(widths) for widths in zip(own, around, strict=True)]
 
 
 def new_pad(graph: ir.Graph, source: ir.Value, padding: Padding, dtype: np.dtype[Any], *, name: str) -> ir.Node:
@@ -102,15 +100,20 @@ def new_pad(graph: ir.Graph, source: ir.Value, padding: Padding, dtype: np.dtype
     return node
 
 
-def _widths(pad: ir.Node) -> list[int] | None:
+def _widths(pad: ir.Node) -> Sequence[int] | None:
     if len(pad.inputs) == 1:
-        return list(pad.attributes.get_ints("pads", []))
-    array = constant(pad.inputs[1])
-    return None if array is None else [int(width) for width in array.reshape(-1)]
+        return pad.attributes.get_ints("pads", [])
+    return integers_in(pad.inputs[1])
+
+
+def _axes(pad: ir.Node, rank: int) -> Sequence[int]:
+    axes = integers_in(input_at(pad, 3))
+    return range(rank) if axes is None else [axis % rank for axis in axes]
 
 
 def _padded(shape: ir.Shape, padding: Padding) -> Sequence[int | ir.SymbolicDim | None]:
-    widths = zip(shape, padding.before, padding.after, strict=True)
-    return [
-        size + low + high if isinstance(size, int) else (None if low or high else size) for size, low, high in widths
-    ]
+    sizes: list[int | ir.SymbolicDim | None] = list(shape)
+    for axis in padding.axes:
+        size = shape[axis]
+        sizes[axis] = size + padding.before[axis] + padding.after[axis] if isinstance(size, int) else None
+    return sizes

@@ -1,15 +1,15 @@
-"""What convolutions that read pixels have in common: how they normalise them, and which can.
+"""Convolutions that read pixels: how they normalise them, and which ones can.
 
-DequantizeLinear makes a real number of a pixel q, r = s (q − z) with s = 1/255 and a zero point z, of which the
-network's input is an affine map per channel:
+DequantizeLinear maps a pixel q to r = s (q − z), with s = 1/255 and a zero point z. The network's input is an affine
+map of r per channel:
 
     (q / 255 − mean) / std  =  a r + c        a = 1 / (255 s std),   c = (z / 255 − mean) / std
 
-It goes into the weights of every convolution that reads the picture. Where none of them pads, c goes into their biases:
+a goes into the weights of every convolution that reads the picture. Where none of them pads, c goes into their biases:
 
     W ∗ (a r + c) + b  =  (W a) ∗ r + (b + Σ W c)
 
-z is the mean as a gray, so that c is small.
+z is the mean as a gray level, so that c is small.
 """
 
 from __future__ import annotations
@@ -33,46 +33,58 @@ if TYPE_CHECKING:
 __all__ = ["SCALE", "Normalisation", "dequantized", "images_of", "into_bias", "readers_of", "require"]
 
 SCALE = np.float32(1 / 255)
-"""What a level of a pixel is worth."""
+"""The size of one of a pixel's 256 levels."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """The ``affine`` map of what DequantizeLinear makes of pixels with this ``zero_point``."""
+    """The ``affine`` map of pixels that DequantizeLinear read with this ``zero_point``."""
 
     affine: Affine
     zero_point: int
 
     @classmethod
     def of(cls, preprocessing: Preprocessing) -> Normalisation:
-        """Return the one that gives what ``preprocessing`` does."""
+        """Return the normalisation that ``preprocessing`` does."""
         mean, std = np.array(preprocessing.mean, np.float64), np.array(preprocessing.std, np.float64)
         zero_point = int(np.clip(np.rint(255 * mean.mean()), 0, 255))
         return cls(Affine(1 / (255 * float(SCALE) * std), (zero_point / 255 - mean) / std), zero_point)
 
 
 def images_of(model: ir.Model) -> tuple[int, ir.Value]:
-    """Return the image input of normalised pictures, and the place that it has among the inputs.
+    """Return the input of normalised pictures, and its index among the model's inputs.
 
     Raises:
         ModelFileError: It takes pixels.
     """
-    found = image_input(model)
-    if found.raw:
+    image = image_input(model)
+    if image.raw:
         raise ModelFileError("The model takes raw images already.")
-    return next((i, value) for i, value in enumerate(model.graph.inputs) if value.name == found.name)
+    return next((i, value) for i, value in enumerate(model.graph.inputs) if value.name == image.name)
 
 
 def readers_of(images: ir.Value) -> list[ir.Node]:
-    """Return the convolutions that read the images; that nothing else does, but to know their shape, is checked."""
+    """Return the convolutions that read the images.
+
+    Raises:
+        ModelFileError: Anything else reads them, but for their shape, or one of the convolutions can't normalise them.
+    """
     if images.is_graph_output():
         raise ModelFileError(f"The images {images.name!r} are an output of the model too, and can't become uint8.")
     readers = [(node, index) for node, index in images.uses() if not is_op(node, "Shape")]
     for node, index in readers:
-        require(node, None if is_op(node, "Conv") else f"it is a {node.op_type} node")
-        require(node, "it takes them for weights" if index else None)
-        require(node, "it has groups" if int_attribute(node, "group", 1) != 1 else why_not_foldable(node))
+        require(node, _why_not_normalising(node, index))
     return [node for node, _ in readers]
+
+
+def _why_not_normalising(reader: ir.Node, index: int) -> str | None:
+    if not is_op(reader, "Conv"):
+        return f"it is a {reader.op_type} node"
+    if index:
+        return "it takes them for weights"
+    if int_attribute(reader, "group", 1) != 1:
+        return "it has groups"
+    return why_not_foldable(reader)
 
 
 def require(reader: ir.Node, why_not: str | None) -> None:
@@ -85,7 +97,7 @@ def require(reader: ir.Node, why_not: str | None) -> None:
 
 
 def dequantized(builder: Builder, planes: ir.Value, normalisation: Normalisation) -> ir.Value:
-    """Return r of pixels in planes, uint8 of shape ``(N, C, H, W)``."""
+    """Return r for pixels, uint8 of shape ``(N, C, H, W)``."""
     assert planes.shape is not None
     scale = builder.constant("scale", np.asarray(SCALE))
     zero_point = builder.constant("zero_point", np.asarray(normalisation.zero_point, np.uint8))
@@ -99,7 +111,7 @@ def dequantized(builder: Builder, planes: ir.Value, normalisation: Normalisation
 
 
 def into_bias(conv: ir.Node, normalisation: Normalisation) -> None:
-    """Let a convolution that does not pad read r in the place of the network's input."""
+    """Let a convolution that does not pad read r instead of the network's input."""
     affine, (weight, bias) = normalisation.affine, weights_of(conv)
     folded = weight * affine.scale.reshape(1, -1, 1, 1), bias + weight.sum(axis=(2, 3)) @ affine.shift
     require(conv, why_not_storable(conv, *folded))

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from rexport.passes._graph import constant, is_op, replace_initializer, why_not_constant, why_not_exclusive
+from rexport.passes._graph import (
+    constant,
+    contents_of,
+    input_at,
+    producer_of,
+    replace_initializer,
+    why_not_constant,
+    why_not_exclusive,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,42 +24,35 @@ __all__ = ["change_weight", "dequantize_of", "stored", "why_not_changeable"]
 
 
 def dequantize_of(value: ir.Value | None) -> ir.Node | None:
-    """Return the DequantizeLinear that ``value`` comes from, if it does."""
-    node = None if value is None else value.producer()
-    return node if is_op(node, "DequantizeLinear") else None
+    """Return the DequantizeLinear that computes ``value``, if one does."""
+    return producer_of(value, "DequantizeLinear")
 
 
 def stored(value: ir.Value | None) -> ir.Value | None:
     """Return the integers behind a DequantizeLinear, or ``value`` itself."""
     dequantize = dequantize_of(value)
-    return value if dequantize is None else dequantize.inputs[0]
+    return dequantize.inputs[0] if dequantize else value
 
 
 def why_not_changeable(conv: ir.Node) -> str | None:
     """Return why the numbers of a convolution's weight can't be changed, or ``None`` if they can."""
-    weight, what = conv.inputs[1], "convolution's weight"
+    weight, role = conv.inputs[1], "convolution's weight"
     numbers = stored(weight)
-    why = why_not_constant(numbers, what)
-    for value in (numbers, weight):
-        if why is None and value is not None:
-            why = why_not_exclusive(value, what)
-    return why
+    return why_not_constant(numbers, role) or why_not_exclusive(numbers, role) or why_not_exclusive(weight, role)
 
 
 def change_weight(conv: ir.Node, change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
-    """Give a convolution the weight that ``change`` makes of its old one, and of what stands for zero in it.
+    """Replace the weight of a convolution by the result of ``change``.
 
-    ``change`` gets the stored weight of shape ``(O, I, ...)``, and what stands for zero in each output channel: zeros
-    or the zero points, of shape ``(O,)`` and the same dtype.
+    ``change`` gets the stored weight of shape ``(O, I, ...)``, and the number that means zero in each output channel:
+    zeros or the zero points, of shape ``(O,)`` and the same dtype.
     """
-    weight = conv.inputs[1]
+    weight, dequantize = conv.inputs[1], dequantize_of(conv.inputs[1])
     numbers = stored(weight)
-    old = constant(numbers)
     assert weight is not None
     assert numbers is not None
-    assert old is not None
-    dequantize = dequantize_of(weight)
-    zero_point = None if dequantize is None or len(dequantize.inputs) < 3 else constant(dequantize.inputs[2])
+    old = contents_of(numbers)
+    zero_point = constant(input_at(dequantize, 2)) if dequantize else None
     zeros = np.zeros(1, old.dtype) if zero_point is None else zero_point.reshape(-1)
     new = change(old, np.broadcast_to(zeros, len(old)))
     if dequantize is None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rexport.passes._graph import constant
+from rexport.passes._graph import constant, input_at, integers_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
     import onnx_ir as ir
 
 __all__ = ["AxisSlice", "slices_of"]
@@ -34,23 +31,16 @@ class AxisSlice:
 
 
 def slices_of(node: ir.Node, rank: int) -> tuple[AxisSlice, ...] | None:
-    """Return what a Slice node takes of a tensor of ``rank`` axes, or ``None`` if that is not known now."""
-    if len(node.inputs) > 1:
-        arrays = [constant(value) for value in node.inputs[1:]]
-        if any(array is None for value, array in zip(node.inputs[1:], arrays, strict=True) if value is not None):
-            return None
-        starts, ends, axes, steps = (_ints(array) for array in (*arrays, None, None)[:4])
-    else:
+    """Return the slices of a tensor of ``rank`` axes by a Slice node, or ``None`` if they are not constants."""
+    if any(value is not None and constant(value) is None for value in node.inputs[1:]):
+        return None
+    starts, ends, axes, steps = (integers_in(input_at(node, index)) for index in range(1, 5))
+    if len(node.inputs) == 1:
         starts, ends, axes = (node.attributes.get_ints(name) for name in ("starts", "ends", "axes"))
-        steps = None
     if starts is None or ends is None:
         return None
-    axes, steps = range(len(starts)) if axes is None else axes, [1] * len(starts) if steps is None else steps
+    axes, steps = axes or range(len(starts)), steps or [1] * len(starts)
     if not len(axes) == len(starts) == len(ends) == len(steps):
         return None
     parts = zip(axes, starts, ends, steps, strict=True)
     return tuple(AxisSlice(axis % rank, start, end, step) for axis, start, end, step in parts)
-
-
-def _ints(array: np.ndarray | None) -> Sequence[int] | None:
-    return None if array is None else [int(number) for number in array.reshape(-1)]

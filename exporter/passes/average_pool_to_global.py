@@ -2,20 +2,18 @@
 
     AveragePool(x, kernel_shape = (H, W))  =  GlobalAveragePool(x)        x of shape (N, C, H, W)
 
-One window without padding is all there is room for, whatever the strides.
+Without padding there is room for one window only, whatever the strides.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
-
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import is_op, take_over
+from rexport.passes._graph import is_op, replace_node, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import onnx_ir as ir
 
 __all__ = ["AveragePoolToGlobal"]
 
@@ -27,22 +25,13 @@ class AveragePoolToGlobal(RewritePass["ir.Node"]):
 
     def match(self, node: ir.Node) -> ir.Node | None:
         """Match an AveragePool whose kernel is as large as the picture, if its size is known."""
-        if not is_op(node, "AveragePool") or node.inputs[0] is None or node.inputs[0].shape is None:
+        if not is_op(node, "AveragePool"):
             return None
-        kernel: Sequence[object] = node.attributes.get_ints("kernel_shape", [])
+        kernel = node.attributes.get_ints("kernel_shape", [])
         pads = [*node.attributes.get_ints("pads", []), *(d - 1 for d in node.attributes.get_ints("dilations", []))]
         spread = any(pads) or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-        return node if list(kernel) == list(node.inputs[0].shape[2:]) and not spread else None
-
-    def check(self, match: ir.Node) -> str | None:  # noqa: ARG002
-        """Allow it always: the sizes were compared."""
-        return None
+        return node if kernel and tuple(kernel) == shape_of(node.inputs[0])[2:] and not spread else None
 
     def rewrite(self, match: ir.Node) -> None:
         """Put GlobalAveragePool in its place."""
-        pool = ir.node(
-            "GlobalAveragePool", match.inputs[:1], name=match.name, metadata_props=dict(match.metadata_props)
-        )
-        assert match.graph is not None
-        match.graph.insert_before(match, pool)
-        take_over(match.outputs[0], pool.outputs[0])
+        replace_node(match, "GlobalAveragePool", match.inputs[:1])

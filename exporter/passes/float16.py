@@ -4,7 +4,7 @@ float16 has 11 bits of precision; its largest number is 65,504 and its smallest 
 in float32 where a tensor that it reads or gives is too large for that, or where ONNX has no float16 for its operator;
 between the two stands a Cast. Weights that become 0 are counted: a network whose numbers are that small loses them.
 
-With QuantizeLinear and DequantizeLinear, scales become float16 too: what is dequantized has the type of its scale.
+Scales of QuantizeLinear and DequantizeLinear become float16 too: a dequantized tensor has the type of its scale.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from onnx_ir.passes import common
 
 from rexport._errors import ModelFileError
 from rexport.model_file import Metadata, default_opset
-from rexport.passes._graph import add_initializer, computes_in, constant, free_name, is_op, name_of, remembered_names
+from rexport.passes._graph import (
+    add_initializer,
+    computes_in,
+    constant,
+    contents_of,
+    free_name,
+    input_at,
+    inputs_of,
+    is_op,
+    name_of,
+    remembered_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -28,9 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["LARGEST_SAFE", "Float16Result", "KeptLayer", "require_float32", "with_float16"]
 
 _LARGEST = float(np.finfo(np.float16).max)
-# Images that calibration has not seen go beyond the ranges of those that it has.
+# Images that calibration has not seen may exceed the ranges of those that it has.
 LARGEST_SAFE = _LARGEST / 2
 _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+_SUFFIXES = {_FLOAT: "float", _HALF: "half"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +69,9 @@ def with_float16(
     """Return a copy of ``model`` that computes in float16.
 
     Args:
-        model: Of float32, or quantized from it.
-        largest: The largest absolute value that tensors were seen to take, by name. A layer that reads or gives one
-            beyond ``LARGEST_SAFE`` stays in float32; of a tensor that is missing, nothing is known and nothing feared.
+        model: A float32 model, or one quantized from it.
+        largest: The largest absolute value observed in each tensor, by name. A layer that reads or gives a value beyond
+            ``LARGEST_SAFE`` stays in float32; a tensor that is missing here is taken to be small enough.
         keep_float: The names of layers that stay in float32.
 
     Raises:
@@ -77,13 +89,15 @@ def with_float16(
     version = default_opset(changed)
     why_kept = {node: _why_kept(node, version, largest or {}, keep_float) for node in floats}
     with remembered_names(graph):
-        conversion = _Conversion(graph, frozenset(node for node, why in why_kept.items() if why is None), version)
+        conversion = _Conversion(graph, frozenset(node for node, reason in why_kept.items() if reason is None), version)
         conversion.run()
     common.RemoveUnusedNodesPass()(changed)
-    kept = tuple(KeptLayer(name=name_of(n), op_type=n.op_type, why=why) for n, why in why_kept.items() if why)
-    described = {"precision": "float16", "float32_layers": {layer.name: layer.why for layer in kept}}
+    layers = tuple(
+        KeptLayer(name=name_of(node), op_type=node.op_type, why=reason) for node, reason in why_kept.items() if reason
+    )
+    described = {"precision": "float16", "float32_layers": {layer.name: layer.why for layer in layers}}
     replace(Metadata.of(changed), precision=json.dumps(described)).write_to(changed)
-    return Float16Result(model=changed, kept=kept, vanished=conversion.vanished)
+    return Float16Result(model=changed, kept=layers, vanished=conversion.vanished)
 
 
 def require_float32(model: ir.Model, path: object = "The model") -> None:
@@ -93,7 +107,7 @@ def require_float32(model: ir.Model, path: object = "The model") -> None:
 
 
 def _values(node: ir.Node) -> Iterator[ir.Value]:
-    yield from (value for value in node.inputs if value is not None)
+    yield from inputs_of(node)
     yield from node.outputs
 
 
@@ -102,11 +116,12 @@ def _why_kept(node: ir.Node, version: int, largest: Mapping[str, float], keep_fl
     if name_of(node) in keep_float:
         return "it was asked to stay in float32"
     for value in _values(node):
-        if value.dtype != _FLOAT:
+        is_constant = constant(value) is not None
+        if value.dtype != _FLOAT or (is_constant and is_op(node, "Clip")):  # a bound beyond float16 is none in it
             continue
-        at, limit = _reach(value, largest), _LARGEST if constant(value) is not None else LARGEST_SAFE
-        if at > limit and not (is_op(node, "Clip") and constant(value) is not None):  # a bound that is none may be lost
-            return f"{value.name!r} reaches {at:,.0f}, and float16 ends at {_LARGEST:,.0f}"
+        reach = _reach(value, largest)
+        if reach > (_LARGEST if is_constant else LARGEST_SAFE):
+            return f"{value.name!r} reaches {reach:,.0f}, and float16 ends at {_LARGEST:,.0f}"
     if any(
         value.dtype == _FLOAT and not _may_be_half(node, index, version, "outputs")
         for index, value in enumerate(node.outputs)
@@ -119,12 +134,12 @@ def _why_kept(node: ir.Node, version: int, largest: Mapping[str, float], keep_fl
 
 
 def _reach(value: ir.Value, largest: Mapping[str, float]) -> float:
-    """Return the largest absolute value of a tensor, as far as it is known, otherwise 0."""
+    """Return the largest absolute value of a tensor, 0 if it is not known."""
     array, node = constant(value), value.producer()
     if array is not None:
         return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
-    if is_op(node, "DequantizeLinear") and node is not None:
-        scale, zero = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if is_op(node, "DequantizeLinear"):
+        scale, zero = constant(node.inputs[1]), constant(input_at(node, 2))
         if scale is not None and zero is not None and zero.dtype in (np.int8, np.uint8):
             ends = np.iinfo(zero.dtype)
             steps = np.maximum(ends.max - zero.astype(np.int64), zero.astype(np.int64) - ends.min)
@@ -144,7 +159,7 @@ def _may_be_half(node: ir.Node, index: int, version: int, side: str) -> bool:
     schema = onnx.defs.get_schema(node.op_type, version)
     parameters = schema.inputs if side == "inputs" else schema.outputs
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
-    kind = parameters[min(index, len(parameters) - 1)].type_str  # the last may stand for any number
+    kind = parameters[min(index, len(parameters) - 1)].type_str  # the last may be variadic
     return "tensor(float16)" in allowed.get(kind, (kind,))
 
 
@@ -159,25 +174,28 @@ class _Conversion:
 
     def run(self) -> None:
         """Change the graph."""
-        wanted = [
-            (node, index, node in self._half and _becomes_half(node, index, self._version))
+        float_inputs = [
+            (node, index, value)
             for node in self._graph
             for index, value in enumerate(node.inputs)
             if value is not None and value.dtype == _FLOAT
         ]
+        becoming_half = {
+            (node, index)
+            for node, index, _ in float_inputs
+            if node in self._half and _becomes_half(node, index, self._version)
+        }
         results = [value for node in self._half for value in node.outputs if value.dtype == _FLOAT]
         for node in self._half:
             _set_type(node)
         for value in results:
             value.type = ir.TensorType(_HALF)
-        for node, index, half in wanted:
-            source = node.inputs[index]
-            assert source is not None
-            if constant(source) is not None:
-                if half:
-                    node.replace_input_with(index, self._half_weight(source))
-            elif (source.dtype == _HALF) is not half:
-                node.replace_input_with(index, self._cast(source, _HALF if half else _FLOAT))
+        for node, index, source in float_inputs:
+            dtype = _HALF if (node, index) in becoming_half else _FLOAT
+            if constant(source) is None and source.dtype != dtype:
+                node.replace_input_with(index, self._cast(source, dtype))
+            elif constant(source) is not None and dtype == _HALF:
+                node.replace_input_with(index, self._half_weight(source))
         for index, value in enumerate(self._graph.outputs):
             if value.dtype == _HALF:
                 name, value.name = str(value.name), free_name(self._graph, f"{value.name}_half")
@@ -187,20 +205,18 @@ class _Conversion:
 
     def _half_weight(self, value: ir.Value) -> ir.Value:
         if value not in self._weights:
-            array = constant(value)
-            assert array is not None
+            array = contents_of(value)
             with np.errstate(over="ignore"):
                 half = array.astype(np.float16)
-            lost = int(np.count_nonzero((half == 0) & (array != 0)))
-            if lost:
-                self.vanished[str(value.name)] = lost
+            if vanished := int(np.count_nonzero((half == 0) & (array != 0))):
+                self.vanished[str(value.name)] = vanished
             self._weights[value] = add_initializer(self._graph, f"{value.name}_half", half)
         return self._weights[value]
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-        """Return ``value`` in another type; it is cast once, right where it comes from."""
+        """Return ``value`` in another type; it is cast once, right behind its producer."""
         if (value, dtype) not in self._casts:
-            name = free_name(self._graph, f"{value.name}_{'half' if dtype == _HALF else 'float'}")
+            name = free_name(self._graph, f"{value.name}_{_SUFFIXES[dtype]}")
             node = ir.node("Cast", [value], {"to": dtype}, name=name)
             (result,) = node.outputs
             result.name, result.shape, result.type = name, value.shape, ir.TensorType(dtype)
@@ -214,11 +230,12 @@ class _Conversion:
 
 
 def _set_type(node: ir.Node) -> None:
-    """Let a node that says itself of what type its result is say float16."""
+    """Change the attribute that gives the type of a node's result, if it has one, from float32 to float16."""
     if node.outputs[0].dtype != _FLOAT:
         return
     if is_op(node, "Cast"):
         node.attributes.add(ir.AttrInt64("to", _HALF))
     elif is_op(node, "ConstantOfShape"):
-        fill = node.attributes["value"].as_tensor().numpy() if "value" in node.attributes else np.zeros(1, np.float32)
-        node.attributes.add(ir.AttrTensor("value", ir.tensor(fill.astype(np.float16))))
+        fill = node.attributes.get("value")
+        array = fill.as_tensor().numpy() if fill else np.zeros(1)
+        node.attributes.add(ir.AttrTensor("value", ir.tensor(array.astype(np.float16))))

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from rexport._onnx_proto import name_nodes
+from rexport._words import first_line
 from rexport.passes._base import PassReport
 from rexport.passes._graph import is_op
 from rexport.passes.average_pool_to_global import AveragePoolToGlobal
@@ -39,7 +40,7 @@ __all__ = ["DEFAULT_PASSES", "FuseResult", "fuse"]
 
 _ROUNDS = 4  # at most; a second one finds little, and a third was not seen to find anything
 
-# First everything gets the one form that the passes after it know, then layers become one, then equals do.
+# Operators get the forms that later passes match, then layers are fused, then duplicates shared.
 DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
     FoldConstants,
     RemoveIdentity,
@@ -62,7 +63,7 @@ DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class FuseResult:
-    """The fused ``model``, and what each pass did, in the order they run: refusals are those that are left."""
+    """The fused ``model``, and what each pass did, in the order they run; the refusals are those of its last run."""
 
     model: ir.Model
     reports: tuple[PassReport, ...]
@@ -71,20 +72,20 @@ class FuseResult:
 def fuse(
     model: ir.Model, *, passes: Sequence[type[GraphPass]] = DEFAULT_PASSES, reference: Reference | None = None
 ) -> FuseResult:
-    """Return a fused copy of ``model``; the model itself is left as it was (weights that stay are shared).
+    """Return a fused copy of ``model``; the model itself stays as it was (both share the weights that do not change).
 
-    The names of the model's inputs and outputs, its metadata and its opset stay; nodes without a name, or with that of
-    another, get one, and weights that are listed as inputs are none from then on. Any ONNX model will do. What one pass
-    changes may make a place for another, so they run again, in the same order, until none finds anything to change.
+    The names of the model's inputs and outputs, its metadata and its opset stay; nodes without a name of their own get
+    one, and weights are no inputs any more. Any ONNX model will do. The changes of one pass may be places for another,
+    so the passes run again, in the same order, until none finds anything to change.
 
     Args:
         model: The model.
-        passes: Which passes to run, in order.
+        passes: The passes to run, in order.
         reference: The results of ``model``. With them each pass is proven: one that changes the results by more than
-            rounding is taken back, as one that fails is anyway, and its report says why.
+            rounding is rolled back, as is one that fails in any case, and its report says why.
     """
     fused, reports = _copy(model), {one_pass: _nothing(one_pass) for one_pass in passes}
-    proven: ir.Model | None = model  # equal to ``fused`` and apart from it; made when there is need of it
+    proven: ir.Model | None = model  # equal to ``fused`` and apart from it; copied only when it is needed
     unchanged = 0
     for one_pass in itertools.chain.from_iterable([passes] * _ROUNDS):
         if unchanged == len(passes):
@@ -111,16 +112,14 @@ def _nothing(one_pass: type[GraphPass]) -> PassReport:
 
 
 def _run(one_pass: type[GraphPass], model: ir.Model, reference: Reference | None) -> PassReport:
-    """Run a pass, and say in its report whether its changes must be taken back."""
+    """Run a pass, and say in its report whether its changes must be rolled back."""
     try:
         report = one_pass()(model).report
         if report.changed and reference is not None:
             reference.difference(model)
     except Exception as error:  # a pass may be anybody's
-        cause = error.__cause__ if isinstance(error, ir.passes.PassError) else error
-        lines = str(cause).strip().splitlines()
-        why = lines[0] if lines else type(cause).__name__
-        return replace(_nothing(one_pass), rolled_back=why)
+        cause = error.__cause__ if isinstance(error, ir.passes.PassError) else None
+        return replace(_nothing(one_pass), rolled_back=first_line(cause or error))
     return report
 
 
@@ -133,12 +132,11 @@ def _copy(model: ir.Model) -> ir.Model:
 def _own_constants(clone: ir.Model) -> None:
     """Give the Constant nodes of a clone tensors of their own: lifted to initializers, they take new names."""
     scopes: tuple[ir.Graph | ir.Function, ...] = (clone.graph, *clone.functions.values())
-    for scope in scopes:
-        for node in scope.all_nodes():
-            value = node.attributes.get("value") if is_op(node, "Constant") else None
-            if value is not None and value.type == ir.AttributeType.TENSOR and not value.is_ref():
-                shared = value.as_tensor()
-                if shared.dtype != ir.DataType.STRING:
-                    node.attributes.add(
-                        ir.AttrTensor("value", ir.Tensor(shared.numpy(), dtype=shared.dtype, name=shared.name))
-                    )
+    for node in itertools.chain.from_iterable(scope.all_nodes() for scope in scopes):
+        value = node.attributes.get("value")
+        if not is_op(node, "Constant") or value is None or value.type != ir.AttributeType.TENSOR or value.is_ref():
+            continue
+        shared = value.as_tensor()
+        if shared.dtype != ir.DataType.STRING:
+            own = ir.Tensor(shared.numpy(), dtype=shared.dtype, name=shared.name)
+            node.attributes.add(ir.AttrTensor("value", own))

@@ -4,31 +4,34 @@ With the BatchNormalization written as ``a x + c`` per input channel (see ``_bat
 
     W ∗ (a x + c) + b  =  (W a) ∗ x + (b + Σ W c)     W'[o, i] = W[o, i] a[i],   b'[o] = b[o] + Σ_ijk W[o, i, j, k] c[i]
 
-The sum stands for every kernel position lying inside the picture. Where the convolution pads with zeros it does
-not: the zeros would have to be −c/a, which become 0 under the map. So, where it pads and ``c`` is not 0,
+The sum holds where every kernel position lies inside the picture, and not where the convolution pads with zeros: they
+would have to be −c/a, which becomes 0 under the map. So, where it pads and ``c`` is not 0,
 
 - if −c/a is one number for all channels, a Pad puts that number around the picture, and the convolution pads no more;
-- otherwise a Pad gives the picture one channel more, of one number, which stands for the shift (see ``_border``).
+- otherwise a Pad gives the picture one more channel, of one number, which stands for the shift (see ``_border``).
 
-Either Pad copies numbers and computes none. In group ``g``, ``i`` runs over that group's input channels; a channel of
-them for every group would have to stand between the others, so that is refused. What is said of BatchNormalization
-goes for the multiplication by a constant and the addition of one too (see ``_affine``), and for several in a row.
+Either Pad copies numbers and computes none. In group ``g``, ``i`` runs over that group's input channels; each group
+would need a channel of its own between those of the others, so that is refused. The same holds for the multiplication
+by a constant and the addition of one (see ``_affine``), and for several maps in a row.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 
 from rexport.passes._affine import affine_of, mapped_by, may_broadcast, why_not_affine
 from rexport.passes._base import RewritePass
 from rexport.passes._batch_norm import Affine
-from rexport.passes._border import one_for, with_channel_of_ones
+from rexport.passes._border import border_value, with_constant_channel
 from rexport.passes._conv import pads, pads_the_same, set_weights, weights_of, why_not_foldable, why_not_storable
-from rexport.passes._graph import constant, int_attribute, is_op, only_consumer
+from rexport.passes._graph import constant, contents_of, graph_of, int_attribute, is_op, only_consumer, shape_of
 from rexport.passes._pad import Padding, new_pad
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__ = ["FuseBatchNormConv"]
 
@@ -56,11 +59,11 @@ class FuseBatchNormConv(RewritePass[_MapsConv]):
     summary = "BatchNormalization → Conv becomes Conv"
 
     def match(self, node: ir.Node) -> _MapsConv | None:
-        """Match a map whose result only one Conv reads, as its picture, and the maps right before that one."""
+        """Match a map whose result only one Conv reads, as its picture, and the maps right before that map."""
         if mapped_by(node) is None:
             return None
         conv = only_consumer(node.outputs[0])
-        if conv is None or not is_op(conv, "Conv") or conv.inputs[0] is not node.outputs[0]:
+        if not is_op(conv, "Conv") or conv.inputs[0] is not node.outputs[0]:
             return None
         maps, value = [node], mapped_by(node)
         while value is not None and only_consumer(value) is maps[-1] and (above := value.producer()) is not None:
@@ -72,9 +75,8 @@ class FuseBatchNormConv(RewritePass[_MapsConv]):
 
     def check(self, match: _MapsConv) -> str | None:
         """Allow constant parameters, a weight of its own, padding under a shift without groups, and finite weights."""
-        why = why_not_foldable(match.conv) or _why_not_affine(match.maps[0], match.conv)
-        if why is not None:
-            return why
+        if refusal := why_not_foldable(match.conv) or _why_not_affine(match.maps[0], match.conv):
+            return refusal
         folded = _folded(match)
         if folded is None:
             return "the convolution after it has groups and pads with zeros, which do not commute with its shift"
@@ -83,14 +85,12 @@ class FuseBatchNormConv(RewritePass[_MapsConv]):
     def rewrite(self, match: _MapsConv) -> None:
         """Scale the weight's input channels, fold the shift into the bias or the border, and drop the maps."""
         conv, source, folded = match.conv, mapped_by(match.maps[-1]), _folded(match)
-        graph, weight = conv.graph, constant(conv.inputs[1])
-        assert isinstance(graph, ir.Graph)
+        graph, dtype = graph_of(conv), contents_of(conv.inputs[1]).dtype
         assert source is not None
         assert folded is not None
-        assert weight is not None
         set_weights(conv, folded.weight, folded.bias, name=str(conv.outputs[0].name))
         if folded.padding is not None:
-            pad = new_pad(graph, source, folded.padding, weight.dtype, name=f"{match.maps[0].outputs[0].name}_padded")
+            pad = new_pad(graph, source, folded.padding, dtype, name=f"{match.maps[0].outputs[0].name}_padded")
             graph.insert_before(conv, pad)
             source = pad.outputs[0]
             if folded.padding.axes != {1}:
@@ -105,7 +105,7 @@ def _why_not_affine(node: ir.Node, conv: ir.Node) -> str | None:
     if weight is None or source is None:
         return None
     channels = weight.shape[1] * int_attribute(conv, "group", 1)
-    shape = () if source.shape is None else tuple(source.shape)
+    shape = shape_of(source)
     if may_broadcast(node) and (len(shape) != weight.ndim or shape[1] != channels):
         return f"what it maps is not known to have the {channels} channels of its result"
     return why_not_affine(node, channels=channels, rank=weight.ndim)
@@ -122,11 +122,10 @@ def _folded(match: _MapsConv) -> _Folded | None:
         return _Folded(*_without_border(match.conv, weight, bias, affine), padding)
     if weight.shape[1] != len(affine.scale):
         return None
-    none = (0,) * weight.ndim
-    stored = constant(match.conv.inputs[1])
-    assert stored is not None
-    one = one_for(affine, stored.dtype)
-    return _Folded(with_channel_of_ones(weight, affine, one=one), bias, Padding(none, (0, 1, *none[2:]), one))
+    zeros = (0,) * weight.ndim
+    value = border_value(affine, contents_of(match.conv.inputs[1]).dtype)
+    padding = Padding(zeros, (0, 1, *zeros[2:]), value)
+    return _Folded(with_constant_channel(weight, affine, value=value), bias, padding)
 
 
 def _composed(match: _MapsConv, *, channels: int, rank: int) -> Affine:
@@ -152,11 +151,10 @@ def _border_of_zeros(conv: ir.Node, weight: np.ndarray, affine: Affine) -> Paddi
     """Return the padding that the map turns into zeros, if it is one number and its widths are known."""
     if pads_the_same(conv):
         return None
-    stored = constant(conv.inputs[1])
-    assert stored is not None
     with np.errstate(all="ignore"):
-        numbers = set((-affine.shift / affine.scale).astype(stored.dtype).tolist())
+        numbers = set((-affine.shift / affine.scale).astype(contents_of(conv.inputs[1]).dtype).tolist())
+    number = numbers.pop()
+    if numbers or not np.isfinite(number):
+        return None
     widths = conv.attributes.get_ints("pads", [])
-    before, after = widths[: weight.ndim - 2], widths[weight.ndim - 2 :]
-    number, *others = numbers
-    return None if others or not np.isfinite(number) else Padding((0, 0, *before), (0, 0, *after), number)
+    return Padding((0, 0, *widths[: weight.ndim - 2]), (0, 0, *widths[weight.ndim - 2 :]), number)

@@ -5,8 +5,8 @@ With the BatchNormalization written as ``y = a x + c`` per channel (see ``_batch
     a (W ∗ z + b) + c  =  (a W) ∗ z + (a b + c)        W'[o] = a[o] W[o],   b'[o] = a[o] b[o] + c[o]
 
 It holds per output channel, so groups, strides, padding and dilation do not matter (Jacob et al. 2017,
-arXiv:1712.05877, section 3.2), and holds for a ConvTranspose and a Gemm too. So it does for the multiplication by a
-constant and the addition of one (see ``_affine``). Several of them in a row go in one after the other.
+arXiv:1712.05877, section 3.2), and holds for a ConvTranspose and a Gemm too, as it does for the multiplication by a
+constant and the addition of one (see ``_affine``). Several in a row are folded one after the other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from rexport.passes._affine import affine_of, mapped_by, why_not_affine
 from rexport.passes._base import RewritePass
 from rexport.passes._conv import kind_of, scaled, set_weights, weights_of, why_not_foldable, why_not_storable
-from rexport.passes._graph import is_op, only_consumer, take_over, why_not_exclusive
+from rexport.passes._graph import is_op, only_consumer, producer_of, take_over, why_not_exclusive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,11 +40,10 @@ class FuseConvBatchNorm(RewritePass[_ConvBatchNorm]):
     def match(self, node: ir.Node) -> _ConvBatchNorm | None:
         """Match a BatchNormalization that reads a layer, or arithmetic with a constant that alone reads one."""
         value = mapped_by(node)
-        layer = None if value is None else value.producer()
-        if value is None or layer is None or not is_op(layer, "Conv", "ConvTranspose", "Gemm"):
+        layer = producer_of(value, "Conv", "ConvTranspose", "Gemm")
+        if value is None or layer is None or not (is_op(node, "BatchNormalization") or only_consumer(value) is node):
             return None
-        alone = is_op(node, "BatchNormalization") or only_consumer(value) is node
-        return _ConvBatchNorm(layer, node) if alone else None
+        return _ConvBatchNorm(layer, node)
 
     def check(self, match: _ConvBatchNorm) -> str | None:
         """Allow constant parameters, a weight of its own, a result that nobody else reads, and finite weights."""

@@ -14,7 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import is_op, only_consumer
+from rexport.passes._conv import pads_the_same
+from rexport.passes._graph import graph_of, is_op, only_consumer
 from rexport.passes._pad import added_pads, padding_of, rank_of, why_not_around, why_not_fixed
 from rexport.passes._range import is_never_negative
 
@@ -32,7 +33,7 @@ class _PadMaxPool:
 
 
 class FusePadMaxPool(RewritePass[_PadMaxPool]):
-    """Moves what a Pad puts around a picture, and never is the largest, into the MaxPool that reads it."""
+    """Moves the border of a Pad, if it can't be the maximum, into the MaxPool that reads it."""
 
     summary = "Pad → MaxPool becomes MaxPool"
 
@@ -46,19 +47,17 @@ class FusePadMaxPool(RewritePass[_PadMaxPool]):
         return _PadMaxPool(node, node.inputs[0], pool, rank)
 
     def check(self, match: _PadMaxPool) -> str | None:
-        """Allow what is no larger than any pixel, around the picture alone, less of it than a window is long."""
-        why = why_not_fixed(match.pad, match.rank)
-        if why is not None:
-            return why
+        """Allow a border no larger than any pixel, around the picture alone, and narrower than a window."""
+        if refusal := why_not_fixed(match.pad, match.rank):
+            return refusal
         padding, pool = padding_of(match.pad, match.rank), match.pool
-        why = why_not_around(padding)
-        if why is not None:
-            return why
+        if refusal := why_not_around(padding):
+            return refusal
         if padding.value > 0 or (padding.value > _LOWEST and not is_never_negative(match.source)):
             return f"it pads with {padding.value:g}, which may be larger than what is in the picture"
         if any(value.uses() or value.is_graph_output() for value in pool.outputs[1:]):
             return "the indices that the MaxPool after it gives are used"
-        if pool.attributes.get_string("auto_pad", "NOTSET").startswith("SAME"):
+        if pads_the_same(pool):
             return "the MaxPool after it works out its own padding from the picture's size (auto_pad)"
         if pool.attributes.get_int("ceil_mode", 0) or any(d > 1 for d in pool.attributes.get_ints("dilations", [])):
             return "the MaxPool after it has windows with gaps, or beyond the picture (dilations, ceil_mode)"
@@ -69,9 +68,8 @@ class FusePadMaxPool(RewritePass[_PadMaxPool]):
 
     def rewrite(self, match: _PadMaxPool) -> None:
         """Add the widths to those of the MaxPool, and let it read what the Pad reads."""
-        pool, graph = match.pool, match.pad.graph
-        assert graph is not None
+        pool = match.pool
         pool.attributes.pop("auto_pad", None)
         pool.attributes.add(ir.AttrInt64s("pads", added_pads(pool, padding_of(match.pad, match.rank))))
         pool.replace_input_with(0, match.source)
-        graph.remove(match.pad, safe=True)
+        graph_of(match.pad).remove(match.pad, safe=True)

@@ -4,7 +4,7 @@
     x B + k          =  x Wᵀ + k      k one number per output, or one for all
     α x B + β C      =  x Wᵀ + b      W = α Bᵀ (or α B, where it was transposed), b = β C, one number per output
 
-It is what PyTorch writes for a Linear layer: W of shape (outputs, inputs), as a convolution has it.
+PyTorch writes a Linear layer so: W of shape (outputs, inputs), as a convolution has it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,18 @@ import onnx_ir as ir
 from rexport.model_file import opset_of
 from rexport.passes._affine import affine_of, mapped_by, why_not_affine
 from rexport.passes._base import RewritePass
-from rexport.passes._conv import set_weights, weights_of, why_not_foldable, why_not_storable
-from rexport.passes._graph import constant, int_attribute, is_op, only_consumer, take_over
+from rexport.passes._conv import is_linear_layer, set_weights, weights_of, why_not_foldable, why_not_storable
+from rexport.passes._graph import (
+    constant,
+    graph_of,
+    input_at,
+    int_attribute,
+    is_op,
+    only_consumer,
+    shape_of,
+    take_over,
+    type_in_words,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,36 +53,34 @@ class MatMulToGemm(RewritePass[_Product]):
 
     def match(self, node: ir.Node) -> _Product | None:
         """Match a MatMul of rows with a constant matrix, or a Gemm with one in any other form."""
-        weight = constant(node.inputs[1]) if is_op(node, "MatMul", "Gemm") else None
-        if weight is None or weight.ndim != 2:
+        weight = constant(input_at(node, 1))
+        if not is_op(node, "MatMul", "Gemm") or weight is None or weight.ndim != 2:
             return None
         if is_op(node, "Gemm"):
-            return None if _is_linear_layer(node) else _Product(node)
-        rows = node.inputs[0]
-        if rows is None or rows.shape is None or len(rows.shape) != 2:
+            return None if is_linear_layer(node) else _Product(node)
+        if len(shape_of(node.inputs[0])) != 2:
             return None
         addition = only_consumer(node.outputs[0])
-        is_bias = (
+        if (
             is_op(addition, "Add")
-            and addition is not None
             and mapped_by(addition) is node.outputs[0]
             and why_not_affine(addition, channels=weight.shape[1], rank=2) is None
-        )
-        return _Product(node, addition if is_bias else None)
+        ):
+            return _Product(node, addition)
+        return _Product(node)
 
     def check(self, match: _Product) -> str | None:
         """Allow a weight of its own, rows that are not transposed, and the types that Gemm has kernels for."""
         node = match.product
-        why = why_not_foldable(node)
-        if why is not None:
-            return why
+        if refusal := why_not_foldable(node):
+            return refusal
         if int_attribute(node, "transA", 0):
             return "it transposes its input"
         if node.graph is not None and opset_of(node.graph) < 7:
             return "Gemm broadcasts as opsets before 7 do"
-        dtype = node.inputs[1].dtype if node.inputs[1] is not None else None
-        if dtype not in _DTYPES:
-            return f"it multiplies {dtype.name.lower() if dtype else 'an unknown type'}, which Gemm has no kernels for"
+        weight = node.inputs[1]
+        if weight is None or weight.dtype not in _DTYPES:
+            return f"it multiplies {type_in_words(weight)}, which Gemm has no kernels for"
         return why_not_storable(node, *_linear(match))
 
     def rewrite(self, match: _Product) -> None:
@@ -85,10 +93,9 @@ class MatMulToGemm(RewritePass[_Product]):
 
 
 def _replaced(match: _Product) -> ir.Node:
-    """Return a Gemm that stands, with the weight as it is, where a MatMul and its addition stood."""
-    node, graph = match.product, match.product.graph
+    """Put a Gemm, with the weight as it is, in the place of a MatMul and its addition, and return it."""
+    node, graph = match.product, graph_of(match.product)
     last = match.addition or node
-    assert graph is not None
     gemm = ir.node("Gemm", node.inputs, name=last.name, metadata_props=dict(node.metadata_props))
     graph.insert_before(node, gemm)
     take_over(last.outputs[0], gemm.outputs[0])
@@ -103,11 +110,3 @@ def _linear(match: _Product) -> tuple[np.ndarray, np.ndarray]:
     if match.addition is not None:
         bias = affine_of(match.addition, channels=len(bias), rank=2).shift
     return weight if int_attribute(match.product, "transB", 0) else weight.T, bias
-
-
-def _is_linear_layer(gemm: ir.Node) -> bool:
-    factors = [gemm.attributes.get_float(name, 1.0) for name in ("alpha", "beta")]
-    bias, weight = constant(gemm.inputs[2]) if len(gemm.inputs) > 2 else None, constant(gemm.inputs[1])
-    is_vector = bias is None or weight is None or bias.shape == weight.shape[:1]
-    transposed = [int_attribute(gemm, name, 0) for name in ("transA", "transB")]
-    return factors == [1.0, 1.0] and transposed == [0, 1] and is_vector

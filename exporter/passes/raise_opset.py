@@ -1,11 +1,11 @@
-"""A newer opset by ONNX's own version converter, proven: it changes what some operators mean, without a word.
+"""A newer opset by ONNX's own version converter, proven: it silently changes what some operators compute.
 
-    operator                     what becomes of it
+    operator                     in the newer opset
     Upsample, Resize 10          Resize 11 and later places its samples elsewhere, and rounds to others
-    Hardmax before opset 13      is of one axis from then on, and was of all those from there to the last
+    Hardmax before opset 13      works along one axis, and not along all from that one to the last
 
-The first has a form that means the same in the newer opset, and gets it. For all others, and those not known here, both
-models are run on the same inputs; where they differ, the model is refused, and the operator named.
+The first has an equal form in the newer opset, and gets it. For all others, and those not listed, both models are run
+on the same inputs; where they differ, the model is refused, and the operator named.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def raise_opset(model: ir.Model, at_least: int, *, reference: Reference | None =
     Args:
         model: The model.
         at_least: The opset that is needed.
-        reference: The results of ``model``, if they are there already.
+        reference: The results of ``model``, if they have been computed already.
 
     Raises:
         ModelFileError: It has no operators of ONNX itself, ONNX can't convert it, or it does not run.
@@ -62,9 +62,10 @@ def raise_opset(model: ir.Model, at_least: int, *, reference: Reference | None =
 
 
 def _place_samples_as_before(resize: ir.Node) -> None:
-    """Let a Resize do what Upsample and Resize 10 do in ONNX Runtime (``upsample.cc``).
+    """Let a Resize compute the same as Upsample and Resize 10 in ONNX Runtime (``upsample.cc``).
 
-    Sample i of the result is at i / scale, rounded down where it becomes larger, and up where it becomes smaller.
+    Sample i of the result is at i / scale, rounded down where the picture becomes larger, and up where it becomes
+    smaller.
     """
     resize.attributes.add(ir.AttrString("coordinate_transformation_mode", "asymmetric"))
     if resize.attributes.get_string("mode", "nearest") == "nearest":
@@ -93,38 +94,38 @@ def _prove(original: ir.Model, converted: ir.Model, reference: Reference) -> Non
 
 
 def _rewritten(model: ir.Model, start: int, end: int) -> str:
-    """Return the operators of the model that are others in the newer opset."""
+    """Return the operators of the model that changed between two opsets."""
     used = {node.op_type for node in model.graph.all_nodes() if node.domain == ""}
     rewritten = [op_type for op_type in sorted(used) if _since(op_type, start) != _since(op_type, end)]
     return ", ".join(rewritten) or "no operator that it knows to be another"
 
 
 def _since(op_type: str, opset: int) -> int | None:
-    """Return the opset in which an operator got the form that it has in ``opset``."""
+    """Return the opset in which an operator got its form of ``opset``, ``None`` if there is no such operator."""
     try:
         return int(onnx.defs.get_schema(op_type, opset).since_version)
-    except onnx.defs.SchemaError:  # there is no such operator in it
+    except onnx.defs.SchemaError:
         return None
 
 
 def _first_that_differs(original: ir.Model, converted: ir.Model) -> ir.Node | None:
     """Return the first operator, as they run, whose result differs; ``None`` if that can't be told."""
-    here, there = _exposed(original), _exposed(converted)
-    names = [str(value.name) for value in here.graph.outputs if value.name in {v.name for v in there.graph.outputs}]
-    for model in (here, there):
+    old, new = _exposed(original), _exposed(converted)
+    names = [str(value.name) for value in old.graph.outputs if value.name in {v.name for v in new.graph.outputs}]
+    for model in (old, new):
         values = {value.name: value for value in model.graph.outputs}
         model.graph.outputs[:] = [values[name] for name in names]
     try:
-        reference = Reference(here)
-        differences = reference.differences(there)
+        reference = Reference(old)
+        differences = reference.differences(new)
     except RexportError:
         return None
-    differing = (value for value in here.graph.outputs if not differences[str(value.name)] <= reference.tolerance)
+    differing = (value for value in old.graph.outputs if not differences[str(value.name)] <= reference.tolerance)
     return next((value.producer() for value in differing), None)
 
 
 def _exposed(model: ir.Model) -> ir.Model:
-    """Return a copy whose outputs are all its tensors of a known type, as they are computed."""
+    """Return a copy whose outputs are all tensors of a known type, in the order they are computed."""
     copy = model.clone()
     common.ShapeInferencePass()(copy)
     computed = (value for node in copy.graph for value in node.outputs)

@@ -1,13 +1,13 @@
 """The first convolutions take pictures as a camera gives them, uint8 of shape (N, H, W, 3), and normalise them.
 
-See ``_pixels`` for how. Where one of them pads, c can't go into its bias; the picture gets a fourth channel of the one
-pixel v, which is (v − z) s inside and, as padding is zero, 0 in the padding: with that, the borders are exact too (see
-``_border``). As c is small, the fourth channel's weights do not coarsen the scales of INT8; v is black or white,
-whichever is farther from z.
+See ``_pixels`` for the arithmetic. Where one of them pads, c can't go into its bias; the picture gets a fourth channel
+of a constant pixel v, which is (v − z) s inside the picture and, as padding is zero, 0 in the padding: so the borders
+are exact too (see ``_border``). As c is small, the fourth channel's weights do not coarsen the scales of INT8; v is
+black or white, whichever is farther from z.
 
     uint8 (N, H, W, 3) → Transpose → [Concat with v] → DequantizeLinear → Conv …
 
-In INT8 the pixels are thus the quantized tensor themselves, and nothing computes before the first convolution.
+In INT8 the pixels themselves are the quantized tensor, and nothing computes before the first convolution.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rexport.model_file import Metadata
-from rexport.passes._border import with_channel_of_ones
+from rexport.passes._border import with_constant_channel
 from rexport.passes._builder import Builder
 from rexport.passes._conv import pads, weights_of, why_not_storable
 from rexport.passes._graph import remembered_names, replace_initializer
@@ -40,7 +40,7 @@ def with_raw_images(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
         preprocessing: Its ``mean`` and ``std`` go into the convolutions, and all of it into the metadata.
 
     Raises:
-        ModelFileError: Something else than a convolution reads the images, or its weights can't be changed.
+        ModelFileError: Anything but convolutions whose weights can be changed reads the images.
     """
     changed = raise_opset(model, at_least=_OPSET).clone()
     graph = changed.graph
@@ -54,27 +54,24 @@ def with_raw_images(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
     with remembered_names(graph):
         builder = Builder(graph, before=graph[0], prefix=name)
         planes = _channels_first(builder, pixels)
-        constant = _constant_pixel(normalisation)
-        read = dequantized(builder, _with_constant(builder, planes, constant) if padded else planes, normalisation)
+        constant = 255 if normalisation.zero_point < 128 else 0
+        channels = _with_constant(builder, planes, constant) if padded else planes
+        read = dequantized(builder, channels, normalisation)
         for conv in convolutions:
             if padded:  # the bias, if there is one, stays
                 _read_four_channels(conv, normalisation, constant)
             else:
                 into_bias(conv, normalisation)
             conv.replace_input_with(0, read)
-    ir.convenience.replace_all_uses_with(images, planes)  # what is left asks for their shape
-    stated = replace(preprocessing, takes=Takes.PIXELS)
-    replace(Metadata.of(changed), preprocessing=stated).write_to(changed)
+    ir.convenience.replace_all_uses_with(images, planes)  # the Shape nodes, which are the remaining readers
+    preprocessing = replace(preprocessing, takes=Takes.PIXELS)
+    replace(Metadata.of(changed), preprocessing=preprocessing).write_to(changed)
     return changed
 
 
-def _constant_pixel(normalisation: Normalisation) -> int:
-    return 255 if normalisation.zero_point < 128 else 0
-
-
 def _read_four_channels(conv: ir.Node, normalisation: Normalisation, constant: int) -> None:
-    one = (constant - normalisation.zero_point) * float(SCALE)
-    weight = with_channel_of_ones(weights_of(conv)[0], normalisation.affine, one=one)
+    value = (constant - normalisation.zero_point) * float(SCALE)
+    weight = with_constant_channel(weights_of(conv)[0], normalisation.affine, value=value)
     require(conv, why_not_storable(conv, weight))
     replace_initializer(conv, 1, weight.astype(np.float32), name=f"{conv.outputs[0].name}.weight")
 
@@ -101,7 +98,7 @@ def _with_constant(builder: Builder, planes: ir.Value, pixel: int) -> ir.Value:
 
 
 def _constant_channel(builder: Builder, planes: ir.Value, pixel: int) -> ir.Value:
-    """Return a channel of that one pixel for each picture, of shape ``(N, 1, H, W)``.
+    """Return a channel of the constant ``pixel`` for each picture, of shape ``(N, 1, H, W)``.
 
     It is computed from the shape of the pictures where that is open. Pad, the obvious operator, takes ONNX Runtime 0.26
     ms for a picture of 224×224, and a Concat next to nothing.
@@ -113,5 +110,5 @@ def _constant_channel(builder: Builder, planes: ir.Value, pixel: int) -> ir.Valu
     fill = np.array([pixel], np.uint8)
     if len(static) == len(sizes):
         return builder.constant("constant", np.full(static, fill))
-    target = builder.sizes([size if isinstance(size, int) else None for size in sizes], of=planes)
+    target = builder.sizes(sizes, like=planes)
     return builder.node("ConstantOfShape", [target], "constant", shape=sizes, dtype=_UINT8, value=ir.tensor(fill))

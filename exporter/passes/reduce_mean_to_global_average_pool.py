@@ -10,10 +10,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import axes_of, free_name, int_attribute, is_op, take_over
+from rexport.passes._graph import axes_of, free_name, graph_of, int_attribute, is_op, shape_of, take_over, type_in_words
 
 __all__ = ["ReduceMeanToGlobalAveragePool"]
-
 
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
@@ -25,26 +24,23 @@ class ReduceMeanToGlobalAveragePool(RewritePass["ir.Node"]):
 
     def match(self, node: ir.Node) -> ir.Node | None:
         """Match a ReduceMean over the last two axes of a four-dimensional tensor."""
-        if not is_op(node, "ReduceMean") or node.inputs[0] is None or node.inputs[0].shape is None:
+        if not is_op(node, "ReduceMean") or len(shape_of(node.inputs[0])) != 4:
             return None
-        axes = axes_of(node)
-        is_pixels = axes is not None and sorted(axis % 4 for axis in axes) == [2, 3]
-        return node if is_pixels and len(node.inputs[0].shape) == 4 else None
+        return node if sorted(axis % 4 for axis in axes_of(node) or []) == [2, 3] else None
 
     def check(self, match: ir.Node) -> str | None:
         """Allow the types that GlobalAveragePool has kernels for; there the two are one function."""
-        dtype = match.inputs[0].dtype if match.inputs[0] is not None else None
-        if dtype in _DTYPES:
+        source = match.inputs[0]
+        if source is not None and source.dtype in _DTYPES:
             return None
-        kind = "an unknown type" if dtype is None else dtype.name.lower()
+        kind = type_in_words(source)
         return f"it averages {kind}, and ONNX Runtime's GlobalAveragePool takes float32 and float16 only"
 
     def rewrite(self, match: ir.Node) -> None:
         """Put GlobalAveragePool, and Flatten where the dimensions are not kept, in its place."""
-        source, result, graph = match.inputs[0], match.outputs[0], match.graph
+        source, result, graph = match.inputs[0], match.outputs[0], graph_of(match)
         assert source is not None
         assert source.shape is not None
-        assert graph is not None
         pool = ir.node("GlobalAveragePool", [source], name=match.name, metadata_props=dict(match.metadata_props))
         pool.outputs[0].shape = ir.Shape([*source.shape[:2], 1, 1])
         pool.outputs[0].type = source.type

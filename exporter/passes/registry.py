@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from rexport._errors import UnavailableError, UsageError
+from rexport._words import did_you_mean
 from rexport.passes._base import GraphPass
 from rexport.passes.fuse import DEFAULT_PASSES
 
@@ -29,33 +30,32 @@ def available_passes() -> dict[str, type[GraphPass]]:
     """Return all passes by name, in the order they run.
 
     Raises:
-        UnavailableError: One that another package registers can't be loaded, or has the name of another.
+        UnavailableError: A pass that another package registers can't be loaded, or its name is used already.
     """
-    found = {one_pass.__name__: one_pass for one_pass in DEFAULT_PASSES}
+    passes = {one_pass.__name__: one_pass for one_pass in DEFAULT_PASSES}
     for entry in sorted(entry_points(group=_GROUP), key=lambda entry: entry.name):
         loaded = _load(entry)
-        if loaded.__name__ in found:
+        if loaded.__name__ in passes:
             raise UnavailableError(f"{_origin(entry)} registers a pass {loaded.__name__}, and there is one already.")
-        found[loaded.__name__] = loaded
-    return found
+        passes[loaded.__name__] = loaded
+    return passes
 
 
 def choose_passes(*, only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[type[GraphPass], ...]:
     """Return the passes to run, in the order they run.
 
     Args:
-        only: Names of these alone; none stands for all.
-        skip: Names of those to leave out.
+        only: The names of the passes to run; by default all.
+        skip: The names of passes to leave out.
 
     Raises:
-        UsageError: There is no such pass; the message has the nearest.
+        UsageError: There is no such pass; the message suggests the nearest name.
     """
     available = available_passes()
     for name in (*only, *skip):
         if name not in available:
-            near = difflib.get_close_matches(name, available, n=1, cutoff=0.4)
-            question = f" Did you mean {near[0]}?" if near else ""
-            raise UsageError(f"There is no pass {name!r}.{question} `rexport fuse --list` names them all.")
+            hint = did_you_mean(difflib.get_close_matches(name, available, n=1, cutoff=0.4))
+            raise UsageError(f"There is no pass {name!r}.{hint} `rexport fuse --list` names them all.")
     return tuple(one_pass for name, one_pass in available.items() if (not only or name in only) and name not in skip)
 
 

@@ -6,7 +6,7 @@ For a convolution in g groups, y_j = W_j ∗ x_j with group j's own channels, k 
 
 The zeros add nothing to any sum, in floats or in integers (there, zero is the weight's zero point), so the results are
 the same. A convolution in many small groups is many small matrix products, each with a cost of its own; merged, they
-are fewer and larger ones that multiply some zeros. What is fastest depends on the layer and on what runs it: see
+are fewer and larger ones that multiply some zeros. Which k is fastest depends on the layer and on the runtime: see
 ``rexport.tuning``, which measures it. The groups of ResNeXt: Xie et al. 2016, arXiv:1611.05431.
 """
 
@@ -38,7 +38,7 @@ class Regroup(RewritePass[_Regrouping]):
     """Merges neighbouring groups of convolutions, float or quantized.
 
     Args:
-        merged: Says of a grouped convolution how many neighbours become one group; 1 leaves it as it is.
+        merged: Returns how many neighbouring groups of a convolution become one; 1 leaves it as it is.
     """
 
     summary = "neighbouring groups of a convolution merge"
@@ -48,14 +48,14 @@ class Regroup(RewritePass[_Regrouping]):
         self._merged = merged
 
     def match(self, node: ir.Node) -> _Regrouping | None:
-        """Match a convolution in groups of which some are to merge."""
+        """Match a grouped convolution some of whose groups are to merge."""
         if groups_of(node) == 1:
             return None
         merged = self._merged(node)
         return _Regrouping(node, merged) if merged > 1 else None
 
     def check(self, match: _Regrouping) -> str | None:
-        """Allow what divides the groups, and a constant weight, or the integers of one, of the convolution's own."""
+        """Allow a divisor of the groups, and a constant weight, floats or integers, of the convolution's own."""
         groups = groups_of(match.conv)
         if groups % match.merged:
             return f"its {groups} groups can't merge by {match.merged}; choose a divisor"
@@ -76,13 +76,13 @@ def groups_of(node: ir.Node) -> int:
 def _block_diagonal(weight: np.ndarray, zeros: np.ndarray, groups: int, merged: int) -> np.ndarray:
     """Return the weight of shape ``(O, merged · I, ...)`` for one of shape ``(O, I, ...)`` in ``groups`` groups.
 
-    ``zeros`` of shape ``(O,)`` is what stands between the blocks.
+    ``zeros`` of shape ``(O,)`` are the numbers between the blocks.
     """
     outputs, inputs, *kernel = weight.shape
-    each = outputs // groups
-    result = np.empty((groups // merged, merged, each, merged, inputs, *kernel), weight.dtype)
-    result[...] = zeros.reshape(groups // merged, merged, each, *[1] * (2 + len(kernel)))
-    blocks = weight.reshape(groups // merged, merged, each, inputs, *kernel)
+    per_group = outputs // groups
+    result = np.empty((groups // merged, merged, per_group, merged, inputs, *kernel), weight.dtype)
+    result[...] = zeros.reshape(groups // merged, merged, per_group, *[1] * (2 + len(kernel)))
+    blocks = weight.reshape(groups // merged, merged, per_group, inputs, *kernel)
     for place in range(merged):
         result[:, place, :, place] = blocks[:, place]
     return result.reshape(outputs, merged * inputs, *kernel)

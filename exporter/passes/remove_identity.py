@@ -1,12 +1,12 @@
-"""Identity, and Dropout at inference, hand their input on unchanged: they go."""
+"""Identity, and Dropout at inference, pass their input on unchanged: they are removed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from rexport.model_file import opset_of
-from rexport.passes._base import RewritePass
-from rexport.passes._graph import bypass, constant, int_attribute, is_op, why_not_bypassed
+from rexport.passes._base import BypassPass
+from rexport.passes._graph import constant, input_at, int_attribute, is_op
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoveIdentity"]
 
 
-class RemoveIdentity(RewritePass["ir.Node"]):
+class RemoveIdentity(BypassPass):
     """Removes Identity and Dropout nodes."""
 
     summary = "Identity and Dropout go"
@@ -24,19 +24,14 @@ class RemoveIdentity(RewritePass["ir.Node"]):
         return node if is_op(node, "Identity", "Dropout") else None
 
     def check(self, match: ir.Node) -> str | None:
-        """Allow what really does nothing and whose ends are not both the model's own."""
+        """Allow a node that does nothing, unless it connects an input of the model to an output."""
         if match.op_type == "Dropout":
-            training = match.inputs[2] if len(match.inputs) > 2 else None
-            if training is not None:
-                mode = constant(training)
-                if mode is None or bool(mode):
-                    return "it is a Dropout in training mode"
+            training_mode = input_at(match, 2)
+            mode = constant(training_mode)
+            if training_mode is not None and (mode is None or bool(mode)):
+                return "it is a Dropout in training mode"
             if match.graph is not None and opset_of(match.graph) < 7 and not int_attribute(match, "is_test", 0):
                 return "it is a Dropout in the training mode of opsets before 7"
             if any(len(mask.uses()) or mask.is_graph_output() for mask in match.outputs[1:]):
                 return "the mask of the Dropout is used"
-        return why_not_bypassed(match)
-
-    def rewrite(self, match: ir.Node) -> None:
-        """Let its readers read its input."""
-        bypass(match)
+        return super().check(match)

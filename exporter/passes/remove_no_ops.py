@@ -1,29 +1,29 @@
-"""Operators that change nothing about this very tensor go: exporters write them where some other tensor needs them.
+"""Operators that do not change their tensor are removed: exporters write them where some other tensor needs them.
 
     x[0:]        pad(x, 0)        reshape(x, shape of x)        transpose(x, (0, 1, …))        concat(x)        sum(x)
 
-Only what is known now counts: no size is assumed to be what a model is usually run with.
+Only constants and static shapes count: no size is assumed, however usual it is.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rexport.passes._base import RewritePass
-from rexport.passes._graph import bypass, is_op, why_not_bypassed
+from rexport.passes._base import BypassPass
+from rexport.passes._graph import is_op, shape_of
 from rexport.passes._pad import padding_of, rank_of, why_not_fixed
 from rexport.passes._slice import slices_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import onnx_ir as ir
 
 __all__ = ["RemoveNoOps"]
 
 
-class RemoveNoOps(RewritePass["ir.Node"]):
-    """Removes Slice, Pad, Reshape, Flatten, Transpose, Cast, and joining operators that hand their input on."""
+class RemoveNoOps(BypassPass):
+    """Removes Slice, Pad, Reshape, Flatten, Transpose, Cast, and joining operators that pass their input on."""
 
     summary = "what hands its input on as it is goes"
 
@@ -34,19 +34,11 @@ class RemoveNoOps(RewritePass["ir.Node"]):
             return None
         return node if does_nothing(node, node.inputs[0]) else None
 
-    def check(self, match: ir.Node) -> str | None:
-        """Allow it unless both of its ends are the model's own."""
-        return why_not_bypassed(match)
-
-    def rewrite(self, match: ir.Node) -> None:
-        """Let its readers read its input."""
-        bypass(match)
-
 
 def _takes_all(node: ir.Node, source: ir.Value) -> bool:
-    parts = None if source.shape is None else slices_of(node, len(source.shape))
-    shape = source.shape
-    return parts is not None and shape is not None and all(part.every(shape[part.axis]) == 1 for part in parts)
+    shape = shape_of(source)
+    parts = slices_of(node, len(shape)) if shape else None
+    return parts is not None and all(part.every(shape[part.axis]) == 1 for part in parts)
 
 
 def _pads_nothing(node: ir.Node, _source: ir.Value) -> bool:
@@ -55,13 +47,12 @@ def _pads_nothing(node: ir.Node, _source: ir.Value) -> bool:
 
 
 def _keeps_the_shape(node: ir.Node, source: ir.Value) -> bool:
-    """Say whether all sizes stay but perhaps one, which then stays too, as the number of elements does."""
-    before, after = source.shape, node.outputs[0].shape
-    if before is None or after is None or len(before) != len(after):
+    """Say whether all sizes but perhaps one are the same; that one is too then, as the number of elements is."""
+    before, after = shape_of(source), shape_of(node.outputs[0])
+    if not before or len(before) != len(after):
         return False
-    pairs: Sequence[tuple[object, object]] = list(zip(before, after, strict=True))
-    same = [b for b, a in pairs if isinstance(b, int) and b == a and b > 0]
-    return len(same) >= len(pairs) - 1
+    same = [isinstance(size, int) and 0 < size == new_size for size, new_size in zip(before, after, strict=True)]
+    return sum(same) >= len(before) - 1
 
 
 def _keeps_the_order(node: ir.Node, _source: ir.Value) -> bool:

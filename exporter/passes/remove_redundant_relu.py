@@ -1,4 +1,4 @@
-"""A Relu that changes nothing goes.
+"""A Relu that changes nothing is removed.
 
 For x that is never negative (a Relu's result, pooled, joined, added up …), and for a ≥ 0:
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rexport.passes._base import RewritePass
-from rexport.passes._graph import bypass, clip_bounds, is_op, why_not_bypassed
+from rexport.passes._base import BypassPass
+from rexport.passes._graph import clip_bounds, is_op
 from rexport.passes._range import is_never_negative
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["RemoveRedundantRelu"]
 
 
-class RemoveRedundantRelu(RewritePass["ir.Node"]):
-    """Removes a Relu after what is never negative, or before nothing but what cuts off more than it does."""
+class RemoveRedundantRelu(BypassPass):
+    """Removes a Relu of a tensor that is never negative, or one that only a Clip reads which cuts off as much."""
 
     summary = "a Relu that changes nothing goes"
 
@@ -31,18 +31,9 @@ class RemoveRedundantRelu(RewritePass["ir.Node"]):
             return None
         return node if is_never_negative(node.inputs[0]) or _is_clipped_anyway(node.outputs[0]) else None
 
-    def check(self, match: ir.Node) -> str | None:
-        """Allow it unless both of its ends are the model's own."""
-        return why_not_bypassed(match)
-
-    def rewrite(self, match: ir.Node) -> None:
-        """Let its readers read its input."""
-        bypass(match)
-
 
 def _is_clipped_anyway(value: ir.Value) -> bool:
-    """Say whether all readers of a tensor cut off what is negative."""
-    readers = [usage.node for usage in value.uses() if usage.idx == 0]
-    bounds = [clip_bounds(reader) if is_op(reader, "Clip") else None for reader in readers]
+    """Say whether all readers of a tensor cut off negative numbers."""
+    bounds = [clip_bounds(reader) for reader, index in value.uses() if is_op(reader, "Clip") and index == 0]
     all_cut = all(limits is not None and limits[0] >= 0 for limits in bounds)
-    return bool(readers) and all_cut and len(readers) == len(value.uses()) and not value.is_graph_output()
+    return bool(bounds) and all_cut and len(bounds) == len(value.uses()) and not value.is_graph_output()

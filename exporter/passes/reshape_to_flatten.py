@@ -1,4 +1,4 @@
-"""A Reshape that joins all axes behind the batch is Flatten, whatever arithmetic on shapes feeds it.
+"""A Reshape that joins all axes behind the batch is Flatten, whatever arithmetic on shapes computes its target.
 
     Reshape(x, (N, C·H·W))  =  Reshape(x, (N, −1))  =  Reshape(x, (−1, C·H·W))  =  Flatten(x, axis = 1)
     Squeeze(y, (2, 3))  =  Flatten(y, axis = 1)
@@ -10,17 +10,13 @@ batch is dynamic; Flatten needs none of it.
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import axes_of, constant, int_attribute, is_op, take_over
+from rexport.passes._graph import axes_of, int_attribute, integers_in, is_op, producer_of, replace_node, shape_of
 
 __all__ = ["ReshapeToFlatten"]
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class ReshapeToFlatten(RewritePass["ir.Node"]):
@@ -29,79 +25,60 @@ class ReshapeToFlatten(RewritePass["ir.Node"]):
     summary = "Reshape to (batch, features) becomes Flatten"
 
     def match(self, node: ir.Node) -> ir.Node | None:
-        """Match by the inferred shapes of what goes in and comes out, or by how the target is computed."""
-        if not is_op(node, "Reshape", "Squeeze") or node.inputs[0] is None:
-            return None
-        if is_op(node, "Squeeze"):
-            return node if _axes_say_so(node) else None
-        return node if _shapes_say_so(node) or _target_says_so(node) else None
-
-    def check(self, match: ir.Node) -> str | None:  # noqa: ARG002
-        """Allow it always: the shapes were compared."""
-        return None
+        """Match by the inferred shapes of the input and the result, or by how the target is computed."""
+        is_flatten = (is_op(node, "Squeeze") and _axes_say_so(node)) or (
+            is_op(node, "Reshape") and (_shapes_say_so(node) or _target_says_so(node))
+        )
+        return node if is_flatten else None
 
     def rewrite(self, match: ir.Node) -> None:
         """Put Flatten in its place."""
-        flatten = ir.node(
-            "Flatten", [match.inputs[0]], {"axis": 1}, name=match.name, metadata_props=dict(match.metadata_props)
-        )
-        source = match.inputs[0]
-        batch = None if source is None or source.shape is None else source.shape[0]
-        flatten.outputs[0].shape = ir.Shape([batch, _features(source)])  # if nobody knows better
-        assert match.graph is not None
-        match.graph.insert_before(match, flatten)
-        take_over(match.outputs[0], flatten.outputs[0])
+        source, inferred = match.inputs[0], match.outputs[0].shape
+        flatten = replace_node(match, "Flatten", [source], {"axis": 1})
+        if inferred is None:
+            batch = shape_of(source)[:1] or (None,)
+            flatten.outputs[0].shape = ir.Shape([*batch, _features(source)])
 
 
 def _shapes_say_so(node: ir.Node) -> bool:
-    source = node.inputs[0]
-    before, after = None if source is None else source.shape, node.outputs[0].shape
-    if before is None or after is None or len(before) < 2 or len(after) != 2:
+    before, after, features = shape_of(node.inputs[0]), shape_of(node.outputs[0]), _features(node.inputs[0])
+    if features is None or len(after) != 2 or after[1] != features:
         return False
-    features: Sequence[object] = before[1:]
-    sizes = [size for size in features if isinstance(size, int)]
-    known = len(sizes) == len(features) and after[1] == prod(sizes)
-    return known and before[0] == after[0] and (isinstance(before[0], int) or before[0].value is not None)
+    return before[0] == after[0] and (isinstance(before[0], int) or before[0].value is not None)
 
 
 def _target_says_so(node: ir.Node) -> bool:
     """Say whether the target is ``(0, −1)``, where 0 copies the batch, ``(−1, all features)``, or ``(batch, −1)``."""
     source, target = node.inputs[:2]
-    fixed = constant(target)
-    if fixed is not None:
-        copies = [0, -1] if not int_attribute(node, "allowzero", 0) else None
-        return fixed.tolist() in (copies, [-1, _features(source)])
-    concat = None if target is None else target.producer()
-    if concat is None or not is_op(concat, "Concat") or len(concat.inputs) != 2:
+    sizes = integers_in(target)
+    if sizes is not None:
+        return sizes == [-1, _features(source)] or (sizes == [0, -1] and not int_attribute(node, "allowzero", 0))
+    concat = producer_of(target, "Concat")
+    if concat is None or len(concat.inputs) != 2:
         return False
-    rest = constant(concat.inputs[1])
-    return rest is not None and rest.tolist() == [-1] and _is_batch(concat.inputs[0], of=source)
+    return integers_in(concat.inputs[1]) == [-1] and _is_batch_of(source, concat.inputs[0])
 
 
 def _features(value: ir.Value | None) -> int | None:
     """Return the number of elements behind the batch, if it is known and not 0."""
-    sizes: Sequence[object] = [] if value is None or value.shape is None else value.shape[1:]
-    known = [size for size in sizes if isinstance(size, int)]
-    return prod(known) or None if known and len(known) == len(sizes) else None
+    sizes = shape_of(value)[1:]
+    static = [size for size in sizes if isinstance(size, int)]
+    if not static or len(static) < len(sizes):
+        return None
+    return prod(static) or None
 
 
 def _axes_say_so(node: ir.Node) -> bool:
-    """Say whether a Squeeze takes all axes away but the first two; then they have one element each."""
-    source = node.inputs[0]
-    axes = axes_of(node)
-    if source is None or source.shape is None or axes is None:
-        return False
-    rank = len(source.shape)
-    return rank > 2 and sorted(axis % rank for axis in axes) == list(range(2, rank))
+    """Say whether a Squeeze removes all axes but the first two; then they have one element each."""
+    axes, rank = axes_of(node), len(shape_of(node.inputs[0]))
+    return axes is not None and rank > 2 and sorted(axis % rank for axis in axes) == list(range(2, rank))
 
 
-def _is_batch(value: ir.Value | None, *, of: ir.Value | None) -> bool:
-    """Say whether ``value`` is the first size of a tensor: Shape, Gather at 0, and perhaps Unsqueeze."""
-    node = None if value is None else value.producer()
-    if node is not None and is_op(node, "Unsqueeze") and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
-    if node is None or not is_op(node, "Gather") or node.inputs[0] is None:
+def _is_batch_of(source: ir.Value | None, size: ir.Value | None) -> bool:
+    """Say whether ``size`` is the first size of a tensor: Shape, Gather at 0, and perhaps Unsqueeze."""
+    unsqueeze = producer_of(size, "Unsqueeze")
+    gather = producer_of(unsqueeze.inputs[0] if unsqueeze else size, "Gather")
+    if gather is None or integers_in(gather.inputs[1]) != [0]:
         return False
-    index, shape = constant(node.inputs[1]), node.inputs[0].producer()
-    is_first = index is not None and index.size == 1 and index.item() == 0
-    return is_first and shape is not None and is_op(shape, "Shape") and shape.inputs[0] is of and not shape.attributes
+    shape = producer_of(gather.inputs[0], "Shape")
+    return shape is not None and shape.inputs[0] is source and not shape.attributes

@@ -1,14 +1,13 @@
 """A model of raw images takes pictures of any height and width, and resizes and cuts them itself.
 
-For a picture of sides H and W, the shorter side of which is to become R pixels and of which the middle S × S is taken,
+A picture of sides H and W is resized so that its shorter side has R pixels, and its middle S × S is cut out:
 
     (h, w) = ⌊R (H, W) / min(H, W)⌋        top = round((h − S) / 2),  left = round((w − S) / 2)
 
-in integers, where round takes halves to the even neighbour: (d + (⌊d/2⌋ mod 2)) / 2 for d = h − S. That is what
-:class:`rexport.Preprocessing` does, and torchvision's Resize and CenterCrop. The filter is a triangle or Keys' cubic of
-a = −½, as wide as the reduction, and at the borders what there is of it (``antialias``, ``exclude_outside``), as in
-Pillow's ``BILINEAR`` and ``BICUBIC``: one pass along the rows and one along the columns, each rounded to whole grey
-levels.
+in integers, rounding halves to even: (d + (⌊d/2⌋ mod 2)) / 2 for d = h − S. :class:`rexport.Preprocessing` does the
+same, and so do torchvision's Resize and CenterCrop. The filter is a triangle or Keys' cubic of a = −½, as wide as the
+reduction, and cut off at the borders (``antialias``, ``exclude_outside``), as in Pillow's ``BILINEAR`` and ``BICUBIC``:
+one pass along the rows and one along the columns, each rounded to whole grey levels.
 
     uint8 (N, H, W, 3) → Resize → Slice → the model
 """
@@ -42,7 +41,7 @@ _FILTERS: dict[Interpolation, dict[str, Any]] = {
 
 
 def require_resizing(preprocessing: Preprocessing, opset: int) -> None:
-    """Raise UsageError if there is nothing to resize to, or the opset has no operator for it."""
+    """Raise UsageError if there is no size to resize to, or the opset has no operator for it."""
     if preprocessing.resize is None:
         raise UsageError(
             f"The model takes pictures of {preprocessing.size}×{preprocessing.size} as they are; pass --resize "
@@ -56,11 +55,12 @@ def with_resize(model: ir.Model) -> ir.Model:
     """Return a copy of a model of raw images that takes whole pictures.
 
     Args:
-        model: Its metadata say how pictures are resized and cut (see :func:`rexport.passes.raw_image.with_raw_images`).
+        model: A model of raw images (see :func:`rexport.passes.raw_image.with_raw_images`), whose metadata says how
+            pictures are resized and cut.
 
     Raises:
         ModelFileError: It takes no raw images.
-        UsageError: As of :func:`require_resizing`.
+        UsageError: As for :func:`require_resizing`.
     """
     image, preprocessing = image_input(model), Metadata.of(model).preprocessing
     if preprocessing is None or preprocessing.takes is not Takes.PIXELS:
@@ -82,7 +82,7 @@ def with_resize(model: ir.Model) -> ir.Model:
 
 
 def cut_pixels(model: ir.Model) -> ir.Value:
-    """Return the pixels that the network of such a model is given, uint8 of shape ``(N, S, S, 3)``."""
+    """Return the resized and cut pixels in a model of :func:`with_resize`, uint8 of shape ``(N, S, S, 3)``."""
     return next(
         node.outputs[0]
         for node in model.graph
@@ -98,14 +98,15 @@ def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> 
     def number(name: str, *values: int | None) -> ir.Value:
         return builder.constant(name, np.array(values))
 
-    def compute(op_type: str, inputs: list[ir.Value], name: str, *, length: int = len(_SIDES)) -> ir.Value:
-        attributes = {"keepdims": 1} if op_type == "ReduceMin" else {}
+    def compute(
+        op_type: str, inputs: list[ir.Value], name: str, *, length: int = len(_SIDES), **attributes: int
+    ) -> ir.Value:
         return builder.node(op_type, inputs, name, shape=[length], dtype=_INT64, **attributes)
 
-    two, wanted = number("two", 2), number("size", size)
-    whole = compute("Shape", [pictures], "shape", length=len(pictures.shape))
-    sides = compute("Slice", [whole, number("first_side", 1), number("behind_sides", 3)], "sides")
-    shorter = compute("ReduceMin", [sides], "shorter_side", length=1)
+    two, crop = number("two", 2), number("size", size)
+    shape = compute("Shape", [pictures], "shape", length=len(pictures.shape))
+    sides = compute("Slice", [shape, number("first_side", 1), number("behind_sides", 3)], "sides")
+    shorter = compute("ReduceMin", [sides], "shorter_side", length=1, keepdims=1)
     scaled = compute("Mul", [sides, number("resize", preprocessing.resize)], "scaled_sides")
     target = compute("Div", [scaled, shorter], "resized_sides")
     resized = builder.node(
@@ -119,9 +120,9 @@ def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> 
         antialias=1,
         exclude_outside=1,
     )
-    rest = compute("Sub", [target, wanted], "rest")
-    odd = compute("Mod", [compute("Div", [rest, two], "half_rest"), two], "half_is_odd")
-    start = compute("Div", [compute("Add", [rest, odd], "even_rest"), two], "start")
-    end = compute("Add", [start, wanted], "end")
+    margin = compute("Sub", [target, crop], "rest")
+    odd = compute("Mod", [compute("Div", [margin, two], "half_rest"), two], "half_is_odd")
+    start = compute("Div", [compute("Add", [margin, odd], "even_rest"), two], "start")
+    end = compute("Add", [start, crop], "end")
     axes = number("side_axes", *_SIDES)
     return builder.node("Slice", [resized, start, end, axes], "cut", shape=[batch, size, size, 3], dtype=_UINT8)

@@ -1,10 +1,10 @@
-"""What is there twice is stored once, and computed once.
+"""Equal constants are stored once, and equal nodes computed once.
 
     v = f(x), w = f(x)  →  w = v        f a standard operator with the same attributes
 
-Constants are the same if their bytes, shape and type are; operators if they read the same tensors. The statistics of a
+Constants are equal if their bytes, shapes and types are; operators if they read the same tensors. The statistics of a
 BatchNormalization in training mode stay its own, as ONNX Runtime changes them in place. This pass runs last: a weight
-that two layers share can't be changed for the sake of one.
+that two layers share can't be changed for one of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ShareDuplicates"]
 
-# Each run gives another result, or may.
+# Each run may give another result.
 _RANDOM = {
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
     *("Multinomial", "Bernoulli", "Dropout"),
@@ -32,17 +32,17 @@ _RANDOM = {
 
 
 class ShareDuplicates(GraphPass):
-    """Lets equal initializers be one, and equal nodes."""
+    """Merges equal initializers, and equal nodes."""
 
     summary = "equal constants and equal nodes become one"
 
     def call(self, model: ir.Model) -> PassResult:
-        """Look at all initializers, then at all nodes in order; ``changed`` counts those that went."""
+        """Look at all initializers, then at all nodes in order; ``changed`` counts those that are removed."""
         return self.result(model, changed=_share_initializers(model.graph) + _share_nodes(model.graph))
 
 
 def _share_initializers(graph: ir.Graph) -> int:
-    kept: dict[object, ir.Value] = {}
+    by_key: dict[object, ir.Value] = {}
     before = len(graph.initializers)
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
@@ -50,7 +50,7 @@ def _share_initializers(graph: ir.Graph) -> int:
             continue
         if any(_is_training(node) for node in value.consumers()):
             continue
-        first = kept.setdefault(_key_of(tensor), value)
+        first = by_key.setdefault(_key_of(tensor), value)
         if first is not value:
             ir.convenience.replace_all_uses_with(value, first)
             del graph.initializers[name]
@@ -64,15 +64,15 @@ def _is_training(node: ir.Node) -> bool:
 
 
 def _share_nodes(graph: ir.Graph) -> int:
-    kept: dict[object, ir.Node] = {}
+    by_key: dict[object, ir.Node] = {}
     before = len(graph)
     for node in list(graph):
         attributes = _attributes_of(node)
-        is_ours = node.domain == "" and node.op_type not in _RANDOM
-        if not is_ours or attributes is None or any(value.is_graph_output() for value in node.outputs):
+        is_pure = node.domain == "" and node.op_type not in _RANDOM
+        if not is_pure or attributes is None or any(value.is_graph_output() for value in node.outputs):
             continue
         results = tuple(value.name != "" for value in node.outputs)
-        first = kept.setdefault((node.op_type, attributes, tuple(map(id, node.inputs)), results), node)
+        first = by_key.setdefault((node.op_type, attributes, tuple(map(id, node.inputs)), results), node)
         if first is not node:
             ir.convenience.replace_all_uses_with(node.outputs, first.outputs)
             graph.remove(node, safe=True)
@@ -84,8 +84,8 @@ def _key_of(tensor: ir.TensorProtocol) -> object:
 
 
 def _attributes_of(node: ir.Node) -> Sequence[object] | None:
-    """Return a node's attributes as something to look up; ``None`` if one is a graph, say, that can't be."""
-    found: list[object] = []
+    """Return a node's attributes as a key; ``None`` if one of them, such as a graph, can't be part of a key."""
+    attributes: list[object] = []
     for name, attribute in sorted(node.attributes.items()):
         value = attribute.value
         if attribute.type == ir.AttributeType.TENSOR:
@@ -94,5 +94,5 @@ def _attributes_of(node: ir.Node) -> Sequence[object] | None:
             value = tuple(value)
         if attribute.is_ref() or not isinstance(value, (int, float, str, tuple)):
             return None
-        found.append((name, attribute.type, value))
-    return tuple(found)
+        attributes.append((name, attribute.type, value))
+    return tuple(attributes)

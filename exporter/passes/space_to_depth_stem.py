@@ -7,7 +7,7 @@ pads p in front,
 
 is one of stride 1 that pads q; where W has no such position, V is zero. Kernels of integer convolutions multiply four
 channels at a time, and three leave one of them idle; here they are twelve. The zeros around a 7 × 7 kernel make it
-8 × 8, so there is more to multiply too, and only a measurement says what is faster: see ``rexport.tuning``.
+8 × 8, so there is more to multiply too, and only a measurement tells which is faster: see ``rexport.tuning``.
 SpaceToDepth of the ONNX operators; the stem of He et al. 2015, arXiv:1512.03385, table 1.
 """
 
@@ -20,18 +20,18 @@ import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
 from rexport.passes._builder import Builder
-from rexport.passes._graph import constant, int_attribute, is_op, name_of
+from rexport.passes._graph import constant, contents_of, graph_of, int_attribute, is_op, name_of, shape_of
 from rexport.passes._quantized import change_weight, dequantize_of, stored, why_not_changeable
 
 __all__ = ["SpaceToDepthStem"]
 
-_FEW = 4  # channels, of which more would fill the kernels by themselves
+_FEW = 4  # channels; more would fill the kernels by themselves
 _BLOCK = 2
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """The padding of a convolution of stride 2 along height or width, and of the one that takes its place."""
+    """The padding of a convolution of stride 2 along height or width, and of the convolution that replaces it."""
 
     kernel: int
     begin: int
@@ -52,7 +52,7 @@ class _Axis:
 
     @property
     def new_end(self) -> int:
-        """What gives as many results as before, for a picture of whole blocks."""
+        """The padding at the end that keeps the size of the result, for a picture of whole blocks."""
         return (self.begin + self.end - self.kernel) // _BLOCK - self.new_begin + self.new_kernel
 
 
@@ -76,17 +76,17 @@ class SpaceToDepthStem(RewritePass["ir.Node"]):
             return "it is dilated"
         if match.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
             return "its padding is not stated (auto_pad)"
-        shape = match.inputs[0].shape if match.inputs[0] is not None else None
-        sides = [] if shape is None else list(shape)[2:]
+        sides = shape_of(match.inputs[0])[2:]
         if not sides or not all(isinstance(side, int) and side % _BLOCK == 0 for side in sides):
             return "its pictures are not known to have an even height and width"
-        why = why_not_changeable(match)
-        if why is None and any(axis.new_end < 0 for axis in _axes(match)):
-            why = "it does not read the picture to its end"
-        return why
+        if refusal := why_not_changeable(match):
+            return refusal
+        if any(axis.new_end < 0 for axis in _axes(match)):
+            return "it does not read the picture to its end"
+        return None
 
     def rewrite(self, match: ir.Node) -> None:
-        """Put a SpaceToDepth before it (before the DequantizeLinear, where there is one), and sort its weight."""
+        """Put a SpaceToDepth before it (before the DequantizeLinear, where there is one), and reorder its weight."""
         vertical, horizontal = _axes(match)
         change_weight(match, lambda weight, zeros: _in_blocks(weight, zeros, vertical, horizontal))
         match.attributes.add(ir.AttrInt64s("strides", [1, 1]))
@@ -98,9 +98,7 @@ class SpaceToDepthStem(RewritePass["ir.Node"]):
         source = stored(picture)
         assert source is not None
         assert source.dtype is not None
-        graph = match.graph
-        assert isinstance(graph, ir.Graph)
-        builder, shape = Builder(graph, before=match, prefix=name_of(match)), _shape_in_blocks(picture)
+        builder, shape = Builder(graph_of(match), before=match, prefix=name_of(match)), _shape_in_blocks(picture)
         blocks = builder.node("SpaceToDepth", [source], "blocks", shape=shape, dtype=source.dtype, blocksize=_BLOCK)
         if dequantize is not None:
             assert picture.dtype is not None
@@ -111,16 +109,13 @@ class SpaceToDepthStem(RewritePass["ir.Node"]):
             )
         match.replace_input_with(0, blocks)
         if dequantize is not None and not picture.uses() and not picture.is_graph_output():
-            assert dequantize.graph is not None
-            dequantize.graph.remove(dequantize, safe=True)
+            graph_of(match).remove(dequantize, safe=True)
 
 
 def _axes(conv: ir.Node) -> tuple[_Axis, _Axis]:
-    weight = constant(stored(conv.inputs[1]))
-    assert weight is not None
-    top, left, bottom, right = conv.attributes.get_ints("pads", [0, 0, 0, 0])
-    height, width = weight.shape[2:]
-    return _Axis(height, top, bottom), _Axis(width, left, right)
+    pads = conv.attributes.get_ints("pads", [0, 0, 0, 0])
+    height, width = contents_of(stored(conv.inputs[1])).shape[2:]
+    return _Axis(height, pads[0], pads[2]), _Axis(width, pads[1], pads[3])
 
 
 def _in_blocks(weight: np.ndarray, zeros: np.ndarray, vertical: _Axis, horizontal: _Axis) -> np.ndarray:
@@ -129,8 +124,8 @@ def _in_blocks(weight: np.ndarray, zeros: np.ndarray, vertical: _Axis, horizonta
     rows, columns = vertical.new_kernel, horizontal.new_kernel
     padded = np.empty((outputs, inputs, rows * _BLOCK, columns * _BLOCK), weight.dtype)
     padded[...] = zeros.reshape(-1, 1, 1, 1)
-    top, left = vertical.shift, horizontal.shift
-    padded[:, :, top : top + height, left : left + width] = weight
+    row, column = vertical.shift, horizontal.shift
+    padded[:, :, row : row + height, column : column + width] = weight
     blocks = padded.reshape(outputs, inputs, rows, _BLOCK, columns, _BLOCK).transpose(0, 3, 5, 1, 2, 4)
     return np.ascontiguousarray(blocks).reshape(outputs, _BLOCK * _BLOCK * inputs, rows, columns)
 

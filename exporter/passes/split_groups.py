@@ -3,9 +3,9 @@
     [y_1; …; y_g]  =  concat_j(W_j ∗ x_j)                     a convolution in g groups is g convolutions
     x_j  =  f(U_j ∗ z + b_j)      for  x = f(U ∗ z + b)       one group's channels, f element by element
 
-It is the inverse of what ``MergeBranches`` does, form (c) of ResNeXt's block written as form (b) (Xie et al. 2016,
+It is the inverse of ``MergeBranches``, form (c) of ResNeXt's block written as form (b) (Xie et al. 2016,
 arXiv:1611.05431, figure 3), and the results are the same. A few wide groups can be faster so: runtimes have kernels for
-plain convolutions that they lack for grouped ones, and the Concat is cheap. Only a measurement says: see
+plain convolutions that they lack for grouped ones, and the Concat is cheap. Only a measurement tells: see
 ``rexport.tuning``.
 """
 
@@ -18,7 +18,18 @@ import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
 from rexport.passes._builder import Builder
-from rexport.passes._graph import constant, is_op, is_rectifier, name_of, only_consumer, take_over
+from rexport.passes._graph import (
+    constant,
+    contents_of,
+    graph_of,
+    inputs_of,
+    is_op,
+    is_rectifier,
+    name_of,
+    only_consumer,
+    producer_of,
+    take_over,
+)
 from rexport.passes._quantized import dequantize_of, stored
 from rexport.passes.regroup import groups_of
 
@@ -35,9 +46,9 @@ _STORED = ("quantized", "scale", "zero_point")
 
 @dataclass(frozen=True)
 class _Split:
-    """The grouped ``conv``, what is between it and the convolution ``first`` before it, and what follows it.
+    """The grouped ``conv``, the convolution ``first`` before it, and the nodes ``between`` the two and ``after`` both.
 
-    ``between`` and ``after`` are rectifiers, and, if the convolutions are quantized, a QuantizeLinear; between them a
+    Those nodes are rectifiers and, if the convolutions are quantized, a QuantizeLinear; between the two a
     DequantizeLinear too.
     """
 
@@ -51,30 +62,30 @@ class SplitGroups(RewritePass[_Split]):
     """Writes grouped convolutions, float or quantized, as branches.
 
     Args:
-        chosen: Says of which.
+        should_split: Tells whether to split a grouped convolution.
     """
 
     summary = "a grouped convolution becomes branches"
 
-    def __init__(self, chosen: Callable[[ir.Node], bool]) -> None:
+    def __init__(self, should_split: Callable[[ir.Node], bool]) -> None:
         super().__init__()
-        self._chosen = chosen
+        self._should_split = should_split
 
     def match(self, node: ir.Node) -> _Split | None:
-        """Match a chosen convolution in groups, with its surroundings."""
-        return _surroundings_of(node) if groups_of(node) > 1 and self._chosen(node) else None
+        """Match a grouped convolution that should be split, with its surroundings."""
+        return _surroundings_of(node) if groups_of(node) > 1 and self._should_split(node) else None
 
     def check(self, match: _Split) -> str | None:
         """Allow a plain convolution before it, constant weights, known shapes, and one scale for each tensor."""
         if match.first is None or groups_of(match.first) != 1:
             return "no convolution of its own, without groups, stands before it"
         for conv in (match.first, match.conv):
-            if any(constant(stored(value)) is None for value in conv.inputs[1:] if value is not None):
+            if any(constant(stored(value)) is None for value in inputs_of(conv)[1:]):
                 return "a weight or a bias is not constant"
         if dequantize_of(match.conv.inputs[0]) is not None and not _is_quantized(match.after):
             return "its result is not quantized by itself"
         around = (*match.between, *match.after)
-        parameters = [constant(value) for node in around for value in node.inputs[1:] if value is not None]
+        parameters = [constant(value) for node in around for value in inputs_of(node)[1:]]
         if any(array is None or array.size != 1 for array in parameters):
             return "a tensor beside it has more than one scale"
         if any(node.outputs[0].shape is None or node.outputs[0].dtype is None for node in (match.first, *around)):
@@ -82,10 +93,9 @@ class SplitGroups(RewritePass[_Split]):
         return None
 
     def rewrite(self, match: _Split) -> None:
-        """Make the branches, concatenate them, and take what they replace out of the graph."""
+        """Make the branches, concatenate them, and take the nodes that they replace out of the graph."""
         conv, first = match.conv, match.first
-        graph, groups = conv.graph, groups_of(conv)
-        assert isinstance(graph, ir.Graph)
+        graph, groups = graph_of(conv), groups_of(conv)
         assert first is not None
         results = []
         for group in range(groups):
@@ -110,15 +120,15 @@ def why_not_split(conv: ir.Node) -> str | None:
 
 def _surroundings_of(conv: ir.Node) -> _Split:
     between, source = _above(conv)
-    first = None if source is None else source.producer()
-    reader = between[0] if between else conv
-    is_own = source is not None and only_consumer(source) is reader and is_op(first, "Conv")
-    return _Split(conv, first if is_own else None, between, _below(conv))
+    first = producer_of(source, "Conv")
+    if source is None or only_consumer(source) is not (*between, conv)[0]:
+        first = None
+    return _Split(conv, first, between, _below(conv))
 
 
 @dataclass(frozen=True)
 class _Branch:
-    """One of ``groups`` branches, in which layers of as many times the channels are repeated."""
+    """One of ``groups`` branches, which repeats the layers with its share of their channels."""
 
     builder: Builder
     group: int
@@ -138,7 +148,7 @@ class _Branch:
         return value
 
     def dequantize(self, nodes: Sequence[ir.Node], value: ir.Value) -> ir.Value:
-        """Dequantize what a QuantizeLinear at the end of ``nodes`` gives; a float is left as it is."""
+        """Dequantize the result of ``nodes`` if they end in a QuantizeLinear; a float stays as it is."""
         if not _is_quantized(nodes):
             return value
         (*_, quantize) = nodes
@@ -152,29 +162,29 @@ class _Branch:
         name: str,
         attributes: Mapping[str, Any],
     ) -> ir.Value:
-        whole = like.outputs[0]
-        assert whole.shape is not None
-        source = inputs[1] if op_type == "DequantizeLinear" else whole
+        result = like.outputs[0]
+        assert result.shape is not None
+        source = inputs[1] if op_type == "DequantizeLinear" else result
         assert source is not None
         assert source.dtype is not None
-        batch, channels, *sizes = whole.shape
+        batch, channels, *sizes = result.shape
         assert isinstance(channels, int)
         shape = [batch, channels // self.groups, *sizes]
         return self.builder.node(op_type, inputs, name, shape=shape, dtype=source.dtype, **attributes)
 
     def _part(self, value: ir.Value | None, name: str) -> ir.Value | None:
         """Return this branch's part of a weight or a bias, floats or integers."""
+        if value is None:
+            return None
         dequantize = dequantize_of(value)
-        if value is None or dequantize is None:
-            array = constant(value)
-            return None if array is None else self.builder.constant(name, self._slice(array, len(array)))
-        numbers = [constant(one) for one in dequantize.inputs]
-        outputs = len(numbers[0]) if numbers[0] is not None else 0
+        if dequantize is None:
+            array = contents_of(value)
+            return self.builder.constant(name, self._slice(array, len(array)))
+        outputs = len(contents_of(dequantize.inputs[0]))
         parts = [
-            None if array is None else self.builder.constant(f"{name}_{role}", self._slice(array, outputs))
-            for array, role in zip(numbers, _STORED, strict=False)
+            self.builder.constant(f"{name}_{role}", self._slice(contents_of(parameter), outputs))
+            for parameter, role in zip(inputs_of(dequantize), _STORED, strict=False)
         ]
-        assert parts[0] is not None
         assert parts[0].shape is not None
         attributes = {key: attribute.value for key, attribute in dequantize.attributes.items()}
         dtype = value.dtype or ir.DataType.FLOAT
@@ -182,35 +192,36 @@ class _Branch:
         return self.builder.node("DequantizeLinear", parts, name, shape=shape, dtype=dtype, **attributes)
 
     def _slice(self, array: np.ndarray, outputs: int) -> np.ndarray:
-        if array.ndim == 0 or len(array) != outputs:  # one for all
+        if array.ndim == 0 or len(array) != outputs:  # one number for all outputs
             return array
-        each = outputs // self.groups
-        return array[self.group * each : (self.group + 1) * each]
+        share = outputs // self.groups
+        return array[self.group * share : (self.group + 1) * share]
 
 
 def _above(conv: ir.Node) -> tuple[tuple[ir.Node, ...], ir.Value | None]:
-    """Return the rectifiers and Q/DQ right before a convolution, in order, and what the first of them reads."""
-    found: list[ir.Node] = []
+    """Return the rectifiers and Q/DQ right before a convolution, in order, and the tensor that the first one reads."""
+    nodes: list[ir.Node] = []
     value, reader = conv.inputs[0], conv
     while value is not None and only_consumer(value) is reader:
         node = value.producer()
         if node is None or not (is_rectifier(node) or is_op(node, "DequantizeLinear", "QuantizeLinear")):
             break
-        found.insert(0, node)
+        nodes.insert(0, node)
         value, reader = node.inputs[0], node
-    return tuple(found), value
+    return tuple(nodes), value
 
 
 def _below(conv: ir.Node) -> tuple[ir.Node, ...]:
     """Return the rectifiers right after a convolution, and the QuantizeLinear that follows them."""
-    found: list[ir.Node] = []
+    nodes: list[ir.Node] = []
     value = conv.outputs[0]
-    while (node := only_consumer(value)) is not None and (is_rectifier(node) or is_op(node, "QuantizeLinear")):
-        found.append(node)
-        value = node.outputs[0]
-        if is_op(node, "QuantizeLinear"):
+    while not _is_quantized(nodes):
+        node = only_consumer(value)
+        if node is None or not (is_rectifier(node) or is_op(node, "QuantizeLinear")):
             break
-    return tuple(found)
+        nodes.append(node)
+        value = node.outputs[0]
+    return tuple(nodes)
 
 
 def _is_quantized(nodes: Sequence[ir.Node]) -> bool:

@@ -4,7 +4,7 @@
 
 It is option A of He et al. 2015, arXiv:1512.03385, section 4.2, which exporters write as a Slice for each axis and a
 Pad. One convolution reads the picture once where they copy it up to four times, and has an INT8 kernel. Each sum has
-one term that is not zero, so for all finite numbers the result is the very same.
+one term that is not zero, so for finite numbers the result is exactly the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ import numpy as np
 import onnx_ir as ir
 
 from rexport.passes._base import RewritePass
-from rexport.passes._graph import add_initializer, is_op, only_consumer, take_over
+from rexport.passes._graph import (
+    add_initializer,
+    graph_of,
+    is_op,
+    only_consumer,
+    replace_node,
+    shape_of,
+    type_in_words,
+)
 from rexport.passes._pad import padding_of, rank_of, why_not_fixed
 from rexport.passes._slice import slices_of
 
@@ -54,19 +62,19 @@ class SubsampleToConv(RewritePass[_Subsample]):
         if rank is None or rank < 3 or why_not_fixed(node, rank) is not None or padding_of(node, rank).axes != {1}:
             return None
         strides, slices = [1] * rank, list[ir.Node]()
-        value = node.inputs[0]
-        while value is not None and only_consumer(value) is (slices[-1] if slices else node):
+        value, reader = node.inputs[0], node
+        while value is not None and only_consumer(value) is reader:
             above = value.producer()
-            steps = None if above is None else _strides(above, rank)
+            steps = _strides(above, rank)
             if above is None or steps is None:
                 break
             strides = [stride * step for stride, step in zip(strides, steps, strict=True)]
             slices.append(above)
-            value = above.inputs[0]
+            value, reader = above.inputs[0], above
         return _Subsample(tuple(slices), node, tuple(strides[2:])) if max(strides) > 1 else None
 
     def check(self, match: _Subsample) -> str | None:
-        """Allow channels of zeros, a number of channels that is known, and the types that Conv has kernels for."""
+        """Allow channels of zeros, a known number of channels, and the types that Conv has kernels for."""
         padding, source = padding_of(match.pad, len(match.strides) + 2), match.source
         if padding.value:
             return f"its new channels are {padding.value:g} and not 0"
@@ -75,40 +83,31 @@ class SubsampleToConv(RewritePass[_Subsample]):
         if source.shape is None or not isinstance(source.shape[1], int):
             return f"the number of channels of {source.name!r} is not known"
         if source.dtype not in _DTYPES:
-            kind = "an unknown type" if source.dtype is None else source.dtype.name.lower()
-            return f"it moves {kind}, and ONNX Runtime's Conv takes float32 and float16 only"
+            return f"it moves {type_in_words(source)}, and ONNX Runtime's Conv takes float32 and float16 only"
         return None
 
     def rewrite(self, match: _Subsample) -> None:
         """Put a convolution in the place of the Pad, and take the Slices out."""
-        pad, source, graph = match.pad, match.source, match.pad.graph
-        assert isinstance(graph, ir.Graph)
+        pad, source, graph = match.pad, match.source, graph_of(match.pad)
         assert source.shape is not None
         assert source.dtype is not None
         padding, channels = padding_of(pad, len(source.shape)), source.shape[1]
         assert isinstance(channels, int)
-        more = ((padding.before[1], padding.after[1]), (0, 0))
-        weight = np.pad(np.eye(channels, dtype=source.dtype.numpy()), more)
+        widths = ((padding.before[1], padding.after[1]), (0, 0))
         kernel = [1] * len(match.strides)
-        conv = ir.node(
-            "Conv",
-            [source, add_initializer(graph, f"{pad.outputs[0].name}.weight", weight.reshape(*weight.shape, *kernel))],
-            {"kernel_shape": kernel, "strides": list(match.strides)},
-            name=pad.name,
-            metadata_props=dict(pad.metadata_props),
-        )
-        graph.insert_before(pad, conv)
-        take_over(pad.outputs[0], conv.outputs[0])
+        array = np.pad(np.eye(channels, dtype=source.dtype.numpy()), widths).reshape(-1, channels, *kernel)
+        weight = add_initializer(graph, f"{pad.outputs[0].name}.weight", array)
+        replace_node(pad, "Conv", [source, weight], {"kernel_shape": kernel, "strides": list(match.strides)})
         for node in match.slices:
             graph.remove(node, safe=True)
 
 
-def _strides(node: ir.Node, rank: int) -> Sequence[int] | None:
-    """Return every how many elements of each axis a Slice takes; ``None`` if it does anything else."""
-    parts = slices_of(node, rank) if is_op(node, "Slice") and node.inputs[0] is not None else None
-    if parts is None or node.inputs[0] is None:
+def _strides(node: ir.Node | None, rank: int) -> Sequence[int] | None:
+    """Return the step of a Slice along each axis; ``None`` if the node does anything else."""
+    parts = slices_of(node, rank) if is_op(node, "Slice") else None
+    if node is None or parts is None:
         return None
-    shape = node.inputs[0].shape or ir.Shape([None] * rank)
+    shape = shape_of(node.inputs[0]) or [None] * rank
     strides = [1] * rank
     for part in parts:
         step = part.every(shape[part.axis])

@@ -1,4 +1,4 @@
-"""Checking that passes left a model's results alone."""
+"""Checking that passes did not change a model's results."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ _PIXEL_VALUES = 256
 
 
 class Reference:
-    """A model's results on random inputs, which those of changed models are held against.
+    """A model's results on random inputs, with which those of changed models are compared.
 
     Inputs are standard normal if float, pixels if uint8, 0 and 1 otherwise; a dimension that the model leaves open is
     2 at the front (the batch), 3 for the channels of a picture, and 224 elsewhere (pixels).
 
     Args:
         original: The model.
-        seed: Of the inputs.
+        seed: The seed of the inputs.
         preprocessing: How pictures become its one input. With it, a changed model may take the pictures themselves (see
-            :func:`rexport.passes.raw_image.with_raw_images`), and is given the same.
+            :func:`rexport.passes.raw_image.with_raw_images`), and gets the same ones.
 
     Raises:
-        ModelFileError: It does not run, or a result of it is empty; or there is a ``preprocessing`` and no image input.
+        ModelFileError: It does not run, or one of its results is empty; or it has a ``preprocessing`` and no image
+            input.
     """
 
     def __init__(self, original: ir.Model, *, seed: int = 0, preprocessing: Preprocessing | None = None) -> None:
@@ -113,18 +114,21 @@ def _random_feeds(model: ir.Model, seed: int) -> dict[str, np.ndarray]:
             continue
         _require_feedable(value)
         assert value.dtype is not None
-        shape, is_text = _shape_of(value), value.dtype == ir.DataType.STRING
-        is_float = value.dtype.is_floating_point()
-        values = _PIXEL_VALUES if value.dtype == ir.DataType.UINT8 else 2
-        array = random.standard_normal(shape) if is_float else random.integers(0, values, shape)
-        feeds[str(value.name)] = array.astype(str).astype(object) if is_text else array.astype(value.dtype.numpy())
+        shape, dtype = _shape_of(value), value.dtype.numpy()
+        array: np.ndarray
+        if value.dtype.is_floating_point():
+            array = random.standard_normal(shape)
+        else:
+            array = random.integers(0, _PIXEL_VALUES if dtype == np.uint8 else 2, shape)
+        if value.dtype == ir.DataType.STRING:
+            array = array.astype(str)
+        feeds[str(value.name)] = array.astype(dtype)
     return feeds
 
 
 def _require_feedable(value: ir.Value) -> None:
-    why = _why_not_fed(value)
-    if why is not None:
-        raise ModelFileError(f"The input {value.name!r} {why}, so the model can't be tried.")
+    if refusal := _why_not_fed(value):
+        raise ModelFileError(f"The input {value.name!r} {refusal}, so the model can't be tried.")
 
 
 def _why_not_fed(value: ir.Value) -> str | None:
@@ -132,22 +136,24 @@ def _why_not_fed(value: ir.Value) -> str | None:
         return "is no tensor of a known type"
     if value.shape is None:
         return "has no shape"
-    shape = _shape_of(value)
-    return f"has the shape {shape_in_words(shape)}" if prod(shape) > _MOST else None
+    if prod(_shape_of(value)) > _MOST:
+        return f"has the shape {shape_in_words(_shape_of(value))}"
+    return None
 
 
 def _shape_of(value: ir.Value) -> list[int]:
-    """Return the shape of an input, what it leaves open filled in: a few pictures in colour."""
+    """Return the shape of an input, its open dimensions filled in: a few pictures in colour."""
     assert value.shape is not None
-    colors = (3 if value.dtype == ir.DataType.UINT8 else 1) if len(value.shape) == 4 else None
-    usual = {0: _BATCH} if colors is None else {0: _BATCH, colors: _COLORS}
+    usual = {0: _BATCH}
+    if len(value.shape) == 4:
+        usual[3 if value.dtype == ir.DataType.UINT8 else 1] = _COLORS
     return [size if isinstance(size, int) else usual.get(axis, _PIXELS) for axis, size in enumerate(value.shape)]
 
 
 def _random_pictures(
     model: ir.Model, preprocessing: Preprocessing, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return what ``model`` is given of random pictures, and the pictures, uint8 of shape ``(N, S, S, 3)``."""
+    """Return the inputs of ``model`` for random pictures, and the pictures, uint8 of shape ``(N, S, S, 3)``."""
     image = image_input(model)
     _require_feedable(next(value for value in model.graph.inputs if value.name == image.name))
     size = image.size or preprocessing.size
@@ -165,17 +171,17 @@ def _run(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 
 def _difference(expected: Any, actual: Any) -> float:
-    """Return the difference of two results as a fraction of the first's largest value; what is no number must equal."""
+    """Return the difference of two results as a fraction of the first's largest value; others than numbers must equal.
+
+    Equal NaN and infinities differ by 0, all that can't be subtracted by infinity.
+    """
     if isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
         return max(map(_difference, expected, actual), default=0.0)
-    if not (_is_numeric(expected) and _is_numeric(actual)):
-        return 0.0 if np.array_equal(expected, actual) else float("inf")
-    if actual.shape != expected.shape:
-        return float("inf")
-    if not np.isfinite(actual).all():
-        return 0.0 if np.array_equal(expected, actual, equal_nan=True) else float("inf")
-    scale = float(np.abs(expected).max(initial=0.0)) or 1.0
-    return float(np.abs(actual.astype(np.float64) - expected).max(initial=0.0)) / scale
+    is_numeric = _is_numeric(expected) and _is_numeric(actual)
+    if is_numeric and actual.shape == expected.shape and np.isfinite(actual).all():
+        scale = float(np.abs(expected).max(initial=0.0)) or 1.0
+        return float(np.abs(actual.astype(np.float64) - expected).max(initial=0.0)) / scale
+    return 0.0 if np.array_equal(expected, actual, equal_nan=is_numeric) else float("inf")
 
 
 def _is_numeric(result: Any) -> bool:

@@ -1,21 +1,21 @@
-"""Normalised pictures become the pixels again that they were, for INT8: nothing of them is lost.
+"""Normalised pictures are turned back into their pixels, for INT8: nothing of them is lost.
 
     q = round(x · 255 std) + round(255 mean)
 
 per channel, by one QuantizeLinear, where one scale for all channels would round every pixel; mean and std go into the
 convolutions that read them (see ``_pixels``).
 
-Where a convolution pads, its zeros are pixels of the mean's colour, which is another number in each channel, and a
-quantized convolution pads with one number alone. So strips of that colour are put around the picture, by two Concat
-nodes, and the convolution pads no more:
+Where a convolution pads, its zeros are pixels of the mean's colour, a different number in each channel, and a quantized
+convolution pads with one number only. So strips of that colour are put around the picture, by two Concat nodes, and the
+convolution pads no more:
 
     x → QuantizeLinear → Concat above, below → Concat left, right → DequantizeLinear → Conv without pads
 
-Where the mean is a gray, or zero, that number is the same for all channels, and the convolution pads with it.
+Where the mean is gray, or zero, that number is the same for all channels, and the convolution pads with it.
 
-Of a picture of 224 × 224 this takes ONNX Runtime 35 µs, a Pad before the QuantizeLinear 50 (and 1 ms of eight pictures,
-where the Concats take 0.3). A channel that says where the picture ends, as raw images have it, takes less by itself,
-but makes a third more of the stem: 0.4 ms.
+For a picture of 224 × 224 this takes ONNX Runtime 35 µs, a Pad before the QuantizeLinear 50 µs (1 ms for eight
+pictures, where the Concats take 0.3 ms). A channel that marks the picture's area, as for raw images, takes less by
+itself, but adds a third to the stem's work: 0.4 ms.
 """
 
 from __future__ import annotations
@@ -39,21 +39,22 @@ if TYPE_CHECKING:
 
 __all__ = ["are_whole_pixels", "with_whole_pixels"]
 
-_NEARLY = 0.02  # of a pixel's levels: float32 rounds a normalised picture by far less
+_NEARLY = 0.02  # of a pixel's level: float32 rounds a normalised picture by far less
 _UINT8 = ir.DataType.UINT8
 _NO_PADS = (0, 0, 0, 0)
 _ROWS, _COLUMNS = 2, 3
+_STRIPS = {_ROWS: "rows", _COLUMNS: "columns"}
 
 
 def with_whole_pixels(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
-    """Return a copy of ``model`` that takes the same normalised images and makes the pixels of them that they were.
+    """Return a copy of ``model`` that takes the same normalised images and turns them back into pixels.
 
     Args:
         model: A float model with one image input, which convolutions read, of opset 13 or later.
         preprocessing: How its images were normalised.
 
     Raises:
-        ModelFileError: Something else than a convolution reads the images, or its weights can't be changed.
+        ModelFileError: Anything but convolutions whose weights can be changed reads the images.
     """
     changed = model.clone()
     _, images = images_of(changed)
@@ -90,11 +91,12 @@ def with_whole_pixels(model: ir.Model, preprocessing: Preprocessing) -> ir.Model
 
 
 def are_whole_pixels(images: np.ndarray, preprocessing: Preprocessing) -> bool:
-    """Say whether normalised ``images``, float32 of shape ``(N, 3, S, S)``, are pixels that rounding surely finds."""
+    """Say whether rounding surely recovers the pixels of normalised ``images``, float32 of shape ``(N, 3, S, S)``."""
     mean, std = (np.array(numbers, np.float64).reshape(-1, 1, 1) for numbers in (preprocessing.mean, preprocessing.std))
     levels = 255 * (images * std + mean)
-    whole = np.abs(levels - np.rint(levels)).max() < _NEARLY and levels.min() > -1 and levels.max() < 256
-    return bool(whole) and bool((np.abs(255 * mean % 1 - 0.5) > _NEARLY).all())  # else x · 255 std lies between two
+    are_whole = np.abs(levels - np.rint(levels)).max() < _NEARLY and levels.min() > -1 and levels.max() < 256
+    # a mean halfway between two levels puts x · 255 std there too
+    return bool(are_whole) and bool((np.abs(255 * mean % 1 - 0.5) > _NEARLY).all())
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,12 @@ class _Frame:
     pixels: ir.Value
     colour: np.ndarray
     targets: dict[tuple[str, tuple[int, ...]], ir.Value] = field(default_factory=dict)
-    """What strips are expanded to, by the tensor and its axes that are open."""
+    """The sizes to expand strips to, by the tensor whose sizes they are and its open axes."""
 
     def around(self, pads: Sequence[int]) -> ir.Value:
         """Return the pixels with as many rows and columns around them as a Conv node of these ``pads`` would add."""
-        top, left, bottom, right = pads
-        rows = self._between(self.pixels, _ROWS, top, bottom)
-        return self._between(rows, _COLUMNS, left, right)
+        rows = self._between(self.pixels, _ROWS, pads[0], pads[2])
+        return self._between(rows, _COLUMNS, pads[1], pads[3])
 
     def _between(self, picture: ir.Value, axis: int, before: int, after: int) -> ir.Value:
         if not before and not after:
@@ -122,17 +123,16 @@ class _Frame:
         size = picture.shape[axis]
         shape: list[int | ir.SymbolicDim | None] = list(picture.shape)
         shape[axis] = size + before + after if isinstance(size, int) else None
-        name = "with_rows" if axis == _ROWS else "with_columns"
-        return self.builder.node("Concat", parts, name, shape=shape, dtype=_UINT8, axis=axis)
+        return self.builder.node("Concat", parts, f"with_{_STRIPS[axis]}", shape=shape, dtype=_UINT8, axis=axis)
 
     def _strip(self, picture: ir.Value, axis: int, size: int) -> ir.Value:
-        """Return what is ``size`` wide along an axis, and as long as the picture along the others."""
+        """Return a strip that is ``size`` wide along an axis, and as long as the picture along the others."""
         assert picture.shape is not None
         sizes = [*picture.shape]
         sizes[axis] = size
-        known = [size if isinstance(size, int) else 1 for size in sizes]
-        strip = np.ascontiguousarray(np.broadcast_to(self.colour.reshape(1, -1, 1, 1), known))
-        stored = self.builder.constant("rows" if axis == _ROWS else "columns", strip)
+        static = [size if isinstance(size, int) else 1 for size in sizes]
+        strip = np.ascontiguousarray(np.broadcast_to(self.colour.reshape(1, -1, 1, 1), static))
+        stored = self.builder.constant(_STRIPS[axis], strip)
         open_axes = tuple(index for index, size in enumerate(sizes) if not isinstance(size, int))
         if not open_axes:
             return stored
@@ -141,8 +141,8 @@ class _Frame:
 
     def _target(self, picture: ir.Value, axes: tuple[int, ...]) -> ir.Value:
         """Return the picture's sizes along the ``axes``, and ones for the others."""
-        source = self.pixels if axes == (0,) else picture  # they have as many pictures, so that strips share it
+        source = self.pixels if axes == (0,) else picture  # the batch is the same, so strips can share a target
         key = (str(source.name), axes)
         if key not in self.targets:
-            self.targets[key] = self.builder.sizes([None if axis in axes else 1 for axis in range(4)], of=source)
+            self.targets[key] = self.builder.sizes([None if axis in axes else 1 for axis in range(4)], like=source)
         return self.targets[key]

@@ -12,7 +12,7 @@ from onnx import helper
 
 from rexport.passes import FuseBatchNormConv
 from rexport.passes._batch_norm import Affine
-from rexport.passes._border import one_for
+from rexport.passes._border import border_value
 from tests.passes._models import (
     Convolution,
     assert_close,
@@ -175,8 +175,8 @@ def test_the_channel_of_ones_is_about_as_large_as_the_picture(largest: float, st
 
 def test_the_channel_of_ones_is_a_number_that_float16_has() -> None:
     affine = Affine(np.full(3, 1e-5), np.array([1, 2, 3]))  # which is 0 at 3e5, and float16 ends at 65,504
-    assert one_for(affine, np.dtype(np.float32)) == -(2**18)
-    assert one_for(affine, np.dtype(np.float16)) == -(2**15)
+    assert border_value(affine, np.dtype(np.float32)) == -(2**18)
+    assert border_value(affine, np.dtype(np.float16)) == -(2**15)
 
 
 @pytest.mark.parametrize("op_type", ["Mul", "Div", "Add", "Sub"])
