@@ -38,15 +38,15 @@ def ask_agent(*words: str) -> dict[str, Any]:
     except ValueError:
         document = {}
     if finished.returncode != 0 or not isinstance(document, dict):
-        said = document.get("error") if isinstance(document, dict) else None
-        raise ModuleError(str(said or finished.stderr.strip() or f"the agent ended with {finished.returncode}"))
+        reason = document.get("error") if isinstance(document, dict) else None
+        raise ModuleError(str(reason or finished.stderr.strip() or f"the agent ended with {finished.returncode}"))
     return document
 
 
 def active() -> str | None:
     """Return the ID of the version that is active."""
     version = ask_agent("status").get("active")
-    return None if version is None else str(version["id"])
+    return version and str(version["id"])
 
 
 def artifact_install(folder: Path) -> None:
@@ -69,13 +69,13 @@ def artifact_commit(folder: Path) -> None:
 
 def artifact_rollback(folder: Path) -> None:
     """Go back to what was active before, unless that has been done, or was never left."""
-    known = notes(folder)
-    if "before" not in known or active() == known["before"]:
+    kept_notes = notes(folder)
+    if "before" not in kept_notes or active() == kept_notes["before"]:
         return
     ask_agent("rollback")
     now = active()
-    if now != known["before"]:
-        raise ModuleError(f"{known['before']} was to be active again, and {now} is")
+    if now != kept_notes["before"]:
+        raise ModuleError(f"{kept_notes['before']} was to be active again, and {now} is")
 
 
 def cleanup(folder: Path) -> None:  # noqa: ARG001
@@ -111,12 +111,13 @@ STATES = {
 
 def main() -> int:
     """Answer a question, or run a state; others mean nothing, and are no error."""
-    state = sys.argv[1] if len(sys.argv) > 1 else ""
+    arguments = dict(enumerate(sys.argv))
+    state = arguments.get(1, "")
     if state in ANSWERS:
         print(ANSWERS[state])
     elif state in STATES:
         try:
-            STATES[state](Path(sys.argv[2] if len(sys.argv) > 2 else ".").absolute())
+            STATES[state](Path(arguments.get(2, ".")).absolute())
         except (ModuleError, OSError, ValueError) as error:
             print(f"rexport: {error}", file=sys.stderr)
             return 1

@@ -89,14 +89,14 @@ def discard(root: Path, names: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the verb of the command line."""
-    verb, root, rest = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+    verb, root, arguments = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
     try:
         if verb == "probe":
-            answer = probe(root, *rest)
+            answer = probe(root, *arguments)
         elif verb == "receive":
-            answer = receive(root, rest[0], rest[1], int(rest[2]), int(rest[3]))
+            answer = receive(root, arguments[0], arguments[1], int(arguments[2]), int(arguments[3]))
         else:
-            answer = discard(root, rest)
+            answer = discard(root, arguments)
     except OSError as error:
         answer = {"error": error.strerror or str(error), "errno": errno.errorcode.get(error.errno or 0, "")}
     print(json.dumps(answer), flush=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_role"]
 
+_ROLE_DEFAULTS = {"rexport_root": DEFAULT_ROOT, "rexport_python": DEFAULT_PYTHON}
 _PLAYBOOK = """\
 # ansible-playbook -i inventory.yml deploy.yml
 # Batches: -e rexport_serial=10. A batch in which more than rexport_max_fail_percentage fail is the last one.
@@ -160,12 +161,16 @@ def _inventory(devices: Sequence[Device]) -> str:
             "ansible_host": device.host,
             "ansible_user": device.user,
             "ansible_port": device.port,
-            "ansible_ssh_private_key_file": None if device.identity is None else str(device.identity.absolute()),
-            "rexport_root": None if device.root == DEFAULT_ROOT else device.root,
-            "rexport_python": None if device.python == DEFAULT_PYTHON else device.python,
+            "ansible_ssh_private_key_file": device.identity and str(device.identity.absolute()),
+            "rexport_root": device.root,
+            "rexport_python": device.python,
         }
         lines.append(f"    {json.dumps(str(device))}:")
-        lines += [f"      {key}: {json.dumps(value)}" for key, value in facts.items() if value is not None]
+        lines += [
+            f"      {key}: {json.dumps(value)}"
+            for key, value in facts.items()
+            if value not in (None, _ROLE_DEFAULTS.get(key))
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -70,20 +70,18 @@ def make_bundle(payload: Payload, *, name: str, version: int, key: PrivateKey, o
     """
     require_name(name)
     require_version(version)
-    optional = {
-        _CLASSES: _as_json(payload.classes) if payload.classes else None,
-        _PROFILE: payload.profile,
-        _TABLE: payload.table,
-    }
+    optional = {_PROFILE: payload.profile, _TABLE: payload.table}
+    if payload.classes:
+        optional[_CLASSES] = _as_json(payload.classes)
     golden = Golden(min_sqnr_db=options.min_sqnr_db)
     files = {
         MODEL: payload.model.data,
         golden.input: npy(payload.golden.input),
         golden.logits: npy(payload.golden.logits),
         **{engine.file: data for engine, data in payload.engines},
-        **{name: data for name, data in optional.items() if data is not None},
+        **{name: data for name, data in optional.items() if data},
     }
-    classes, profile, table = (name if name in files else None for name in optional)
+    classes, profile, table = (name if name in files else None for name in (_CLASSES, _PROFILE, _TABLE))
     manifest = Manifest(
         name=name,
         version=version,
@@ -109,11 +107,15 @@ def make_bundle(payload: Payload, *, name: str, version: int, key: PrivateKey, o
 
 def _target(payload: Payload, options: BundleOptions) -> Target:
     quantization = payload.model.quantization
-    made_for = None if quantization is None else quantization.target
-    runtimes = DEVICE_RUNTIMES if made_for is None else made_for.device_runtimes
-    machines = DEVICE_MACHINES if made_for is None else made_for.machines
-    names = (*runtimes, *(engine.backend for engine, _ in payload.engines))
-    default = {name: (_oldest_onnxruntime(payload.model),) if name == "onnxruntime" else () for name in names}
+    runtimes: tuple[str, ...] = DEVICE_RUNTIMES
+    machines: tuple[str, ...] = DEVICE_MACHINES
+    if quantization is not None and quantization.target is not None:
+        runtimes, machines = quantization.target.device_runtimes, quantization.target.machines
+    default: dict[str, tuple[str, ...]] = dict.fromkeys(
+        [*runtimes, *(engine.backend for engine, _ in payload.engines)], ()
+    )
+    if "onnxruntime" in default:
+        default["onnxruntime"] = (_oldest_onnxruntime(payload.model),)
     return Target(
         system=options.system,
         machines=tuple(sorted(set(options.machines or machines))),

@@ -54,7 +54,9 @@ class GoldenPair:
             return -math.inf  # of one class, it always is the largest
         gap = float((largest[:, 1] - largest[:, 0]).min())
         power = float(np.mean(np.square(self.logits.astype(np.float64))))
-        return 10 * math.log10(2 * power / gap**2) if gap > 0 else math.inf
+        if gap <= 0:
+            return math.inf
+        return 10 * math.log10(2 * power / gap**2)
 
 
 def golden_pair(model: VettedModel, preprocessing: Preprocessing, source: Path | None) -> GoldenPair:
@@ -71,9 +73,10 @@ def golden_pair(model: VettedModel, preprocessing: Preprocessing, source: Path |
         ModelFileError: ONNX Runtime can't run the model, it is no classifier, or its scores are not finite.
     """
     session = _session(model)
-    if source is not None:
-        is_array = source.suffix.lower() == ".npy"
-        inputs = [_from_array(source, model) if is_array else _from_picture(source, preprocessing)]
+    if source is not None and source.suffix.lower() == ".npy":
+        inputs = [_from_array(source, model)]
+    elif source is not None:
+        inputs = [_from_picture(source, preprocessing)]
     else:
         inputs = [preprocessing.of_pictures(_pattern(index, preprocessing)) for index in range(_CANDIDATES)]
     return min((_run(session, images, model) for images in inputs), key=GoldenPair.needed_db)
@@ -130,9 +133,11 @@ def _from_array(path: Path, model: VettedModel) -> np.ndarray:
     except (ValueError, EOFError) as error:
         raise DataError(f"{path} is no array file ({error}); write one with numpy.save.") from error
     image = model.image
-    size = image.size or "S"
-    dtype = np.uint8 if image.raw else np.float32
-    expected: tuple[int | str, ...] = (image.batch or "N", *((size, size, 3) if image.raw else (3, size, size)))
+    batch, size = image.batch or "N", image.size or "S"
+    dtype: type[np.generic] = np.float32
+    expected: tuple[int | str, ...] = (batch, 3, size, size)
+    if image.raw:
+        dtype, expected = np.uint8, (batch, size, size, 3)
     fits = array.ndim == 4 and all(
         isinstance(size, str) or size == length for size, length in zip(expected, array.shape, strict=True)
     )

@@ -74,9 +74,10 @@ class Device:
     groups: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        user = "" if self.user is None else f"{self.user}@"
+        user = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{user}{host}" + ("" if self.port is None else f":{self.port}")
+        port = f":{self.port}" if self.port else ""
+        return f"{user}{host}{port}"
 
     @property
     def place(self) -> tuple[str, int | None, str]:
@@ -250,10 +251,10 @@ class _Inventory:
             values["identity"] = self._path.parent / values["identity"].expanduser()
         return values
 
-    def _wrong(self, where: str, key: str, why: str) -> InputError:
+    def _wrong(self, where: str, key: str, reason: str) -> InputError:
         line = self._lines.get((where, key))
         place = self._path if line is None else f"{self._path}:{line}"
-        return InputError(f"{place}: {why}.")
+        return InputError(f"{place}: {reason}.")
 
 
 def _line_numbers(text: str) -> dict[tuple[str, str], int]:
@@ -287,10 +288,10 @@ def _check(key: str, value: Any) -> Any:
             raise ValueError(f"port is {value!r} and has to be a number from 1 to 65535")
         return value
     if key == "groups":
-        names = value if isinstance(value, list | tuple) else None
-        if names is None or not all(isinstance(name, str) and _GROUP.fullmatch(name) for name in names):
+        is_list = isinstance(value, list | tuple)
+        if not is_list or not all(isinstance(name, str) and _GROUP.fullmatch(name) for name in value):
             raise ValueError(f"groups is {value!r} and has to be a list of names, such as ['canary']")
-        return tuple(names)
+        return tuple(value)
     if key == "identity":
         if not isinstance(value, str | Path) or not str(value):
             raise ValueError(f"identity is {value!r} and has to be the file of a private key")

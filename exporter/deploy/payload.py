@@ -122,8 +122,8 @@ def collect(model: Path, options: BundleOptions) -> Payload:
         classes=_class_names(vetted, golden, options.classes),
         engines=_engines(vetted, len(golden.input), options.engines),
         engine_batches=tuple(read_facts(path).batch[2] for path in options.engines),
-        profile=None if options.profile is None else _profile(options.profile, vetted),
-        table=None if options.table is None else _table(options.table),
+        profile=_profile(options.profile, vetted) if options.profile else None,
+        table=_table(options.table) if options.table else None,
     )
 
 

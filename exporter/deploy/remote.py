@@ -185,4 +185,4 @@ class Agent:
 
 
 def _whole_number(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
+    return max(value, 0) if isinstance(value, int) else 0

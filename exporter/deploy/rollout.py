@@ -257,11 +257,12 @@ def require_success(results: Sequence[Result], activity: str) -> None:
     not_started = sum(result.outcome is Outcome.NOT_STARTED for result in results)
     if failed or not_started:
         untouched = f", {not_started} were not begun" if not_started else ""
-        reason = f" {failed[0].explanation}" if failed else ""
-        raise DeviceError(f"{activity} failed on {len(failed)} of {len(results)} devices{untouched}.{reason}")
+        reasons = "".join(f" {result.explanation}" for result in failed[:1])
+        raise DeviceError(f"{activity} failed on {len(failed)} of {len(results)} devices{untouched}.{reasons}")
 
 
 def _id(version: Any) -> str | None:
     """Return a version's ID, which agents give alone or among other facts of it."""
-    version_id = version.get("id") if isinstance(version, dict) else version
-    return None if version_id is None else str(version_id)
+    if isinstance(version, dict):
+        version = version.get("id")
+    return version and str(version)

@@ -87,10 +87,9 @@ class Access:
         asyncssh = import_asyncssh()
         if self.known_hosts is not None and not self.known_hosts.is_file():
             raise InputError(f"There is no file {self.known_hosts}; name the host keys that you know, or leave it out.")
-        usual = [Path(name).expanduser() for name in _USUAL_KNOWN_HOSTS]
-        paths = [path for path in usual if path.is_file()] if self.known_hosts is None else [self.known_hosts]
+        paths = [self.known_hosts] if self.known_hosts else [Path(name).expanduser() for name in _USUAL_KNOWN_HOSTS]
         entries, passed_over = asyncssh.import_known_hosts(""), []
-        for path in paths:
+        for path in filter(Path.is_file, paths):
             try:
                 lines = path.read_bytes().split(b"\n")
             except OSError as error:
@@ -171,7 +170,7 @@ class Finished:
     def last_words(self) -> str:
         """The last line of what was said on stderr, printable."""
         lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
-        return "".join(filter(str.isprintable, lines[-1]))[:300] if lines else ""
+        return "".join(filter(str.isprintable, "".join(lines[-1:])))[:300]
 
 
 class Connection:
@@ -378,8 +377,8 @@ async def _open(device: Device, access: Access) -> asyncssh.SSHClientConnection:
     except ValueError as error:  # a name that can't be one, or ~/.ssh/config
         raise UnreachableError(f"{device} can't be connected to: {error}; look at ~/.ssh/config.") from error
     except OSError as error:
-        why = error.strerror or str(error)
-        raise UnreachableError(f"{device} can't be reached: {why}; is it on, and its address right?") from error
+        reason = error.strerror or str(error)
+        raise UnreachableError(f"{device} can't be reached: {reason}; is it on, and its address right?") from error
 
 
 def no_python(device: Device, finished: Finished) -> DeviceError:
@@ -427,6 +426,6 @@ def _why_not_written(device: Device, name: str, message: str) -> str:
 
 
 def _ssh_words(device: Device) -> str:
-    port = "" if device.port is None else f"-p {device.port} "
-    user = "" if device.user is None else f"{device.user}@"
+    port = f"-p {device.port} " if device.port else ""
+    user = f"{device.user}@" if device.user else ""
     return f"{port}{user}{device.host}"

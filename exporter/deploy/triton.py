@@ -84,16 +84,21 @@ def triton_files(name: str, payload: Payload, options: TritonOptions) -> dict[st
         )
     plans = {_plan_name(engine, len(payload.engines)): data for engine, data in payload.engines}
     models = plans or {"model.onnx": payload.model.data}
-    return {
+    images = payload.golden.input
+    files = {
         "config.pbtxt": _text(_config(name, payload, options)).encode(),
         **{f"1/{file}": data for file, data in models.items()},
-        f"warmup/{_WARM_UP}": payload.golden.input[: 1 if _max_batch(payload, options) else None].tobytes(),
-        **({_LABELS: "".join(f"{label}\n" for label in payload.classes).encode()} if payload.classes else {}),
+        f"warmup/{_WARM_UP}": (images[:1] if _max_batch(payload, options) else images).tobytes(),
     }
+    if payload.classes:
+        files[_LABELS] = "".join(f"{label}\n" for label in payload.classes).encode()
+    return files
 
 
 def _plan_name(engine: Engine, count: int) -> str:
-    return "model.plan" if count == 1 else f"model-{'-'.join(map(str, engine.capabilities)) or 'device'}.plan"
+    if count == 1:
+        return "model.plan"
+    return f"model-{'-'.join(map(str, engine.capabilities)) or 'device'}.plan"
 
 
 def _text(fields: _Fields, indent: str = "") -> str:
@@ -108,7 +113,7 @@ def _text(fields: _Fields, indent: str = "") -> str:
 
 
 def _config(name: str, payload: Payload, options: TritonOptions) -> _Fields:
-    on_gpu = options.gpu or bool(payload.engines)
+    kind = "KIND_GPU" if options.gpu or payload.engines else "KIND_CPU"
     most = _max_batch(payload, options)
     return [
         ("name", _string(name)),
@@ -116,8 +121,8 @@ def _config(name: str, payload: Payload, options: TritonOptions) -> _Fields:
         ("max_batch_size", str(most)),
         ("input", _input(payload, batched=most > 0)),
         ("output", _output(payload, batched=most > 0)),
-        ("instance_group", [("kind", "KIND_GPU" if on_gpu else "KIND_CPU"), ("count", str(options.instances))]),
-        *([("dynamic_batching", _batching(most, options))] if most > 1 else []),
+        ("instance_group", [("kind", kind), ("count", str(options.instances))]),
+        *_batching(most, options),
         *_plan_files(payload),
         ("model_warmup", _warm_up(payload, batched=most > 0)),
     ]
@@ -132,34 +137,31 @@ def _max_batch(payload: Payload, options: TritonOptions) -> int:
 
 def _input(payload: Payload, *, batched: bool) -> _Fields:
     array, image = payload.golden.input, payload.model.image
-    dims = [size if image.size is not None else -1 for size in array.shape[1:]]
-    dims[2 if image.raw else 0] = 3
-    return [
-        ("name", _string(image.name)),
-        ("data_type", _TYPES[array.dtype.name]),
-        # the format is of pictures without their batch
-        *([("format", "FORMAT_NHWC" if image.raw else "FORMAT_NCHW")] if batched else []),
-        *_dims(dims if batched else [len(array), *dims]),
-    ]
+    side = image.size or -1
+    dims, layout = ((side, side, 3), "FORMAT_NHWC") if image.raw else ((3, side, side), "FORMAT_NCHW")
+    fields: _Fields = [("name", _string(image.name)), ("data_type", _TYPES[array.dtype.name])]
+    if batched:  # the format is of pictures without their batch
+        fields.append(("format", layout))
+    return [*fields, *_dims((len(array), *dims), batched=batched)]
 
 
 def _output(payload: Payload, *, batched: bool) -> _Fields:
     value = payload.model.model.graph.outputs[0]
     dtype = "float32" if value.dtype is None else dtype_name(value)
-    return [
-        ("name", _string(str(value.name))),
-        ("data_type", _TYPES[dtype]),
-        *_dims(payload.golden.logits.shape[1 if batched else 0 :]),
-        *([("label_filename", _string(_LABELS))] if payload.classes else []),
-    ]
+    dims = _dims(payload.golden.logits.shape, batched=batched)
+    fields: _Fields = [("name", _string(str(value.name))), ("data_type", _TYPES[dtype]), *dims]
+    if payload.classes:
+        fields.append(("label_filename", _string(_LABELS)))
+    return fields
 
 
 def _batching(most: int, options: TritonOptions) -> _Fields:
+    """Return the field that lets Triton form batches; none for a model that takes one image at a time."""
+    if most <= 1:
+        return []
     powers = [2**power for power in range(1, most.bit_length()) if 2**power < most]
-    return [
-        *(("preferred_batch_size", str(size)) for size in [*powers, most]),
-        ("max_queue_delay_microseconds", str(options.queue_delay_us)),
-    ]
+    sizes: _Fields = [("preferred_batch_size", str(size)) for size in [*powers, most]]
+    return [("dynamic_batching", [*sizes, ("max_queue_delay_microseconds", str(options.queue_delay_us))])]
 
 
 def _plan_files(payload: Payload) -> _Fields:
@@ -180,15 +182,16 @@ def _warm_up(payload: Payload, *, batched: bool) -> _Fields:
     array = payload.golden.input
     value: _Fields = [
         ("data_type", _TYPES[array.dtype.name]),
-        *_dims(array.shape[1 if batched else 0 :]),
+        *_dims(array.shape, batched=batched),
         ("input_data_file", _string(_WARM_UP)),
     ]
     inputs: _Fields = [("key", _string(payload.model.image.name)), ("value", value)]
     return [("name", _string(_WARM_UP)), ("batch_size", "1"), ("inputs", inputs)]
 
 
-def _dims(sizes: Sequence[int]) -> _Fields:
-    return [("dims", str(size)) for size in sizes]
+def _dims(shape: Sequence[int], *, batched: bool) -> _Fields:
+    """Return the fields of a shape, without its batch where Triton forms the batches."""
+    return [("dims", str(size)) for size in (shape[1:] if batched else shape)]
 
 
 def _string(text: str) -> str:

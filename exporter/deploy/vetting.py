@@ -81,7 +81,7 @@ class VettedModel:
     def quantization(self) -> Quantization | None:
         """How it was quantized; ``None`` for a float model."""
         text = self.metadata.quantization
-        return None if text is None else Quantization.parse(text)
+        return Quantization.parse(text) if text else None
 
 
 def vet(path: Path) -> VettedModel:

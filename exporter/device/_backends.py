@@ -32,7 +32,7 @@ class Backend:
     batch: int | None = None
     version: str = ""
 
-    def run(self, given: np.ndarray) -> np.ndarray:
+    def run(self, inputs: np.ndarray) -> np.ndarray:
         """Return the first output."""
         raise NotImplementedError
 
@@ -49,14 +49,14 @@ class OnnxRuntime(Backend):
         # without VNNI, x86's fast 8-bit products saturate at 16 bits: better slow than wrong
         options.add_session_config_entry("session.x64quantprecision", "1")
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        only = self._session.get_inputs()[0]
-        self._name = only.name
-        self.batch = only.shape[0] if only.shape and isinstance(only.shape[0], int) else None
+        model_input = self._session.get_inputs()[0]
+        self._name = model_input.name
+        self.batch = model_input.shape[0] if model_input.shape and isinstance(model_input.shape[0], int) else None
         self.version = str(ort.__version__)
 
-    def run(self, given: np.ndarray) -> np.ndarray:
+    def run(self, inputs: np.ndarray) -> np.ndarray:
         """Return the first output."""
-        output: np.ndarray = self._session.run(None, {self._name: given})[0]
+        output: np.ndarray = self._session.run(None, {self._name: inputs})[0]
         return output
 
 
@@ -72,8 +72,8 @@ class TensorRt(Backend):
             raise ValueError(f"its engine does not load in {name} {trt.__version__}")
         self._context = self._engine.create_execution_context()
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        inputs = [each for each in names if self._engine.get_tensor_mode(each) == trt.TensorIOMode.INPUT]
-        outputs = [each for each in names if each not in inputs]
+        inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        outputs = [name for name in names if name not in inputs]
         self._input, self._output = inputs[0], outputs[0]
         if len(inputs) != 1 or len(outputs) != 1:
             raise ValueError(
@@ -85,18 +85,18 @@ class TensorRt(Backend):
         self.version = str(trt.__version__)
         self._memory: dict[tuple[int, ...], tuple[DeviceArray, DeviceArray]] = {}
 
-    def run(self, given: np.ndarray) -> np.ndarray:
+    def run(self, inputs: np.ndarray) -> np.ndarray:
         """Return the output."""
         import numpy as np
 
-        given = np.ascontiguousarray(given)
-        if not self._context.set_input_shape(self._input, given.shape):
-            raise ValueError(f"its engine does not take the shape {given.shape}")
+        inputs = np.ascontiguousarray(inputs)
+        if not self._context.set_input_shape(self._input, inputs.shape):
+            raise ValueError(f"its engine does not take the shape {inputs.shape}")
         output: np.ndarray = np.empty(tuple(self._context.get_tensor_shape(self._output)), self._dtype)
-        if given.shape not in self._memory:
-            self._memory[given.shape] = self._cuda.array(given.nbytes), self._cuda.array(output.nbytes)
-        source, result = self._memory[given.shape]
-        source.upload(given.ctypes.data)
+        if inputs.shape not in self._memory:
+            self._memory[inputs.shape] = self._cuda.array(inputs.nbytes), self._cuda.array(output.nbytes)
+        source, result = self._memory[inputs.shape]
+        source.upload(inputs.ctypes.data)
         self._context.set_tensor_address(self._input, source.address)
         self._context.set_tensor_address(self._output, result.address)
         if not self._context.execute_async_v3(self._cuda.stream):

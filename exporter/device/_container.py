@@ -134,14 +134,14 @@ class Archive(Container):
             elif waiting and name == waiting[0]:
                 sink(waiting.pop(0), _hashed(self._content(header, name, files[name].bytes), name, files[name]))
             else:
-                raise _other(waiting[0] if waiting else "its end")
+                raise _other(next(iter(waiting), "its end"))
         if waiting:
             raise _other(waiting[0])
         self._finish(header)
 
     def _small(self, name: str) -> bytes:
-        header, found = self._header()
-        if found != name:
+        header, actual = self._header()
+        if actual != name:
             raise RefusedError(f"This is no bundle: it does not begin with {name}; make or copy it again.")
         return b"".join(self._content(header, name, None))
 
@@ -158,20 +158,20 @@ class Archive(Container):
 
     def _content(self, header: bytes, name: str, size: int | None) -> Iterator[bytes]:
         """Yield what follows a header that must be the one of this name and size (``None``: any within limits)."""
-        crc, stated = LOCAL.unpack(header[: LOCAL.size])[6:8]
-        if size is None and stated > LIMITS[name]:
-            raise RefusedError(f"{name} has {stated:,} bytes, more than the {LIMITS[name]:,} that it may have.")
-        member = Member(name.encode(), crc, stated if size is None else size, self._at - len(header))
+        crc, header_size = LOCAL.unpack(header[: LOCAL.size])[6:8]
+        if size is None and header_size > LIMITS[name]:
+            raise RefusedError(f"{name} has {header_size:,} bytes, more than the {LIMITS[name]:,} that it may have.")
+        member = Member(name.encode(), crc, header_size if size is None else size, self._at - len(header))
         if member.local() != header:
             raise _other(name)
         self._members.append(member)
-        found, left = 0, member.size
-        while left:
-            chunk = self._read(min(left, _CHUNK))
-            left -= len(chunk)
-            found = zlib.crc32(chunk, found)
+        checksum, remaining = 0, member.size
+        while remaining:
+            chunk = self._read(min(remaining, _CHUNK))
+            remaining -= len(chunk)
+            checksum = zlib.crc32(chunk, checksum)
             yield chunk
-        if found != crc:
+        if checksum != crc:
             raise _other(name)
 
     def _finish(self, begun: bytes) -> None:
@@ -183,13 +183,13 @@ class Archive(Container):
             raise RefusedError("Something stands behind the bundle's end; make or copy it again.")
 
     def _read(self, size: int) -> bytes:
-        parts, left = [], size
-        while left:
-            part = self._some(left)
+        parts, remaining = [], size
+        while remaining:
+            part = self._some(remaining)
             if not part:
                 raise RefusedError("The bundle is cut off; copy it again.")
             parts.append(part)
-            left -= len(part)
+            remaining -= len(part)
         self._at += size
         return b"".join(parts)
 
@@ -211,9 +211,9 @@ class Folder(Container):
 
     def copy(self, files: Mapping[str, FileEntry], sink: Callable[[str, Iterator[bytes]], None]) -> None:
         """Give each file to ``sink``; see :meth:`Container.copy`."""
-        there = set(self._names()) - set(LIMITS)
-        for name in sorted(there ^ set(files)):
-            raise RefusedError(f"The bundle {'holds' if name in there else 'lacks'} {name}, unlike its manifest says.")
+        names = set(self._names()) - set(LIMITS)
+        for name in sorted(names ^ set(files)):
+            raise RefusedError(f"The bundle {'holds' if name in names else 'lacks'} {name}, unlike its manifest says.")
         for name in sorted(files):
             sink(name, _hashed(self._content(name, files[name].bytes), name, files[name]))
 
@@ -230,12 +230,12 @@ class Folder(Container):
         with os.fdopen(descriptor, "rb") as file:
             if os.fstat(descriptor).st_size != size:
                 raise _other(name)
-            left = size
-            while left:
-                chunk = file.read(min(left, _CHUNK))
+            remaining = size
+            while remaining:
+                chunk = file.read(min(remaining, _CHUNK))
                 if not chunk:
                     raise _other(name)
-                left -= len(chunk)
+                remaining -= len(chunk)
                 yield chunk
 
     def _open(self, name: str) -> int:

@@ -51,8 +51,8 @@ def _groups(root: Path) -> Iterator[Path]:
     mount is then the container's own.
     """
     for line in _text(root / "proc" / "self" / "cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, name = rest.partition(":")
+        _, _, entry = line.partition(":")
+        controllers, _, name = entry.partition(":")
         mounts = [mount for controller in controllers.split(",") for mount in _MOUNTS.get(controller, ())]
         for mount in mounts:
             folder = root / "sys" / "fs" / "cgroup" / mount

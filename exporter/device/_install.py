@@ -74,13 +74,13 @@ def install(device: Device, bundle: Container, *, dry_run: bool = False, check: 
     manifest = signed.manifest
     require_installable(device, manifest, keys)
     require_target(manifest.target)
-    whole = _is_whole(device.versions / manifest.id, manifest)
-    if device.active == manifest.id and whole:
+    is_complete = _is_whole(device.versions / manifest.id, manifest)
+    if device.active == manifest.id and is_complete:
         return Installed("already active", False, manifest, None)
     if dry_run:
         return Installed("would install", False, manifest, None)
     try:
-        if not whole:
+        if not is_complete:
             _require_room(device, manifest)
             _bring(device, bundle, signed)
         return _switch_to(device, signed, "install", check)
@@ -121,15 +121,13 @@ def load(device: Device) -> Version:
 def collect_garbage(device: Device) -> list[str]:
     """Remove the versions that are neither active nor previous, and engines built for others; return their names."""
     gone = device.leftovers()
-    kept = set()
+    used = set()
     for name in (device.active, device.previous):
         with suppress(AgentError, OSError):
-            manifest = _load(device, name).manifest if name else None
-            if manifest is not None:
-                kept.add(manifest.files[manifest.model].sha256[:16])
-    for path in sorted(device.engines.glob("*")) if device.engines.is_dir() else ():
-        if path.stem.rsplit("-", 1)[-1] not in kept:
-            gone.append(path)
+            if name is not None:
+                manifest = _load(device, name).manifest
+                used.add(manifest.files[manifest.model].sha256[:16])
+    gone += [path for path in sorted(device.engines.glob("*")) if path.stem.rsplit("-", 1)[-1] not in used]
     for path in gone:
         remove(path)
     return [path.name for path in gone]
@@ -229,9 +227,7 @@ def _switch_to(device: Device, signed: _Signed, verb: str, check: Check) -> Inst
         device.undo()
         _note_failure(device, signed, verb, error)
         _drop(device, manifest)
-        active = device.active
-        rest = f"{active} is still active." if active else "No version is active."
-        raise type(error)(f"{error} {rest}") from error
+        raise type(error)(f"{error} {_still_active(device)}") from error
     device.commit(**_changes(device, signed, verb, checked))
     return Installed("installed" if verb == "install" else "rolled back", True, manifest, checked)
 
@@ -296,8 +292,8 @@ def _require_room(device: Device, manifest: Manifest) -> None:
 
 
 def _room(folder: Path) -> int:
-    found = os.statvfs(str(folder))
-    return found.f_bavail * found.f_frsize
+    file_system = os.statvfs(str(folder))
+    return file_system.f_bavail * file_system.f_frsize
 
 
 def _failed(device: Device, signed: _Signed, error: OSError) -> InstallError:
@@ -305,8 +301,12 @@ def _failed(device: Device, signed: _Signed, error: OSError) -> InstallError:
     try:
         device.undo()
         _drop(device, signed.manifest)
-        active = device.active
-        rest = f"{active} is still active." if active else "No version is active."
+        outcome = _still_active(device)
     except (OSError, AgentError):
-        rest = "The switch is undone as soon as the agent runs again."
-    return InstallError(f"The bundle was not installed: {error.strerror or error}. {rest}")
+        outcome = "The switch is undone as soon as the agent runs again."
+    return InstallError(f"The bundle was not installed: {error.strerror or error}. {outcome}")
+
+
+def _still_active(device: Device) -> str:
+    active = device.active
+    return f"{active} is still active." if active else "No version is active."

@@ -84,11 +84,11 @@ def add_key(folder: Path, data: bytes, where: str) -> Key:
         AgentError: Two others are trusted already.
     """
     key = parse_key(data, where)
-    _ask("pkey", "-pubin", "-noout", given=key.pem, refused=UsageError(f"{where} is no point on the curve P-256."))
+    _ask("pkey", "-pubin", "-noout", stdin=key.pem, refused=UsageError(f"{where} is no point on the curve P-256."))
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    known = trusted_keys(folder)
-    if key not in known:
-        if len(known) >= MAX_KEYS:
+    trusted = trusted_keys(folder)
+    if key not in trusted:
+        if len(trusted) >= MAX_KEYS:
             raise AgentError(f"{MAX_KEYS} keys are trusted already; remove one first with `key remove FINGERPRINT`.")
         write_atomic(folder / f"{key.fingerprint[:12]}.pem", key.pem)
     return key
@@ -133,22 +133,22 @@ def verify(keys: list[Key], data: bytes, signature: bytes) -> Key:
             public.write_bytes(key.pem)
             signed.write_bytes(signature)
             try:
-                _ask("dgst", "-sha256", "-verify", str(public), "-signature", str(signed), given=data, refused=refused)
+                _ask("dgst", "-sha256", "-verify", str(public), "-signature", str(signed), stdin=data, refused=refused)
             except RefusedError:
                 continue
         return key
     raise refused
 
 
-def _ask(*arguments: str, given: bytes, refused: AgentError) -> None:
+def _ask(*arguments: str, stdin: bytes, refused: AgentError) -> None:
     """Run ``openssl``; nothing of the environment reaches it, so no configuration that would load other code."""
     openssl = shutil.which("openssl", path=os.environ.get("PATH", os.defpath))
     if openssl is None:
         raise UnusableError("There is no `openssl` command to verify signatures with; `apt-get install openssl`.")
     try:
-        done = subprocess.run(
+        finished = subprocess.run(
             [openssl, *arguments],
-            input=given,
+            input=stdin,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=_SECONDS,
@@ -156,7 +156,7 @@ def _ask(*arguments: str, given: bytes, refused: AgentError) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise AgentError(f"`openssl` did not answer within {_SECONDS:.0f} s.") from error
-    if done.returncode != 0:
+    if finished.returncode != 0:
         raise refused
 
 

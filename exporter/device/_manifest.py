@@ -172,7 +172,7 @@ class Manifest(NamedTuple):
         del document["sha256"]
         return {
             **document,
-            "expires": None if self.expires is None else self.expires.strftime(_TIME),
+            "expires": self.expires and self.expires.strftime(_TIME),
             "target": self.target._asdict(),
             "engines": [engine._asdict() for engine in self.engines],
             "golden": self.golden._asdict(),
@@ -233,7 +233,7 @@ def read_manifest(data: bytes) -> Manifest:
         golden=_golden(fields.inner("golden"), files),
         limits=_limits(fields.inner("limits")),
         head=None if fields.values["head"] is None else fields.text("head", _HEAD),
-        engines=tuple(_engine(Fields(f"engines[{index}].", one), files) for index, one in enumerate(engines)),
+        engines=tuple(_engine(Fields(f"engines[{index}].", engine), files) for index, engine in enumerate(engines)),
         classes=fields.optional_file("classes", files),
         profile=fields.optional_file("profile", files),
         table=fields.optional_file("table", files),
@@ -250,15 +250,15 @@ def require_file_names(names: Sequence[str]) -> None:
         parts = name.split("/")
         if len(name) > 255 or len(parts) > MAX_PARTS or not all(map(_PART.fullmatch, parts)):
             raise ValueError(f"a file of a bundle can't be called {name[:80]!r}")
-    seen: dict[str, str] = {}
+    lowercase: dict[str, str] = {}
     for name in names:
-        if name.lower() in seen:
-            raise ValueError(f"the files {seen[name.lower()]!r} and {name!r} would be one on some file systems")
-        seen[name.lower()] = name
-    for name in seen:
+        if name.lower() in lowercase:
+            raise ValueError(f"the files {lowercase[name.lower()]!r} and {name!r} would be one on some file systems")
+        lowercase[name.lower()] = name
+    for name in lowercase:
         parents = name.split("/")[:-1]
         for count in range(1, len(parents) + 1):
-            if "/".join(parents[:count]) in seen:
+            if "/".join(parents[:count]) in lowercase:
                 raise ValueError(f"the bundle has a file and a folder called {'/'.join(parents[:count])!r}")
 
 
@@ -304,7 +304,7 @@ def _target(fields: Fields) -> Target:
 def _engine(fields: Fields, files: Collection[str]) -> Engine:
     fields.require_keys(Engine._fields)
     capabilities = fields.items("capabilities", 32)
-    if not all(type(one) is int and 10 <= one <= 999 for one in capabilities):
+    if not all(type(capability) is int and 10 <= capability <= 999 for capability in capabilities):
         raise fields.wrong("capabilities", "has to be a list of numbers such as 86")
     return Engine(
         file=fields.file("file", files),

@@ -75,7 +75,9 @@ def resized(pixels: np.ndarray, width: int, height: int, *, bicubic: bool = Fals
     """Resize pixels, uint8 of shape ``(H, W, 3)``, as Pillow does."""
     if width != pixels.shape[1]:
         pixels = _along(pixels.transpose(1, 0, 2), width, bicubic=bicubic).transpose(1, 0, 2)
-    return _along(pixels, height, bicubic=bicubic) if height != pixels.shape[0] else pixels
+    if height != pixels.shape[0]:
+        pixels = _along(pixels, height, bicubic=bicubic)
+    return pixels
 
 
 def _crop(pixels: np.ndarray, size: int, resize: int | None, *, bicubic: bool) -> np.ndarray:
@@ -86,9 +88,10 @@ def _crop(pixels: np.ndarray, size: int, resize: int | None, *, bicubic: bool) -
         return pixels
     short, long = sorted((width, height))
     longer = int(resize * long / short)
-    pixels = resized(pixels, *((resize, longer) if width <= height else (longer, resize)), bicubic=bicubic)
-    top, left = (round((side - size) / 2) for side in pixels.shape[:2])
-    return pixels[top : top + size, left : left + size]
+    width, height = (resize, longer) if width <= height else (longer, resize)
+    pixels = resized(pixels, width, height, bicubic=bicubic)
+    y, x = (round((side - size) / 2) for side in pixels.shape[:2])
+    return pixels[y : y + size, x : x + size]
 
 
 def _along(pixels: np.ndarray, new: int, *, bicubic: bool) -> np.ndarray:

@@ -62,8 +62,8 @@ def self_check(version: Version, *, quick: bool = False) -> Checked:
     runtime = usable_runtimes(manifest)[0]
     try:
         question = {**_question(version, runtime), "task": "check", "quick": quick}
-        found = ask_worker(question, _bounds(manifest, runtime))
-        _judge(manifest, found)
+        answer = ask_worker(question, _bounds(manifest, runtime))
+        _judge(manifest, answer)
     except WorkerError as error:
         raise InstallError(
             f"{manifest.name} {manifest.version} failed its self-check on {runtime['name']} {runtime['version']}: "
@@ -71,10 +71,10 @@ def self_check(version: Version, *, quick: bool = False) -> Checked:
         ) from error
     return Checked(
         runtime=runtime["name"],
-        runtime_version=str(found["version"]),
-        sqnr_db=found["sqnr_db"],
-        same_top1=found["same_top1"],
-        latency_ms=found["latency_ms"],
+        runtime_version=str(answer["version"]),
+        sqnr_db=answer["sqnr_db"],
+        same_top1=answer["same_top1"],
+        latency_ms=answer["latency_ms"],
     )
 
 
@@ -93,7 +93,7 @@ def classify(version: Version, images: list[Path]) -> list[dict[str, Any]]:
         "task": "classify",
         "head": manifest.head,
         "preprocessing": manifest.preprocessing,
-        "classes": None if manifest.classes is None else version.file(manifest.classes),
+        "classes": manifest.classes and version.file(manifest.classes),
     }
     results: list[dict[str, Any]] = []
     while len(results) < len(images):
@@ -105,7 +105,7 @@ def classify(version: Version, images: list[Path]) -> list[dict[str, Any]]:
                 next(answers)
                 loaded = True
                 for image, answer in zip(waiting, answers):
-                    error = None if answer["why_not"] is None else f"{image}: {answer['why_not']}"
+                    error = answer["why_not"] and f"{image}: {answer['why_not']}"
                     results.append({"image": str(image), "top": answer["top"], "error": error})
         except WorkerError as error:
             if not loaded:
@@ -127,16 +127,16 @@ def _question(version: Version, runtime: dict[str, str]) -> dict[str, Any]:
     return question
 
 
-def _judge(manifest: Manifest, found: dict[str, Any]) -> None:
+def _judge(manifest: Manifest, answer: dict[str, Any]) -> None:
     golden, bound = manifest.golden, manifest.limits.latency_ms
-    if found["sqnr_db"] is not None and found["sqnr_db"] < golden.min_sqnr_db:
+    if answer["sqnr_db"] is not None and answer["sqnr_db"] < golden.min_sqnr_db:
         raise WorkerError(
-            f"its logits are {found['sqnr_db']:.1f} dB near the golden ones, and {golden.min_sqnr_db:g} dB are asked"
+            f"its logits are {answer['sqnr_db']:.1f} dB near the golden ones, and {golden.min_sqnr_db:g} dB are asked"
         )
-    if golden.same_top1 and not found["same_top1"]:
+    if golden.same_top1 and not answer["same_top1"]:
         raise WorkerError("its likeliest class is another than that of the golden logits")
-    if bound is not None and found["latency_ms"] is not None and found["latency_ms"] > bound:
-        raise WorkerError(f"its median run takes {found['latency_ms']:.1f} ms, more than the {bound:g} that it may")
+    if bound is not None and answer["latency_ms"] is not None and answer["latency_ms"] > bound:
+        raise WorkerError(f"its median run takes {answer['latency_ms']:.1f} ms, more than the {bound:g} that it may")
 
 
 def _engine(version: Version, runtime: dict[str, str], question: dict[str, Any]) -> list[str]:
@@ -147,20 +147,20 @@ def _engine(version: Version, runtime: dict[str, str], question: dict[str, Any])
             return version.file(engine.file)
     model_sha256 = version.manifest.files[version.manifest.model].sha256
     built = version.engines / f"{name}-{release}-{capability}-{model_sha256[:16]}.engine"
-    known = built.with_suffix(".sha256")
+    hash_file = built.with_suffix(".sha256")
     try:
-        sha256 = known.read_text(encoding="ascii").strip()
+        sha256 = hash_file.read_text(encoding="ascii").strip()
         if sha256_of(built) == sha256:
             return [str(built), sha256]
     except (OSError, ValueError):
         pass  # none yet, or half of one
     return [
         str(built),
-        _build(built, known, {**question, "task": "build", "capability": int(capability)}, version.manifest),
+        _build(built, hash_file, {**question, "task": "build", "capability": int(capability)}, version.manifest),
     ]
 
 
-def _build(built: Path, known: Path, question: dict[str, Any], manifest: Manifest) -> str:
+def _build(built: Path, hash_file: Path, question: dict[str, Any], manifest: Manifest) -> str:
     built.parent.mkdir(exist_ok=True)
     part = built.with_suffix(".part")
     remove(part)
@@ -169,7 +169,7 @@ def _build(built: Path, known: Path, question: dict[str, Any], manifest: Manifes
         sha256 = str(ask_worker({**question, "output": str(part)}, bounds)["sha256"])
         part.replace(built)
         flush(built.parent)
-        write_atomic(known, f"{sha256}\n".encode("ascii"))
+        write_atomic(hash_file, f"{sha256}\n".encode("ascii"))
     finally:
         remove(part)
     return sha256

@@ -156,7 +156,7 @@ class Device:
         if pending is None:
             return None
         for link in ("active", "previous"):
-            point(self.root / link, None if pending[link] is None else f"versions/{pending[link]}")
+            point(self.root / link, pending[link] and f"versions/{pending[link]}")
         self.write(pending=None)
         return (
             f"The {pending['verb']} of {pending['to']} had been interrupted and was undone: "
@@ -176,13 +176,12 @@ class Device:
 
     def leftovers(self) -> list[Path]:
         """Return the versions that are neither active nor previous."""
-        kept = {self.active, self.previous}
-        there = sorted(self.versions.iterdir()) if self.versions.is_dir() else []
-        return [path for path in there if path.name not in kept]
+        in_use = {self.active, self.previous}
+        return [path for path in sorted(self.versions.glob("*")) if path.name not in in_use]
 
     def _recover(self) -> None:
         self.recovered = self.undo() or self.recovered
-        for path in self.staging.iterdir() if self.staging.is_dir() else ():
+        for path in list(self.staging.glob("*")):
             remove(path)  # nobody else is at work, so it is from one that was interrupted
         for path in self.root.glob(".*"):
             if path.name.startswith((".active.", ".previous.", ".state.json.")):
@@ -204,5 +203,5 @@ def _try_lock(descriptor: int) -> bool:
 
 def _id(target: str | None) -> str | None:
     """Return the version that a link points to; one that points elsewhere counts as none."""
-    match = None if target is None else _LINK.fullmatch(target)
-    return None if match is None else match.group(1)
+    match = _LINK.fullmatch(target or "")
+    return match.group(1) if match else None

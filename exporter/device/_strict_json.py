@@ -34,9 +34,12 @@ class Fields(NamedTuple):
         """Raise if there is another key than these, or one of them is missing."""
         if not isinstance(self.values, dict):
             raise ValueError(f"{self.name.rstrip('.')} is not an object")
-        for what, some in (("lacks", set(keys) - set(self.values)), ("has the unknown", set(self.values) - set(keys))):
-            if some:
-                raise ValueError(f"it {what} {self.name}{min(some)}")
+        for fault, names in (
+            ("lacks", set(keys) - set(self.values)),
+            ("has the unknown", set(self.values) - set(keys)),
+        ):
+            if names:
+                raise ValueError(f"it {fault} {self.name}{min(names)}")
 
     def inner(self, key: str) -> Fields:
         """Return the object that is the value of a key."""
@@ -101,11 +104,11 @@ class Fields(NamedTuple):
             raise self.wrong(key, f"has to be a list of {most} at most")
         return value
 
-    def wrong(self, key: str, why: str = "won't do") -> ValueError:
+    def wrong(self, key: str, reason: str = "won't do") -> ValueError:
         """Return the error that says what a value is, and why not."""
         text = repr(self.values[key])
         short = text if len(text) <= 60 else f"{text[:57]}…"
-        return ValueError(f"{self.name}{key} is {short}, which {why}")
+        return ValueError(f"{self.name}{key} is {short}, which {reason}")
 
 
 def _is_finite(value: Any) -> bool:
@@ -117,10 +120,10 @@ def _is_finite(value: Any) -> bool:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
         raise ValueError("a key stands twice in one object")
-    return found
+    return values
 
 
 def _no_constant(text: str) -> None:

@@ -41,12 +41,12 @@ def machine() -> tuple[str, str]:
 
 def installed_runtimes() -> dict[str, str]:
     """Return the version of each runtime that is installed, by its name in manifests."""
-    found = {}
+    versions = {}
     for name in RUNTIMES:
         version = _version(name)
         if version is not None:
-            found[name] = version
-    return found
+            versions[name] = version
+    return versions
 
 
 def require_target(target: Target) -> dict[str, str]:
@@ -70,10 +70,10 @@ def require_target(target: Target) -> dict[str, str]:
         and all(_meets(installed[name], spec) for spec in target.runtimes[name])
     }
     if not fitting:
-        wanted = " or ".join(f"{name}{','.join(specs)}" for name, specs in sorted(target.runtimes.items()))
-        here = ", ".join(f"{name} {version}" for name, version in installed.items()) or "none of these"
+        required = " or ".join(f"{name}{','.join(specs)}" for name, specs in sorted(target.runtimes.items()))
+        present = ", ".join(f"{name} {version}" for name, version in installed.items()) or "none of these"
         raise UnusableError(
-            f"The bundle needs {wanted}, and Python {platform.python_version()} has {here} on this device; "
+            f"The bundle needs {required}, and Python {platform.python_version()} has {present} on this device; "
             f"{_advice(target, sys.version_info[:2])}."
         )
     return fitting
@@ -98,19 +98,19 @@ def usable_runtimes(manifest: Manifest) -> list[dict[str, str]]:
     Raises:
         UnusableError: None is left.
     """
-    found, reasons = [], []
+    usable, reasons = [], []
     for name, version in require_target(manifest.target).items():
         if name == "onnxruntime":
-            found.append({"name": name, "version": version})
+            usable.append({"name": name, "version": version})
             continue
         try:
-            seen = ask_worker({"task": "probe", "runtime": name}, _PROBE)
-            found.append({"name": name, "version": seen["version"], "capability": str(seen["capability"])})
+            probe = ask_worker({"task": "probe", "runtime": name}, _PROBE)
+            usable.append({"name": name, "version": probe["version"], "capability": str(probe["capability"])})
         except WorkerError as error:
             reasons.append(f"{name} {version}: {error}")
-    if not found:
+    if not usable:
         raise UnusableError(f"No runtime of the bundle can be used here ({'; '.join(reasons)}).")
-    return found
+    return usable
 
 
 def _version(name: str) -> str | None:
@@ -128,10 +128,10 @@ def _version(name: str) -> str | None:
 def _meets(version: str, spec: str) -> bool:
     """Say whether a version meets ``>=1.20``, ``<2`` or ``==1.20``; what is missing at the end counts as 0."""
     match = re.match(r"\d+(\.\d+)*", version)
-    operator, wanted = spec.rstrip("0123456789."), spec.lstrip(">=<")
+    operator, bound = spec.rstrip("0123456789."), spec.lstrip(">=<")
     if match is None:
         return False
-    ours, theirs = ([int(part) for part in text.split(".")] for text in (match.group(), wanted))
-    length = max(len(ours), len(theirs))
-    ours, theirs = ([*part, *[0] * (length - len(part))] for part in (ours, theirs))
-    return {">=": ours >= theirs, "<": ours < theirs, "==": ours == theirs}[operator]
+    installed, required = ([int(part) for part in text.split(".")] for text in (match.group(), bound))
+    length = max(len(installed), len(required))
+    installed, required = ([*part, *[0] * (length - len(part))] for part in (installed, required))
+    return {">=": installed >= required, "<": installed < required, "==": installed == required}[operator]

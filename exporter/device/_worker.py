@@ -37,17 +37,17 @@ _ROUNDED = 1e-2  # how far from 1 a sum of probabilities may be: float16's and 8
 
 def main() -> int:
     """Answer the question on stdin, one JSON object a line."""
-    said = os.fdopen(os.dup(1), "w")
+    replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # native libraries print to stdout as they like
     question = json.loads(sys.stdin.buffer.read().decode("utf-8"))
     _bound(question["limits"], question["answers"])
     try:
         for answer in _answers(question):
-            said.write(json.dumps(answer, allow_nan=False) + "\n")
-            said.flush()
+            replies.write(json.dumps(answer, allow_nan=False) + "\n")
+            replies.flush()
     except Exception as error:  # the runtimes raise their own
-        said.write(json.dumps({"error": _reason(error, question)}) + "\n")
-    said.close()
+        replies.write(json.dumps({"error": _reason(error, question)}) + "\n")
+    replies.close()
     return 0
 
 
@@ -77,7 +77,8 @@ def _bound(limits: dict[str, Any], answers: int) -> None:
         bounds[resource.RLIMIT_AS] = (limits["memory_mib"] + _ADDRESS_SPACE + _OF_A_THREAD * cores) << 20
     for kind, bound in bounds.items():
         _, hard = resource.getrlimit(kind)
-        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        if hard != resource.RLIM_INFINITY:
+            bound = min(bound, hard)
         resource.setrlimit(kind, (bound, bound))
 
 
@@ -109,9 +110,9 @@ def _check(question: dict[str, Any]) -> dict[str, Any]:
     """Compare with the golden logits, and time the median run."""
     import numpy as np
 
-    given, reference = _array(question["golden"]["input"]), _array(question["golden"]["logits"])
+    inputs, reference = _array(question["golden"]["input"]), _array(question["golden"]["logits"])
     backend = _open(question)
-    logits = backend.run(given)
+    logits = backend.run(inputs)
     if logits.shape != reference.shape:
         raise ValueError(f"its logits have the shape {logits.shape}, and the golden ones {reference.shape}")
     if not np.isfinite(logits).all():
@@ -121,35 +122,37 @@ def _check(question: dict[str, Any]) -> dict[str, Any]:
     return {
         "sqnr_db": _sqnr(reference, logits),
         "same_top1": bool(same),
-        "latency_ms": None if question["quick"] else _median_ms(backend, given, question["limits"]["seconds"]),
+        "latency_ms": None if question["quick"] else _median_ms(backend, inputs, question["limits"]["seconds"]),
         "version": backend.version,
     }
 
 
-def _sqnr(reference: np.ndarray, found: np.ndarray) -> float | None:
+def _sqnr(reference: np.ndarray, actual: np.ndarray) -> float | None:
     """Return 10·log10(Σ r² / Σ (r − f)²), ``None`` where both are equal."""
     import numpy as np
 
     exact = reference.astype(np.float64)
-    noise = float(((exact - found.astype(np.float64)) ** 2).sum())
+    noise = float(((exact - actual.astype(np.float64)) ** 2).sum())
     signal_power = float((exact**2).sum())
     if noise == 0.0:
         return None
-    return 10 * math.log10(signal_power / noise) if signal_power else -999.0
+    if signal_power == 0.0:
+        return -999.0  # JSON has no infinity
+    return 10 * math.log10(signal_power / noise)
 
 
-def _median_ms(backend: Backend, given: np.ndarray, seconds: float) -> float:
+def _median_ms(backend: Backend, inputs: np.ndarray, seconds: float) -> float:
     for _ in range(_WARM_UP):
-        backend.run(given)
+        backend.run(inputs)
     times: list[float] = []
     begin = time.perf_counter()
     while len(times) < _MOST:
         start = time.perf_counter()
-        backend.run(given)
+        backend.run(inputs)
         end = time.perf_counter()
         times.append(end - start)
-        done = len(times) >= _LEAST and end - begin >= _SECONDS
-        if done or (len(times) >= 3 and end - begin >= seconds / 4):  # a slow device gets fewer runs, not a timeout
+        settled = len(times) >= _LEAST and end - begin >= _SECONDS
+        if settled or (len(times) >= 3 and end - begin >= seconds / 4):  # a slow device gets fewer runs, not a timeout
             break
     return sorted(times)[len(times) // 2] * 1e3
 
@@ -168,8 +171,8 @@ def _classify(question: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     def answer(image: str) -> dict[str, Any]:
         try:
-            given = model_input(Path(image), question["preprocessing"], golden)
-            return {"top": _likeliest(_probabilities(backend, given, head), names), "why_not": None}
+            inputs = model_input(Path(image), question["preprocessing"], golden)
+            return {"top": _likeliest(_probabilities(backend, inputs, head), names), "why_not": None}
         except PictureError as error:
             return {"top": [], "why_not": str(error)}
         except Exception as error:  # the runtimes and Pillow's plugins raise their own
@@ -178,7 +181,7 @@ def _classify(question: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from map(answer, question["images"])
 
 
-def _probabilities(backend: Backend, given: np.ndarray, head: str) -> np.ndarray:
+def _probabilities(backend: Backend, inputs: np.ndarray, head: str) -> np.ndarray:
     """Return the probabilities of the classes, float64, for the first of the images that are given.
 
     The softmax of logits is taken, and that of their logarithms alike; probabilities are what they are.
@@ -186,9 +189,9 @@ def _probabilities(backend: Backend, given: np.ndarray, head: str) -> np.ndarray
     import numpy as np
 
     batch = backend.batch or 1
-    if len(given) < batch:  # the model insists on more at a time
-        given = np.concatenate([given, np.repeat(given[-1:], batch - len(given), axis=0)])
-    scores: np.ndarray = backend.run(given)[0].astype(np.float64).reshape(-1)
+    if len(inputs) < batch:  # the model insists on more at a time
+        inputs = np.concatenate([inputs, np.repeat(inputs[-1:], batch - len(inputs), axis=0)])
+    scores: np.ndarray = backend.run(inputs)[0].astype(np.float64).reshape(-1)
     if not np.isfinite(scores).all():
         raise ValueError("its scores are not finite")
     if head == "softmax":

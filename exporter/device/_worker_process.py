@@ -65,12 +65,12 @@ def answers_of_worker(question: dict[str, Any], limits: Bounds, count: int) -> G
     """
     text = json.dumps({**question, "limits": limits._asdict(), "answers": count})
     folder = tempfile.TemporaryDirectory(prefix="rexport-")
-    with folder, tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as errors:
-        asked.write(text.encode())
-        asked.seek(0)
+    with folder, tempfile.TemporaryFile() as questions, tempfile.TemporaryFile() as errors:
+        questions.write(text.encode())
+        questions.seek(0)
         process = subprocess.Popen(
             _command(),
-            stdin=asked,
+            stdin=questions,
             stdout=subprocess.PIPE,
             stderr=errors,
             cwd=folder.name,
@@ -93,8 +93,8 @@ def _lines(process: subprocess.Popen[bytes], patience: float) -> Iterator[bytes]
     while True:
         deadline = time.monotonic() + patience
         while b"\n" not in buffer:
-            left = deadline - time.monotonic()
-            if left <= 0 or not arrivals.poll(left * 1e3):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not arrivals.poll(remaining * 1e3):
                 raise WorkerError(f"it was not done after {patience:g} s")
             part = os.read(descriptor, _CHUNK)
             if not part:
@@ -109,8 +109,10 @@ def _document(line: bytes, process: subprocess.Popen[bytes], errors: IO[bytes]) 
         document = json.loads(line.decode("utf-8"))
     except ValueError as error:
         raise WorkerError(_how_it_ended(process, errors)) from error
-    if not isinstance(document, dict) or "error" in document:
-        raise WorkerError(str(document["error"]).rstrip(".") if isinstance(document, dict) else "it answered nonsense")
+    if not isinstance(document, dict):
+        raise WorkerError("it answered nonsense")
+    if "error" in document:
+        raise WorkerError(str(document["error"]).rstrip("."))
     return document
 
 
@@ -121,14 +123,14 @@ def _how_it_ended(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
     if code is not None and code < 0:
         return f"it crashed with {_signal_name(-code)}"
     errors.seek(max(0, errors.seek(0, os.SEEK_END) - 4 * _SAID))
-    said = " ".join(errors.read().decode("utf-8", "replace").split())[-_SAID:]
-    return f"it ended with exit code {code}, saying: {said or 'nothing'}"
+    last_words = " ".join(errors.read().decode("utf-8", "replace").split())[-_SAID:]
+    return f"it ended with exit code {code}, saying: {last_words or 'nothing'}"
 
 
 def own_archive() -> str | None:
     """Return the path of the ``.pyz`` file that this is a part of, ``None`` where it is installed as a package."""
     archive = getattr(sys.modules[__name__].__loader__, "archive", None)  # of zipimport
-    return None if archive is None else os.path.abspath(archive)  # noqa: PTH100 - resolve() would follow links
+    return archive and os.path.abspath(archive)  # noqa: PTH100 - resolve() would follow links
 
 
 def _command() -> list[str]:

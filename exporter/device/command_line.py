@@ -108,18 +108,18 @@ def _rollback(device: Device, options: argparse.Namespace) -> tuple[dict[str, An
         return _switched("rollback", device, roll_back(device))
 
 
-def _switched(verb: str, device: Device, done: Installed) -> tuple[dict[str, Any], str]:
-    manifest, check = done.manifest, done.check
+def _switched(verb: str, device: Device, installed: Installed) -> tuple[dict[str, Any], str]:
+    manifest, check = installed.manifest, installed.check
     document = {
         "schema": f"rexport.device.{verb}/1",
-        "result": done.result,
-        "changed": done.changed,
+        "result": installed.result,
+        "changed": installed.changed,
         "name": manifest.name,
         "version": manifest.version,
         "active": device.active,
         "previous": device.previous,
     }
-    line = f"{done.result}: {manifest.name} {manifest.version}"
+    line = f"{installed.result}: {manifest.name} {manifest.version}"
     if check is not None:
         document.update(_check_document(check))
         line += f"; {_check_line(check)}"
@@ -263,7 +263,7 @@ def _key_data(file: str) -> bytes:
 
 def _version(_device: Device, _options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     archive = own_archive()
-    sha256 = None if archive is None else hashlib.sha256(Path(archive).read_bytes()).hexdigest()
+    sha256 = archive and hashlib.sha256(Path(archive).read_bytes()).hexdigest()
     document = {
         "schema": "rexport.device.version/1",
         "agent": AGENT_VERSION,
@@ -294,15 +294,15 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(verb=run)
         return added
 
-    one = verb(verbs, "install", _install, "verify a bundle, try it, and make it active")
-    one.add_argument("bundle", metavar="BUNDLE", help="an .rxb file or a folder")
-    one.add_argument("--dry-run", action="store_true", help="stop before anything is written")
-    one = verb(verbs, "serve-once", _serve_once, "install the .rxb that comes on stdin, and answer in JSON")
-    one.add_argument("--dry-run", action="store_true", help="stop before anything is written")
-    one.add_argument("--patience", type=float, default=60.0, help="seconds without a byte (60)")
+    install = verb(verbs, "install", _install, "verify a bundle, try it, and make it active")
+    install.add_argument("bundle", metavar="BUNDLE", help="an .rxb file or a folder")
+    install.add_argument("--dry-run", action="store_true", help="stop before anything is written")
+    serve_once = verb(verbs, "serve-once", _serve_once, "install the .rxb that comes on stdin, and answer in JSON")
+    serve_once.add_argument("--dry-run", action="store_true", help="stop before anything is written")
+    serve_once.add_argument("--patience", type=float, default=60.0, help="seconds without a byte (60)")
     verb(verbs, "status", _status, "what is active, and what happened last")
-    one = verb(verbs, "run", _run, "classify pictures with the active version")
-    one.add_argument("images", metavar="IMAGE", nargs="+", help="JPEG or PNG (with Pillow), .ppm or .npy")
+    run = verb(verbs, "run", _run, "classify pictures with the active version")
+    run.add_argument("images", metavar="IMAGE", nargs="+", help="JPEG or PNG (with Pillow), .ppm or .npy")
     verb(verbs, "check", _check, "run the active version's self-check again")
     verb(verbs, "rollback", _rollback, "make the previous version active, after its self-check")
     verb(verbs, "gc", _gc, "remove all versions but the active and the previous one")
