@@ -383,8 +383,8 @@ def short_names(models: Iterable[str]) -> dict[str, str]:
         {'a/net.onnx': 'a/net.onnx', 'b/net.onnx': 'b/net.onnx', 'c/other.onnx': 'other.onnx', 'resnet50': 'resnet50'}
     """
     names = {model: _file_name(model) for model in models}
-    taken = list(names.values())
-    return {model: name if taken.count(name) == 1 else model for model, name in names.items()}
+    file_names = list(names.values())
+    return {model: name if file_names.count(name) == 1 else model for model, name in names.items()}
 
 
 def _file_name(model: str) -> str:

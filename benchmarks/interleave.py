@@ -74,8 +74,8 @@ def measure(
             for number in range(launches):
                 with ExitStack() as stack:
                     workers = [
-                        stack.enter_context(Child("rexport.benchmarks.worker", cores=each, rests=True))
-                        for each in cores
+                        stack.enter_context(Child("rexport.benchmarks.worker", cores=core_set, rests=True))
+                        for core_set in cores
                     ]
                     launch = Launch(
                         jobs=jobs,
@@ -89,7 +89,7 @@ def measure(
                     launch.prepare(
                         seed,
                         backwards=number % 2 == 1,
-                        outputs_to=None if number else Path(folder),
+                        outputs_to=Path(folder) if number == 0 else None,
                         advance=advance,
                     )
                     _run_rounds(launch, shuffle, advance)

@@ -63,8 +63,8 @@ class Job:
 
     def images(self) -> dict[str, Any]:
         """Return the arguments of the worker's command ``prepare``."""
-        stated = None if self.preprocessing is None else self.preprocessing.to_json()
-        return {"shape": self.shape, "dtype": self.dtype, "preprocessing": stated, "on_device": self.on_device}
+        preprocessing = self.preprocessing and self.preprocessing.to_json()
+        return {"shape": self.shape, "dtype": self.dtype, "preprocessing": preprocessing, "on_device": self.on_device}
 
 
 @dataclass(frozen=True, kw_only=True)

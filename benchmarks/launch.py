@@ -62,7 +62,7 @@ class Record:
             warm_up_calls=self.warm_up_calls,
             affinity=self.affinity,
             clocks=tuple(block.clock_mhz for block in self.blocks),
-            phases_ms={name: median(one[name] for one in phases) * 1e3 for name in phases[0]} if phases else None,
+            phases_ms={name: median(times[name] for times in phases) * 1e3 for name in phases[0]} if phases else None,
             outputs=self.outputs,
         )
 
@@ -152,14 +152,14 @@ class Launch:
         job = self.jobs[index]
         if job.pictures is None:
             return
-        stated, path = job.pictures.preprocessing, folder / f"{index}.npy"
+        preprocessing, path = job.pictures.preprocessing, folder / f"{index}.npy"
         images = len(np.load(job.pictures.path, mmap_mode="r"))
         limit = self.timeout + _SLOWER * self._call_seconds[index] * math.ceil(images / job.shape[0])
         self.workers[index].ask(
             "outputs",
             limit=limit,
             pictures=str(job.pictures.path),
-            preprocessing=None if stated is None else stated.to_json(),
+            preprocessing=preprocessing and preprocessing.to_json(),
             batch=job.shape[0],
             to=str(path),
         )
@@ -177,8 +177,8 @@ class Launch:
         self._next_calls[index] = max(1, round(self.seconds / self.rounds / median(seconds)))
 
     def _has_enough(self, record: Record) -> bool:
-        rounds = record.launches[-1]
-        seconds = [second for block in record.blocks[-rounds:] for second in block.seconds] if rounds else []
+        blocks = record.blocks[len(record.blocks) - record.launches[-1] :]
+        seconds = [second for block in blocks for second in block.seconds]
         return bool(seconds) and len(seconds) >= self.calls and math.fsum(seconds) >= self.seconds
 
     @contextmanager

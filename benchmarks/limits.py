@@ -70,8 +70,8 @@ class Reached:
 
     def is_under(self, peak: Peak) -> bool:
         """Say whether a peak is of the same runtime, threads and precision."""
-        mine = self.runtime, self.threads, self.precision
-        return mine == (peak.runtime, peak.threads, peak.precision)
+        subject = self.runtime, self.threads, self.precision
+        return subject == (peak.runtime, peak.threads, peak.precision)
 
 
 def cost_of(source: Source) -> tuple[int | None, PeakPrecision | None]:
@@ -114,14 +114,14 @@ def peaks_for(rows: Sequence[Reached], *, again: bool, progress: Progress) -> tu
     Raises:
         UnavailableError: A runtime that has times does not run the loads.
     """
-    wanted = dict.fromkeys(
+    subjects = dict.fromkeys(
         (row.runtime, row.precision, row.threads)
         for row in rows
         if row.runtime in PEAK_RUNTIMES and row.precision is not None and row.gmacs_per_second is not None
     )
     return tuple(
         peak
-        for runtime, precision, threads in wanted
+        for runtime, precision, threads in subjects
         if precision is not None
         for peak in measure_peaks(runtime, precision, threads=threads, again=again, progress=progress)
     )
@@ -135,8 +135,8 @@ def against_peaks(rows: Sequence[Reached], peaks: Sequence[Peak]) -> tuple[tuple
 
 def _at_least(peak: Peak, rows: Sequence[Reached], peaks: Sequence[Peak]) -> Peak:
     """Raise the highest peak of a runtime and precision to what a row reached."""
-    same = [other for other in peaks if _subject(other) == _subject(peak)]
-    highest = max(same, key=lambda other: other.gmacs_per_second)
+    same = [candidate for candidate in peaks if _subject(candidate) == _subject(peak)]
+    highest = max(same, key=lambda candidate: candidate.gmacs_per_second)
     fastest = max((row.gmacs_per_second or 0.0 for row in rows if row.is_under(peak)), default=0.0)
     if peak is not highest or fastest <= peak.gmacs_per_second:
         return peak
@@ -148,7 +148,7 @@ def _subject(peak: Peak) -> tuple[str, int, PeakPrecision]:
 
 
 def _with_share(row: Reached, peaks: Sequence[Peak]) -> Reached:
-    mine = [peak for peak in peaks if row.is_under(peak)]
-    if row.gmacs_per_second is None or not mine or any(peak.at_least for peak in mine):
+    own_peaks = [peak for peak in peaks if row.is_under(peak)]
+    if row.gmacs_per_second is None or not own_peaks or any(peak.at_least for peak in own_peaks):
         return row
-    return replace(row, share_of_peak=row.gmacs_per_second / max(peak.gmacs_per_second for peak in mine))
+    return replace(row, share_of_peak=row.gmacs_per_second / max(peak.gmacs_per_second for peak in own_peaks))

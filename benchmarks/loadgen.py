@@ -80,8 +80,9 @@ def run_loadgen(
         UnavailableError: LoadGen is not installed, or the runtime can't run this model, or not here.
         RexportError: The model failed, or its process died or hung.
     """
-    server, stream = scenario is Scenario.SERVER, scenario is Scenario.SINGLE_STREAM
-    batch = 1 if stream else batch
+    server = scenario is Scenario.SERVER
+    if scenario is Scenario.SINGLE_STREAM:
+        batch = 1
     check_options(runtime, threads=threads, batch=batch, seconds=min_seconds)
     if server != (rate is not None) or server != (latency_bound_ms is not None):
         raise UsageError("LoadGen's server scenario, and no other, takes a rate and a latency bound.")
@@ -92,14 +93,15 @@ def run_loadgen(
     if percentile not in (90, 99):
         raise UsageError(f"The percentile of a latency bound is 90 or 99, not {percentile}.")
     require_loadgen()
-    judged = percentile if server else 90 if stream else None
-    fewest = min_queries or (FEWEST_QUERIES[judged] if judged else 1)
+    judged = {Scenario.SERVER: percentile, Scenario.SINGLE_STREAM: 90}.get(scenario)
+    fewest = min_queries or FEWEST_QUERIES.get(judged or 0, 1)
     with opened(
         source, runtime, image=image or Image.of(source), threads=threads or this_cpu().cores, batch=batch, seed=seed
     ) as process:
-        times = warm_up(process, range(1, batch + 1) if server else [batch])
-        capacity = max(size / time for size, time in zip((1, batch) if server else (batch,), _ends(times), strict=True))
-        target = rate if server else None if stream else capacity
+        sizes = range(1 if server else batch, batch + 1)
+        times = warm_up(process, sizes)
+        capacity = max(sizes[0] / times[0], sizes[-1] / times[-1])
+        target = {Scenario.SERVER: rate, Scenario.OFFLINE: capacity}.get(scenario)
         settings: dict[str, float] = {
             "min_duration_ms": math.ceil(min_seconds * 1e3),
             "min_query_count": fewest,
@@ -134,10 +136,6 @@ def require_loadgen() -> None:
         raise UnavailableError(MISSING)
 
 
-def _ends(times: list[float]) -> list[float]:
-    return times if len(times) == 1 else [times[0], times[-1]]
-
-
 def _result(
     entries: dict[str, Any],
     *,
@@ -148,11 +146,10 @@ def _result(
     percentile: int | None,
 ) -> LoadgenResult:
     queries = int(entries["result_query_count"])
-    valid = entries["result_validity"] == "VALID"
     return LoadgenResult(
         scenario=scenario,
-        valid=valid,
-        reasons=() if valid else _reasons(entries),
+        valid=entries["result_validity"] == "VALID",
+        reasons=_reasons(entries),
         samples_per_second=entries.get(_RATES[scenario]),
         latency_ms=Latency(**{f"p{percent}": _latency(entries, percent, queries) for percent in FEWEST_QUERIES}),
         queries=queries,
@@ -178,17 +175,21 @@ def _note(min_seconds: float) -> str:
 
 
 def _reasons(entries: dict[str, Any]) -> tuple[str, ...]:
+    if entries["result_validity"] == "VALID":
+        return ()
     reasons = [meaning for key, meaning in _CONDITIONS.items() if entries.get(key) is False]
-    said = [_plain(entries.get("result_invalid_reason", "")), *entries["errors"]]
+    sentences = [_plain(entries.get("result_invalid_reason", "")), *entries["errors"]]
     if entries.get("early_stopping_met") is False:
-        said.append(_plain(entries.get("early_stopping_result", "")))
-    return (*reasons, *(sentence for sentence in said if sentence))
+        sentences.append(_plain(entries.get("early_stopping_result", "")))
+    return (*reasons, *(sentence for sentence in sentences if sentence))
 
 
 def _latency(entries: dict[str, Any], percent: int, queries: int) -> float | None:
-    nanoseconds = entries.get(f"result_{percent}.00_percentile_latency_ns")
+    nanoseconds: float | None = entries.get(f"result_{percent}.00_percentile_latency_ns")
     # of an offline run LoadGen reports the samples of its single query, which waited for each other
-    return None if nanoseconds is None or queries < max(2, FEWEST_QUERIES[percent]) else nanoseconds / 1e6
+    if nanoseconds is None or queries < max(2, FEWEST_QUERIES[percent]):
+        return None
+    return nanoseconds / 1e6
 
 
 def _plain(text: str) -> str:

@@ -76,14 +76,14 @@ class Machine:
 
     def with_others(self, facts: Mapping[str, Any]) -> Machine:
         """Return the machine with those ``facts`` of a document, put into words, that are none of its fields."""
-        known = {attribute.name for attribute in fields(self)}
+        names = {attribute.name for attribute in fields(self)}
         words = {True: "yes", False: "no"}
-        others = {
+        extra = {
             name: words[value] if isinstance(value, bool) else str(value)
             for name, value in facts.items()
-            if name not in known and isinstance(value, str | int | float)
+            if name not in names and isinstance(value, str | int | float)
         }
-        return replace(self, other=others)
+        return replace(self, other=extra)
 
 
 def machine_facts() -> Machine:

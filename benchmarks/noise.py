@@ -45,22 +45,22 @@ def flags(rounds: Sequence[Sequence[float]], clocks: Sequence[float | None] = ()
         rounds: Seconds per call, round by round.
         clocks: The clock after each round in MHz, where known.
     """
-    found = []
+    sentences = []
     calls = sum(map(len, rounds))
     strange = sum(outliers(block) for block in rounds)
     if strange and strange >= _SHARE_OF_OUTLIERS * calls:
-        found.append(
+        sentences.append(
             "one call in a hundred, or more, took far longer or shorter than the others of its round; "
             "other programs may have run."
         )
     change = trend([median(block) for block in rounds])
     if change is not None:
-        how = "slower" if change > 0 else "faster"
-        found.append(f"calls became {abs(change):.0%} {how} while measuring: the machine drifted.")
+        direction = "slower" if change > 0 else "faster"
+        sentences.append(f"calls became {abs(change):.0%} {direction} while measuring: the machine drifted.")
     throttled = _throttling([clock for clock in clocks if clock])
     if throttled is not None:
-        found.append(f"the processor's clock fell by {throttled:.0%} while measuring: it was throttled.")
-    return tuple(found)
+        sentences.append(f"the processor's clock fell by {throttled:.0%} while measuring: it was throttled.")
+    return tuple(sentences)
 
 
 def outliers(seconds: Sequence[float]) -> int:
@@ -84,34 +84,35 @@ def trend(medians: Sequence[float]) -> float | None:
     deviation = math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     third = n // 3
     change = median(medians[-third:]) / median(medians[:third]) - 1
-    beyond_chance = abs(score) - 1 > _TREND_Z * deviation
-    return change if beyond_chance and abs(change) >= _DRIFT else None
+    if abs(score) - 1 <= _TREND_Z * deviation or abs(change) < _DRIFT:
+        return None
+    return change
 
 
 def clock_mhz(cores: Iterable[int], *, root: Path = Path("/")) -> float | None:
     """Return the mean clock of these cores now, in MHz, where Linux tells it."""
-    wanted = set(cores)
+    numbers = set(cores)
     folder = root / "sys/devices/system/cpu"
     try:
-        found = [int((folder / f"cpu{core}/cpufreq/scaling_cur_freq").read_text()) / 1e3 for core in wanted]  # in kHz
+        clocks = [int((folder / f"cpu{core}/cpufreq/scaling_cur_freq").read_text()) / 1e3 for core in numbers]  # in kHz
     except (OSError, ValueError):
-        found = _clocks_of_cpuinfo(wanted, root / "proc/cpuinfo")
-    return sum(found) / len(found) if found else None
+        clocks = _clocks_of_cpuinfo(numbers, root / "proc/cpuinfo")
+    return sum(clocks) / len(clocks) if clocks else None
 
 
 def _clocks_of_cpuinfo(cores: set[int], cpuinfo: Path) -> list[float]:
     """Return the clocks of these cores in MHz, as x86 lists them there."""
-    found, core = [], -1
+    clocks, core = [], -1
     try:
         for line in cpuinfo.read_text().splitlines():
             key, _, value = (part.strip() for part in line.partition(":"))
             if key == "processor":
                 core = int(value)
             elif key == "cpu MHz" and core in cores:
-                found.append(float(value))
+                clocks.append(float(value))
     except (OSError, ValueError):
         return []
-    return found
+    return clocks
 
 
 def _throttling(clocks: Sequence[float]) -> float | None:

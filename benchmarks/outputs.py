@@ -26,7 +26,7 @@ same, and a network whose weights are drawn anew at every start has nothing to c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -73,7 +73,7 @@ class Identity:
     def may_differ_from(self, other: Identity) -> bool:
         """Say whether both say that they are different models."""
         pairs = ((self.network, other.network), (self.weights, other.weights))
-        return any(None not in (one, two) and one != two for one, two in pairs)
+        return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,25 +90,26 @@ class Comparison:
     reason: str | None = None
 
 
-def compare_outputs(first: np.ndarray, ours: Identity, other: np.ndarray, theirs: Identity) -> Comparison | None:
+def compare_outputs(
+    reference: np.ndarray, reference_identity: Identity, outputs: np.ndarray, identity: Identity
+) -> Comparison | None:
     """Compare outputs of shape ``(N, classes)`` for the same pictures; ``None`` if they are of different shapes."""
-    if first.shape != other.shape or first.ndim != 2 or not len(first):
+    if reference.shape != outputs.shape or reference.ndim != 2 or not len(reference):
         return None
-    if ours.softmax != theirs.softmax:
-        first = first if ours.softmax else _softmax(first)
-        other = other if theirs.softmax else _softmax(other)
-    expected, given = first.astype(np.float64), other.astype(np.float64)
-    if not (np.isfinite(expected).all() and np.isfinite(given).all()):
+    if identity.softmax and not reference_identity.softmax:
+        reference = _softmax(reference)
+    if reference_identity.softmax and not identity.softmax:
+        outputs = _softmax(outputs)
+    expected, actual = reference.astype(np.float64), outputs.astype(np.float64)
+    if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
         return Comparison(agreement=0.0, sqnr_db=None, wrong=True, reason="outputs are not finite (NaN or infinite).")
-    agreement = float((expected.argmax(axis=1) == given.argmax(axis=1)).mean())
-    sqnr = _decibels(float(np.square(expected).sum()), float(np.square(expected - given).sum()))
-    reason = _why_wrong(expected, given, sqnr, ours, theirs)
-    return Comparison(
-        agreement=agreement,
-        sqnr_db=sqnr if math.isfinite(sqnr) else None,
-        wrong=None if ours.may_differ_from(theirs) else reason is not None,
-        reason=None if ours.may_differ_from(theirs) else reason,
-    )
+    agreement = float((expected.argmax(axis=1) == actual.argmax(axis=1)).mean())
+    sqnr = _decibels(float(np.square(expected).sum()), float(np.square(expected - actual).sum()))
+    comparison = Comparison(agreement=agreement, sqnr_db=sqnr if math.isfinite(sqnr) else None, wrong=None)
+    if reference_identity.may_differ_from(identity):
+        return comparison
+    reason = _why_wrong(expected, actual, sqnr, reference_identity, identity)
+    return replace(comparison, wrong=reason is not None, reason=reason)
 
 
 def top1(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -122,36 +123,41 @@ def precision_of(model: ir.Model) -> Precision:
 
     if any(node.op_type in ("QuantizeLinear", "QLinearConv", "ConvInteger") for node in model.graph):
         return Precision.INT8
-    halves = any(value.dtype == ir.DataType.FLOAT16 for value in model.graph.initializers.values())
-    return Precision.FLOAT16 if halves else Precision.FLOAT32
+    if any(value.dtype == ir.DataType.FLOAT16 for value in model.graph.initializers.values()):
+        return Precision.FLOAT16
+    return Precision.FLOAT32
 
 
-def _why_wrong(expected: np.ndarray, given: np.ndarray, sqnr: float, ours: Identity, theirs: Identity) -> str | None:
+def _why_wrong(
+    expected: np.ndarray, actual: np.ndarray, sqnr: float, reference_identity: Identity, identity: Identity
+) -> str | None:
     order = list(Precision)
-    precision = max(ours.precision, theirs.precision, key=order.index)
+    precision = max(reference_identity.precision, identity.precision, key=order.index)
     if sqnr < precision.least_sqnr_db:
         return (
             f"its outputs are not the first model's: SQNR {sqnr:.0f} dB, and {precision} explains no less than "
             f"{precision.least_sqnr_db:.0f} dB."
         )
-    followed = _following(expected, given)
+    followed = _following(expected, actual)
     if followed is not None and followed < _FOLLOWS:
         return f"its outputs do not follow the first model's from picture to picture (correlation {followed:.2f})."
     return None
 
 
-def _following(expected: np.ndarray, given: np.ndarray) -> float | None:
+def _following(expected: np.ndarray, actual: np.ndarray) -> float | None:
     """Return the correlation over pictures; ``None`` where the first model's outputs are the same for all of them."""
-    ours, theirs = expected - expected.mean(axis=0), given - given.mean(axis=0)
-    power = float(np.square(ours).sum())
+    x, y = expected - expected.mean(axis=0), actual - actual.mean(axis=0)
+    power = float(np.square(x).sum())
     if _decibels(float(np.square(expected).sum()), power) > _FLAT_DB:
         return None
-    product = power * float(np.square(theirs).sum())
-    return float((ours * theirs).sum()) / math.sqrt(product) if product else 0.0
+    product = power * float(np.square(y).sum())
+    return float((x * y).sum()) / math.sqrt(product) if product else 0.0
 
 
 def _decibels(signal: float, noise: float) -> float:
-    return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-300) / noise)
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(max(signal, 1e-300) / noise)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -53,9 +53,9 @@ class Load:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one call."""
-        each = self.layers * self.kernel**2 * self.channels**2
+        layers = self.layers * self.kernel**2 * self.channels**2
         ends = 2 * _ENDS * self.channels if self.kind is Kind.CONVOLUTION else 0
-        return self.images * self.side**2 * (each + ends)
+        return self.images * self.side**2 * (layers + ends)
 
     @property
     def _ends(self) -> int:
@@ -81,8 +81,7 @@ class Load:
         else:
             widths = [_ENDS, *[self.channels] * (self.layers + 1), _ENDS]
             for index, (read, written) in enumerate(pairwise(widths)):
-                inside = 0 < index <= self.layers
-                side = self.kernel if inside else 1
+                side = self.kernel if 0 < index <= self.layers else 1
                 shape = (written, read, side, side)
                 result = chain.layer("Conv", result, shape, f"layer{index}", pads=[side // 2] * 4)
         return chain.end(result, self.shape)
@@ -102,7 +101,7 @@ class _Chain(LayerGraph):
         if not self._int8:
             return read
         arm = this_cpu().architecture in ("aarch64", "arm64", "ARM64")
-        self.set_activations(np.asarray(-128 if arm else 0, np.int8 if arm else np.uint8))
+        self.set_activations(np.asarray(-128, np.int8) if arm else np.asarray(0, np.uint8))
         return self.requantized(read)
 
     def layer(self, op_type: str, read: str, shape: tuple[int, ...], name: str, **attributes: Any) -> str:

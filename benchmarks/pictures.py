@@ -65,14 +65,14 @@ class Gallery:
             DataError: They can't be read, or do not fit its size.
             UsageError: They are ready inputs, not pictures.
         """
-        shown = _before_normalising(preprocessing)
-        stated = shown.to_json()
-        if stated not in self._hung:
+        unnormalised = _before_normalising(preprocessing)
+        key = unnormalised.to_json()
+        if key not in self._hung:
             path = self._folder / f"pictures-{len(self._hung)}.npy"
-            images, labels, folders = self._drawn(shown) if self._data is None else self._read(model, shown)
+            images, labels, folders = self._images(model, unnormalised)
             np.save(path, images, allow_pickle=False)
-            self._hung[stated] = path, labels, folders
-        path, labels, folders = self._hung[stated]
+            self._hung[key] = path, labels, folders
+        path, labels, folders = self._hung[key]
         return Hung(
             pictures=Pictures(path=path, preprocessing=preprocessing),
             labels=labels,
@@ -80,23 +80,20 @@ class Gallery:
             key=(preprocessing.size, preprocessing.resize, preprocessing.interpolation),
         )
 
-    def _drawn(self, shown: Preprocessing) -> tuple[np.ndarray, None, None]:
-        from PIL.Image import fromarray
-
-        sides = (shown.size, shown.size) if shown.resize is None else _CAMERA
-        pictures = draw_pictures(DRAWN, *sides)
-        return np.stack([shown.pixels(fromarray(one)) for one in pictures]), None, None
-
-    def _read(self, model: str, shown: Preprocessing) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
+    def _images(
+        self, model: str, preprocessing: Preprocessing
+    ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
+        """Return images, and labels and the classes' folders if the data has them; drawn ones without data."""
         from rexport.calibration import open_dataset
         from rexport.calibration.image_folder import ImageFolder
 
-        assert self._data is not None
-        dataset = open_dataset(self._data, shown)
+        if self._data is None:
+            return _drawn(preprocessing), None, None
+        dataset = open_dataset(self._data, preprocessing)
         if not isinstance(dataset, ImageFolder):
             raise UsageError(f"--data takes a folder of pictures here, DIR/<class>/<image>, not {self._data}.")
-        if shown.resize is None and shown.takes is not Takes.PICTURES:
-            _require_size(dataset.paths[0], model, shown.size)
+        if preprocessing.resize is None and preprocessing.takes is not Takes.PICTURES:
+            _require_size(dataset.paths[0], model, preprocessing.size)
         batches = list(dataset.batches(32, samples=self._samples))
         sizes = {batch.images.shape[1:] for batch in batches}
         if len(sizes) > 1:
@@ -151,4 +148,13 @@ def _require_size(path: Path, model: str, size: int) -> None:
 
 def _before_normalising(preprocessing: Preprocessing) -> Preprocessing:
     """Return the preprocessing whose pixels are those of ``preprocessing`` before they are normalised."""
-    return preprocessing if preprocessing.takes is Takes.PICTURES else replace(preprocessing, takes=Takes.PIXELS)
+    if preprocessing.takes is Takes.PICTURES:
+        return preprocessing
+    return replace(preprocessing, takes=Takes.PIXELS)
+
+
+def _drawn(preprocessing: Preprocessing) -> np.ndarray:
+    from PIL.Image import fromarray
+
+    sides = _CAMERA if preprocessing.resize else (preprocessing.size, preprocessing.size)
+    return np.stack([preprocessing.pixels(fromarray(picture)) for picture in draw_pictures(DRAWN, *sides)])

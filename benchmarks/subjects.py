@@ -76,31 +76,32 @@ def examine(source: Source) -> Subject:
     """
     if source.path is not None and is_engine(source.path):
         return _engine(source, source.path)
-    return _network(source) if source.path is None else _file(source)
+    if source.path is not None:
+        return _file(source, source.path)
+    return _network(source)
 
 
 def _network(source: Source) -> Subject:
     entry = registry.find(str(source.network))
-    known = known_facts(entry, source.weights)
-    preprocessing = known.preprocessing or Preprocessing.default_for(entry.input_size)
+    facts = known_facts(entry, source.weights)
+    preprocessing = facts.preprocessing or Preprocessing.default_for(entry.input_size)
     return Subject(
         source=source,
         size=preprocessing.size,
         preprocessing=preprocessing,
         identity=Identity(precision=Precision.FLOAT32, network=entry.name, weights=None, softmax=bool(entry.members)),
         network=source,
-        classes=known.classes,
+        classes=facts.classes,
     )
 
 
-def _file(source: Source) -> Subject:
-    assert source.path is not None
-    model = model_file.load(source.path)
-    image = model_file.image_input(model, source.path)
+def _file(source: Source, path: Path) -> Subject:
+    model = model_file.load(path)
+    image = model_file.image_input(model, path)
     metadata = model_file.Metadata.of(model)
-    preprocessing, _ = model_file.preprocessing_of(model, source.path)
+    preprocessing, _ = model_file.preprocessing_of(model, path)
     size = preprocessing.size
-    whole = preprocessing.takes is Takes.PICTURES
+    sides = _CAMERA if preprocessing.takes is Takes.PICTURES else (size, size)
     network, no_network = _network_of(source, metadata)
     cautions: tuple[str, ...] = ()
     if model_file.is_size_assumed(model):
@@ -110,7 +111,7 @@ def _file(source: Source) -> Subject:
         size=size,
         preprocessing=preprocessing,
         identity=_identity(model, metadata),
-        raw=(*(_CAMERA if whole else (size, size)), 3) if image.raw else None,
+        raw=(*sides, 3) if image.raw else None,
         fixed_batch=image.batch,
         network=network,
         no_network=no_network,
@@ -124,18 +125,18 @@ def _engine(source: Source, path: Path) -> Subject:
     facts = read_facts(path)
     image = EngineShapes.of_facts(facts)
     metadata = model_file.Metadata.of_properties(facts.metadata)
-    stated = metadata.preprocessing
-    raw = image.images.dtype.kind == "u"
-    shape = image.images.shape[1:] if raw else (*image.images.shape[2:], *image.images.shape[1:2])
-    if len(shape) != 3 or shape[2] != 3 or shape[0] != shape[1]:
-        raise EngineFileError(f"{path} takes no square pictures of three channels: its input is {image.images.shape}.")
-    takes = Takes.PIXELS if raw else Takes.NORMALISED
-    known = stated if stated is not None and stated.size == shape[0] else Preprocessing.default_for(shape[0])
+    raw, shape = image.images.dtype.kind == "u", image.images.shape
+    size = shape[-2]  # of either layout: NHWC of pixels, or NCHW
+    if shape[1:] != ((size, size, 3) if raw else (3, size, size)):
+        raise EngineFileError(f"{path} takes no square pictures of three channels: its input is {shape}.")
+    preprocessing = metadata.preprocessing
+    if preprocessing is None or preprocessing.size != size:
+        preprocessing = Preprocessing.default_for(size)
     quantized = any(layer.get("precision") == "int8" for layer in facts.layers)
     return Subject(
         source=source,
-        size=shape[0],
-        preprocessing=replace(known, takes=takes),
+        size=size,
+        preprocessing=replace(preprocessing, takes=Takes.PIXELS if raw else Takes.NORMALISED),
         identity=Identity(
             # TensorRT computes float32 with the 10 bits of TensorFloat-32, as many as float16 has
             precision=Precision.INT8 if quantized else Precision.FLOAT16,
@@ -143,7 +144,7 @@ def _engine(source: Source, path: Path) -> Subject:
             weights=metadata.weights_sha256,
             softmax=metadata.head is Head.SOFTMAX,
         ),
-        raw=(shape[0], shape[1], 3) if raw else None,
+        raw=(size, size, 3) if raw else None,
         fixed_batch=image.most if image.least == image.most else None,
         batches=range(image.least, image.most + 1),
         no_network=f"{source} is an engine, and PyTorch runs networks.",

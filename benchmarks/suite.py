@@ -103,7 +103,7 @@ def bench(
     """
     _check_arguments(sources, runtimes, batches, threads)
     _check_numbers(min_seconds, min_calls, launches, timeout, samples)
-    subjects = [examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources]
+    subjects = _examined(sources)
     cores = threads or this_cpu().cores
     machine = machine_facts()
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +150,7 @@ def planned(
         ModelFileError: A file is not a model of images.
     """
     _check_arguments(sources, runtimes, batches, threads)
-    subjects = [examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources]
+    subjects = _examined(sources)
     cores = threads or this_cpu().cores
     return tuple(
         (
@@ -161,6 +161,10 @@ def planned(
         for subject in subjects
         for runtime in _runtimes(subject, runtimes)
     )
+
+
+def _examined(sources: Sequence[str | Path | Source]) -> list[Subject]:
+    return [examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources]
 
 
 def _check_arguments(
@@ -191,10 +195,12 @@ def _check_numbers(min_seconds: float, min_calls: int, launches: int, timeout: f
         raise UsageError(f"Show the models 1 picture or more, not {samples}.")
 
 
-def _runtimes(subject: Subject, asked: Sequence[str] | None) -> tuple[str, ...]:
+def _runtimes(subject: Subject, requested: Sequence[str] | None) -> tuple[str, ...]:
     """Return what a model is measured on: an engine, whatever was asked for, on the only runtime that can."""
     default = default_runtime(subject.source)
-    return (default,) if default in ENGINE_RUNTIMES.values() or not asked else tuple(asked)
+    if default in ENGINE_RUNTIMES.values() or not requested:
+        return (default,)
+    return tuple(requested)
 
 
 def _slot(
@@ -249,19 +255,21 @@ def _unavailable(reason: str) -> Failure:
 
 def _rows(slots: Sequence[_Slot], outcomes: Sequence[Timing | Failure]) -> tuple[Row, ...]:
     """Return the rows of one batch size; outcomes that are missing were not measured for Ctrl-C."""
-    known = iter(outcomes)
+    remaining = iter(outcomes)
     never = Failure(reason="It was interrupted before it was measured.", kind="KeyboardInterrupt")
-    rows, shown = [], []
+    rows, answers = [], []
     for slot in slots:
-        outcome = slot.plan if isinstance(slot.plan, Failure) else next(known, never)
+        outcome = slot.plan if isinstance(slot.plan, Failure) else next(remaining, never)
         rows.append(_fill(slot.row, outcome))
-        outputs = outcome.outputs if isinstance(outcome, Timing) else None
-        shown.append(
-            None
-            if outputs is None or slot.hung is None
-            else Shown(outputs=outputs, subject=slot.subject, runtime=slot.row.runtime, hung=slot.hung)
-        )
-    return judge(compare_with_first(rows), shown)
+        answers.append(_answer(slot, outcome))
+    return judge(compare_with_first(rows), answers)
+
+
+def _answer(slot: _Slot, outcome: Timing | Failure) -> Shown | None:
+    """Return the outputs for the pictures that a model was shown, if there are any."""
+    if isinstance(outcome, Failure) or outcome.outputs is None or slot.hung is None:
+        return None
+    return Shown(outputs=outcome.outputs, subject=slot.subject, runtime=slot.row.runtime, hung=slot.hung)
 
 
 def _fill(row: Row, outcome: Timing | Failure) -> Row:

@@ -67,28 +67,28 @@ class Shown:
         return top1(self.outputs, labels if indices.size == 0 else indices[labels])
 
 
-def judge(rows: Sequence[Row], shown: Sequence[Shown | None]) -> tuple[Row, ...]:
+def judge(rows: Sequence[Row], answers: Sequence[Shown | None]) -> tuple[Row, ...]:
     """Return rows of one batch size with agreement, SQNR, verdict and accuracy set, where there are outputs."""
     comparable: dict[tuple[object, ...], list[Shown]] = {}
-    for one in shown:
-        if one is not None:
-            comparable.setdefault(one.key, []).append(one)
-    return tuple(
-        row if ours is None else _judged(row, ours, comparable[ours.key]) for row, ours in zip(rows, shown, strict=True)
-    )
+    for answer in filter(None, answers):
+        comparable.setdefault(answer.key, []).append(answer)
+    return tuple(_judged(row, answer, comparable) for row, answer in zip(rows, answers, strict=True))
 
 
-def _judged(row: Row, ours: Shown, comparable: Sequence[Shown]) -> Row:
+def _judged(row: Row, answer: Shown | None, comparable: dict[tuple[object, ...], list[Shown]]) -> Row:
+    if answer is None:
+        return row
     try:
-        row = replace(row, top1=ours.top1())
-        if row.top1 is not None and ours.preprocessing.assumed:
-            caution = f"top-1 of pictures as it is assumed to take them: {ours.preprocessing.in_words()}"
+        row = replace(row, top1=answer.top1())
+        if row.top1 is not None and answer.preprocessing.assumed:
+            caution = f"top-1 of pictures as it is assumed to take them: {answer.preprocessing.in_words()}"
             row = replace(row, flags=(*row.flags, caution))
     except DataError as error:
         row = replace(row, flags=(*row.flags, f"no top-1: {error}"))
-    first = comparable[0]
-    compared = compare_outputs(first.outputs, first.identity, ours.outputs, ours.identity)
-    if compared is None or (len(comparable) == 1 and not compared.wrong):  # with nothing to compare with
+    first, *others = comparable[answer.key]
+    compared = compare_outputs(first.outputs, first.identity, answer.outputs, answer.identity)
+    if compared is None or (not others and not compared.wrong):  # with nothing to compare with
         return row
-    flags = (*row.flags, f"WRONG: {compared.reason}") if compared.reason else row.flags
-    return replace(row, agreement=compared.agreement, sqnr_db=compared.sqnr_db, wrong=compared.wrong, flags=flags)
+    if compared.reason:
+        row = replace(row, flags=(*row.flags, f"WRONG: {compared.reason}"))
+    return replace(row, agreement=compared.agreement, sqnr_db=compared.sqnr_db, wrong=compared.wrong)

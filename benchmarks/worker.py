@@ -35,14 +35,13 @@ import numpy as np
 from rexport._child import answer_requests
 from rexport._errors import UnavailableError
 from rexport.benchmarks.affinity import usable_cores
+from rexport.benchmarks.inputs import model_input, random_images, read_preprocessing, read_source
 from rexport.benchmarks.noise import clock_mhz
 from rexport.benchmarks.warm_up import warm_up
-from rexport.preprocessing import Preprocessing
 from rexport.runtimes import RUNTIMES, open_runtime
-from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from rexport.preprocessing import Preprocessing
 
 __all__ = ["Worker", "peak_memory_mib"]
 
@@ -66,15 +65,15 @@ class Worker:
             case {"do": "import", "runtime": str(runtime)}:
                 _import(runtime)
                 return {}
-            case {"do": "load", "runtime": str(runtime), "threads": threads, **rest}:
+            case {"do": "load", "runtime": str(runtime), "threads": threads, **options}:
                 _import(runtime)
                 start = time.perf_counter()
-                self._runtime = open_runtime(runtime, _source(rest), threads=threads, expendable=True)
+                self._runtime = open_runtime(runtime, read_source(options), threads=threads, expendable=True)
                 return {"seconds": time.perf_counter() - start, "affinity": usable_cores() or None}
-            case {"do": "prepare", "shape": shape, "dtype": str(dtype), "seed": seed, "preprocessing": stated, **rest}:
-                self._images = _random_images(shape, dtype, seed)
-                self._preprocessing = _preprocessing(stated)
-                self._on_device = bool(rest.get("on_device"))
+            case {"do": "prepare", "shape": shape, "dtype": str(dtype), "seed": seed, **options}:
+                self._images = random_images(shape, dtype, seed)
+                self._preprocessing = read_preprocessing(options["preprocessing"])
+                self._on_device = bool(options.get("on_device"))
                 if self._on_device:
                     self._keep(self._images)
                 return {}
@@ -83,8 +82,8 @@ class Worker:
                 return {"first": first, "seconds": warm_up(self._call), "peak_memory_mib": peak_memory_mib()}
             case {"do": "run", "calls": int(calls)}:
                 return self._run(calls)
-            case {"do": "outputs", "pictures": str(pictures), "preprocessing": stated, "batch": int(batch), "to": to}:
-                outputs = self._outputs(np.load(pictures, mmap_mode="r"), _preprocessing(stated), batch)
+            case {"do": "outputs", "pictures": str(pictures), "preprocessing": text, "batch": int(batch), "to": to}:
+                outputs = self._outputs(np.load(pictures, mmap_mode="r"), read_preprocessing(text), batch)
                 np.save(to, outputs, allow_pickle=False)
                 return {}
             case {"do": "peak memory"}:
@@ -96,7 +95,7 @@ class Worker:
             self._call()
         self._phases.clear()
         seconds = [self._call() for _ in range(calls)]
-        phases = {name: median(getattr(one, name) for one in self._phases) for name in _PHASES if self._phases}
+        phases = {name: median(getattr(call, name) for call in self._phases) for name in _PHASES if self._phases}
         return {"seconds": seconds, "clock_mhz": clock_mhz(usable_cores()), "phases": phases or None}
 
     def _call(self) -> float:
@@ -106,7 +105,7 @@ class Worker:
         if self._on_device:
             self._runtime.run_kept()
             return time.perf_counter() - start
-        ready = self._images if self._preprocessing is None else self._preprocessing.to_input(self._images)
+        ready = model_input(self._images, self._preprocessing)
         if hasattr(self._runtime, "run_phases"):
             self._phases.append(self._runtime.run_phases(ready))
         else:
@@ -120,13 +119,13 @@ class Worker:
 
     def _outputs(self, pictures: np.ndarray, preprocessing: Preprocessing | None, batch: int) -> np.ndarray:
         """Run pictures, uint8 of shape ``(N, H, W, 3)``, in batches of exactly ``batch``; return the first outputs."""
-        found = []
+        outputs = []
         for start in range(0, len(pictures), batch):
             part = pictures[start : start + batch]
             full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-            ready = full if preprocessing is None else preprocessing.to_input(full)
-            found.append(np.asarray(self._runtime.run(ready))[: len(part)].copy())
-        return np.concatenate(found)
+            result = self._runtime.run(model_input(full, preprocessing))
+            outputs.append(np.asarray(result)[: len(part)].copy())
+        return np.concatenate(outputs)
 
 
 def peak_memory_mib() -> float | None:
@@ -149,31 +148,10 @@ def peak_memory_mib() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _source(fields: dict[str, Any]) -> Source:
-    path, weights = fields.get("path"), fields.get("weights")
-    return Source(
-        path=path and Path(path),
-        network=fields.get("network"),
-        weights=weights and Path(weights),
-        num_classes=fields.get("num_classes"),
-    )
-
-
-def _random_images(shape: Sequence[int], dtype: str, seed: int) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    if dtype == "uint8":
-        return random.integers(0, 256, shape, np.uint8)
-    return random.standard_normal(shape, np.float32)
-
-
 def _import(runtime: str) -> None:
     """Import what a runtime needs; where that fails, loading says so."""
     with contextlib.suppress(Exception):
         import_module(RUNTIMES[runtime].partition(":")[0])
-
-
-def _preprocessing(stated: str | None) -> Preprocessing | None:
-    return None if stated is None else Preprocessing.from_json(stated)
 
 
 if __name__ == "__main__":

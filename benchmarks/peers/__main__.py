@@ -48,31 +48,31 @@ def main(
     json_file: JsonFile = None,
 ) -> None:
     """Install the peers, make each tool's file of each network, measure them side by side, and print the tables."""
-    fast = [one for one in SPEED if _is_named(one, only, everything=not only)]
-    every = [*fast, *(one for one in ACCURACY if _is_named(one, only, everything=not only))]
+    fast = [setting for setting in SPEED if _is_named(setting, only, everything=not only)]
+    every = [*fast, *(setting for setting in ACCURACY if _is_named(setting, only, everything=not only))]
     if not every:
-        tools = ", ".join(sorted({one.tool.lower() for one in (*SPEED, *ACCURACY)}))
+        tools = ", ".join(sorted({setting.tool.lower() for setting in (*SPEED, *ACCURACY)}))
         raise typer.BadParameter(f"{only} is none of {tools}.", param_hint="--only")
-    networks = [Network(name=name, weights=None, data=_needed(data)) for name in _split(network)]
-    pairs = [*((one, fast) for one in networks), *((Network.trained(text), every) for text in trained or ())]
+    pairs = [(Network(name=name, weights=None, data=_needed(data)), fast) for name in _split(network)]
+    pairs += [(Network.trained(text), every) for text in trained or ()]
     files.mkdir(parents=True, exist_ok=True)
     installed, versions, refused = _install(every, environments)
     rows: list[dict[str, Any]] = []
     speeds: list[dict[str, Any]] = []
     stopped = False
     try:
-        for one, settings in pairs:
-            home = one.prepare(files, samples=samples if one.weights is None else trained_samples)
-            made = []
+        for case, settings in pairs:
+            home = case.prepare(files, samples=samples if case.weights is None else trained_samples)
+            outcomes = []
             for setting in settings:
                 anew = _is_named(setting, again, everything=again == "all")
                 outcome = _make(setting, home, installed, refused, again=anew, limit=limit)
-                made.append((setting, outcome))
-                rows.append({"network": one.label, **outcome.to_json()})
-                _say(f"{one.label}: {outcome.tool}, {outcome.setting}: {_in_words(outcome)}")
-            if one.weights is None and not no_bench:
+                outcomes.append((setting, outcome))
+                rows.append({"network": case.label, **outcome.to_json()})
+                _say(f"{case.label}: {outcome.tool}, {outcome.setting}: {_in_words(outcome)}")
+            if case.weights is None and not no_bench:
                 contests = [
-                    Contest(home=home, network=one.label, runtime=runtime, files=made, bench=rexport_bench)
+                    Contest(home=home, network=case.label, runtime=runtime, files=outcomes, bench=rexport_bench)
                     for runtime in _split(on)
                 ]
                 batches = [int(images) for images in _split(batch)]
@@ -141,8 +141,8 @@ def _needed(data: Path | None) -> Path:
 
 
 def _is_named(setting: Setting, names: str, *, everything: bool) -> bool:
-    asked = {name.lower() for name in _split(names)}
-    return everything or setting.tool.lower() in asked or (setting.environment or OURS) in asked
+    tools = {name.lower() for name in _split(names)}
+    return everything or setting.tool.lower() in tools or (setting.environment or OURS) in tools
 
 
 def _split(text: str) -> list[str]:
@@ -157,12 +157,12 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _in_words(made: Made) -> str:
-    if made.file is None:
-        return f"no file: {made.reason}"
-    taken = f"{made.seconds:.1f} s" if made.seconds is not None else "? s"
-    sqnr = "the same outputs" if made.sqnr_db is None else f"SQNR {made.sqnr_db:.1f} dB"
-    return f"{taken}, {sqnr}{' (broken)' if made.is_broken else ''}"
+def _in_words(result: Made) -> str:
+    if result.file is None:
+        return f"no file: {result.reason}"
+    duration = f"{result.seconds:.1f} s" if result.seconds is not None else "? s"
+    sqnr = "the same outputs" if result.sqnr_db is None else f"SQNR {result.sqnr_db:.1f} dB"
+    return f"{duration}, {sqnr}{' (broken)' if result.is_broken else ''}"
 
 
 def _say(text: str) -> None:

@@ -48,17 +48,17 @@ class Environment:
         """
         home = (folder / self.name).absolute()  # not resolved: the interpreter in it is a link to another
         python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
-        stamp, wanted = home / _STAMP, "\n".join(self.requirements) + "\n"
-        if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        stamp, requirements = home / _STAMP, "\n".join(self.requirements) + "\n"
+        if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == requirements:
             return python
         if not python.exists():
             venv.create(home, with_pip=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *self.requirements]
-        done = subprocess.run(pip, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["pip said nothing."])[-1]
+        finished = subprocess.run(pip, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+        if finished.returncode:
+            last = (finished.stderr.strip().splitlines() or ["pip said nothing."])[-1]
             raise UnavailableError(f"{self.distribution} can't be installed in {home.name}: {last}")
-        write_text(stamp, wanted)
+        write_text(stamp, requirements)
         return python
 
     def versions(self, python: Path) -> dict[str, str]:
@@ -67,9 +67,9 @@ class Environment:
             "import sys; from importlib.metadata import distributions as all;"
             "print(*(f'{d.name}=={d.version}' for d in all() if d.name in sys.argv), sep='\\n')"
         )
-        wanted = (self.distribution, "onnx", "onnxruntime", "onnxruntime-gpu", "torch")
-        done = subprocess.run([str(python), "-c", code, *wanted], check=True, capture_output=True, text=True)
-        return dict(sorted(line.split("==") for line in done.stdout.split()))
+        distributions = (self.distribution, "onnx", "onnxruntime", "onnxruntime-gpu", "torch")
+        finished = subprocess.run([str(python), "-c", code, *distributions], check=True, capture_output=True, text=True)
+        return dict(sorted(line.split("==") for line in finished.stdout.split()))
 
 
 ENVIRONMENTS = (
@@ -114,5 +114,5 @@ def environment_named(name: str) -> Environment:
     for environment in ENVIRONMENTS:
         if environment.name == name:
             return environment
-    known = ", ".join(environment.name for environment in ENVIRONMENTS)
-    raise UsageError(f"There is no peer {name!r}; choose from {known}.")
+    names = ", ".join(environment.name for environment in ENVIRONMENTS)
+    raise UsageError(f"There is no peer {name!r}; choose from {names}.")

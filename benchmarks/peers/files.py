@@ -89,13 +89,13 @@ def make(setting: Setting, home: Path, *, python: Path | None, again: bool, limi
     record = home / f"{setting.file}.json"
     basis = _basis(setting)
     if record.exists() and not again:
-        known = json.loads(record.read_text(encoding="utf-8"))
-        made = Made(**known["made"])
-        if known["basis"] == basis and (made.file is None or (home / made.file).exists()):
-            return made
-    made = _make(setting, home, python, limit)
-    write_text(record, json.dumps({"basis": basis, "made": asdict(made)}, indent=1) + "\n")
-    return made
+        recorded = json.loads(record.read_text(encoding="utf-8"))
+        result = Made(**recorded["made"])
+        if recorded["basis"] == basis and (result.file is None or (home / result.file).exists()):
+            return result
+    result = _make(setting, home, python, limit)
+    write_text(record, json.dumps({"basis": basis, "made": asdict(result)}, indent=1) + "\n")
+    return result
 
 
 def without_places(text: str, *folders: Path) -> str:
@@ -111,7 +111,7 @@ def _basis(setting: Setting) -> list[str]:
 
 
 def _make(setting: Setting, home: Path, python: Path | None, limit: float) -> Made:
-    made = Made(tool=setting.tool, setting=setting.name, precision=setting.precision)
+    result = Made(tool=setting.tool, setting=setting.name, precision=setting.precision)
     for kind in setting.inputs:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -124,12 +124,14 @@ def _make(setting: Setting, home: Path, python: Path | None, limit: float) -> Ma
             if reason is None and not (folder / setting.file).exists():
                 reason = "It says that it succeeded, and wrote no file."
             if reason is not None:
-                made = replace(made, reason=made.reason or f"from the {kind} file: {without_places(reason, folder)}")
+                result = replace(
+                    result, reason=result.reason or f"from the {kind} file: {without_places(reason, folder)}"
+                )
                 continue
             with atomic_path(home / setting.file) as path:
                 shutil.copyfile(folder / setting.file, path)
-        made = replace(
-            made,
+        result = replace(
+            result,
             file=setting.file,
             reason=None,
             input=kind,
@@ -138,25 +140,27 @@ def _make(setting: Setting, home: Path, python: Path | None, limit: float) -> Ma
             busy=busy,
             bytes=(home / setting.file).stat().st_size,
         )
-        return _judged(made, home)
-    return made
+        return _judged(result, home)
+    return result
 
 
-def _judged(made: Made, home: Path) -> Made:
+def _judged(result: Made, home: Path) -> Made:
     """Run it on the test images; a file that is not valid, or that ONNX Runtime can't load, is none."""
-    assert made.file is not None
-    command = [*REXPORT, "eval", made.file, "--data", TEST, "--reference", FLOAT["fused"], "--json"]
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"`rexport eval` ends with exit code {done.returncode}."])[-1]
-        return replace(made, file=None, reason=without_places(f"its file can't be used: {said}", home))
-    result = json.loads(done.stdout)
+    assert result.file is not None
+    command = [*REXPORT, "eval", result.file, "--data", TEST, "--reference", FLOAT["fused"], "--json"]
+    finished = subprocess.run(command, cwd=home, capture_output=True, text=True)
+    if finished.returncode:
+        last_line = (
+            finished.stderr.strip().splitlines() or [f"`rexport eval` ends with exit code {finished.returncode}."]
+        )[-1]
+        return replace(result, file=None, reason=without_places(f"its file can't be used: {last_line}", home))
+    evaluation = json.loads(finished.stdout)
     return replace(
-        made,
-        top1=result["top1"],
-        fp32_top1=result["reference_top1"],
-        agreement=result["agreement"],
-        sqnr_db=result["sqnr_db"],
+        result,
+        top1=evaluation["top1"],
+        fp32_top1=evaluation["reference_top1"],
+        agreement=evaluation["agreement"],
+        sqnr_db=evaluation["sqnr_db"],
     )
 
 

@@ -51,9 +51,9 @@ class Contest:
     def entered(self) -> list[tuple[Setting, Made]]:
         """The files that are to be measured on this runtime."""
         return [
-            (setting, made)
-            for setting, made in self.files
-            if made.file is not None and (setting.runtimes is None or self.runtime in setting.runtimes)
+            (setting, result)
+            for setting, result in self.files
+            if result.file is not None and (setting.runtimes is None or self.runtime in setting.runtimes)
         ]
 
     def screen(self, batch: int, seconds: float) -> list[dict[str, Any]]:
@@ -70,23 +70,23 @@ class Contest:
                     best[key] = row
         if not best:
             return []
-        chosen = {(row["tool"], row["setting"]) for row in best.values()}
+        finalists = {(row["tool"], row["setting"]) for row in best.values()}
         return self._measure(
-            [(s, made) for s, made in self.entered if (s.tool, s.name) in chosen], batch, seconds, stage="final"
+            [(s, result) for s, result in self.entered if (s.tool, s.name) in finalists], batch, seconds, stage="final"
         )
 
     def _measure(
         self, entered: Sequence[tuple[Setting, Made]], batch: int, seconds: float, *, stage: str
     ) -> list[dict[str, Any]]:
-        names = [FLOAT["plain"], *(str(made.file) for _, made in entered)]
+        names = [FLOAT["plain"], *(str(result.file) for _, result in entered)]
         rows = self.bench(self.home, names, self.runtime, batch, seconds)
         where = {"network": self.network, "stage": stage}
         first = {"tool": BASELINE, "setting": "", "precision": "fp32", "broken": False}
         labels = [
             first,
             *(
-                {"tool": s.tool, "setting": s.name, "precision": s.precision, "broken": made.is_broken}
-                for s, made in entered
+                {"tool": s.tool, "setting": s.name, "precision": s.precision, "broken": result.is_broken}
+                for s, result in entered
             ),
         ]
         return [
@@ -98,22 +98,22 @@ class Contest:
 def rexport_bench(home: Path, files: Sequence[str], runtime: str, batch: int, seconds: float) -> list[dict[str, Any]]:
     """Run ``rexport bench`` and return its rows; where it can't run at all, rows that say why."""
     options = ("--on", runtime, "--batch", str(batch), "--min-seconds", str(seconds), "--json")
-    done = subprocess.run([*REXPORT, "bench", *files, *options], cwd=home, capture_output=True, text=True)
+    finished = subprocess.run([*REXPORT, "bench", *files, *options], cwd=home, capture_output=True, text=True)
     try:
-        rows: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
+        rows: list[dict[str, Any]] = json.loads(finished.stdout)["rows"]
     except ValueError:
-        said = (done.stderr.strip().splitlines() or [f"It ended with exit code {done.returncode}."])[-1]
+        reason = (finished.stderr.strip().splitlines() or [f"It ended with exit code {finished.returncode}."])[-1]
         return [
             {
                 "model": file,
                 "runtime": runtime,
                 "batch": batch,
                 "status": "failed",
-                "reason": without_places(said, home),
+                "reason": without_places(reason, home),
                 "images_per_second": None,
                 "seconds": [],
                 "calls_per_round": [],
             }
             for file in files
         ]
-    return [row if row["reason"] is None else {**row, "reason": without_places(row["reason"], home)} for row in rows]
+    return [{**row, "reason": row["reason"] and without_places(row["reason"], home)} for row in rows]

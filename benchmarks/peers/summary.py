@@ -40,7 +40,7 @@ def speed_summary(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if row["stage"] == "final" and row["status"] == "ok" and not row["broken"] and row["tool"] != BASELINE:
             groups.setdefault(tuple(row[key] for key in _KEYS), []).append(row)
     compared = ((key, _against_each(group)) for key, group in groups.items())
-    return [{**dict(zip(_KEYS, key, strict=True)), **found} for key, found in compared if found is not None]
+    return [{**dict(zip(_KEYS, key, strict=True)), **comparison} for key, comparison in compared if comparison]
 
 
 def accuracy_summary(files: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -53,17 +53,17 @@ def accuracy_summary(files: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         For each network and tool ``images_top1`` …: the best agreement, SQNR in dB and drop of top-1 in points.
     """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for made in files:
-        if made["precision"] == "int8" and made["top1"] is not None:
-            groups.setdefault((made["network"], made["tool"]), []).append(made)
+    for row in files:
+        if row["precision"] == "int8" and row["top1"] is not None:
+            groups.setdefault((row["network"], row["tool"]), []).append(row)
     return [
         {
             "network": network,
             "tool": tool,
             "settings": len(group),
-            "agreement": max(made["agreement"] for made in group),
-            "sqnr_db": max(made["sqnr_db"] for made in group),
-            "drop_points": min(100 * (made["fp32_top1"] - made["top1"]) for made in group),
+            "agreement": max(row["agreement"] for row in group),
+            "sqnr_db": max(row["sqnr_db"] for row in group),
+            "drop_points": min(100 * (row["fp32_top1"] - row["top1"]) for row in group),
         }
         for (network, tool), group in groups.items()
     ]
@@ -74,11 +74,11 @@ def _against_each(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     launches: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         launches.setdefault((row["tool"], row["setting"]), []).append(row)
-    ours = [one for (tool, _), one in launches.items() if tool == OURS]
-    peers = [one for (tool, _), one in launches.items() if tool != OURS]
-    if not ours or not peers:
+    own = [group for (tool, _), group in launches.items() if tool == OURS]
+    peers = [group for (tool, _), group in launches.items() if tool != OURS]
+    if not own or not peers:
         return None
-    best = max(ours, key=_throughput)
+    best = max(own, key=_throughput)
     ratios = [{**_named(peer), **_ratio(peer, best)} for peer in sorted(peers, key=_throughput, reverse=True)]
     first = ratios[0]
     return {
@@ -99,10 +99,10 @@ def _named(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"tool": rows[0]["tool"], "setting": rows[0]["setting"], "images_per_second": _throughput(rows)}
 
 
-def _ratio(peer: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    ours_of = {row["launch"]: rounds_of(row) for row in ours}
-    pairs = [(rounds_of(row), ours_of[row["launch"]]) for row in peer if row["launch"] in ours_of]
+def _ratio(peer: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    baseline_rounds = {row["launch"]: rounds_of(row) for row in baseline}
+    pairs = [(rounds_of(row), baseline_rounds[row["launch"]]) for row in peer if row["launch"] in baseline_rounds]
     # both went through the same rounds; a row that needed more calls may have gone on for some of its own
-    paired = [both for theirs, own in pairs for both in zip(theirs, own, strict=False)]
-    ratio, interval = speedup([theirs for theirs, _ in paired], [own for _, own in paired])
+    paired = [pair for rounds, own in pairs for pair in zip(rounds, own, strict=False)]
+    ratio, interval = speedup([rounds for rounds, _ in paired], [own for _, own in paired])
     return {"ratio": ratio, "interval": list(interval)}

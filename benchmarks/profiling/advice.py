@@ -62,7 +62,7 @@ class Conditions:
 
 def advise(layer: ProfiledLayer, conditions: Conditions) -> str | None:
     """Return the advice of the first rule that applies, or ``None``."""
-    return next((said for rule in RULES if (said := rule(layer, conditions)) is not None), None)
+    return next((advice for rule in RULES if (advice := rule(layer, conditions)) is not None), None)
 
 
 def float_island(layer: ProfiledLayer, conditions: Conditions) -> str | None:
@@ -151,13 +151,13 @@ RULES = (float_island, conversion, layout_change, depthwise, grouped, stem, memo
 def remarks(layers: Sequence[ProfiledLayer], conditions: Conditions) -> tuple[str, ...]:
     """Return what is to be said of a model as a whole, in sentences."""
     return tuple(
-        said
-        for said in (
+        remark
+        for remark in (
             _in_float(layers, conditions),
             _in_all(layers, ("layout change",), "Changing the layout of tensors"),
             _in_all(layers, ("QuantizeLinear", "DequantizeLinear", "Cast"), "Converting between floats and integers"),
         )
-        if said is not None
+        if remark is not None
     )
 
 
@@ -167,9 +167,11 @@ def _in_float(layers: Sequence[ProfiledLayer], conditions: Conditions) -> str | 
     return "The model computes in float; `rexport quantize FILE --data IMAGES` makes integers of it."
 
 
-def _in_all(layers: Sequence[ProfiledLayer], op_types: tuple[str, ...], what: str) -> str | None:
-    found = [layer.share for layer in layers if layer.op_type in op_types]
-    share = math.fsum(found)
+def _in_all(layers: Sequence[ProfiledLayer], op_types: tuple[str, ...], activity: str) -> str | None:
+    shares = [layer.share for layer in layers if layer.op_type in op_types]
+    share = math.fsum(shares)
     if share < _CONVERSION:
         return None
-    return f"{what} takes {100 * share:.0f} % of the time, in {len(found)} place" + ("." if len(found) == 1 else "s.")
+    return f"{activity} takes {100 * share:.0f} % of the time, in {len(shares)} place" + (
+        "." if len(shares) == 1 else "s."
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rexport.benchmarks.profiling.onnxruntime import operator_of
@@ -37,20 +38,17 @@ def joined(model: ir.Model, lines: Sequence[Line], *, batch: int) -> tuple[Profi
     """
     nodes = list(model.graph)
     owners = _owners(nodes, lines)
-    taken = {owner for owner in owners if owner is not None}
+    owned = {owner for owner in owners if owner is not None}
     macs = macs_of(model)
     total = math.fsum(line.seconds for line in lines) or 1.0
     layers = []
     for index, (line, owner) in enumerate(zip(lines, owners, strict=True)):
-        parts = [] if owner is None else [owner]
-        parts += [nodes[place] for place in line.nodes if nodes[place] not in taken]
-        counted = [macs.get(name_of(node)) for node in parts if multiplies(node)]
-        known = [count for count in counted if count is not None]
-        layer_macs = sum(known) if known and len(known) == len(counted) else None
+        parts = [*filter(None, [owner]), *(nodes[place] for place in line.nodes if nodes[place] not in owned)]
+        layer_macs = _macs([macs.get(name_of(node)) for node in parts if multiplies(node)])
         layers.append(
             ProfiledLayer(
                 name=_name(line, owner, nodes, owners[index:]),
-                op_type=(line.operator or line.kernel) if owner is None else operator_of(owner.op_type),
+                op_type=operator_of(owner.op_type) if owner else line.operator or line.kernel,
                 kernel=line.kernel,
                 precision=line.precision,
                 nodes=tuple(name_of(node) for node in parts),
@@ -58,11 +56,18 @@ def joined(model: ir.Model, lines: Sequence[Line], *, batch: int) -> tuple[Profi
                 seconds=line.seconds,
                 share=line.seconds / total,
                 gmacs_per_second=layer_macs * batch / line.seconds / 1e9 if layer_macs and line.seconds else None,
-                weights=0 if owner is None else _weights(owner),
-                convolution=None if owner is None else _convolution(owner),
+                weights=math.prod(_weight_shape(owner) or (0,)),
+                convolution=_convolution(owner),
             )
         )
     return tuple(_told_apart(layers))
+
+
+def _macs(counts: Sequence[int | None]) -> int | None:
+    """Return the sum; ``None`` where there is nothing to add, or a count is unknown."""
+    if not counts or None in counts:
+        return None
+    return sum(filter(None, counts))
 
 
 def _owners(nodes: Sequence[ir.Node], lines: Sequence[Line]) -> list[ir.Node | None]:
@@ -82,64 +87,65 @@ def _named(nodes: Sequence[ir.Node], line: Line) -> ir.Node | None:
     named = [nodes[place] for place in line.nodes]
     if line.operator is not None:
         return next((node for node in named if operator_of(node.op_type) == line.operator), None)
-    others = [node for node in named if not is_rectifier(node) and not is_op(node, *_CONVERSIONS)]
-    return next((node for node in (*filter(multiplies, named), *others, *named)), None)
+    computing = [node for node in named if not is_rectifier(node) and not is_op(node, *_CONVERSIONS)]
+    return next((node for node in (*filter(multiplies, named), *computing, *named)), None)
 
 
-def _taken_up(nodes: Sequence[ir.Node], line: Line, taken: Collection[ir.Node]) -> ir.Node | None:
+def _taken_up(nodes: Sequence[ir.Node], line: Line, owned: Collection[ir.Node]) -> ir.Node | None:
     """Return the nearest node before those of a line that has its operator, or a node of the line that is free."""
     named = [nodes[place] for place in line.nodes]
-    found = (node for node in _before(named) if operator_of(node.op_type) == line.operator and node not in taken)
-    free = None if line.operator in _CONVERSIONS else next((node for node in named if node not in taken), None)
-    return next(found, free)
+    earlier = (node for node in _before(named) if operator_of(node.op_type) == line.operator and node not in owned)
+    free = (node for node in named if node not in owned and line.operator not in _CONVERSIONS)
+    return next(chain(earlier, free), None)
 
 
 def _before(nodes: Sequence[ir.Node]) -> Iterator[ir.Node]:
     """Yield what gives the nodes their inputs, the nearest first, up to what multiplies."""
-    waiting, seen = list(nodes), set(nodes)
+    waiting, visited = list(nodes), set(nodes)
     while waiting:
         node = waiting.pop(0)
         yield node
         if not multiplies(node):
             producers = [value.producer() for value in node.inputs if value is not None]
-            fresh = [producer for producer in producers if producer is not None and producer not in seen]
+            fresh = [producer for producer in producers if producer is not None and producer not in visited]
             waiting += fresh
-            seen.update(fresh)
+            visited.update(fresh)
 
 
 def _name(line: Line, owner: ir.Node | None, nodes: Sequence[ir.Node], following: Sequence[ir.Node | None]) -> str:
     if owner is not None:
         return name_of(owner)
-    what = line.operator or line.kernel
+    kernel = line.operator or line.kernel
     if line.nodes:
-        return f"{what} at {name_of(nodes[line.nodes[0]])}"
+        return f"{kernel} at {name_of(nodes[line.nodes[0]])}"
     after = next((node for node in following if node is not None), None)
-    return f"{what} at the end" if after is None else f"{what} before {name_of(after)}"
+    if after is None:
+        return f"{kernel} at the end"
+    return f"{kernel} before {name_of(after)}"
 
 
 def _told_apart(layers: Sequence[ProfiledLayer]) -> Iterator[ProfiledLayer]:
     """Yield the layers with a number behind the names that come again."""
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for layer in layers:
-        seen[layer.name] += 1
-        yield layer if seen[layer.name] == 1 else replace(layer, name=f"{layer.name} ({seen[layer.name]})")
+        counts[layer.name] += 1
+        if counts[layer.name] > 1:
+            layer = replace(layer, name=f"{layer.name} ({counts[layer.name]})")
+        yield layer
 
 
-def _weight_shape(node: ir.Node) -> tuple[int, ...]:
-    weight = weight_of(node)
-    sizes = () if weight is None or weight.shape is None else tuple(weight.shape)
-    known = tuple(size for size in sizes if isinstance(size, int))
-    return known if len(known) == len(sizes) else ()
+def _weight_shape(node: ir.Node | None) -> tuple[int, ...]:
+    """Return the shape of a node's weight; empty where it has none, or a size is unknown."""
+    weight = weight_of(node) if node else None
+    shape = weight and weight.shape
+    if not shape or not shape.is_static():
+        return ()
+    return tuple(shape.numpy())
 
 
-def _weights(node: ir.Node) -> int:
+def _convolution(node: ir.Node | None) -> Convolution | None:
     shape = _weight_shape(node)
-    return math.prod(shape) if shape else 0
-
-
-def _convolution(node: ir.Node) -> Convolution | None:
-    shape = _weight_shape(node)
-    if operator_of(node.op_type) != "Conv" or len(shape) != 4:
+    if node is None or operator_of(node.op_type) != "Conv" or len(shape) != 4:
         return None
     groups = int_attribute(node, "group", 1)
     return Convolution(

@@ -95,8 +95,8 @@ def _shape(model: ir.Model, batch: int) -> tuple[int, int, int, int]:
     if not image_input(model).raw:
         return (batch, 3, size, size)
     preprocessing = Metadata.of(model).preprocessing
-    whole = preprocessing is not None and preprocessing.takes is Takes.PICTURES
-    return (batch, *(_CAMERA if whole else (size, size)), 3)
+    takes_pictures = preprocessing is not None and preprocessing.takes is Takes.PICTURES
+    return (batch, *(_CAMERA if takes_pictures else (size, size)), 3)
 
 
 def _measured(model: bytes, path: Path, request: dict[str, Any]) -> Measured:
@@ -109,5 +109,5 @@ def _measured(model: bytes, path: Path, request: dict[str, Any]) -> Measured:
                 return Measured.from_json(child.ask("profile", limit=_TIMEOUT, **request, path=str(file)))
         except ChildError as error:
             kind = ModelFileError if error.kind == ModelFileError.__name__ else UnavailableError
-            why = str(error).replace(str(file), str(path))
-            raise kind(f"{path} can't be profiled on {request['runtime']}: {why}") from error
+            reason = str(error).replace(str(file), str(path))
+            raise kind(f"{path} can't be profiled on {request['runtime']}: {reason}") from error

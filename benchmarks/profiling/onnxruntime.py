@@ -48,27 +48,27 @@ def _measured(events: list[dict[str, Any]], warm_up: int) -> Measured:
     """Return the medians of the calls after the first ``warm_up``."""
     described: dict[tuple[str, str], dict[str, Any]] = {}
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
-    whole: list[float] = []
-    done = 0
+    calls: list[float] = []
     for event in events:
+        elapsed = event["dur"] * 1e-6
         if event["name"] == "model_run":
-            whole += [event["dur"] * 1e-6] * (done >= warm_up)
-            done += 1
-        elif event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            calls.append(elapsed)
+        elif event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and len(calls) >= warm_up:
             key = event["name"], event["args"]["node_index"]
             described.setdefault(key, event)
-            seconds[key] += [event["dur"] * 1e-6] * (done >= warm_up)
-    lines = tuple(_line(event, median(seconds[key])) for key, event in described.items() if seconds[key])
-    return Measured(lines=lines, call_seconds=median(whole))
+            seconds[key].append(elapsed)
+    lines = tuple(_line(event, median(seconds[key])) for key, event in described.items())
+    return Measured(lines=lines, call_seconds=median(calls[warm_up:]))
 
 
 def _line(event: dict[str, Any], seconds: float) -> Line:
     kernel = event["args"]["op_name"]
     nodes = tags_in(event["name"])
     reads = next((kind for tensor in event["args"].get("input_type_shape", ()) for kind in tensor), "none")
+    inserted = kernel in _REORDERS and not nodes
     return Line(
         kernel=kernel,
-        operator="layout change" if kernel in _REORDERS and not nodes else operator_of(kernel),
+        operator="layout change" if inserted else operator_of(kernel),
         precision=_PRECISIONS.get(reads, reads),
         nodes=nodes,
         seconds=seconds,

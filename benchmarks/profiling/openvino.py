@@ -45,21 +45,21 @@ def profile(path: Path, images: np.ndarray, *, threads: int, warm_up: int, calls
         request = runtime.request(images.shape)
         for _ in range(warm_up):
             request.infer([images])
-        whole: list[float] = []
+        call_seconds: list[float] = []
         sums = [_sums(request, warm_up)]
-        while len(whole) < calls:
+        while len(call_seconds) < calls:
             for _ in range(-(-calls // _BLOCKS)):
                 start = time.perf_counter()
                 request.infer([images])
-                whole.append(time.perf_counter() - start)
-            sums.append(_sums(request, warm_up + len(whole)))
-        each = len(whole) / (len(sums) - 1)
-        seconds = {name: median((b[name] - a[name]) / each for a, b in pairwise(sums)) for name in sums[0]}
+                call_seconds.append(time.perf_counter() - start)
+            sums.append(_sums(request, warm_up + len(call_seconds)))
+        calls_per_block = len(call_seconds) / (len(sums) - 1)
+        seconds = {name: median((b[name] - a[name]) / calls_per_block for a, b in pairwise(sums)) for name in sums[0]}
         executed = [info for info in request.get_profiling_info() if info.status == type(info).Status.EXECUTED]
         graph = request.get_compiled_model().get_runtime_model().get_ordered_ops()
         origins = {node.get_friendly_name(): node.get_rt_info() for node in graph}
         lines = tuple(_line(i, origins.get(i.node_name), max(seconds[i.node_name], 0.0)) for i in executed)
-    return Measured(lines=lines, call_seconds=median(whole))
+    return Measured(lines=lines, call_seconds=median(call_seconds))
 
 
 def _sums(request: Any, calls: int) -> dict[str, float]:
@@ -70,13 +70,14 @@ def _sums(request: Any, calls: int) -> dict[str, float]:
 
 
 def _line(info: Any, facts: Any, seconds: float) -> Line:
-    origins = "" if facts is None or _ORIGINS not in facts else facts[_ORIGINS].astype(str)
-    nodes = tags_in(origins)
-    inserted = not nodes and info.node_type in ("Reorder", "Transpose")
+    nodes = tags_in(facts[_ORIGINS].astype(str)) if facts and _ORIGINS in facts else ()
+    operator = None  # is that of the nodes
+    if not nodes:
+        operator = {"Reorder": "layout change", "Transpose": "layout change"}.get(info.node_type, info.node_type)
     kind = info.exec_type.rpartition("_")[2].lower()
     return Line(
         kernel=info.exec_type,
-        operator="layout change" if inserted else None if nodes else info.node_type,
+        operator=operator,
         precision=_PRECISIONS.get(kind, kind),
         nodes=nodes,
         seconds=seconds,

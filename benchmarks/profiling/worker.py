@@ -15,9 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rexport._child import answer_requests
+from rexport.benchmarks.inputs import random_images
 
 __all__ = ["PROFILERS"]
 
@@ -28,13 +27,7 @@ PROFILERS = {
 
 
 def _profile(request: dict[str, Any]) -> dict[str, Any]:
-    random = np.random.default_rng(0)
-    shape = request["shape"]
-    images = (
-        random.integers(0, 256, shape, np.uint8)
-        if request["dtype"] == "uint8"
-        else random.standard_normal(shape, np.float32)
-    )
+    images = random_images(request["shape"], request["dtype"])
     measured = import_module(PROFILERS[request["runtime"]]).profile(
         Path(request["path"]), images, threads=request["threads"], warm_up=request["warm_up"], calls=request["calls"]
     )

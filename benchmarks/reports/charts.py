@@ -196,13 +196,13 @@ def scatter_chart(label: str, dots: Sequence[Dot], *, x: Scale, y: Scale) -> str
             linewidth=1.5,
             linestyle=(0, (5, 3)),
         )
-        taken = [
-            Bbox.from_bounds(left - 6, bottom - 6, 12, 12)
-            for left, bottom in axes.transData.transform([(dot.x, dot.y) for dot in dots])
+        occupied = [
+            Bbox.from_bounds(x0 - 6, y0 - 6, 12, 12)
+            for x0, y0 in axes.transData.transform([(dot.x, dot.y) for dot in dots])
         ]
         for dot in sorted(dots, key=lambda dot: (dot not in front, dot.x)):
             _mark(axes, dot, dot.style)
-            _name(axes, dot, taken, steps.get_path().transformed(axes.transData))
+            _name(axes, dot, occupied, steps.get_path().transformed(axes.transData))
         return _inline(figure, label)
 
 
@@ -257,7 +257,7 @@ def _mark(axes: Axes, point: Point | Dot, style: Style) -> None:
     axes.plot([point.x], [point.y], gid=_TOOLTIP + _printable(point.tooltip), **style.marks)
 
 
-def _name(axes: Axes, dot: Dot, taken: list[Bbox], front: Path) -> None:
+def _name(axes: Axes, dot: Dot, occupied: list[Bbox], front: Path) -> None:
     """Write the dot's name at the first place around it where it covers nothing, or nowhere."""
     area = Bbox.from_extents(axes.bbox.x0, axes.bbox.y0, _WIDTH, axes.bbox.y1 + 12)
     for right, up, end in _PLACES:
@@ -266,8 +266,8 @@ def _name(axes: Axes, dot: Dot, taken: list[Bbox], front: Path) -> None:
         )
         box = text.get_window_extent()
         inside = area.contains(*box.min) and area.contains(*box.max)
-        if inside and not box.count_overlaps(taken) and not front.intersects_bbox(box, filled=False):
-            taken.append(box)
+        if inside and not box.count_overlaps(occupied) and not front.intersects_bbox(box, filled=False):
+            occupied.append(box)
             return
         text.remove()
 
@@ -306,8 +306,10 @@ def _inline(figure: Figure, label: str | None = None) -> str:
             tooltip = name.removeprefix(_TOOLTIP) if name.startswith(_TOOLTIP) else ""
         elif tag in ("path", "text") and name is None:
             rules = dict(rule.split(": ") for rule in node.attrib["style"].split("; "))
-            kept = {key: _VARIABLES.get(value, value) for key, value in (node.attrib | rules).items() if key in _KEPT}
-            shape = ElementTree.SubElement(drawing, tag, kept)
+            attributes = {
+                key: _VARIABLES.get(value, value) for key, value in (node.attrib | rules).items() if key in _KEPT
+            }
+            shape = ElementTree.SubElement(drawing, tag, attributes)
             shape.text = node.text
             if tooltip:
                 ElementTree.SubElement(shape, "title").text = tooltip

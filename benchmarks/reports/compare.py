@@ -86,7 +86,9 @@ class Change:
         low, high = self.interval
         if low > 1:
             return Verdict.FASTER
-        return Verdict.SLOWER if high < 1 else Verdict.SAME
+        if high < 1:
+            return Verdict.SLOWER
+        return Verdict.SAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,26 +148,26 @@ class Changes:
             if verdict in verdicts
         ]
         rows = counted(len(self.rows), "row")
-        said = [f"{rows} in both runs: {', '.join(counts)}." if counts else "No row was measured in both runs."]
+        sentences = [f"{rows} in both runs: {', '.join(counts)}." if counts else "No row was measured in both runs."]
         if self.machine:
-            said.append(f"ANOTHER MACHINE: {'; '.join(self.machine)}. The ratios compare machines, not models.")
+            sentences.append(f"ANOTHER MACHINE: {'; '.join(self.machine)}. The ratios compare machines, not models.")
         if self.versions:
-            said.append(f"Other versions: {'; '.join(self.versions)}.")
+            sentences.append(f"Other versions: {'; '.join(self.versions)}.")
         if self.single_launch and self.rows:
-            said.append(
+            sentences.append(
                 "Each process was started only once, and how memory came to lie in it is not in the intervals: take a "
                 "change of a few per cent for real if it is there again in another run."
             )
         if self.common_change is not None:
             low, high = self.common_change
-            said.append(
+            sentences.append(
                 f"One factor between {low:.2f} and {high:.2f} explains all rows: look for its cause in the machine "
                 "first (its clock, its heat, other programs), then in the versions."
             )
-        said += [f"Ran before, and no longer does: {key}: {why}" for key, why in self.broken]
-        said += [f"Only in the old run: {key}." for key in self.gone]
-        said += [f"Only in the new run: {key}." for key in self.appeared]
-        return tuple(said)
+        sentences += [f"Ran before, and no longer does: {key}: {reason}" for key, reason in self.broken]
+        sentences += [f"Only in the old run: {key}." for key in self.gone]
+        sentences += [f"Only in the new run: {key}." for key in self.appeared]
+        return tuple(sentences)
 
     def require(self) -> None:
         """Hold the run to ``max_regression``, if there is one.
@@ -179,7 +181,7 @@ class Changes:
         if self.machine:
             raise _other_machine(self.machine)
         if self.broken:
-            rows = "; ".join(f"{key}: {why}" for key, why in self.broken[:_NAMED])
+            rows = "; ".join(f"{key}: {reason}" for key, reason in self.broken[:_NAMED])
             raise GateError(f"What ran before no longer does{_more(len(self.broken))}: {rows}")
         if all(row.interval is None for row in self.rows):
             raise InputError(
@@ -208,7 +210,7 @@ class Changes:
             ],
             "other_machine": list(self.machine),
             "other_versions": list(self.versions),
-            "broken": [{**asdict(key), "reason": why} for key, why in self.broken],
+            "broken": [{**asdict(key), "reason": reason} for key, reason in self.broken],
             "gone": [asdict(key) for key in self.gone],
             "appeared": [asdict(key) for key in self.appeared],
             "max_regression_percent": self.max_regression,
@@ -269,15 +271,15 @@ def require_same_machine(old: Mapping[str, Any] | BenchResult, machine: Mapping[
         raise _other_machine(differences)
 
 
-def _keyed(document: BenchResult, other: BenchResult) -> dict[RowKey, Row]:
+def _keyed(document: BenchResult, counterpart: BenchResult) -> dict[RowKey, Row]:
     """Return the rows by what they are; of rows that are the same, the first."""
-    names, others = document.file_names, other.file_names
+    names, counterpart_names = document.file_names, counterpart.file_names
     # two files of one name in either run: whole paths are what tells them apart in both
-    whole = {model for model, name in others.items() if model == name}
+    by_path = {model for model, name in counterpart_names.items() if model == name}
     keyed: dict[RowKey, Row] = {}
     for row in document.rows:
         key = RowKey(
-            model=row.model if row.model in whole else names[row.model],
+            model=row.model if row.model in by_path else names[row.model],
             runtime=row.runtime,
             batch=row.batch,
             threads=row.threads,
@@ -293,14 +295,14 @@ def _change(key: RowKey, old: Row, new: Row) -> list[Change]:
         before, after = (row.server and row.server.rate_per_second for row in (old, new))
     else:
         before, after = old.images_per_second, new.images_per_second
-    ratio, interval = None, None
     if old.rounds and new.rounds and key.scenario != Scenario.SERVER:
         typical = throughput(old), throughput(new)
         before, after = before or typical[0], after or typical[1]
         ratio, interval = typical[1] / typical[0], ratio_interval(old, new)
-    if not before or not after:
+    elif before and after:
+        ratio, interval = after / before, None
+    else:
         return []
-    ratio = after / before if ratio is None else ratio
     return [Change(key=key, old_per_second=before, new_per_second=after, ratio=ratio, interval=interval)]
 
 

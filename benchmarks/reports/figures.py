@@ -142,13 +142,13 @@ def _throughput(row: Row) -> Point:
 
 def _latency(row: Row) -> Point:
     low, high = _throughput(row).interval or (0.0, 0.0)
-    interval = None if low <= 0 else (row.batch * 1e3 / high, row.batch * 1e3 / low)
+    interval = (row.batch * 1e3 / high, row.batch * 1e3 / low) if low > 0 else None
     value = row.latency_ms.p50 or row.batch * 1e3 / (row.images_per_second or 1.0)
     return Point(x=row.batch, y=value, interval=interval, tooltip=_tooltip(row, f"{number(value)} ms", interval))
 
 
 def _tooltip(row: Row, value: str, interval: tuple[float, float] | None = None) -> str:
-    ends = "" if interval is None else f" ({number(interval[0])} to {number(interval[1])})"
+    ends = f" ({number(interval[0])} to {number(interval[1])})" if interval else ""
     return f"{row.model} on {row.runtime}, batch {row.batch}: {value}{ends}"
 
 

@@ -82,9 +82,9 @@ def _note(note: Note) -> str:
 
 
 def _table(table: Table) -> str:
-    kept = [i for i, column in enumerate(table.columns) if column not in _LEFT_OUT]
-    cells = [[code(row[0]), *(escaped(row[i]) for i in kept[1:])] for row in table.cells]
-    return _aligned([table.columns[i] for i in kept], cells, names=table.names)
+    columns = [i for i, column in enumerate(table.columns) if column not in _LEFT_OUT]
+    cells = [[code(row[0]), *(escaped(row[i]) for i in columns[1:])] for row in table.cells]
+    return _aligned([table.columns[i] for i in columns], cells, names=table.names)
 
 
 def _aligned(header: Sequence[str], cells: Sequence[Sequence[str]], *, names: int) -> str:

@@ -96,11 +96,11 @@ def rows_table(document: BenchResult) -> Table:
         silent.add("scenario")
     if len({row.threads for row in rows}) < 2:
         silent.add("threads")
-    kept = {name: texts for name, texts in cells.items() if name not in silent}
+    visible = {name: texts for name, texts in cells.items() if name not in silent}
     return Table(
-        columns=tuple(kept),
-        cells=tuple(zip(*kept.values(), strict=True)),
-        names=sum(name in kept for name in ("model", "runtime", "scenario")),
+        columns=tuple(visible),
+        cells=tuple(zip(*visible.values(), strict=True)),
+        names=sum(name in visible for name in ("model", "runtime", "scenario")),
         wrong=frozenset(index for index, row in enumerate(rows) if row.wrong),
         first=frozenset(i for i in range(1, len(rows)) if rows[i].batch != rows[i - 1].batch),
     )
@@ -120,9 +120,9 @@ def findings(document: BenchResult) -> tuple[str, ...]:
     batches = sorted({row.batch for row in rows})
     sentences = []
     for batch in dict.fromkeys([*batches[:1], *batches[-1:]]):
-        here = [row for row in rows if row.batch == batch]
-        best = max(here, key=lambda row: row.images_per_second or 0.0)
-        first = here[0]
+        of_batch = [row for row in rows if row.batch == batch]
+        best = max(of_batch, key=lambda row: row.images_per_second or 0.0)
+        first = of_batch[0]
         speed = three_digits(best.images_per_second or 0.0)
         sentence = f"Fastest at batch {batch}: {files[best.model]} on {best.runtime}, {speed} img/s"
         if best is not first and best.speedup is not None and first.speedup == 1:
@@ -168,9 +168,9 @@ def machine_line(machine: Machine) -> str:
     """Return the machine and the versions that matter, in a line."""
     cores = counted(machine.cores, "core") if machine.cores else ""
     packages = [f"{name} {version}" for name, version in machine.packages.items() if version]
-    others = [f"{name} {value}" for name, value in machine.other.items() if name in ("gpu", "gpus", "device")]
+    accelerators = [f"{name} {value}" for name, value in machine.other.items() if name in ("gpu", "gpus", "device")]
     python = machine.python and f"Python {machine.python}"
-    facts = [machine.cpu, cores, machine.int8, *others, machine.os, python, *packages]
+    facts = [machine.cpu, cores, machine.int8, *accelerators, machine.os, python, *packages]
     return ", ".join(fact for fact in facts if fact)
 
 

@@ -60,11 +60,11 @@ def run_under_loadgen(sut: SystemUnderTest, *, scenario: str, settings: dict[str
         Exception: Whatever the model raised.
     """
     loadgen = import_loadgen()
-    asked = loadgen.TestSettings()
-    asked.scenario = getattr(loadgen.TestScenario, scenario)
-    asked.mode = loadgen.TestMode.PerformanceOnly
+    test_settings = loadgen.TestSettings()
+    test_settings.scenario = getattr(loadgen.TestScenario, scenario)
+    test_settings.mode = loadgen.TestMode.PerformanceOnly
     for name, value in settings.items():
-        setattr(asked, name, value)
+        setattr(test_settings, name, value)
     answering = _Answering(sut, loadgen)
     with tempfile.TemporaryDirectory(prefix="rexport-loadgen-") as folder:
         output = loadgen.LogOutputSettings()
@@ -77,7 +77,9 @@ def run_under_loadgen(sut: SystemUnderTest, *, scenario: str, settings: dict[str
         library = loadgen.ConstructQSL(_LIBRARY, _LIBRARY, lambda indices: None, lambda indices: None)  # noqa: ARG005
         try:
             # no audit.config of the current folder changes the settings
-            loadgen.StartTestWithLogSettings(system, library, asked, logs, str(Path(folder) / "no-audit.config"))
+            loadgen.StartTestWithLogSettings(
+                system, library, test_settings, logs, str(Path(folder) / "no-audit.config")
+            )
         finally:
             loadgen.DestroyQSL(library)
             loadgen.DestroySUT(system)

@@ -145,7 +145,7 @@ def _run(job: Job, request: ScenarioRequest, on_trial: Callable[[Trial], None] |
         )
     if not request.loadgen:
         return Outcome(result=result, loadgen=None)
-    said = run_loadgen(
+    verdict = run_loadgen(
         job.source,
         job.runtime,
         request.scenario,
@@ -157,4 +157,4 @@ def _run(job: Job, request: ScenarioRequest, on_trial: Callable[[Trial], None] |
         min_seconds=request.seconds,
         image=image,
     )
-    return Outcome(result=result, loadgen=said)
+    return Outcome(result=result, loadgen=verdict)

@@ -69,9 +69,9 @@ def opened(source: Source, runtime: str, *, image: Image, threads: int, batch: i
             weights=source.weights and str(source.weights),
             num_classes=source.num_classes,
         )
-        stated = None if image.preprocessing is None else image.preprocessing.to_json()
+        preprocessing = image.preprocessing and image.preprocessing.to_json()
         shape, dtype = image.shape, image.dtype
         process.request(
-            "prepare", should_take=0, shape=shape, dtype=dtype, preprocessing=stated, batch=batch, seed=seed
+            "prepare", should_take=0, shape=shape, dtype=dtype, preprocessing=preprocessing, batch=batch, seed=seed
         )
         yield process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,14 +152,14 @@ def run_server(
         # every size that may be formed: a runtime that compiles for shapes would stall in the middle of a trial
         times = warm_up(process, range(1, batch + 1))
         alone, capacity = times[0], max(size / time for size, time in enumerate(times, start=1))
-        chosen = percentile or _percentile(capacity, seconds)
-        lowest = FEWEST_QUERIES[chosen] / (_LONGEST * seconds)
+        judged = percentile or _percentile(capacity, seconds)
+        lowest = FEWEST_QUERIES[judged] / (_LONGEST * seconds)
         span = max(seconds, _BOUNDS_PER_TRIAL * latency_bound_ms / 1e3)
         bound = latency_bound_ms / 1e3
         latencies: list[float] = []
 
         def trial(rate: float, purpose: str) -> Trial:
-            queries = max(FEWEST_QUERIES[chosen], math.ceil(rate * span))
+            queries = max(FEWEST_QUERIES[judged], math.ceil(rate * span))
             reply = process.request(
                 "server",
                 should_take=2 * queries / rate + queries * alone,
@@ -167,7 +168,7 @@ def run_server(
                 # the confirmation sees other gaps than the search
                 seed=seed + (purpose == "confirm"),
                 bound=bound,
-                allowed=queries - _rank(chosen, queries),
+                allowed=queries - _rank(judged, queries),
             )
             latencies[:] = reply["latencies"]
             outcome = _trial(rate, purpose, reply)
@@ -180,14 +181,14 @@ def run_server(
     reason = None
     if rate is None:
         reason = (
-            f"no rate kept p{chosen} within {latency_bound_ms:g} ms: not even {lowest:.3g} queries/s, the lowest that "
+            f"no rate kept p{judged} within {latency_bound_ms:g} ms: not even {lowest:.3g} queries/s, the lowest that "
             f"trials of up to {_LONGEST * seconds:g} s can judge it at. One image alone takes {alone * 1e3:.3g} ms; "
             "allow more with --latency-bound, or pass more --seconds to try lower rates."
         )
     return ServerResult(
         batch=batch,
         latency_bound_ms=latency_bound_ms,
-        percentile=chosen,
+        percentile=judged,
         rate_per_second=rate,
         reason=reason,
         one_image_ms=alone * 1e3,
@@ -232,7 +233,9 @@ def check_latency_bound(bound_ms: float, *, seconds: float) -> None:
 
 
 def _percentile(capacity: float, seconds: float) -> int:
-    return 99 if FEWEST_QUERIES[99] / (_LONGEST * seconds) <= capacity / _ROOM else 90
+    if FEWEST_QUERIES[99] / (_LONGEST * seconds) <= capacity / _ROOM:
+        return 99
+    return 90
 
 
 def _rank(percentile: int, queries: int) -> int:
@@ -241,22 +244,17 @@ def _rank(percentile: int, queries: int) -> int:
 
 
 def _trial(rate: float, purpose: str, reply: dict[str, Any]) -> Trial:
-    latencies = np.array(reply["latencies"])
-    # those answered before a trial was given up are no sample of all its queries
-    p50, p90, p99 = (None if reply["stopped"] else nearest_rank(latencies, p) for p in (50, 90, 99))
-    return Trial(
+    latencies_ms = np.array(reply["latencies"]) * 1e3
+    trial = Trial(
         rate_per_second=rate,
-        queries=len(latencies),
+        queries=len(latencies_ms),
         held=not reply["stopped"],
         purpose=purpose,
         stopped=reply["stopped"],
-        mean_batch=len(latencies) / reply["batches"],
+        mean_batch=len(latencies_ms) / reply["batches"],
         seconds=reply["seconds"],
-        p50_ms=_ms(p50),
-        p90_ms=_ms(p90),
-        p99_ms=_ms(p99),
     )
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1e3
+    if trial.stopped:  # the queries answered by then are no sample of all
+        return trial
+    p50, p90, p99 = (nearest_rank(latencies_ms, percentile) for percentile in (50, 90, 99))
+    return replace(trial, p50_ms=p50, p90_ms=p90, p99_ms=p99)

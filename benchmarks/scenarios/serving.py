@@ -47,9 +47,9 @@ class MonotonicClock:
 
     def sleep_until(self, moment: float) -> None:
         """Return when it is ``moment``; at once, if that has passed."""
-        rest = moment - time.perf_counter() - _SPIN
-        if rest > 0:
-            time.sleep(rest)
+        remaining = moment - time.perf_counter() - _SPIN
+        if remaining > 0:
+            time.sleep(remaining)
         while time.perf_counter() < moment:
             pass
 
@@ -100,17 +100,17 @@ def serve(
     first = batches = late = 0
     stopped = False
     start = clock.now()
-    done = 0.0
+    elapsed = 0.0
     while first < len(arrivals) and not stopped:
         clock.sleep_until(start + float(arrivals[first]))
-        here = int(np.searchsorted(arrivals[first : first + batch], clock.now() - start, side="right"))
-        last = first + max(here, 1)  # the one slept for is here, whatever rounding says
+        arrived = int(np.searchsorted(arrivals[first : first + batch], clock.now() - start, side="right"))
+        last = first + max(arrived, 1)  # the one slept for is here, whatever rounding says
         run(first, last - first)
-        done = clock.now() - start
-        latencies[first:last] = done - arrivals[first:last]
+        elapsed = clock.now() - start
+        latencies[first:last] = elapsed - arrivals[first:last]
         if limit is not None:
             late += int(np.count_nonzero(latencies[first:last] > limit.seconds))
             stopped = late > limit.allowed
         first = last
         batches += 1
-    return Served(latencies=latencies[:first], batches=batches, seconds=done, stopped=stopped)
+    return Served(latencies=latencies[:first], batches=batches, seconds=elapsed, stopped=stopped)

@@ -20,20 +20,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rexport._child import answer_requests
+from rexport.benchmarks.inputs import model_input, random_images, read_preprocessing, read_source
 from rexport.benchmarks.scenarios.arrivals import poisson_arrivals
 from rexport.benchmarks.scenarios.serving import Limit, MonotonicClock, serve
-from rexport.preprocessing import Preprocessing
 from rexport.runtimes import open_runtime
-from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
+    from rexport.preprocessing import Preprocessing
     from rexport.runtimes import Runtime
 
 __all__ = ["SystemUnderTest", "Worker"]
@@ -63,7 +62,7 @@ class SystemUnderTest:
         """Run the images of these indices, which go round the library."""
         images = self._input[: len(indices)]
         np.take(self._library, indices, axis=0, out=images, mode="wrap")
-        return self._runtime.run(images if self._preprocessing is None else self._preprocessing.to_input(images))
+        return self._runtime.run(model_input(images, self._preprocessing))
 
     def time(self, first: int, count: int) -> float:
         """Return the seconds that these queries take together."""
@@ -89,15 +88,14 @@ class Worker:
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do what one command says and return the reply."""
         match command:
-            case {"do": "load", "runtime": str(runtime), "threads": threads, **rest}:
-                self._runtime = open_runtime(runtime, _source(rest), threads=threads, expendable=True)
+            case {"do": "load", "runtime": str(runtime), "threads": threads, **model}:
+                self._runtime = open_runtime(runtime, read_source(model), threads=threads, expendable=True)
                 return {}
-            case {"do": "prepare", "preprocessing": stated, "batch": int(batch), **rest}:
+            case {"do": "prepare", "preprocessing": text, "batch": int(batch), **images}:
                 if self._runtime is None:
                     raise ValueError("load a model before its images")
-                library = _random_images(batch=batch, **rest)
-                before = None if stated is None else Preprocessing.from_json(stated)
-                self._sut = SystemUnderTest(self._runtime, library, before, batch)
+                library = _library(batch=batch, **images)
+                self._sut = SystemUnderTest(self._runtime, library, read_preprocessing(text), batch)
                 return {}
             case {"do": "warm up", "sizes": list(sizes)}:
                 return {"seconds": {str(size): self._warm_up(size) for size in sizes}}
@@ -105,9 +103,9 @@ class Worker:
                 return self._calls(1, min_seconds, fewest)
             case {"do": "offline", "min_seconds": min_seconds}:
                 return self._calls(self.sut.batch, min_seconds, 1)
-            case {"do": "server", "rate": rate, "queries": int(queries), "seed": int(seed), "bound": bound, **rest}:
+            case {"do": "server", "rate": rate, "queries": int(queries), "seed": int(seed), "bound": bound, **options}:
                 arrivals = poisson_arrivals(rate, queries, seed=seed)
-                limit = Limit(seconds=bound, allowed=rest["allowed"])
+                limit = Limit(seconds=bound, allowed=options["allowed"])
                 served = serve(arrivals, self.sut.run, batch=self.sut.batch, clock=MonotonicClock(), limit=limit)
                 return {**asdict(served), "latencies": served.latencies.round(7).tolist()}
             case {"do": "loadgen", **settings}:
@@ -133,24 +131,11 @@ class Worker:
         return {"seconds": seconds, "elapsed": time.perf_counter() - start}
 
 
-def _source(fields: dict[str, Any]) -> Source:
-    path, weights = fields.get("path"), fields.get("weights")
-    return Source(
-        path=path and Path(path),
-        network=fields.get("network"),
-        weights=weights and Path(weights),
-        num_classes=fields.get("num_classes"),
-    )
-
-
-def _random_images(*, shape: list[int], dtype: str, batch: int, seed: int) -> np.ndarray:
+def _library(*, shape: list[int], dtype: str, batch: int, seed: int) -> np.ndarray:
     """Return at least ``batch`` images, and more than the processor's caches hold."""
     bytes_each = int(np.prod(shape)) * np.dtype(dtype).itemsize
     count = max(batch, min(_LIBRARY_IMAGES, -(-_LIBRARY_BYTES // bytes_each)))
-    random = np.random.default_rng(seed)
-    if dtype == "uint8":
-        return random.integers(0, 256, (count, *shape), np.uint8)
-    return random.standard_normal((count, *shape), np.float32)
+    return random_images((count, *shape), dtype, seed)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ __all__ = ["main"]
 _BATCH = 4
 
 
-def main(what: str, model: Path, data: Path, samples: int) -> None:
+def main(work: str, model: Path, data: Path, samples: int) -> None:
     """Do it and print what it took."""
     start = time.perf_counter()
     works: dict[str, Callable[[Path, Path, int], None]] = {
@@ -35,7 +35,7 @@ def main(what: str, model: Path, data: Path, samples: int) -> None:
         "onnxruntime": partial(_calibrate_with_onnxruntime, bins=128),  # its default
         "onnxruntime-2048": partial(_calibrate_with_onnxruntime, bins=2048),
     }
-    works[what](model, data, samples)
+    works[work](model, data, samples)
     print(json.dumps({"seconds": time.perf_counter() - start, "peak_memory_mib": _peak_memory_mib()}))
 
 
@@ -65,8 +65,8 @@ def _calibrate(model: Path, data: Path, samples: int) -> None:
             workers=LocalWorkers(threads=this_cpu().cores),
             checkpoints=Path(folder),
         ).table
-    for seen in table.tensors.values():
-        choose_range(seen, Calibrator.ENTROPY, steps=255, symmetric=False)
+    for tensor in table.tensors.values():
+        choose_range(tensor, Calibrator.ENTROPY, steps=255, symmetric=False)
 
 
 def _calibrate_with_onnxruntime(model: Path, data: Path, samples: int, *, bins: int) -> None:

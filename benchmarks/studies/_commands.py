@@ -30,8 +30,8 @@ class Run:
 
 def rexport(*arguments: str, cwd: Path) -> Any:
     """Run ``rexport`` with ``--json`` and return its document; notes go to the terminal."""
-    done = subprocess.run([*REXPORT, *arguments, "--json"], cwd=cwd, check=True, stdout=subprocess.PIPE)
-    return json.loads(done.stdout)
+    finished = subprocess.run([*REXPORT, *arguments, "--json"], cwd=cwd, check=True, stdout=subprocess.PIPE)
+    return json.loads(finished.stdout)
 
 
 def run(command: Sequence[str], *, cwd: Path) -> Run:

@@ -33,10 +33,10 @@ def gpu_facts() -> dict[str, Any]:
     versions = {name: _version(name) for name in _PACKAGES}
     command = ["nvidia-smi", f"--query-gpu={','.join(_FIELDS.values())}", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return {**dict.fromkeys(_FIELDS), "packages": versions}
-    return {**facts_in(done.stdout if done.returncode == 0 else ""), "packages": versions}
+    return {**facts_in(finished.stdout if finished.returncode == 0 else ""), "packages": versions}
 
 
 def facts_in(text: str) -> dict[str, str | None]:

@@ -81,5 +81,5 @@ def nncf_environment(folder: Path) -> str:
 def versions_of(python: str, *packages: str) -> dict[str, str]:
     """Return the versions of packages in an interpreter's environment."""
     code = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
-    done = subprocess.run([python, "-c", code, *packages], check=True, capture_output=True, text=True)
-    return dict(zip(packages, done.stdout.split(), strict=True))
+    finished = subprocess.run([python, "-c", code, *packages], check=True, capture_output=True, text=True)
+    return dict(zip(packages, finished.stdout.split(), strict=True))

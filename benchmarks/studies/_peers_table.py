@@ -23,8 +23,8 @@ def readme_rows(document: dict[str, Any], *, on: str) -> Iterator[tuple[str, str
                 f"{line['ours']['images_per_second']:.0f} img/s"
             )
     for (network, runtime), batches in figures.items():
-        what = f"{network} INT8, {_runtime_name(runtime)}, against the best of the peers{on}"
-        yield what, by_batch(batches), "peers"
+        subject = f"{network} INT8, {_runtime_name(runtime)}, against the best of the peers{on}"
+        yield subject, by_batch(batches), "peers"
 
 
 def by_batch(figures: dict[int, str]) -> str:
@@ -76,15 +76,15 @@ def _accuracy(document: dict[str, Any]) -> str:
 def _files(document: dict[str, Any]) -> str:
     rows = [
         (
-            made["network"],
-            made["tool"],
-            made["setting"],
-            _number(made["seconds"], ".1f") if made["reason"] is None else f"fails: {_cell(made['reason'])}",
-            _number(made["peak_memory_mib"], ".0f"),
-            _number(made["agreement"], ".3f"),
-            _number(made["sqnr_db"], ".1f") + (", broken" if made["broken"] else ""),
+            row["network"],
+            row["tool"],
+            row["setting"],
+            _number(row["seconds"], ".1f") if row["reason"] is None else f"fails: {_cell(row['reason'])}",
+            _number(row["peak_memory_mib"], ".0f"),
+            _number(row["agreement"], ".3f"),
+            _number(row["sqnr_db"], ".1f") + (", broken" if row["broken"] else ""),
         )
-        for made in document["rows"]
+        for row in document["rows"]
     ]
     return _table(("network", "tool", "setting", "seconds", "peak MiB", "agreement", "SQNR, dB"), rows)
 

@@ -156,21 +156,21 @@ class _Builder:
 
     def op(self, op_type: str, *inputs: str, count: int = 1, **attributes: Any) -> list[str]:
         """Add a node and run it on what its inputs are."""
-        given = {key: value for key, value in attributes.items() if value is not None}
+        present = {key: value for key, value in attributes.items() if value is not None}
         first = self.new_name()
         outputs = [first, *(f"{first}_{index}" for index in range(1, count))]
-        node = helper.make_node(op_type, list(inputs), outputs, name=self.node_name(), **given)
-        known = {name: self.values[name] for name in dict.fromkeys(inputs) if name}
+        node = helper.make_node(op_type, list(inputs), outputs, name=self.node_name(), **present)
+        arrays = {name: self.values[name] for name in dict.fromkeys(inputs) if name}
         graph = helper.make_graph(
             [node],
             "one",
             [
                 helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-                for name, array in known.items()
+                for name, array in arrays.items()
             ],
             [helper.make_empty_tensor_value_info(name) for name in outputs],
         )
-        results = run(self.model(graph, _NEWEST_IR), known)
+        results = run(self.model(graph, _NEWEST_IR), arrays)
         self.values |= dict(zip(outputs, results, strict=True))
         self.nodes.append(node)
         return outputs
@@ -189,13 +189,17 @@ class _Builder:
         array = np.asarray(array)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        kind = "initializer" if plain or not self.chance(8) else self.pick("node", "renamed")
+        kind = "initializer"
+        if not plain and self.chance(8):
+            kind = self.pick("node", "renamed")
         if kind == "node":
             return self.only("Constant", value=numpy_helper.from_array(array))
         number = len(self.nodes) + len(self.initializers)
         name = f"w{number}"
         self.initializers[name] = self.values[name] = array
-        return self.only("Identity", name) if kind == "renamed" else name
+        if kind == "renamed":
+            return self.only("Identity", name)
+        return name
 
     def integers(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
@@ -317,7 +321,9 @@ class _Builder:
     ) -> str:
         if not norm:
             return self.only(op_type, tensor, weight, **attributes)
-        kind = self.norm if self.norm != "mixed" else self.pick("BatchNormalization", "bias", "affine")
+        kind = self.norm
+        if kind == "mixed":
+            kind = self.pick("BatchNormalization", "bias", "affine")
         if kind == "BatchNormalization":
             inputs = [self.constant(self.random.normal(0, 0.3, out))] if self.chance(15) else []
             dead = self.kill_channels(weight, out)
@@ -376,11 +382,12 @@ class _Builder:
     def transposed(self, tensor: str, out: int) -> str:
         self.note("ConvTranspose")
         group = self.pick(1, 1, 2) if self.channels(tensor) % 2 == 0 and out % 2 == 0 else 1
-        kernel, pads, more = self.pick((2, 0, None), (4, 1, None), (3, 1, [1, 1]))
+        kernel, pads, output_padding = self.pick((2, 0, None), (4, 1, None), (3, 1, [1, 1]))
         weight = self.weight((self.channels(tensor), out // group, kernel, kernel), transposed=True)
-        attributes = {"strides": [2, 2], "pads": [pads] * 4, "group": group, "output_padding": more}
-        given = {key: value for key, value in attributes.items() if value is not None}
-        return self.weighted("ConvTranspose", tensor, weight, out, given, norm=True)
+        attributes = {"strides": [2, 2], "pads": [pads] * 4, "group": group}
+        if output_padding:
+            attributes["output_padding"] = output_padding
+        return self.weighted("ConvTranspose", tensor, weight, out, attributes, norm=True)
 
     # layers without
 
@@ -426,7 +433,7 @@ class _Builder:
             return self.slice(tensor, (0, 0), (2**31 - 1, 2**31 - 1), (2, 3), (2, 2))
         op_type, stride = kind.split()[0], 1 if kind.endswith("1") else 2
         kernel = self.pick(2, 3, 3) if stride == 2 else 3
-        pads = kernel // 2 if kernel == 3 else 0
+        pads = {2: 0, 3: 1}[kernel]
         attributes: dict[str, Any] = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pads] * 4}
         if self.chance(15):
             attributes["pads"] = [0, 0, pads, pads]
@@ -490,14 +497,14 @@ class _Builder:
             self.note("pooled shortcut")
             pooled = self.only("AveragePool", tensor, kernel_shape=[2, 2], strides=[2, 2])
             return self.conv_plain(pooled, out, 1)
-        more = out - self.channels(tensor)
-        if kind == "zeros" and more >= 0 and (self.opset >= 10 or stride == 1):
+        added = out - self.channels(tensor)
+        if kind == "zeros" and added >= 0 and (self.opset >= 10 or stride == 1):
             self.note("shortcut of zeros")
             if stride > 1:
                 tensor = self.slice(tensor, (0, 0), (2**31 - 1, 2**31 - 1), (2, 3), (stride, stride))
-            if not more:
+            if not added:
                 return tensor
-            pads = [0, more // 2, 0, 0, 0, more - more // 2, 0, 0]
+            pads = [0, added // 2, 0, 0, 0, added - added // 2, 0, 0]
             if self.opset < 11:
                 return self.only("Pad", tensor, pads=pads)
             return self.only("Pad", tensor, self.integers(*pads))
@@ -534,8 +541,9 @@ class _Builder:
         if self.values[branch].std() > 0:
             self.rescale_last(branch)
             branch = self.nodes[-1].output[0]
-        source = tensor if self.values[tensor].shape == self.values[branch].shape else start
-        return self.added(branch, self.shortcut(source, branch))
+        if self.values[tensor].shape != self.values[branch].shape:
+            tensor = start
+        return self.added(branch, self.shortcut(tensor, branch))
 
     def rescale_last(self, result: str) -> None:
         """Run the last node again, with a weight that gives results of size one."""
@@ -552,7 +560,9 @@ class _Builder:
         if self.chance(30):
             branch = self.excited(branch)
         branch = self.conv(branch, out, kernel=1)
-        return self.added(branch, tensor) if self.values[branch].shape == self.values[tensor].shape else branch
+        if self.values[branch].shape != self.values[tensor].shape:
+            return branch
+        return self.added(branch, tensor)
 
     def plain(self, tensor: str, out: int, stride: int) -> str:
         return self.act(self.conv(tensor, out, stride=stride))
@@ -651,7 +661,9 @@ class _Builder:
             else:
                 flat = self.flat(self.pooled(tensor), features)
             flat = self.linear(flat)
-        return self.only("Softmax", flat, axis=1) if self.chance(15) else flat
+        if self.chance(15):
+            flat = self.only("Softmax", flat, axis=1)
+        return flat
 
     def pooled(self, tensor: str) -> str:
         kind = self.pick("GlobalAveragePool", "GlobalAveragePool", "ReduceMean", "AveragePool", "GlobalMaxPool")
@@ -681,7 +693,9 @@ class _Builder:
         varied = vectors - vectors.mean(axis=0)
         matrix: np.ndarray = varied.T.astype(np.float64) @ self.random.standard_normal((len(vectors), _CLASSES))
         spread = float((vectors.astype(np.float64) @ matrix).std(axis=0).mean())
-        return matrix / spread if spread > 1e-6 else matrix
+        if spread > 1e-6:
+            matrix /= spread
+        return matrix
 
     def linear(self, tensor: str) -> str:
         matrix = self.scoring(self.values[tensor])
@@ -692,9 +706,9 @@ class _Builder:
             self.note("MatMul")
             product = self.only("MatMul", tensor, self.constant(matrix))
             return self.only("Add", *self.pick((product, bias), (bias, product)))
-        turned = kind == "Gemm"
-        weight = self.constant(np.ascontiguousarray(matrix.T) if turned else matrix)
-        return self.only("Gemm", tensor, weight, bias, transB=1 if turned else None)
+        if kind == "Gemm":
+            return self.only("Gemm", tensor, self.constant(np.ascontiguousarray(matrix.T)), bias, transB=1)
+        return self.only("Gemm", tensor, self.constant(matrix), bias)
 
     def build(self) -> RandomNetwork:
         side = self.pick(16, 24, 32)
@@ -711,9 +725,11 @@ class _Builder:
         tensor = "x"
         if taking == "uint8":
             is_cast_first = self.chance(50)
-            tensor = self.only("Cast", tensor, to=TensorProto.FLOAT) if is_cast_first else tensor
+            if is_cast_first:
+                tensor = self.only("Cast", tensor, to=TensorProto.FLOAT)
             tensor = self.only("Transpose", tensor, perm=[0, 3, 1, 2])
-            tensor = tensor if is_cast_first else self.only("Cast", tensor, to=TensorProto.FLOAT)
+            if not is_cast_first:
+                tensor = self.only("Cast", tensor, to=TensorProto.FLOAT)
         if taking != "normalised":
             tensor = self.normalised(tensor, normalising)
         tensor = self.stem(tensor)
@@ -742,8 +758,9 @@ class _Builder:
         if len(outputs) > 1:
             self.note("several outputs")
         sides: list[Any] = ["height", "width"] if open_sides else [preprocessing.size] * 2
-        shape = [batch, 3, *sides] if taking != "uint8" else [batch, *sides, 3]
-        kind = TensorProto.UINT8 if taking == "uint8" else TensorProto.FLOAT
+        kind, shape = TensorProto.FLOAT, [batch, 3, *sides]
+        if taking == "uint8":
+            kind, shape = TensorProto.UINT8, [batch, *sides, 3]
         ir_version = int(self.random.integers(_IR_VERSIONS.get(self.opset, _NEWEST_IR), _NEWEST_IR + 1))
         inputs = [helper.make_tensor_value_info("x", kind, shape)]
         if self.chance(8):
@@ -752,18 +769,16 @@ class _Builder:
                 helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
                 for name, array in self.initializers.items()
             ]
-        known = not open_sides and self.chance(70)
+        sizes_known = not open_sides and self.chance(70)
         results = []
         for name in dict.fromkeys(outputs):
-            sizes = self.values[name].shape[1:]
-            shown = [batch, *(sizes if known else [None] * len(sizes))]
-            results.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shown))
+            sizes = [size if sizes_known else None for size in self.values[name].shape[1:]]
+            results.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *sizes]))
         weights = [numpy_helper.from_array(array, name) for name, array in self.initializers.items()]
         proto = self.model(helper.make_graph(self.nodes, "random", inputs, results, weights), ir_version)
         if open_sides or self.chance(20):
             self.note("stated preprocessing")
-            text = preprocessing.to_json()
-            helper.set_model_props(proto, {"rexport.preprocessing": text})
+            helper.set_model_props(proto, {"rexport.preprocessing": preprocessing.to_json()})
         is_ready = taking == "0 to 255" or (taking == "normalised" and self.chance(50))
         self.note("arrays" if is_ready else "pictures")
         return RandomNetwork(

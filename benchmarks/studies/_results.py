@@ -30,6 +30,6 @@ def rounds_of(row: dict[str, Any]) -> list[list[float]]:
     return [[next(seconds) for _ in range(calls)] for calls in row["calls_per_round"]]
 
 
-def speedup_of(first: dict[str, Any], other: dict[str, Any]) -> tuple[float, tuple[float, float]]:
+def speedup_of(first: dict[str, Any], second: dict[str, Any]) -> tuple[float, tuple[float, float]]:
     """Return how many times as fast as a row of ``rexport bench --json`` another one is, and the 95 % interval."""
-    return speedup(rounds_of(first), rounds_of(other), launches=other["rounds_per_launch"])
+    return speedup(rounds_of(first), rounds_of(second), launches=second["rounds_per_launch"])

@@ -17,8 +17,9 @@ import traceback
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -153,11 +154,11 @@ class Judge:
             try:
                 file, own_verdict = self.quantize(Path(folder), target, recovery)
             except RexportError as error:
-                why = f"{type(error).__name__}: {str(error).replace(folder, 'FOLDER')}"
+                reason = f"{type(error).__name__}: {str(error).replace(folder, 'FOLDER')}"
                 plain_db = min(self._plain_db)
                 if isinstance(error, VerificationError):
-                    return failed(verdict=Verdict.UNUSABLE, why=why, plain_db=plain_db)
-                return failed(verdict=Verdict.REFUSED, why=why, plain_db=plain_db)
+                    return failed(verdict=Verdict.UNUSABLE, why=reason, plain_db=plain_db)
+                return failed(verdict=Verdict.REFUSED, why=reason, plain_db=plain_db)
             except Exception:  # what a user would see as a traceback
                 return failed(verdict=Verdict.CRASHED, why=_last_lines())
         judgement = self.judge_file(file, target, recovery)
@@ -213,18 +214,22 @@ def judge_output(sqnr_db: float, nodes_db: float, plain_db: float) -> Verdict:
         return Verdict.BROKEN
     if sqnr_db < _SAME_DB and nodes_db >= _GOOD_DB:
         return Verdict.RUNS_OTHERWISE
-    return Verdict.GOOD if sqnr_db >= _BROKEN_DB else Verdict.UNPROVEN
+    if sqnr_db >= _BROKEN_DB:
+        return Verdict.GOOD
+    return Verdict.UNPROVEN
 
 
 def centred_sqnr_db(expected: np.ndarray, actual: np.ndarray) -> float:
     """Return the SQNR (see above), for arrays of shape ``(N, ...)``; minus infinity where numbers are not finite."""
-    reference, other = expected.astype(np.float64), actual.astype(np.float64)
-    if reference.shape != other.shape or not np.isfinite(other).all():
+    expected, actual = expected.astype(np.float64), actual.astype(np.float64)
+    if expected.shape != actual.shape or not np.isfinite(actual).all():
         return -np.inf
-    signal, noise = np.square(reference - reference.mean(axis=0)).sum(), np.square(reference - other).sum()
+    signal, noise = np.square(expected - expected.mean(axis=0)).sum(), np.square(expected - actual).sum()
     if not noise:
         return np.inf
-    return float(10 * np.log10(signal / noise)) if signal else -np.inf
+    if not signal:
+        return -np.inf
+    return float(10 * np.log10(signal / noise))
 
 
 def _run_on(target: str, file: bytes, batches: _Batches) -> list[list[np.ndarray]]:
@@ -267,36 +272,34 @@ def plainly_quantized(proto: onnx.ModelProto, batches: _Batches) -> onnx.ModelPr
     plain.CopyFrom(proto)
     graph = plain.graph
     pictured = {graph.input[0].name}  # tensors that depend on the pictures
-    wanted: dict[str, None] = {}
+    to_round: dict[str, None] = {}
     for node in graph.node:
         if pictured & set(node.input):
             pictured |= set(node.output)
         if node.op_type in _WEIGHTED:
-            wanted |= dict.fromkeys(node.input[:2])
+            to_round |= dict.fromkeys(node.input[:2])
         elif node.op_type in _JOINING and all(name in pictured for name in node.input):
-            wanted |= dict.fromkeys(node.input)
-    values = _values(plain, list(wanted), batches)
+            to_round |= dict.fromkeys(node.input)
+    values = _values(plain, list(to_round), batches)
     nodes: list[onnx.NodeProto] = []
-    made: dict[tuple[str, int], str] = {}
+    rounded: dict[tuple[str, int], str] = {}
     for number, node in enumerate(graph.node):
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         for index, name in enumerate(node.input):
             is_weight = node.op_type in _WEIGHTED and index == 1 and name not in pictured
-            if not (is_weight or (name in pictured and name in wanted and index < 2)):
+            if not (is_weight or (name in pictured and name in to_round and index < 2)):
                 continue
-            axis = -1
-            if is_weight:
-                axis = _output_axis(node)
+            axis = _output_axis(node) if is_weight else -1
             key = (name, axis)
-            if key not in made:
-                made[key] = f"plain:{name}:{axis}:{number}"
+            if key not in rounded:
+                rounded[key] = f"plain:{name}:{axis}:{number}"
                 if is_weight:
                     array = _rounded_weight(values[name], axis)
-                    graph.initializer.append(numpy_helper.from_array(array, made[key]))
+                    graph.initializer.append(numpy_helper.from_array(array, rounded[key]))
                 else:
-                    nodes += _rounding(graph, name, made[key], values[name])
-            copy.input[index] = made[key]
+                    nodes += _rounding(graph, name, rounded[key], values[name])
+            copy.input[index] = rounded[key]
         nodes.append(copy)
     del graph.node[:]
     graph.node.extend(nodes)
@@ -304,10 +307,10 @@ def plainly_quantized(proto: onnx.ModelProto, batches: _Batches) -> onnx.ModelPr
 
 
 def _output_axis(node: onnx.NodeProto) -> int:
-    if node.op_type == "Conv":
+    """Return the axis of a node's weight that its outputs' channels are along."""
+    if node.op_type == "Conv" or any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
         return 0
-    is_turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-    return 0 if is_turned else 1
+    return 1
 
 
 def _values(proto: onnx.ModelProto, names: Sequence[str], batches: _Batches) -> dict[str, np.ndarray]:
@@ -343,15 +346,10 @@ def _rounding(graph: onnx.GraphProto, name: str, output: str, values: np.ndarray
     for key, number in numbers.items():
         graph.initializer.append(numpy_helper.from_array(np.array([number], np.float32), f"{output}:{key}"))
 
-    def node(op_type: str, index: int, *more: str) -> onnx.NodeProto:
-        last = output if index == 5 else f"{output}:{index}"
-        before = name if index == 0 else f"{output}:{index - 1}"
-        return helper.make_node(op_type, [before, *(f"{output}:{key}" for key in more)], [last])
-
-    steps: tuple[tuple[Any, ...], ...] = (
-        ("Div", "step"), ("Add", "half"), ("Floor",), ("Max", "low"), ("Min", "high"), ("Mul", "step"),
-    )  # fmt: skip
-    yield from (node(op_type, index, *more) for index, (op_type, *more) in enumerate(steps))
+    steps = [("Div", "step"), ("Add", "half"), ("Floor",), ("Max", "low"), ("Min", "high"), ("Mul", "step")]
+    tensors = [name, *(f"{output}:{index}" for index in range(1, len(steps))), output]
+    for (op_type, *keys), (read, written) in zip(steps, pairwise(tensors), strict=True):
+        yield helper.make_node(op_type, [read, *(f"{output}:{key}" for key in keys)], [written])
 
 
 def _last_lines() -> str:

@@ -38,29 +38,29 @@ def main(
 ) -> None:
     """Measure each in a process of its own, in turns, and print medians."""
     images = {"bare": samples, "rexport": samples, **dict.fromkeys(_PEERS, peer_samples)}
-    taken: dict[str, list[dict[str, float]]] = {what: [] for what, count in images.items() if count}
+    measured: dict[str, list[dict[str, float]]] = {work: [] for work, count in images.items() if count}
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "m.onnx"
         run([*REXPORT, "onnx", network, "-o", str(model)], cwd=Path(folder))
         for _ in range(rounds):
-            for what, runs in taken.items():
-                runs.append(_measure(what, model, data, images[what]))
+            for work, runs in measured.items():
+                runs.append(_measure(work, model, data, images[work]))
         memory = [
             {"images": count, "peak_memory_mib": _measure("rexport", model, data, count)["peak_memory_mib"]}
             for count in (int(text) for text in memory_at.split(","))
         ]
     rows = []
-    for what, runs in taken.items():
-        seconds = [one["seconds"] for one in runs]
-        most = max(one["peak_memory_mib"] for one in runs)
-        rows.append({"what": what, "images": images[what], "seconds": seconds, "peak_memory_mib": most})
-        each = 1e3 * statistics.median(seconds) / images[what]
-        print(f"{what}: {each:.1f} ms a picture over {images[what]}, {most:.0f} MiB at most")
+    for work, runs in measured.items():
+        seconds = [figures["seconds"] for figures in runs]
+        most = max(figures["peak_memory_mib"] for figures in runs)
+        rows.append({"what": work, "images": images[work], "seconds": seconds, "peak_memory_mib": most})
+        ms_per_image = 1e3 * statistics.median(seconds) / images[work]
+        print(f"{work}: {ms_per_image:.1f} ms a picture over {images[work]}, {most:.0f} MiB at most")
     ratio = _median_ratio(rows, "rexport", "bare")
     print(f"calibration takes {ratio:.2f} × the bare inference")
-    for one in memory:
-        print(f"calibration with {one['images']} pictures: {one['peak_memory_mib']:.0f} MiB at most")
-    faster = {peer: _median_ratio(rows, peer, "rexport") for peer in _PEERS if taken.get(peer)}
+    for row in memory:
+        print(f"calibration with {row['images']} pictures: {row['peak_memory_mib']:.0f} MiB at most")
+    faster = {peer: _median_ratio(rows, peer, "rexport") for peer in _PEERS if measured.get(peer)}
     for peer, ratio_to_peer in faster.items():
         print(f"each picture takes {peer} {ratio_to_peer:.1f} × as long")
     write_results(
@@ -74,12 +74,12 @@ def main(
     )
 
 
-def _measure(what: str, model: Path, data: Path, samples: int) -> dict[str, float]:
-    arguments = [what, str(model), str(data), str(samples)]
+def _measure(work: str, model: Path, data: Path, samples: int) -> dict[str, float]:
+    arguments = [work, str(model), str(data), str(samples)]
     command = [sys.executable, "-P", str(Path(__file__).with_name("_calibrate.py")), *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    taken: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return taken
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    figures: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
+    return figures
 
 
 def _median_ratio(rows: list[dict[str, Any]], first: str, second: str) -> float:

@@ -66,14 +66,14 @@ def _build(model: Path, *, rounds: int, batch: str, folder: Path) -> dict[str, A
         start = time.perf_counter()
         built.append(rexport("engine", str(model), "-o", "model.engine", "--batch", batch, cwd=folder))
         commands.append(time.perf_counter() - start)
-    hashes = [one["sha256"] for one in built]
+    hashes = [build["sha256"] for build in built]
     last = built[-1]
     return {
         "model": model.name,
         "backend": last["backend"],
         "version": last["version"],
         "capabilities": last["capabilities"],
-        "seconds": [one["seconds"] for one in built],
+        "seconds": [build["seconds"] for build in built],
         "command_seconds": commands,
         "bytes": last["bytes"],
         "layers": len(last["layers"]),

@@ -88,15 +88,17 @@ def _timed(tools: dict[str, list[str]], folder: Path, rounds: int) -> dict[str, 
     seconds: dict[str, list[float]] = {tool: [] for tool in tools}
     for turn in range(rounds + 1):
         for tool, command in tools.items():
-            taken = run([*command, *_files(tool)], cwd=folder).seconds
+            elapsed = run([*command, *_files(tool)], cwd=folder).seconds
             if turn:
-                seconds[tool].append(taken)
+                seconds[tool].append(elapsed)
     return seconds
 
 
 def _files(tool: str) -> Sequence[str]:
     output = f"{tool}.onnx"
-    return ("exported.onnx", "-o", output) if tool.startswith("rexport") else ("exported.onnx", output)
+    if tool.startswith("rexport"):
+        return ("exported.onnx", "-o", output)
+    return ("exported.onnx", output)
 
 
 def _examine(original: Path, result: Path) -> tuple[int, float]:
@@ -109,9 +111,9 @@ def _examine(original: Path, result: Path) -> tuple[int, float]:
 
 
 def _in_words(row: dict[str, Any]) -> str:
-    taken = f"{median(row['seconds']):.1f} s, " if row["seconds"] else ""
+    duration = f"{median(row['seconds']):.1f} s, " if row["seconds"] else ""
     return (
-        f"{row['network']}, {row['tool']}: {taken}{row['nodes']} nodes, outputs differ by {row['difference']:.1e}, "
+        f"{row['network']}, {row['tool']}: {duration}{row['nodes']} nodes, outputs differ by {row['difference']:.1e}, "
         f"{row['speedup']:.2f} times as fast as exported"
     )
 

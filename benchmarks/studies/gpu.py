@@ -68,9 +68,11 @@ class _Cell:
     file: str | None = None
     reason: str | None = None
 
-    def to_json(self, **more: Any) -> dict[str, Any]:
-        status = {"status": "unavailable", "reason": self.reason} if self.file is None else {}
-        return {"precision": self.precision, "runtime": self.runtime, **status, **more}
+    def to_json(self, **keys: Any) -> dict[str, Any]:
+        row = {"precision": self.precision, "runtime": self.runtime}
+        if self.file is None:
+            row |= {"status": "unavailable", "reason": str(self.reason)}
+        return {**row, **keys}
 
 
 def main(
@@ -93,11 +95,11 @@ def main(
     if usable:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            wanted = {str(cell.file) for cell in _planned(why_not, {}) if cell.file is not None}
-            parity, refused = _make_files(folder, wanted, network, weights, data.resolve(), samples)
+            file_names = {str(cell.file) for cell in _planned(why_not, {}) if cell.file is not None}
+            parity, refused = _make_files(folder, file_names, network, weights, data.resolve(), samples)
             cells = _planned(why_not, refused)
             accuracy = [_evaluated(folder, cell, data.resolve(), samples) for cell in cells]
-            rows = _measured(folder, cells, [int(one) for one in batch.split(",")], min_seconds)
+            rows = _measured(folder, cells, [int(size) for size in batch.split(",")], min_seconds)
     for row in rows:
         print(_in_words(row))
     write_results(json_file, "gpu", gpu=facts, network=network, parity=parity, accuracy=accuracy, rows=rows)
@@ -108,9 +110,9 @@ def main(
 def _why_not() -> dict[str, str | None]:
     """Return why each runtime can't be used here, and ``None`` for those that can."""
     names = list(dict.fromkeys(RUNTIMES.values()))
-    found = dict(zip(names, probe_all(names), strict=True))
+    probes = dict(zip(names, probe_all(names), strict=True))
     return {
-        runtime: None if found[name].usable else f"{found[name].reason} To use it: {found[name].advice}"
+        runtime: None if probes[name].usable else f"{probes[name].reason} To use it: {probes[name].advice}"
         for runtime, name in RUNTIMES.items()
     }
 
@@ -128,7 +130,7 @@ def _planned(why_not: dict[str, str | None], refused: dict[str, str]) -> list[_C
 
 
 def _make_files(
-    folder: Path, wanted: set[str], network: str, weights: Path | None, data: Path, samples: int
+    folder: Path, file_names: set[str], network: str, weights: Path | None, data: Path, samples: int
 ) -> tuple[dict[str, Any] | None, dict[str, str]]:
     """Write the files that are wanted, and those that they are made of.
 
@@ -136,12 +138,12 @@ def _make_files(
         The proof that the export is equal to PyTorch, and why files could not be made.
     """
     refused: dict[str, str] = {}
-    stems = {file.removesuffix(".onnx").partition("-")[0] for file in wanted}
+    stems = {file.removesuffix(".onnx").partition("-")[0] for file in file_names}
 
     def make(file: str, *arguments: str) -> dict[str, Any] | None:
-        document, why = _rexport(*arguments, "-o", file, cwd=folder)
-        if why is not None:
-            refused[file] = why
+        document, reason = _rexport(*arguments, "-o", file, cwd=folder)
+        if reason is not None:
+            refused[file] = reason
         return document
 
     stored = ("--weights", str(weights.resolve())) if weights else ()
@@ -152,18 +154,18 @@ def _make_files(
         calibration = ("--data", str(data), "--samples", str(samples))
         make("int8.onnx", "quantize", "fp32.onnx", *calibration, "--target", "tensorrt")
     for backend in _BACKENDS.values():
-        for stem in sorted(stem for stem in stems if f"{stem}-{backend}.engine" in wanted):
+        for stem in sorted(stem for stem in stems if f"{stem}-{backend}.engine" in file_names):
             make(f"{stem}-{backend}.engine", "engine", f"{stem}.onnx", "--backend", backend, "--batch", "1:8:64")
     return None if exported is None else exported["parity"], refused
 
 
 def _rexport(*arguments: str, cwd: Path) -> tuple[dict[str, Any] | None, str | None]:
     """Run ``rexport`` and return its document, or why there is none."""
-    done = subprocess.run([*REXPORT, *arguments, "--json"], cwd=cwd, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"It ended with exit code {done.returncode}."])[-1]
+    finished = subprocess.run([*REXPORT, *arguments, "--json"], cwd=cwd, capture_output=True, text=True)
+    if finished.returncode:
+        last = (finished.stderr.strip().splitlines() or [f"It ended with exit code {finished.returncode}."])[-1]
         return None, last.removeprefix("error: ")
-    document: dict[str, Any] = json.loads(done.stdout)
+    document: dict[str, Any] = json.loads(finished.stdout)
     return document, None
 
 
@@ -208,7 +210,9 @@ def _measured(folder: Path, cells: list[_Cell], batches: list[int], min_seconds:
 
 def _without_folder(row: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return a row that names files without the temporary folder that they were in."""
-    return {key: one.replace(f"{folder}{os.sep}", "") if isinstance(one, str) else one for key, one in row.items()}
+    return {
+        key: value.replace(f"{folder}{os.sep}", "") if isinstance(value, str) else value for key, value in row.items()
+    }
 
 
 @contextmanager
@@ -226,10 +230,10 @@ def _tensor_float(*, allowed: bool) -> Iterator[None]:
 
 
 def _in_words(row: dict[str, Any]) -> str:
-    what = f"{row['precision']:5} {row['runtime']:20}"
+    subject = f"{row['precision']:5} {row['runtime']:20}"
     if row["status"] != "ok":
-        return f"{what} {row['reason']}"
-    return f"{what} batch {row['batch']:3}: {row['images_per_second']:.0f} images/s"
+        return f"{subject} {row['reason']}"
+    return f"{subject} batch {row['batch']:3}: {row['images_per_second']:.0f} images/s"
 
 
 if __name__ == "__main__":

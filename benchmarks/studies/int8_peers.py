@@ -80,9 +80,10 @@ def main(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         uses_nncf = any(setting.tool == "NNCF" for setting in settings)
-        nncf = str(nncf_python.absolute()) if nncf_python else nncf_environment(folder / "nncf") if uses_nncf else ""
+        nncf = ""
         versions = versions_of(sys.executable, "rexport", "onnxruntime-gpu")
         if uses_nncf:
+            nncf = str(nncf_python.absolute()) if nncf_python else nncf_environment(folder / "nncf")
             versions |= versions_of(nncf, "nncf")
         for case in map(_Case.parse, cases):
             _prepare(case, samples, folder)
@@ -108,7 +109,7 @@ def _prepare(case: _Case, samples: int, folder: Path) -> None:
     assert preprocessing is not None
     for part, count in (("calibration", samples), ("test", None)):
         batches = list(open_dataset(case.data / part, preprocessing).batches(64, samples=count))
-        images, labels = np.concatenate([one.images for one in batches]), [one.labels for one in batches]
+        images, labels = np.concatenate([batch.images for batch in batches]), [batch.labels for batch in batches]
         if count is not None:
             np.save(folder / "calibration.npy", images)
         else:
@@ -136,13 +137,15 @@ def _export_plainly(case: _Case, path: Path) -> None:
 
 def _measure(setting: Setting, case: _Case, samples: int, folder: Path, nncf: str) -> dict[str, Any]:
     row: dict[str, Any] = {"tool": setting.tool, "setting": setting.name}
-    extra = () if setting.is_peer else ("--samples", str(samples))
-    for model in ("fp32.onnx", "plain.onnx") if setting.is_peer else ("fp32.onnx",):
+    models, extra = ["fp32.onnx"], ["--samples", str(samples)]
+    if setting.is_peer:  # some of which refuse a fused file
+        models, extra = ["fp32.onnx", "plain.onnx"], []
+    for model in models:
         command = setting.command(
             model, "int8.onnx", pictures=str(case.data / "calibration"), arrays="calibration.npy", nncf=nncf
         )
         try:
-            taken = run([*command, *extra], cwd=folder)
+            measured = run([*command, *extra], cwd=folder)
         except subprocess.CalledProcessError:
             continue
         result = rexport("eval", "int8.onnx", "--data", "test.npz", "--reference", "fp32.onnx", cwd=folder)
@@ -155,8 +158,8 @@ def _measure(setting: Setting, case: _Case, samples: int, folder: Path, nncf: st
             "drop_points": 100 * (result["reference_top1"] - result["top1"]),
             "disagreement": 1 - result["agreement"],
             "sqnr_db": result["sqnr_db"],
-            "seconds": taken.seconds,
-            "peak_memory_mib": taken.peak_memory_mib,
+            "seconds": measured.seconds,
+            "peak_memory_mib": measured.peak_memory_mib,
         }
     return {**row, "model": None}
 
@@ -166,9 +169,9 @@ def _summary(group: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     compared = []
     measured = [row for row in rows if row["model"] is not None]
     for network in dict.fromkeys(row["network"] for row in measured):
-        here = [row for row in measured if row["network"] == network]
-        ours = [row for row in here if row["tool"] == "rexport" and row["setting"] == group]
-        peers = [row for row in here if row["tool"] in RIVALS[group]]
+        of_network = [row for row in measured if row["network"] == network]
+        ours = [row for row in of_network if row["tool"] == "rexport" and row["setting"] == group]
+        peers = [row for row in of_network if row["tool"] in RIVALS[group]]
         if ours and peers:
             compared.append(
                 {
@@ -183,13 +186,13 @@ def _summary(group: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
             )
     if not compared:
         return {"target": group, "networks": []}
-    of_ours, of_peers = (fmean(one[key] for one in compared) for key in ("disagreement", "best_peer_disagreement"))
+    of_ours, of_peers = (fmean(row[key] for row in compared) for key in ("disagreement", "best_peer_disagreement"))
     return {
         "target": group,
         "networks": compared,
         "disagreement_of_best_peer": of_ours / of_peers if of_peers else None,
-        "least_sqnr_margin_db": min(one["sqnr_db"] - one["best_peer_sqnr_db"] for one in compared),
-        "mean_drop_points": fmean(one["drop_points"] for one in compared),
+        "least_sqnr_margin_db": min(row["sqnr_db"] - row["best_peer_sqnr_db"] for row in compared),
+        "mean_drop_points": fmean(row["drop_points"] for row in compared),
     }
 
 

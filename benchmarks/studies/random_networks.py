@@ -43,14 +43,14 @@ def main(
     workers = workers or len(os.sched_getaffinity(0))
     judgements: list[Judgement] = []
     with ThreadPoolExecutor(workers) as pool:
-        for some in pool.map(judge_apart, range(first, first + seeds)):
-            judgements += some
-            for it in some:
-                if it.verdict in FAULTS:
-                    print(_in_words(it), flush=True)
-    refused = [it for it in judgements if it.verdict in (Verdict.REFUSED, Verdict.UNUSABLE)]
-    for it in refused:
-        print(f"seed {it.seed} {it.target} {it.recovery}: {it.verdict}: {it.why}, plainly {it.plain_db:.1f} dB")
+        for judged in pool.map(judge_apart, range(first, first + seeds)):
+            judgements += judged
+            for judgement in judged:
+                if judgement.verdict in FAULTS:
+                    print(_in_words(judgement), flush=True)
+    refused = [judgement for judgement in judgements if judgement.verdict in (Verdict.REFUSED, Verdict.UNUSABLE)]
+    for judgement in refused:
+        print(f"{_subject(judgement)}: {judgement.why}, plainly {judgement.plain_db:.1f} dB")
     counts = _counts(judgements)
     for target, row in counts.items():
         print(f"{target:18} " + ", ".join(f"{count} {verdict}" for verdict, count in row.items()))
@@ -59,10 +59,10 @@ def main(
         "random-networks",
         seeds=[first, first + seeds],
         counts=counts,
-        faults=[_row(it) for it in judgements if it.verdict in FAULTS],
-        refusals=[_row(it) for it in refused],
+        faults=[_row(judgement) for judgement in judgements if judgement.verdict in FAULTS],
+        refusals=[_row(judgement) for judgement in refused],
     )
-    if any(it.verdict in FAULTS for it in judgements):
+    if any(judgement.verdict in FAULTS for judgement in judgements):
         raise typer.Exit(1)
 
 
@@ -80,8 +80,8 @@ def judge_apart(seed: int, pairs: Sequence[tuple[str, str]] = _PAIRS) -> list[Ju
         if len(pairs) > 1:
             return [judgement for pair in pairs for judgement in judge_apart(seed, [pair])]
         ((target, recovery),) = pairs
-        why = "The process died."
-        return [Judgement(seed=seed, target=target, recovery=recovery, verdict=Verdict.CRASHED, why=why)]
+        reason = "The process died."
+        return [Judgement(seed=seed, target=target, recovery=recovery, verdict=Verdict.CRASHED, why=reason)]
 
 
 def _judged(seed: int, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
@@ -92,23 +92,27 @@ def _judged(seed: int, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
 def _counts(judgements: Iterable[Judgement]) -> dict[str, dict[str, int]]:
     """Count the verdicts for each target and recovery."""
     counts: dict[str, Counter[str]] = {}
-    for it in judgements:
-        counts.setdefault(f"{it.target} {it.recovery}", Counter())[str(it.verdict)] += 1
+    for judgement in judgements:
+        counts.setdefault(f"{judgement.target} {judgement.recovery}", Counter())[str(judgement.verdict)] += 1
     return {key: dict(sorted(row.items())) for key, row in counts.items()}
 
 
 def _row(judgement: Judgement) -> dict[str, Any]:
     """Return a judgement as a JSON object, without what it does not say; JSON has no infinite numbers."""
-    said = {key: value for key, value in asdict(judgement).items() if value not in (None, "")}
-    return {key: str(value) if value in (math.inf, -math.inf) else value for key, value in said.items()}
+    fields = {key: value for key, value in asdict(judgement).items() if value not in (None, "")}
+    return {key: str(value) if value in (math.inf, -math.inf) else value for key, value in fields.items()}
+
+
+def _subject(judgement: Judgement) -> str:
+    return f"seed {judgement.seed} {judgement.target} {judgement.recovery}: {judgement.verdict}"
 
 
 def _in_words(judgement: Judgement) -> str:
-    what = f"seed {judgement.seed} {judgement.target} {judgement.recovery}: {judgement.verdict}"
+    subject = _subject(judgement)
     if judgement.sqnr_db is None:
-        return f"{what}: {judgement.why.splitlines()[-1]}"
+        return f"{subject}: {judgement.why.splitlines()[-1]}"
     return (
-        f"{what}: output {judgement.output} {judgement.sqnr_db:.1f} dB, node by node {judgement.nodes_db:.1f}, "
+        f"{subject}: output {judgement.output} {judgement.sqnr_db:.1f} dB, node by node {judgement.nodes_db:.1f}, "
         f"plainly {judgement.plain_db:.1f}"
     )
 

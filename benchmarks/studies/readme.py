@@ -17,7 +17,7 @@ from benchmarks.studies._peers_table import by_batch, readme_rows
 from rexport._files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["main", "table", "with_table"]
 
@@ -38,13 +38,18 @@ def with_table(text: str, results: Path) -> str:
 def table(results: Path) -> str:
     """Return the table in Markdown: what was measured, the figure, and the study that measures it."""
     lines = ["| measured | figure | study |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {what} | {figure} | `{study}` |" for what, figure, study in _rows(results)), ""])
+    return "\n".join([*lines, *(f"| {claim} | {figure} | `{study}` |" for claim, figure, study in _rows(results)), ""])
 
 
 def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
     def read(study: str) -> Any:
         return json.loads((results / f"{study}.json").read_text(encoding="utf-8"))
 
+    for part in (_of_speed, _of_files, _of_peers, _of_benchmarks, _of_exports, _of_calibration, _of_proofs):
+        yield from part(read)
+
+
+def _of_speed(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
     speeds = [row for row in read("int8-speed")["rows"] if ".int8." in row["model"]]
     for model, rows in _grouped(speeds, "model"):
         figures = {
@@ -64,15 +69,22 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
     for precision, gains in _grouped([gain for gain in raw["speedups"] if gain["from_pixels"]], "precision"):
         figures = {gain["batch"]: f"{gain['ratio']:.2f} × the normalised file" for gain in gains}
         yield f"{raw['network']} {precision.upper()}, `--raw-image`, pixels to logits", by_batch(figures), "raw_image"
+
+
+def _of_files(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
     peers = read("fusion-peers")
     for network in dict.fromkeys(row["network"] for row in peers["rows"]):
         tools = {row["tool"]: row for row in peers["rows"] if row["network"] == network}
         seconds = {tool: median(row["seconds"]) for tool, row in tools.items() if row["seconds"]}
-        theirs = [f"{tools[peer]['nodes']} in {seconds[peer]:.1f} s" for peer in ("onnxslim", "onnxsim")]
+        peers_figures = [f"{tools[peer]['nodes']} in {seconds[peer]:.1f} s" for peer in ("onnxslim", "onnxsim")]
         fused, proven = seconds["rexport --no-verify"], seconds["rexport"]
-        ours = f"{tools['rexport']['nodes']} in {fused:.1f} s, proven in {proven:.1f} s"
+        own_figures = f"{tools['rexport']['nodes']} in {fused:.1f} s, proven in {proven:.1f} s"
         name = "ResNeXt-29 (8×16d) in form (a)" if "form=a" in network else network
-        yield f"{name}, `rexport fuse`; onnxslim; onnxsim", f"nodes {'; '.join([ours, *theirs])}", "fusion_peers"
+        yield (
+            f"{name}, `rexport fuse`; onnxslim; onnxsim",
+            f"nodes {'; '.join([own_figures, *peers_figures])}",
+            "fusion_peers",
+        )
     forms = read("resnext-forms")["rows"]
     yield (
         "ResNeXt-50 in the paper's forms " + ", ".join(f"({row['form']})" for row in forms),
@@ -83,14 +95,20 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         fp32, int8 = row["fp32"], row["int8"]
         figure = f"top-1 {100 * fp32['top1']:.2f} % → {100 * int8['top1']:.2f} %, agreement {int8['agreement']:.3f}"
         yield f"{row['network']}, FP32 → INT8, {fp32['images']} images", figure, "cifar_accuracy"
+
+
+def _of_peers(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
     yield from _beside_peers(read("int8-peers")["summary"])
     for study in ("peers", "peers-avx2"):
         beside = read(study)
         yield from readme_rows(beside, on=_unless_vnni(beside))
-    again = read("an-hour-apart")
-    same = [row["verdict"] == "same" for row in again["changes"]["rows"]]
-    what = f"`rexport bench --compare` with a run an hour before, resnet50{_unless_vnni(again)}"
-    yield what, f"{sum(same)} of {len(same)} rows the same within their intervals", "rexport bench"
+
+
+def _of_benchmarks(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
+    repeated = read("an-hour-apart")
+    same = [row["verdict"] == "same" for row in repeated["changes"]["rows"]]
+    claim = f"`rexport bench --compare` with a run an hour before, resnet50{_unless_vnni(repeated)}"
+    yield claim, f"{sum(same)} of {len(same)} rows the same within their intervals", "rexport bench"
     alike = read("self-test")
     yield (
         f"A against A, {alike['model']} on ONNX Runtime{_unless_vnni(alike)}",
@@ -104,6 +122,9 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
             f"{median(row['seconds']):.1f} s, {row['int8_layers']} of {row['layers']} layers in INT8",
             "engine_builds",
         )
+
+
+def _of_exports(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
     export = read("export-time")
     yield f"`rexport onnx {export['network']}`", f"{export['ratio']:.2f} × a bare `torch.onnx.export`", "export_time"
     zoo = read("zoo-parity")["rows"]
@@ -120,6 +141,9 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         f"{median(deepest['seconds']):.0f} s; a layer costs {depth['ratios']['per_layer']:.2f} × one of ResNet-110",
         "export_depth",
     )
+
+
+def _of_calibration(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
     speed = read("calibration-speed-avx2")
     few, many = speed["memory"]
     yield (
@@ -143,6 +167,9 @@ def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
         f"{first['peak_memory_mib']:.0f} and {last['peak_memory_mib']:.0f} MiB",
         "calibration_memory",
     )
+
+
+def _of_proofs(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
     proof = read("proof-cost")
     yield (
         f"the proof in `rexport quantize`, {proof['network']}, {proof['images']} pictures, {proof['machine']['cpu']}",
@@ -184,16 +211,16 @@ def _of_devices(parts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         "concurrency": "two installs and a rollback at once",
         "mutations": "wrong files into `inspect`, `fuse`, `quantize`",
     }
-    for name, what in names.items():
+    for name, claim in names.items():
         figure = f"{parts[name]['failures']} of {parts[name]['cases']:,} end badly"
         beside = f" (without fsync {control['failures']} of {control['cases']})" if name == "power-cuts" else ""
-        yield what, figure + beside, "reliability"
+        yield claim, figure + beside, "reliability"
 
 
 def _beside_peers(summary: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
     for line in summary:
         networks = line["networks"]
-        margins = [one["sqnr_db"] - one["best_peer_sqnr_db"] for one in networks]
+        margins = [row["sqnr_db"] - row["best_peer_sqnr_db"] for row in networks]
         yield (
             (
                 f"INT8 for {line['target']}, {len(networks)} trained CIFAR-10 networks, against the best of "

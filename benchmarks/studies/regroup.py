@@ -41,11 +41,11 @@ def main(
         rexport("onnx", network, "-o", "fp32.onnx", cwd=folder)
         calibration = ("--data", str(data.resolve()), "--samples", str(samples))
         for images in batch.split(","):
-            there = ("--for-batch", images)
+            for_batch = ("--for-batch", images)
             quantized = rexport(
-                "quantize", "fp32.onnx", *calibration, "--stem", "measure", *there, "-o", "int8.onnx", cwd=folder
+                "quantize", "fp32.onnx", *calibration, "--stem", "measure", *for_batch, "-o", "int8.onnx", cwd=folder
             )
-            regroup = ("--regroup", "measure", *there)
+            regroup = ("--regroup", "measure", *for_batch)
             regrouping = rexport("fuse", "int8.onnx", *regroup, "-o", "regrouped.onnx", cwd=folder)["regrouping"]
             options = ("--on", "cpu", "--batch", images, "--min-seconds", str(min_seconds), "--launches", str(launches))
             rows = rexport("bench", "int8.onnx", "regrouped.onnx", "fp32.onnx", *options, cwd=folder)["rows"]

@@ -38,12 +38,12 @@ def main(
     benches: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        one, two = folder / "one.onnx", folder / "two.onnx"
+        original = folder / "one.onnx"
         if model is None:
             rexport("onnx", "cifar_resnet20", "-o", "one.onnx", cwd=folder)
         else:
-            shutil.copyfile(model, one)
-        shutil.copyfile(one, two)
+            shutil.copyfile(model, original)
+        shutil.copyfile(original, folder / "two.onnx")
         spread = ("--min-seconds", str(min_seconds), "--launches", str(launches))
         options = ("--on", on, "--batch", str(batch), *spread)
         for number in range(repetitions):
@@ -61,9 +61,9 @@ def main(
                     "flags": [*first["flags"], *second["flags"]],
                 }
             )
-            held = "contains 1" if low <= 1 <= high else "does not contain 1"
-            print(f"{number + 1:3}: {second['speedup']:.3f} ({low:.3f} to {high:.3f}) {held}", flush=True)
-    held_by = sum(one["holds"] for one in benches)
+            verdict = "contains 1" if low <= 1 <= high else "does not contain 1"
+            print(f"{number + 1:3}: {second['speedup']:.3f} ({low:.3f} to {high:.3f}) {verdict}", flush=True)
+    held_by = sum(bench["holds"] for bench in benches)
     print(f"{held_by} of {repetitions} intervals contain 1")
     print(machine_facts())
     write_results(

@@ -188,7 +188,7 @@ def run(
             check_writable(path)
     if request.html is not None:
         reports.require_extra()
-    old = None if request.compare is None else reports.load_document(request.compare)
+    old = reports.load_document(request.compare) if request.compare else None
     if old is not None and request.max_regression is not None:
         reports.require_same_machine(old, machine_facts().to_json())
     request = with_settings(request, note)
