@@ -1,4 +1,4 @@
-"""What of an ONNX file the checker lets pass and rexport can't read, and what other exporters leave out of one."""
+"""Defects of ONNX files that the checker lets pass, and facts that other exporters leave out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOO_LARGE = "{:.1f} GiB of weights, and one ONNX file, as rexport writes it, hol
 
 
 def why_not_readable(proto: onnx.ModelProto) -> str | None:
-    """Return what is in a file that the checker lets pass and that rexport can't hold or read, as half a sentence."""
+    """Return, as half a sentence, why rexport can't read a file that the checker lets pass; ``None`` if it can."""
     size = sum(_size_outside(tensor) for tensor in tensors(proto))
     if size > LARGEST:
         return f"has {TOO_LARGE.format(size / 2**30)}"
@@ -67,7 +67,9 @@ def scopes(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionPr
         yield scope
         for node in scope.node:
             for attribute in node.attribute:
-                waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+                waiting += attribute.graphs
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -118,12 +120,12 @@ def external_names(proto: onnx.ModelProto) -> set[str]:
 
 
 def complete_shapes(proto: onnx.ModelProto) -> None:
-    """Say what other frameworks' exporters leave out, and ONNX Runtime does without: shapes of outputs, and open sizes.
+    """Complete the shapes that other frameworks' exporters leave out, and ONNX Runtime does without.
 
-    Sizes below zero are open, and an output without a shape gets the inferred one.
+    Sizes below zero become open, and an output without a shape gets the inferred one.
 
     Raises:
-        ValueError: An input or output has no shape, and there is none to be found out; or an input holds no number.
+        ValueError: An input or output has no shape, and none can be inferred; or an input holds no number.
     """
     for scope in scopes(proto):
         if isinstance(scope, onnx.GraphProto):
@@ -133,9 +135,9 @@ def complete_shapes(proto: onnx.ModelProto) -> None:
                         size.ClearField("dim_value")
     if any(_lacks_shape(value) for value in proto.graph.output):
         with suppress(onnx.shape_inference.InferenceError, RuntimeError):
-            inferred = onnx.shape_inference.infer_shapes(proto).graph.output
-            for value, found in zip(proto.graph.output, inferred, strict=True):
-                value.type.CopyFrom(found.type)
+            outputs = onnx.shape_inference.infer_shapes(proto).graph.output
+            for value, inferred in zip(proto.graph.output, outputs, strict=True):
+                value.type.CopyFrom(inferred.type)
     for kind, values in (("input", proto.graph.input), ("output", proto.graph.output)):
         for value in values:
             if _lacks_shape(value):
@@ -161,17 +163,17 @@ def name_nodes(model: ir.Model) -> None:
     layers apart by them. The first of several nodes of a name keeps it, and one without gets that of its result.
     """
     nodes = list(model.graph.all_nodes())
-    given, taken = {node.name for node in nodes}, set[str]()
+    present, assigned = {node.name for node in nodes}, set[str]()
     for node in nodes:
-        if not node.name or node.name in taken:
+        if not node.name or node.name in assigned:
             results = (value.name for value in node.outputs if value.name)
             base = name = node.name or next(results, node.op_type)
             count = 0
-            while name in given or name in taken:
+            while name in present or name in assigned:
                 count += 1
                 name = f"{base}_{count}"
             node.name = name
-        taken.add(node.name)
+        assigned.add(node.name)
 
 
 def read_all_tensors(model: ir.Model) -> None:
@@ -188,8 +190,8 @@ def read_all_tensors(model: ir.Model) -> None:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return what an error says, or the error that it came from in the end, as one line without the last full stop."""
+    """Return the message of an error, or of its first cause, on one line without the last full stop."""
     while error.__cause__ is not None:
         error = error.__cause__
-    said, *_ = str(error).strip().split("\n\n")
-    return " ".join(said.split()).rstrip(".") or type(error).__name__
+    message = str(error).strip().split("\n\n")[0]
+    return " ".join(message.split()).rstrip(".") or type(error).__name__

@@ -1,4 +1,4 @@
-"""Building an engine from an ONNX file, and checking what came of it before anyone deploys it."""
+"""Building an engine from an ONNX file, and checking the precision of its layers before anyone deploys it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rexport._errors import GateError
 from rexport._files import atomic_path, check_writable, file_sha256, write_text
 from rexport._progress import Progress, silent
+from rexport._words import first_few
 from rexport.classifier_head import head_of
 from rexport.engine.compile import PRODUCTS, Compiled, compile_model, quantized_layers
 from rexport.engine.options import batch_of, check_capabilities
@@ -37,13 +38,13 @@ _METADATA = "rexport."
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltEngine:
-    """An engine, its bytes, and what is to be known of it."""
+    """The bytes of an engine, and the facts that are stored beside it."""
 
     data: bytes
     facts: EngineFacts
 
     def save(self, path: Path) -> None:
-        """Write the engine, and the file beside it, each whole or not at all; the engine is there last.
+        """Write the file beside the engine and then the engine, each whole or not at all.
 
         Raises:
             OutputError: They can't be written.
@@ -55,22 +56,22 @@ class BuiltEngine:
 
 
 def build_engine(model: Path, options: BuildOptions, *, command: str = "", progress: Progress = silent) -> BuiltEngine:
-    """Build an engine in a process of its own, and check that every layer that the file quantizes came out in integers.
+    """Build an engine in a process of its own, and check that every quantized layer runs in integers.
 
     Args:
         model: An ONNX file; for integers, one of ``rexport quantize --target tensorrt``.
         options: What to build it for. With the backend ``onnxruntime`` the engine is an ONNX file that holds one, and
-            of its layers is known only that they are in it.
-        command: What is kept as the command that built it.
-        progress: Told of the phases of the build.
+            nothing is known about its layers but that they are in it.
+        command: The command to record in the facts.
+        progress: Reports the phases of the build.
 
     Raises:
         ModelFileError: The file breaks a rule of TensorRT, or TensorRT can't read it.
         UsageError: The file insists on other batches than the options name.
         UnavailableError: The backend is not installed, does not compile for a GPU that was named, or its compiler
             ended in a crash.
-        GateError: A layer that the file quantizes came out in float.
-        VerificationError: What became of a layer can't be told.
+        GateError: A quantized layer came out in float.
+        VerificationError: The precision of a layer can't be determined.
     """
     options = replace(options, capabilities=check_capabilities(options.backend, options.capabilities))
     source = load(model)
@@ -97,16 +98,16 @@ def _facts(
     repairs: tuple[Repair, ...],
     command: str,
 ) -> EngineFacts:
-    said = compiled.said
+    reply = compiled.reply
     return EngineFacts(
         backend=options.backend,
-        version=said["version"],
-        capabilities=tuple(said.get("capabilities", options.capabilities)),
-        device=said.get("device"),
-        cuda=said.get("cuda"),
+        version=reply["version"],
+        capabilities=tuple(reply.get("capabilities", options.capabilities)),
+        device=reply.get("device"),
+        cuda=reply.get("cuda"),
         batch=options.batches,
-        inputs=tuple(said["inputs"]),
-        outputs=tuple(said["outputs"]),
+        inputs=tuple(reply["inputs"]),
+        outputs=tuple(reply["outputs"]),
         layers=tuple(
             {"name": node, "op_type": operator, "precision": _WORDS.get(compiled.precisions.get(node, ""), "float")}
             for node, operator in layers.items()
@@ -116,7 +117,7 @@ def _facts(
         onnx=path.name,
         onnx_sha256=file_sha256(path),
         repairs=tuple(map(str, repairs)),
-        warnings=tuple(said["warnings"]),
+        warnings=tuple(reply["warnings"]),
         seconds=compiled.seconds,
         command=command,
         rexport=metadata.version("rexport"),
@@ -128,18 +129,19 @@ def _facts(
 
 
 def _metadata(model: ir.Model) -> dict[str, str]:
-    """Return what rexport wrote into a file; and what a classifier gives, which its graph says and an engine can't."""
-    stated = {key: text for key, text in model.metadata_props.items() if key.startswith(_METADATA)}
-    return stated if Metadata.of(model).features else {**stated, f"{_METADATA}head": str(head_of(model))}
+    """Return rexport's metadata of a file, and a classifier's head, which can't be read from an engine's graph."""
+    properties = {key: text for key, text in model.metadata_props.items() if key.startswith(_METADATA)}
+    if not Metadata.of(model).features:
+        properties[f"{_METADATA}head"] = str(head_of(model))
+    return properties
 
 
 def _require_integers(model: ir.Model, precisions: Mapping[str, str]) -> None:
     floating = [name for name in quantized_layers(model) if precisions[name] != _INTEGER]
     if floating:
         raise GateError(
-            f"{len(floating)} layers that the file quantizes came out in float, {', '.join(floating[:3])}"
-            f"{' …' if len(floating) > 3 else ''}; no engine was written. Quantize with `rexport quantize --target "
-            "tensorrt`, or report this file."
+            f"{len(floating)} layers that the file quantizes came out in float, {first_few(floating)}; no "
+            "engine was written. Quantize with `rexport quantize --target tensorrt`, or report this file."
         )
 
 

@@ -1,8 +1,8 @@
-"""What a build made of each layer, read from TensorRT's log.
+"""The layers of an engine, read from the log of its build.
 
-Without a GPU an engine can't be loaded, and so not be asked. But at the highest verbosity the build's log lists every
-layer with the types of its tensors and the ONNX nodes that went into it. The text is documented nowhere: what can't be
-read is an error and not an empty answer, and the versions whose text is known are named.
+Without a GPU an engine can't be loaded and inspected. But at the highest verbosity TensorRT's log lists every layer
+with the types of its tensors and the ONNX nodes that went into it. Its format is undocumented: a line that can't be
+read is an error, not an empty result, and ``KNOWN_VERSIONS`` names the versions whose format is known.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import VerificationError
+from rexport._words import first_few
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,7 +48,7 @@ class BuiltLayer:
 
     def to_json(self) -> dict[str, Any]:
         """Return the layer as a JSON object."""
-        return {key: list(one) if isinstance(one, tuple) else one for key, one in asdict(self).items()}
+        return asdict(self)
 
 
 def layers_of_log(messages: Iterable[str]) -> tuple[BuiltLayer, ...]:
@@ -68,15 +69,14 @@ def types_of_products(layers: Iterable[BuiltLayer], nodes: Iterable[str]) -> Map
     Raises:
         VerificationError: No layer names one of them.
     """
-    wanted = set(nodes)
+    names = set(nodes)
     types = {
-        source: layer.inputs[0] for layer in layers if layer.multiplies for source in layer.sources if source in wanted
+        source: layer.inputs[0] for layer in layers if layer.multiplies for source in layer.sources if source in names
     }
-    missing = sorted(wanted - set(types))
+    missing = sorted(names - set(types))
     if missing:
         raise VerificationError(
-            f"TensorRT's log names no layer for {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}, so that "
-            "its precision is not known."
+            f"TensorRT's log names no layer for {first_few(missing)}, so that its precision is not known."
         )
     return types
 

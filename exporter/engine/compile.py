@@ -1,4 +1,4 @@
-"""Compiling a model in a worker's process, and what became of each layer."""
+"""Compiling a model in a worker's process, and reading the precision of each layer."""
 
 from __future__ import annotations
 
@@ -37,46 +37,47 @@ PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """What a worker made of a model.
+    """An engine that a worker compiled.
 
     Attributes:
         data: The engine.
-        said: Versions, warnings, inputs and outputs.
-        precisions: The type that each layer which multiplies reads, as TensorRT calls it; of those that the file does
-            not quantize, where it is told.
-        layers: All layers that the build's log lists; none of ``tensorrt``, whose inspector is asked.
-        seconds: That it took.
+        reply: The worker's: versions, warnings, inputs and outputs.
+        precisions: The input type of each layer that multiplies, by TensorRT's name for it; layers that the file does
+            not quantize may be missing.
+        layers: All layers that the build's log lists; empty for ``tensorrt``, whose inspector is used instead.
+        seconds: The time it took.
     """
 
     data: bytes
-    said: Mapping[str, Any]
+    reply: Mapping[str, Any]
     precisions: Mapping[str, str]
     layers: tuple[BuiltLayer, ...]
     seconds: float
 
 
 def compile_model(model: ir.Model, options: BuildOptions, *, progress: Progress = silent) -> Compiled:
-    """Compile a model that keeps TensorRT's rules in a process of its own; its nodes get names if they have none.
+    """Compile a model that follows TensorRT's rules in a process of its own; nodes without names get some.
 
     Args:
         model: The model.
         options: What to compile it for, with a backend of TensorRT's own.
-        progress: Told of the phases of the build.
+        progress: Reports the phases of the build.
 
     Raises:
         ModelFileError: TensorRT can't read the model.
         UnavailableError: The backend is not installed, or its compiler ended in a crash.
-        VerificationError: What became of a layer can't be told.
+        VerificationError: The precision of a layer can't be determined.
     """
     name_nodes(model)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "model.onnx").write_bytes(to_bytes(model))
         start = time.perf_counter()
-        said = run_worker(folder, "build", _worker_options(options), progress, doing="building the engine")
+        reply = run_worker(folder, "build", _worker_options(options), progress, doing="building the engine")
         seconds = time.perf_counter() - start
-        layers = _layers(folder, said["version"]) if options.backend is BackendName.RTX else ()
+        layers: tuple[BuiltLayer, ...] = ()
         if options.backend is BackendName.RTX:
+            layers = _layers(folder, reply["version"])
             precisions = _types(model, partial(types_of_products, layers))
         else:
             inspected = json.loads((folder / "layers.json").read_text())
@@ -85,7 +86,7 @@ def compile_model(model: ir.Model, options: BuildOptions, *, progress: Progress 
             with atomic_path(options.timing_cache) as temporary:
                 temporary.write_bytes((folder / "timing-cache").read_bytes())
         return Compiled(
-            data=(folder / "engine").read_bytes(), said=said, precisions=precisions, layers=layers, seconds=seconds
+            data=(folder / "engine").read_bytes(), reply=reply, precisions=precisions, layers=layers, seconds=seconds
         )
 
 
@@ -100,7 +101,7 @@ def quantized_layers(model: ir.Model) -> list[str]:
 
 
 def _types(model: ir.Model, read: Callable[[Iterable[str]], Mapping[str, str]]) -> Mapping[str, str]:
-    """Return the types of the layers that multiply: of those that the file quantizes all, of others the known ones."""
+    """Return the types of all quantized layers, and of the other layers that multiply where they are known."""
     types = dict(read(quantized_layers(model)))
     for node in model.graph:
         if is_op(node, *PRODUCTS) and name_of(node) not in types:
@@ -110,13 +111,14 @@ def _types(model: ir.Model, read: Callable[[Iterable[str]], Mapping[str, str]]) 
 
 
 def _worker_options(options: BuildOptions) -> dict[str, Any]:
-    identical = options.strip and not options.refittable  # then the same weights alone fit, and cost no speed
-    flags = [
-        *(["VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"] if options.version_compatible else []),
-        *(["REFIT"] if options.refittable else []),
-        *(["STRIP_PLAN"] if options.strip else []),
-        *(["REFIT_IDENTICAL"] if identical else []),
-    ]
+    flags = {
+        "VERSION_COMPATIBLE": options.version_compatible,
+        "EXCLUDE_LEAN_RUNTIME": options.version_compatible,
+        "REFIT": options.refittable,
+        "STRIP_PLAN": options.strip,
+        # an engine that only ever gets its own weights back loses no speed
+        "REFIT_IDENTICAL": options.strip and not options.refittable,
+    }
     return {
         "backend": str(options.backend),
         "capabilities": list(options.capabilities),
@@ -125,7 +127,7 @@ def _worker_options(options: BuildOptions) -> dict[str, Any]:
         "optimization_level": options.optimization_level,
         "timing_cache": options.timing_cache and str(options.timing_cache.absolute()),
         "hardware_compatible": options.hardware_compatible,
-        "flags": flags,
+        "flags": [flag for flag, is_set in flags.items() if is_set],
     }
 
 

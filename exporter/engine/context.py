@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir as ir
+
 from rexport._onnx_proto import name_nodes
 from rexport.engine.compile import Compiled
 from rexport.engine.context_file import read_context_file, require_compiled
@@ -15,8 +17,6 @@ from rexport.model_file import to_bytes
 from rexport.runtimes.probes import require
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from rexport._progress import Progress
     from rexport.engine.options import BuildOptions
 
@@ -30,7 +30,7 @@ def compile_context(model: ir.Model, options: BuildOptions, *, name: str, progre
         model: A model that keeps TensorRT's rules.
         options: What to compile it for.
         name: The model's file, whose name ONNX Runtime writes into its own.
-        progress: Told that it goes on; ONNX Runtime does not say how far it is.
+        progress: Shows that work goes on; ONNX Runtime does not report how far it is.
 
     Raises:
         UnavailableError: The provider is not usable here, or can't run all of the model.
@@ -44,19 +44,20 @@ def compile_context(model: ir.Model, options: BuildOptions, *, name: str, progre
         folder = Path(temporary)
         (folder / name).write_bytes(to_bytes(model))
         start = time.perf_counter()
-        said = run_worker(
+        reply = run_worker(
             folder, "build in onnxruntime", _worker_options(options, name), progress, doing="building the engine"
         )
         seconds = time.perf_counter() - start
-        found = read_context_file(folder / "engine")
+        written = read_context_file(folder / "engine")
         inputs = [_tensor(value) for value in model.graph.inputs if value.name not in model.graph.initializers]
         outputs = [_tensor(value) for value in model.graph.outputs]
-        require_compiled(found, inputs=inputs, outputs=outputs)
-        outside = f"outside of the engine, and run by another provider: {found.outside_in_words}"
-        warnings = [*said["warnings"], *([outside] if found.outside else [])]
+        require_compiled(written, inputs=inputs, outputs=outputs)
+        warnings = list(reply["warnings"])
+        if written.outside:
+            warnings.append(f"outside of the engine, and run by another provider: {written.outside_in_words}")
         return Compiled(
             data=(folder / "engine").read_bytes(),
-            said={**said, "warnings": warnings, "inputs": inputs, "outputs": outputs},
+            reply={**reply, "warnings": warnings, "inputs": inputs, "outputs": outputs},
             precisions={},
             layers=(),
             seconds=seconds,
@@ -77,6 +78,6 @@ def _tensor(value: ir.Value) -> dict[str, Any]:
     """Return a tensor as :class:`rexport.engine.context_file.ContextFile` has it."""
     return {
         "name": value.name,
-        "dtype": "undefined" if value.dtype is None else value.dtype.name.lower(),
+        "dtype": (value.dtype or ir.DataType.UNDEFINED).name.lower(),
         "shape": [size if isinstance(size, int) else -1 for size in value.shape or ()],
     }

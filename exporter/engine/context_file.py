@@ -1,8 +1,8 @@
-"""ONNX files of ONNX Runtime that hold an engine: what their ``EPContext`` nodes say, read without running them.
+"""ONNX files of ONNX Runtime that hold an engine: their ``EPContext`` nodes, read without running them.
 
 An execution provider writes what it compiled as a node of the operator ``EPContext``, of the domain ``com.microsoft``.
 With ``embed_mode`` 1 its attribute ``ep_cache_context`` is the engine itself, with 0 the path of the engine's file,
-from the ONNX file's folder. Such a file is an engine as others are: native code of one version for certain GPUs.
+from the ONNX file's folder. Such a file is an engine like any other: native code of one version for certain GPUs.
 
 Source: ONNX Runtime's EP Context design document, and what the provider for TensorRT writes in version 1.31
 (``embed_mode``, ``ep_cache_context``, ``hardware_architecture``, ``onnx_model_filename``). That provider compiles whole
@@ -12,6 +12,7 @@ models; of one that it splits, its file may hold the last part alone, which is w
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from rexport._errors import EngineFileError, GateError, VerificationError
+from rexport._onnx_proto import scopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +34,7 @@ _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearM
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledPart:
-    """What an ``EPContext`` node says of the part of a model that was compiled.
+    """The part of a model that was compiled into an ``EPContext`` node.
 
     Attributes:
         name: Of the node.
@@ -64,7 +66,7 @@ class CompiledPart:
 
     def to_json(self) -> dict[str, Any]:
         """Return the part as a JSON object."""
-        return {key: list(one) if isinstance(one, tuple) else one for key, one in asdict(self).items()}
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,26 +135,27 @@ def read_context_file(path: Path) -> ContextFile:
 
 
 def require_compiled(
-    found: ContextFile, *, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]
+    written: ContextFile, *, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]
 ) -> None:
-    """Do nothing if a file holds what was to be compiled: the same inputs and outputs, and all layers that multiply.
+    """Check that a file holds the whole model: the same inputs and outputs, and all layers that multiply.
 
     Args:
-        found: The file that was written.
-        inputs: Of the model that it was compiled from, as :attr:`ContextFile.inputs`.
+        written: The file that was written.
+        inputs: Those of the model that it was compiled from, as :attr:`ContextFile.inputs`.
         outputs: Likewise.
 
     Raises:
         VerificationError: It takes or gives something else.
         GateError: A layer that multiplies stayed outside of the engine.
     """
-    for what, was, came in (("inputs", inputs, found.inputs), ("outputs", outputs, found.outputs)):
-        if _named(was) != _named(came):
+    for side, expected, actual in (("inputs", inputs, written.inputs), ("outputs", outputs, written.outputs)):
+        if _named(expected) != _named(actual):
             raise VerificationError(
-                f"The {what} of the file that ONNX Runtime wrote are {_in_words(came)}, and the model's are "
-                f"{_in_words(was)}: only a part was compiled, and nothing was written; build with --backend tensorrt."
+                f"The {side} of the file that ONNX Runtime wrote are {_in_words(actual)}, and the model's are "
+                f"{_in_words(expected)}: only a part was compiled, and nothing was written; build with "
+                "--backend tensorrt."
             )
-    outside = {operator: count for operator, count in found.outside.items() if operator in _PRODUCTS}
+    outside = {operator: count for operator, count in written.outside.items() if operator in _PRODUCTS}
     if outside:
         listed = ", ".join(f"{count} {operator}" for operator, count in outside.items())
         raise GateError(
@@ -162,12 +165,8 @@ def require_compiled(
 
 
 def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
-    while waiting:
-        for node in waiting.pop().node:
-            yield node
-            for attribute in node.attribute:
-                waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+    for scope in scopes(proto):
+        yield from scope.node
 
 
 def _is_compiled(node: onnx.NodeProto) -> bool:
@@ -175,15 +174,21 @@ def _is_compiled(node: onnx.NodeProto) -> bool:
 
 
 def _part(node: onnx.NodeProto, path: Path) -> CompiledPart:
-    stated = {attribute.name: attribute for attribute in node.attribute}
-    texts = {name: one.s for name, one in stated.items() if one.type == onnx.AttributeProto.STRING}
-    main, embedded = (stated[name].i == 1 if name in stated else True for name in ("main_context", "embed_mode"))
-    engine = texts.get("ep_cache_context", b"")
+    integers = {attribute.name: attribute.i for attribute in node.attribute}
+    strings = {attribute.name: attribute.s for attribute in node.attribute}
+    engine = strings.pop("ep_cache_context", b"")
+    texts = {name: text.decode(errors="replace") for name, text in strings.items()}
+    main, embedded = (integers.get(name, 1) == 1 for name in ("main_context", "embed_mode"))
     name = node.name or node.output[0]
     if main and not engine:
         raise EngineFileError(f"The node {name} of {path} holds no engine: its ep_cache_context is empty; build again.")
-    file = None if embedded or not main else _beside(engine.decode(errors="replace"), name, path)
-    size = 0 if not main else len(engine) if file is None else (path.parent / file).stat().st_size
+    file: str | None = None
+    size = 0
+    if main and embedded:
+        size = len(engine)
+    elif main:
+        file = _beside(engine.decode(errors="replace"), name, path)
+        size = (path.parent / file).stat().st_size
     return CompiledPart(
         name=name,
         inputs=tuple(node.input),
@@ -192,11 +197,11 @@ def _part(node: onnx.NodeProto, path: Path) -> CompiledPart:
         main=main,
         engine_file=file,
         bytes=size,
-        hardware=texts.get("hardware_architecture", b"").decode(errors="replace"),
-        sdk_version=texts.get("ep_sdk_version", b"").decode(errors="replace"),
-        source=texts.get("source", b"").decode(errors="replace"),
-        partition=texts.get("partition_name", b"").decode(errors="replace"),
-        onnx=texts.get("onnx_model_filename", b"").decode(errors="replace"),
+        hardware=texts.get("hardware_architecture", ""),
+        sdk_version=texts.get("ep_sdk_version", ""),
+        source=texts.get("source", ""),
+        partition=texts.get("partition_name", ""),
+        onnx=texts.get("onnx_model_filename", ""),
     )
 
 
@@ -205,13 +210,10 @@ def _beside(file: str, name: str, path: Path) -> str:
     outside = any(kind(file).is_absolute() or ".." in kind(file).parts for kind in (PurePosixPath, PureWindowsPath))
     if outside:
         raise EngineFileError(f"The node {name} of {path} names an engine outside of its folder, {file}; don't run it.")
-    try:
-        there = (path.parent / file).stat().st_size > 0
-    except (OSError, ValueError):
-        there = False
-    if not there:
-        raise EngineFileError(f"The engine of the node {name} of {path} is not beside it: {file}; copy it there too.")
-    return file
+    with suppress(OSError, ValueError):
+        if (path.parent / file).stat().st_size > 0:
+            return file
+    raise EngineFileError(f"The engine of the node {name} of {path} is not beside it: {file}; copy it there too.")
 
 
 def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
@@ -224,8 +226,8 @@ def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
 
 
 def _named(tensors: Sequence[dict[str, Any]]) -> set[tuple[Any, ...]]:
-    return {(one["name"], one["dtype"], *one["shape"]) for one in tensors}
+    return {(tensor["name"], tensor["dtype"], *tensor["shape"]) for tensor in tensors}
 
 
 def _in_words(tensors: Sequence[dict[str, Any]]) -> str:
-    return ", ".join(f"{one['name']}: {one['dtype']} {one['shape']}" for one in tensors) or "none"
+    return ", ".join(f"{tensor['name']}: {tensor['dtype']} {tensor['shape']}" for tensor in tensors) or "none"

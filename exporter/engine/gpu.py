@@ -1,4 +1,4 @@
-"""The GPU that is here, as far as a build asks for it: a machine without one is no error."""
+"""The GPU that is here, as far as a build needs it: a machine without one is no error."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def this_gpu() -> Gpu | None:
 
 
 def facts_of_gpu() -> dict[str, Any]:
-    """Return what a worker says of the GPU that it built on: nothing, where there is none."""
+    """Return the facts about the GPU that a worker built on; empty where there is none."""
     gpu = this_gpu()
-    return {} if gpu is None else {"device": gpu.name, "cuda": gpu.cuda, "capabilities": [gpu.capability]}
+    if gpu is None:
+        return {}
+    return {"device": gpu.name, "cuda": gpu.cuda, "capabilities": [gpu.capability]}

@@ -1,8 +1,8 @@
-"""What TensorRT's own inspector says of an engine's layers, which takes the GPU that the engine is for.
+"""An engine's layers as TensorRT's own inspector lists them, which takes the GPU that the engine is for.
 
 Its JSON has a list ``Layers``; at detailed verbosity each is an object with ``Name``, ``Inputs`` and ``Metadata``, in
 which ONNX nodes stand as ``[ONNX Layer: conv1]``. A tensor's type is in ``Format/Datatype`` up to version 10, and in
-``Datatype`` from 11 on. Read of NVIDIA's documentation; not run by us on a GPU yet.
+``Datatype`` from 11 on. Written from NVIDIA's documentation; not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def types_of_inspected(document: Mapping[str, Any], nodes: Iterable[str]) -> Map
     Raises:
         VerificationError: No layer names one of them, or its types are missing.
     """
-    wanted = set(nodes)
+    names = set(nodes)
     types: dict[str, str] = {}
     for layer in document.get("Layers", ()):
         if not isinstance(layer, dict):  # names alone: the engine was not built with detailed verbosity
             continue
-        sources = set(_SOURCE.findall(str(layer.get("Metadata", "")))) & wanted
+        sources = set(_SOURCE.findall(str(layer.get("Metadata", "")))) & names
         inputs = layer.get("Inputs") or ()
         if sources and inputs:
             types |= dict.fromkeys(sources, _type(inputs[0]))
-    missing = sorted(wanted - set(types))
+    missing = sorted(names - set(types))
     if missing:
         raise VerificationError(
             f"TensorRT's inspector names no layer for {', '.join(missing[:3])}, so that its precision is not known."
@@ -44,10 +44,10 @@ def types_of_inspected(document: Mapping[str, Any], nodes: Iterable[str]) -> Map
 
 
 def _type(tensor: Mapping[str, Any]) -> str:
-    stated = str(tensor.get("Datatype") or tensor.get("Format/Datatype") or "")
+    dtype = str(tensor.get("Datatype") or tensor.get("Format/Datatype") or "")
     for word, name in (("Int8", "Int8"), ("FP16", "Half"), ("Half", "Half"), ("BF16", "BFloat16")):
-        if word in stated:
+        if word in dtype:
             return name
-    if "FP32" in stated or "Float" in stated:
+    if "FP32" in dtype or "Float" in dtype:
         return "Float"
-    raise VerificationError(f"TensorRT's inspector gives a tensor's type as {stated!r}, which is not known.")
+    raise VerificationError(f"TensorRT's inspector gives a tensor's type as {dtype!r}, which is not known.")

@@ -1,4 +1,4 @@
-"""What an engine is to be built for, as typed choices."""
+"""The options of building an engine, as typed choices."""
 
 from __future__ import annotations
 
@@ -55,6 +55,9 @@ class BatchRange:
         return str(self.least) if self.least == self.most else f"{self.least}:{self.best}:{self.most}"
 
 
+_SINGLE = BatchRange(least=1, best=1, most=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """How to build.
@@ -62,7 +65,7 @@ class BuildOptions:
     Attributes:
         backend: Whose compiler.
         capabilities: The GPUs' compute capabilities times ten, such as 86; empty for the GPU that is here.
-        batch: ``None`` for what the model insists on, or 1.
+        batch: ``None`` for the model's fixed batch, or 1.
         workspace_mib: The most scratch memory that a layer may take on the GPU, in MiB; by default all of it.
         optimization_level: From 0 to 5: how long TensorRT searches for faster kernels.
         timing_cache: A file of measured times, read and written, that makes the next build faster.
@@ -86,7 +89,8 @@ class BuildOptions:
     @property
     def batches(self) -> tuple[int, int, int]:
         """The least, the best and the most images of ``batch``."""
-        return (1, 1, 1) if self.batch is None else (self.batch.least, self.batch.best, self.batch.most)
+        batch = self.batch or _SINGLE
+        return batch.least, batch.best, batch.most
 
     def __post_init__(self) -> None:
         if self.workspace_mib is not None and self.workspace_mib < 1:
@@ -97,38 +101,38 @@ class BuildOptions:
             self._check_onnxruntime()
 
     def _check_onnxruntime(self) -> None:
-        """Refuse what ONNX Runtime's provider can't be told, or can't keep in one ONNX file."""
-        given = {
+        """Refuse options that ONNX Runtime's provider does not have, or that don't fit one ONNX file."""
+        refused = {
             "--timing-cache": self.timing_cache is not None,
             "--version-compatible": self.version_compatible,
             "--refittable": self.refittable,
             "--strip": self.strip,
         }
-        wrong = [name for name, asked in given.items() if asked]
-        if wrong:
+        options = [option for option, is_set in refused.items() if is_set]
+        if options:
             raise UsageError(
-                f"{' and '.join(wrong)} can't be had of ONNX Runtime; leave it out, or build with --backend tensorrt."
+                f"{' and '.join(options)} can't be had of ONNX Runtime; leave it out, or build with --backend tensorrt."
             )
 
 
-def batch_of(model: ir.Model, wanted: BatchRange | None) -> BatchRange:
-    """Return the batches of an engine of ``model``: those that are ``wanted``, or those that it insists on.
+def batch_of(model: ir.Model, batch: BatchRange | None) -> BatchRange:
+    """Return the batches of an engine of ``model``: those of ``batch``, or the one that the model fixes.
 
     Raises:
-        UsageError: It insists on others than are wanted.
+        UsageError: The model fixes another one.
     """
     inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
     sizes = [value.shape[0] for value in inputs if value.shape]
     fixed = next((size for size in sizes if isinstance(size, int)), None)
     if fixed is None:
-        return wanted or BatchRange(least=1, best=1, most=1)
-    insisted = BatchRange(least=fixed, best=fixed, most=fixed)
-    if wanted not in (None, insisted):
+        return batch or _SINGLE
+    only = BatchRange(least=fixed, best=fixed, most=fixed)
+    if batch not in (None, only):
         raise UsageError(
-            f"--batch {wanted}: the file takes {fixed} images at a time and no other number; leave --batch out, or "
+            f"--batch {batch}: the file takes {fixed} images at a time and no other number; leave --batch out, or "
             "export the file with `--batch dynamic`."
         )
-    return insisted
+    return only
 
 
 def check_capabilities(backend: BackendName, capabilities: Sequence[int]) -> tuple[int, ...]:
@@ -144,16 +148,16 @@ def check_capabilities(backend: BackendName, capabilities: Sequence[int]) -> tup
                 "TensorRT builds for the GPU that it runs on; leave --sm out, and build on a machine that has the GPU."
             )
         return ()
-    wanted = tuple(sorted(set(capabilities or _DEFAULT_RTX)))
-    for capability in wanted:
+    targets = tuple(sorted(set(capabilities or _DEFAULT_RTX)))
+    for capability in targets:
         if capability not in RTX_CAPABILITIES:
             raise UnavailableError(_instead(capability))
-    if TURING in wanted and len(wanted) > 1:
+    if TURING in targets and len(targets) > 1:
         raise UsageError(
             "An engine for Turing (75) and other GPUs at once computes its convolutions in float; build two: one with "
-            f"--sm {TURING}, one with --sm {','.join(str(one) for one in wanted if one != TURING)}."
+            f"--sm {TURING}, one with --sm {','.join(str(target) for target in targets if target != TURING)}."
         )
-    return wanted
+    return targets
 
 
 def _instead(capability: int) -> str:

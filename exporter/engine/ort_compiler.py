@@ -62,23 +62,22 @@ def build(options: Mapping[str, Any], say: Any) -> dict[str, Any]:  # noqa: ARG0
 
 
 def options_of(facts: Facts, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return the provider's options for a model, of what a worker was asked for.
+    """Return the provider's options for a model and a worker's options.
 
     Raises:
         ModelFileError: The model is open in more than its batch.
     """
-    first, *rest = facts.shape
-    sides = [side for side in rest if side is not None]
-    if len(sides) < len(rest):
+    batch, sides = facts.shape[0], [side for side in facts.shape[1:] if side is not None]
+    if len(sides) < len(facts.shape) - 1:
         raise ModelFileError(
             f"The input {facts.name} is open in more than its batch; export it for one size of pictures."
         )
-    shapes = tuple((number if first is None else first, *sides) for number in options["batch"])
-    asked = engine_options(facts, shapes)
+    shapes = tuple((batch or number, *sides) for number in options["batch"])
+    provider_options = engine_options(facts, shapes)
     if options["workspace_mib"] is not None:
-        asked["trt_max_workspace_size"] = str(options["workspace_mib"] * 2**20)
+        provider_options["trt_max_workspace_size"] = str(options["workspace_mib"] * 2**20)
     if options["optimization_level"] is not None:
-        asked["trt_builder_optimization_level"] = str(options["optimization_level"])
+        provider_options["trt_builder_optimization_level"] = str(options["optimization_level"])
     if options["hardware_compatible"]:
-        asked["trt_engine_hw_compatible"] = "1"
-    return asked
+        provider_options["trt_engine_hw_compatible"] = "1"
+    return provider_options

@@ -1,8 +1,8 @@
-"""How far a build is: TensorRT tells of phases within phases, each of a known number of steps.
+"""How far a build is: TensorRT reports nested phases, each with a known number of steps.
 
-While a phase goes through one of its steps, the phases within it may begin and end, and share out that step. So of a
-phase that has done d of n steps, with the furthest phase within it at the part f of its own, (d + f) / n is done. Steps
-are not equally long, but what is done never becomes less.
+While a phase is in one of its steps, the phases within it begin and end, and share that step. So a phase that has
+completed d of n steps, with the furthest phase within it at the fraction f, is at (d + f) / n. Steps are not equally
+long, but the fraction never decreases.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ __all__ = ["Phases"]
 
 @dataclass(kw_only=True)
 class _Phase:
-    """``of`` steps, ``done`` of them; ``inner`` is 1 once a phase within the current step has ended."""
+    """``steps``, of which ``completed`` are over; ``inner`` is 1 once a phase within the current step has ended."""
 
     name: str
     within: str
-    of: int
-    done: int = 0
+    steps: int
+    completed: int = 0
     inner: float = 0.0
 
 
 class Phases:
-    """The phases of a build, as they are heard of.
+    """The phases of a build, as the worker reports them.
 
     Attributes:
-        part: Of the build that is done, from 0 to 1.
+        part: The fraction of the build that is done, from 0 to 1.
     """
 
     def __init__(self) -> None:
@@ -44,29 +44,29 @@ class Phases:
         if not self._open:
             return ""
         last = self._open[-1]
-        return last.name if last.of < 2 else f"{last.name} {last.done}/{last.of}"
+        return last.name if last.steps < 2 else f"{last.name} {last.completed}/{last.steps}"
 
-    def hear(self, said: Mapping[str, Any]) -> None:
+    def hear(self, message: Mapping[str, Any]) -> None:
         """Take one message of a worker: a phase begins, goes on, or ends.
 
         Args:
-            said: ``{"phase", "within", "of"}``, ``{"phase", "done"}`` or ``{"phase", "ends": true}``.
+            message: ``{"phase", "within", "of"}``, ``{"phase", "done"}`` or ``{"phase", "ends": true}``.
         """
-        name = said["phase"]
-        if "of" in said:
-            self._open.append(_Phase(name=name, within=said["within"], of=max(1, said["of"])))
+        name = message["phase"]
+        if "of" in message:
+            self._open.append(_Phase(name=name, within=message["within"], steps=max(1, message["of"])))
         phase = self._last(name)
         if phase is None:
             return
-        if "done" in said:
-            phase.done, phase.inner = min(said["done"], phase.of), 0.0
-        if said.get("ends"):
+        if "done" in message:
+            phase.completed, phase.inner = min(message["done"], phase.steps), 0.0
+        if message.get("ends"):
             self._open.remove(phase)
             outer = self._last(phase.within)
             if outer is not None:
                 outer.inner = 1.0
-        here = max((self._part_of(index) for index in range(len(self._open)) if self._is_root(index)), default=1.0)
-        self.part = max(self.part, here)
+        part = max((self._part_of(index) for index in range(len(self._open)) if self._is_root(index)), default=1.0)
+        self.part = max(self.part, part)
 
     def _last(self, name: str) -> _Phase | None:
         return next((phase for phase in reversed(self._open) if phase.name == name), None)
@@ -76,6 +76,6 @@ class Phases:
 
     def _part_of(self, index: int) -> float:
         phase = self._open[index]
-        within = (other for other in range(index + 1, len(self._open)) if self._open[other].within == phase.name)
+        within = (later for later in range(index + 1, len(self._open)) if self._open[later].within == phase.name)
         inner = max(map(self._part_of, within), default=phase.inner)
-        return min(1.0, (phase.done + inner) / phase.of)
+        return min(1.0, (phase.completed + inner) / phase.steps)

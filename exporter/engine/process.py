@@ -1,4 +1,4 @@
-"""Running a worker (see :mod:`rexport.engine.worker`), and telling of its progress."""
+"""Running a worker (see :mod:`rexport.engine.worker`) and reporting its progress."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def run_worker(folder: Path, work: str, options: dict[str, Any], progress: Progr
     Whatever ends this function, Ctrl-C included, the worker has ended before.
 
     Args:
-        folder: The worker's, with what it works on.
+        folder: The worker's, with the files it works on.
         work: One of :data:`rexport.engine.worker.WORKS`.
-        options: Of that.
-        progress: Told of its phases.
+        options: The options of that work.
+        progress: Reports its phases.
         doing: The work in words.
 
     Raises:
-        RexportError: What it says went wrong.
+        RexportError: The worker reports a failure.
         UnavailableError: It ended in a crash.
     """
     with (
@@ -42,13 +42,13 @@ def run_worker(folder: Path, work: str, options: dict[str, Any], progress: Progr
         progress(doing, _SCALE) as advance,
     ):
         child.send(work, **options)
-        phases, shown = Phases(), 0
+        phases, finished = Phases(), 0
         try:
             while "result" not in (message := child.receive()):
                 phases.hear(message)
-                reached = int(phases.part * _SCALE)
-                advance(reached - shown, now=phases.now)
-                shown = reached
+                steps = int(phases.part * _SCALE)
+                advance(steps - finished, now=phases.now)
+                finished = steps
         except ChildError as error:
             if error.kind == "Died":
                 raise UnavailableError(f"TensorRT's compiler crashed; nothing was written. {error}") from error

@@ -36,8 +36,8 @@ def refit_engine(engine: Path, model: Path, *, command: str = "", progress: Prog
     Args:
         engine: The stripped engine, with the file beside it.
         model: The ONNX file.
-        command: What is kept as the command that made it.
-        progress: Told that it goes on.
+        command: The command to record in the facts.
+        progress: Shows that work goes on.
 
     Raises:
         EngineFileError: The engine is damaged, or there is no file beside it.
@@ -73,11 +73,11 @@ def _require_source(engine: Path, facts: EngineFacts, model: Path) -> None:
     if not facts.stripped:
         raise UsageError(f"{engine} has its weights; --refit takes an engine that was built with --strip.")
     try:
-        found = file_sha256(model)
+        sha256 = file_sha256(model)
     except OSError as error:
         raise ModelFileError(f"{model} can't be read: {error.strerror}.") from error
-    if found != facts.onnx_sha256:
+    if sha256 != facts.onnx_sha256:
         raise ModelFileError(
             f"{engine} was built from {facts.onnx} (sha256 {facts.onnx_sha256[:12]}…), and {model} is another file "
-            f"({found[:12]}…); give the one that it was built from, or build it again."
+            f"({sha256[:12]}…); give the one that it was built from, or build it again."
         )

@@ -27,7 +27,7 @@ class _Say(Protocol):
 
 
 def build(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:
-    """Build ``engine`` from ``model.onnx``, and return what is to be known of it.
+    """Build ``engine`` from ``model.onnx``, and return its version, warnings, inputs and outputs, and the GPU.
 
     Raises:
         ModelFileError: TensorRT can't read the model.
@@ -39,7 +39,7 @@ def build(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:
     builder = trt.Builder(logger)
     flags = 0
     if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
-        flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(Path("model.onnx").read_bytes()):
@@ -58,13 +58,15 @@ def build(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:
         Path("log.json").write_text(json.dumps([text for text in logger.messages if "LayerType: " in text]))
     else:
         Path("layers.json").write_text(_inspected(trt, logger, data))
-    return {
+    facts = {
         "version": str(trt.__version__),
         "warnings": list(dict.fromkeys(logger.warnings)),
         "inputs": [_tensor(network.get_input(index)) for index in range(network.num_inputs)],
         "outputs": [_tensor(network.get_output(index)) for index in range(network.num_outputs)],
-        **(facts_of_gpu() if backend is BackendName.TENSORRT else {}),
     }
+    if backend is BackendName.TENSORRT:
+        facts |= facts_of_gpu()
+    return facts
 
 
 def refit(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:  # noqa: ARG001 (it takes no time to speak of)
@@ -126,23 +128,24 @@ def _logger(trt: Any) -> Any:
 
 def _why_not_parsed(parser: Any) -> str:
     error = parser.get_error(0)
-    operator, node = getattr(error, "node_operator", None), getattr(error, "node_name", None)
-    where = f"at {node()} ({operator()}): " if operator is not None and node is not None and node() else ""
+    where = ""
+    if hasattr(error, "node_operator") and hasattr(error, "node_name") and error.node_name():
+        where = f"at {error.node_name()} ({error.node_operator()}): "
     return f"TensorRT can't read the model {where}{' '.join(error.desc().split()).rstrip('.')}."
 
 
 def _why_not_built(logger: Any, flags: list[str]) -> str:
-    asked = [words for flag, words in _TAKE_A_GPU.items() if flag in flags]
-    if asked and this_gpu() is None:
+    options = [words for flag, words in _TAKE_A_GPU.items() if flag in flags]
+    if options and this_gpu() is None:
         return (
-            f"TensorRT for RTX builds engines with {' and '.join(asked)} where there is an NVIDIA GPU alone, and there "
-            "is none here; leave out --strip and --refittable, or build on the machine that has it."
+            f"TensorRT for RTX builds engines with {' and '.join(options)} where there is an NVIDIA GPU alone, and "
+            "there is none here; leave out --strip and --refittable, or build on the machine that has it."
         )
     return f"TensorRT can't build this engine: {_last_error(logger)}."
 
 
 def _last_error(logger: Any) -> str:
-    return logger.errors[-1] if logger.errors else "it gives no reason"
+    return next(reversed(logger.errors), "it gives no reason")
 
 
 def _config(trt: Any, builder: Any, options: Mapping[str, Any], say: _Say) -> Any:
@@ -188,12 +191,12 @@ def _monitor(trt: Any, say: _Say) -> Any:
 def _profile(builder: Any, network: Any, batch: list[int]) -> Any:
     profile = builder.create_optimization_profile()
     for tensor in map(network.get_input, range(network.num_inputs)):
-        first, *rest = tensor.shape
-        if -1 in rest:
+        size, *sides = tensor.shape
+        if -1 in sides:
             raise ModelFileError(
                 f"The input {tensor.name} is open in more than its batch; export it for one size of pictures."
             )
-        shapes = [(number if first == -1 else first, *rest) for number in batch]
+        shapes = [(number if size == -1 else size, *sides) for number in batch]
         profile.set_shape(tensor.name, *shapes)
     return profile
 
@@ -201,13 +204,13 @@ def _profile(builder: Any, network: Any, batch: list[int]) -> Any:
 def _use_timing_cache(config: Any, path: str | None) -> bool:
     if path is None:
         return False
-    known = Path(path).read_bytes() if Path(path).exists() else b""
-    config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    timings = Path(path).read_bytes() if Path(path).exists() else b""
+    config.set_timing_cache(config.create_timing_cache(timings), ignore_mismatch=False)
     return True
 
 
 def _inspected(trt: Any, logger: Any, data: bytes) -> str:
-    """Return what TensorRT itself says of an engine's layers, as JSON; takes the GPU that it was built on."""
+    """Return TensorRT's own description of an engine's layers, as JSON; takes the GPU that it was built on."""
     engine = trt.Runtime(logger).deserialize_cuda_engine(data)
     if engine is None:
         raise UnavailableError("TensorRT can't load the engine that it built.")

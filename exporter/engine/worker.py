@@ -31,7 +31,7 @@ WORKS = {
     "refit": "rexport.engine.trt_compiler:refit",
     "build in onnxruntime": "rexport.engine.ort_compiler:build",
 }
-"""What a worker can be asked to do: each a function of the options and of who is told of progress."""
+"""The works of a worker: each a function of the options and of a callback for progress."""
 _FIXED_ADDRESSES = 0x0040000  # ADDR_NO_RANDOMIZE of personality(2)
 
 

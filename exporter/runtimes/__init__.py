@@ -1,4 +1,4 @@
-"""What models run on: a runtime is a context manager around one loaded model, and a file and a line here."""
+"""Runtimes: each is a context manager around one loaded model; adding one takes a file, and a line here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 NODE_BY_NODE = "cpu-node-by-node"
-"""The runtime that computes what a file says, without any optimization."""
+"""The runtime that computes a file node by node, without any optimization."""
 RUNTIMES = {
     "cpu": "rexport.runtimes.onnxruntime:OnnxRuntimeCpu",
     NODE_BY_NODE: "rexport.runtimes.onnxruntime:OnnxRuntimeNodeByNode",
@@ -73,14 +73,14 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Phases:
-    """Where the time of one call on a device with memory of its own went, in seconds.
+    """The seconds that each phase of one call took on a device with separate memory.
 
     Attributes:
         upload: From the caller's memory, through pinned memory where there is some, to the device's.
         compute: The model, on inputs and outputs in the device's memory.
         download: The logits, back to the caller.
-        clock: ``device`` if events in the device's own queue were timed, ``host`` if this machine's clock, with the
-            queue waited for after each phase. What it costs to start and to wait is then part of each.
+        clock: ``device`` for events in the device's own queue; ``host`` for this machine's clock, waiting for the
+            queue after each phase, so that each includes the cost of starting and waiting.
     """
 
     upload: float
@@ -101,14 +101,14 @@ class Phases:
 
 @runtime_checkable
 class DeviceRuntime(Runtime, Protocol):
-    """A runtime whose device has memory of its own, so that moving pictures and computing are told apart."""
+    """A runtime whose device has separate memory, so that moving pictures and computing are timed apart."""
 
     def run_phases(self, images: np.ndarray) -> Phases:
-        """Run a batch as :meth:`run` does, and say where the time went."""
+        """Run a batch as :meth:`run` does, and return the time of each phase."""
         ...
 
     def keep(self, images: np.ndarray) -> None:
-        """Put a batch into the device's memory, to be run from there as often as wanted."""
+        """Put a batch into the device's memory, from where :meth:`run_kept` runs it."""
         ...
 
     def run_kept(self) -> np.ndarray:
@@ -121,10 +121,10 @@ class DeviceRuntime(Runtime, Protocol):
 
 
 def default_runtime(source: Source) -> str:
-    """Return the runtime that runs ``source`` if nobody names one; of an engine file, the only one that can.
+    """Return the default runtime for ``source``; for an engine file, the only one that can run it.
 
     Raises:
-        EngineFileError: Nothing lies beside an engine file that says who built it.
+        EngineFileError: No facts lie beside an engine file.
     """
     if source.path is None:
         return "torch"
@@ -138,11 +138,11 @@ def open_runtime(name: str, source: Source, *, threads: int | None = None, expen
     """Load ``source`` on a runtime.
 
     Args:
-        name: Of the runtime, in :data:`RUNTIMES`.
-        source: What it is to run.
+        name: The runtime, one of :data:`RUNTIMES`.
+        source: The model.
         threads: By default the usable cores.
-        expendable: Whether this process may crash, because another one sees it. Engines are else loaded and run in
-            another process first.
+        expendable: Whether this process may crash, because another one watches it. Otherwise engines are first loaded
+            and run in another process.
 
     Raises:
         UsageError: No runtime has that name.
@@ -152,6 +152,8 @@ def open_runtime(name: str, source: Source, *, threads: int | None = None, expen
     if name not in RUNTIMES:
         raise UsageError(f"There is no runtime {name!r}; choose from {', '.join(RUNTIMES)}.")
     module, _, factory = RUNTIMES[name].partition(":")
-    options = {"try_first": False} if expendable and name in ENGINE_RUNTIMES.values() else {}
+    options = {}
+    if expendable and name in ENGINE_RUNTIMES.values():
+        options["try_first"] = False
     runtime: Runtime = getattr(import_module(module), factory)(source, threads=threads, **options)
     return runtime

@@ -137,9 +137,8 @@ class TorchMemory:
         self._queue_download()
         events[3].record(self._stream)
         self._stream.synchronize()
-        upload, compute, download = (
-            before.elapsed_time(after) / 1e3 for before, after in pairwise(events)
-        )  # from milliseconds
+        milliseconds = (before.elapsed_time(after) for before, after in pairwise(events))
+        upload, compute, download = (elapsed / 1e3 for elapsed in milliseconds)
         return Phases(upload=upload, compute=compute, download=download, clock="device")
 
     def _queue_download(self) -> None:
@@ -152,9 +151,8 @@ def cuda_stream() -> Any:
 
     That takes a PyTorch with CUDA, of the same major version as ONNX Runtime's.
     """
-    theirs = str(getattr(onnxruntime, "cuda_version", ""))
-    ours = torch.version.cuda
-    if ours is None or ours.split(".")[0] != theirs.split(".")[0] or not torch.cuda.is_available():
+    of_onnxruntime, of_torch = str(getattr(onnxruntime, "cuda_version", "")), str(torch.version.cuda)
+    if of_torch.split(".")[0] != of_onnxruntime.split(".")[0] or not torch.cuda.is_available():
         return None
     return _CUDA.Stream()
 

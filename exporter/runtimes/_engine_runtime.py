@@ -1,4 +1,4 @@
-"""What the runtimes of engine files have in common: all but the backend's name.
+"""The common part of the runtimes of engine files: all but the backend's name.
 
 An engine's bytes are read once and hashed, and those are the bytes that TensorRT gets. They go to a process of their
 own first (``engine_trial``), so that neither a crash nor a hang is the caller's.
@@ -15,6 +15,7 @@ from rexport._errors import UnavailableError, UsageError
 from rexport.engine_file import is_engine, read_facts, read_intact
 from rexport.runtimes import ENGINE_RUNTIMES, Phases
 from rexport.runtimes._engine_shapes import EngineShapes
+from rexport.runtimes._onnx_files import filled_up
 from rexport.runtimes.engine_trial import Limits, load, try_out
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ class EngineRuntime:
     """An engine file on the GPU.
 
     Args:
-        source: The file; beside it lies what it is.
-        threads: Means nothing here: the GPU computes.
+        source: The file, with its facts beside it.
+        threads: Ignored: the GPU computes.
         cuda_graph: Whether the work of a shape is captured once and then started as a whole.
-        try_first: Whether the engine is loaded and run in another process before.
-        limits: What that may take.
+        try_first: Whether the engine is first loaded and run in another process.
+        limits: The limits of that process.
 
     Raises:
         UnavailableError: The source is no engine, or of another backend, or can't be run here.
@@ -74,7 +75,7 @@ class EngineRuntime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for memory in (*self._memories.values(), *([] if self._kept is None else [self._kept])):
+        for memory in filter(None, (*self._memories.values(), self._kept)):
             memory.free()
         self._memories.clear()
         self._kept = None
@@ -100,17 +101,17 @@ class EngineRuntime:
             memory.upload(full)
             memory.compute()
             outputs = {first: memory.download()} if first_only else memory.download_all()
-            parts.append({name: one[:count] for name, one in outputs.items()})
+            parts.append({name: output[:count] for name, output in outputs.items()})
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def run_phases(self, images: np.ndarray) -> Phases:
-        """Run a batch as :meth:`run` does, and say where the time went, by the GPU's own clock."""
+        """Run a batch as :meth:`run` does, and return the time of each phase by the GPU's own clock."""
         return Phases.sum_of([memory.phases(full) for memory, full, _ in self._parts(images)])
 
     def keep(self, images: np.ndarray) -> None:
-        """Put a batch into the GPU's memory, to be run from there as often as wanted.
+        """Put a batch into the GPU's memory, from where :meth:`run_kept` runs it.
 
         Raises:
             UnavailableError: The engine does not take so many at a time.
@@ -148,15 +149,13 @@ class EngineRuntime:
         return self._memory(batch, self.shapes.profile_for(batch).index).run_there(images)
 
     def _parts(self, images: np.ndarray) -> Iterator[tuple[EngineMemory, np.ndarray, int]]:
-        """Yield what runs each part of the images, the part filled up, and how many images it really has."""
+        """Yield the memory to run each part of the images in, the part filled up, and its number of real images."""
         if not len(images):
             raise UsageError("There are no images to run.")
         self.shapes.require(images)
         for part in self.shapes.parts(len(images)):
-            some = images[part.start : part.stop]
-            fill = part.batch - len(some)
-            full = np.concatenate([some, np.repeat(some[-1:], fill, axis=0)]) if fill else some
-            yield self._memory(part.batch, part.profile), full, len(some)
+            full = filled_up(images[part.start : part.stop], part.batch)
+            yield self._memory(part.batch, part.profile), full, part.stop - part.start
 
     def _memory(self, batch: int, profile: int) -> EngineMemory:
         if batch in self._memories:
@@ -171,12 +170,11 @@ class EngineRuntime:
 def _file(source: Source, backend: str) -> Path:
     name = ENGINE_RUNTIMES[backend]
     if source.path is None or not is_engine(source.path):
-        made = source.path or f"{source}.onnx"
-        before = "" if source.path else f"`rexport onnx {source} -o {made}`, then "
-        raise UnavailableError(
-            f"{name} runs engine files, and {source} is none; make one with {before}`rexport engine {made} "
-            f"--backend {backend} -o …`."
-        )
+        file = source.path or f"{source}.onnx"
+        commands = f"`rexport engine {file} --backend {backend} -o …`"
+        if source.path is None:
+            commands = f"`rexport onnx {source} -o {file}`, then {commands}"
+        raise UnavailableError(f"{name} runs engine files, and {source} is none; make one with {commands}.")
     return source.path
 
 

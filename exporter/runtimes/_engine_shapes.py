@@ -1,4 +1,4 @@
-"""Which shapes an engine is run at: its tensors, its optimization profiles, and how many images go into each call.
+"""The shapes of an engine: its tensors, its optimization profiles, and how many images go into each call.
 
 An engine of one batch takes exactly that; one that was built for a range has a profile with the least, best and most
 images, or several of them. Images that are more than the most are run in parts, those that are fewer than the least are
@@ -87,13 +87,13 @@ class EngineShapes:
 
     @classmethod
     def of_facts(cls, facts: EngineFacts) -> EngineShapes:
-        """Return what the file beside an engine says.
+        """Return the shapes that the file beside an engine states.
 
         Raises:
             EngineFileError: It has several inputs.
         """
         inputs, outputs = (
-            tuple(Tensor.of(one["name"], one["dtype"], one["shape"]) for one in tensors)
+            tuple(Tensor.of(tensor["name"], tensor["dtype"], tensor["shape"]) for tensor in tensors)
             for tensors in (facts.inputs, facts.outputs)
         )
         return cls.checked(inputs, outputs, [facts.batch])
@@ -169,14 +169,16 @@ class EngineShapes:
                 f"{images.shape}."
             )
 
-    def difference(self, other: EngineShapes) -> str | None:
-        """Say in which tensor or profile two differ."""
-        ours = (self.images, *self.outputs, *self.profiles)
-        theirs = (other.images, *other.outputs, *other.profiles)
-        for one, another in zip(ours, theirs, strict=False):
-            if one != another:
-                return f"{another}, not {one}"
-        return None if len(ours) == len(theirs) else f"{len(theirs)} tensors and profiles, not {len(ours)}"
+    def difference(self, loaded: EngineShapes) -> str | None:
+        """Say in which tensor or profile a loaded engine differs."""
+        expected = (self.images, *self.outputs, *self.profiles)
+        actual = (loaded.images, *loaded.outputs, *loaded.profiles)
+        for described, present in zip(expected, actual, strict=False):
+            if described != present:
+                return f"{present}, not {described}"
+        if len(expected) != len(actual):
+            return f"{len(actual)} tensors and profiles, not {len(expected)}"
+        return None
 
     def _some_profile_takes(self, batch: int) -> bool:
         return any(profile.takes(batch) for profile in self.profiles)

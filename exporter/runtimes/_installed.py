@@ -1,7 +1,7 @@
-"""What there is here to run engines on: packages, their versions, a lean runtime, and the GPU.
+"""The software and hardware here to run engines on: packages, their versions, a lean runtime, and the GPU.
 
 Importing the packages runs NVIDIA's code, and so does asking the driver: :func:`find_installed` belongs into a process
-that may crash. Nothing of it looks at an engine.
+that may crash. None of it looks at an engine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEAN_LIBRARIES = "tensorrt_lean_libs"
 
 
 def find_installed(backend: str) -> Installed:
-    """Return what there is for a backend, ``tensorrt`` or ``rtx``.
+    """Return what is installed for a backend, ``tensorrt`` or ``rtx``.
 
     Raises:
         UnavailableError: Its package is there and can't be imported.
@@ -34,7 +34,7 @@ def find_installed(backend: str) -> Installed:
     version = None if find_spec(package) is None else str(import_backend(backend).__version__)
     lean = None
     if backend == "tensorrt" and lean_library() is not None:
-        lean = next((found for name in _LEAN if (found := _version(name)) is not None), None)
+        lean = next(filter(None, map(_version, _LEAN)), None)
     try:
         gpu = find_gpu()
     except UnavailableError as error:
@@ -60,10 +60,10 @@ def import_backend(backend: str) -> Any:
 
 def lean_library() -> Path | None:
     """Return the library of TensorRT's lean runtime, where its package is installed."""
-    found = find_spec(_LEAN_LIBRARIES)
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec(_LEAN_LIBRARIES)
+    if spec is None or not spec.submodule_search_locations:
         return None
-    folders = map(Path, found.submodule_search_locations)
+    folders = map(Path, spec.submodule_search_locations)
     return next((file for folder in folders for file in sorted(folder.glob("*nvinfer_lean*"))), None)
 
 

@@ -1,4 +1,4 @@
-"""What the runtimes of ONNX files share, whichever library they load."""
+"""Files and batches, for the runtimes of any library."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
     from rexport.runtimes.source import Source
 
-__all__ = ["in_batches", "onnx_file", "run_in_batches"]
+__all__ = ["filled_up", "in_batches", "onnx_file", "run_in_batches"]
 
 
 def onnx_file(source: Source, runtime: str) -> Path:
     """Return the source's file.
 
     Args:
-        source: What is to run.
-        runtime: Who asks, in words.
+        source: The model to run.
+        runtime: The runtime's name in words.
 
     Raises:
         UnavailableError: The source is a network, or an engine file.
@@ -42,12 +42,18 @@ def in_batches(images: np.ndarray, size: int | None) -> Iterator[np.ndarray]:
     """
     size = size or max(1, len(images))
     for start in range(0, len(images), size):
-        part = images[start : start + size]
-        yield part if len(part) == size else np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+        yield filled_up(images[start : start + size], size)
+
+
+def filled_up(images: np.ndarray, size: int) -> np.ndarray:
+    """Return a batch of ``size``: the images, and copies of the last one."""
+    if len(images) == size:
+        return images
+    return np.concatenate([images, np.repeat(images[-1:], size - len(images), axis=0)])
 
 
 def run_in_batches(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray, size: int | None) -> np.ndarray:
-    """Return what ``run`` gives for each image, calling it with batches of ``size`` only."""
+    """Return the result of ``run`` for each image, calling it with batches of ``size`` only."""
     parts = [run(part) for part in in_batches(images, size)]
     logits = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return logits[: len(images)]

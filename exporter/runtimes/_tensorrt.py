@@ -1,4 +1,4 @@
-"""A deserialized engine, in what ``tensorrt`` 10.3 to 11 and ``tensorrt_rtx`` have in common.
+"""A deserialized engine, through the interface that ``tensorrt`` 10.3 to 11 and ``tensorrt_rtx`` share.
 
 Each shape of images gets an execution context of its own, with its addresses and its CUDA graph: a graph keeps the
 addresses and shapes that it was captured with, and contexts must not change under it. Memory is allocated once per
@@ -34,14 +34,14 @@ class LoadedEngine:
     """An engine on the GPU, with the stream that it computes in.
 
     Attributes:
-        DEVICE: DLPack's number of where its memory lies.
+        DEVICE: DLPack's number for the device of its memory.
 
     Args:
         trt: The package, ``tensorrt`` or ``tensorrt_rtx``.
         data: The engine file's bytes, which were checked.
-        lean: The library of the lean runtime that is to run it; by default the package's own.
+        lean: The library of the lean runtime to run it with; by default the package's own runtime.
         captures: Whether its work is captured as a CUDA graph, once per shape.
-        configure: Makes of TensorRT's engine the arguments of ``create_execution_context``.
+        configure: Returns the arguments of ``create_execution_context`` for TensorRT's engine.
 
     Raises:
         UnavailableError: There is no GPU, or TensorRT can't load the engine, or it is no network of images.
@@ -73,7 +73,7 @@ class LoadedEngine:
         self.shapes = self._shapes()
 
     def close(self) -> None:
-        """Free the engine; whatever :meth:`memory` returned is of no use any more."""
+        """Free the engine; the results of :meth:`memory` can't be used any more."""
         self.cuda.synchronize()
         self._engine = self._runtime = self._outer = None
         self.cuda.close()
@@ -120,7 +120,10 @@ class LoadedEngine:
                 raise UnavailableError(f"The engine's {name} lies on the host; expected images and their logits.")
             kind = str(engine.get_tensor_dtype(name)).rpartition(".")[2]
             tensor = Tensor.of(name, kind, engine.get_tensor_shape(name))
-            (inputs if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else outputs).append(tensor)
+            if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+                inputs.append(tensor)
+            else:
+                outputs.append(tensor)
         batches = [
             [shape[0] for shape in engine.get_tensor_profile_shape(inputs[0].name, index)]
             for index in range(engine.num_optimization_profiles)
@@ -140,8 +143,8 @@ class EngineMemory:
         self._engine, self._cuda = engine, engine.cuda
         self._context = engine.context(batch, profile)
         self._tensors = (engine.shapes.images, *engine.shapes.outputs)
-        self._shapes = {one.name: one.at(batch) for one in self._tensors}
-        sizes = {one.name: one.bytes_at(batch) for one in self._tensors}
+        self._shapes = {tensor.name: tensor.at(batch) for tensor in self._tensors}
+        sizes = {tensor.name: tensor.bytes_at(batch) for tensor in self._tensors}
         self._device = {name: self._cuda.allocate(size) for name, size in sizes.items()}
         self._pinned = {name: self._cuda.allocate_pinned(size) for name, size in sizes.items()}
         self._address({name: buffer.pointer for name, buffer in self._device.items()})
@@ -210,15 +213,15 @@ class EngineMemory:
             )
         if view.stream is not None:
             self._cuda.wait_for(view.stream)
-        given = {one.name: self._cuda.allocate(self._device[one.name].size) for one in self._tensors[1:]}
+        results = {output.name: self._cuda.allocate(self._device[output.name].size) for output in self._tensors[1:]}
         try:  # the graph has the addresses that it was captured with, so that the work is queued piece by piece
-            self._address({tensor.name: view.pointer} | {name: buffer.pointer for name, buffer in given.items()})
+            self._address({tensor.name: view.pointer} | {name: buffer.pointer for name, buffer in results.items()})
             self._engine.execute(self._context)
             self._cuda.synchronize()
         finally:
             self._address({name: buffer.pointer for name, buffer in self._device.items()})
         first = self._tensors[1]
-        buffer = given[first.name]
+        buffer = results[first.name]
         return DeviceArray(
             buffer.pointer, self._shapes[first.name], first.dtype, owner=buffer, device=self._engine.DEVICE
         )

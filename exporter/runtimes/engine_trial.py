@@ -1,9 +1,9 @@
-"""Loading an engine and running it once in a process of its own, before anyone else's does.
+"""Loading an engine and running it once in a separate process, before the caller's process does.
 
 An engine is native code: a wrong one can crash the process that loads it, hang it, or take all memory. So the caller
 starts ``python -m rexport.runtimes.engine_trial``, writes one line of JSON to its stdin and then the engine's bytes,
-those that were hashed, and sees from outside how it ends. The process looks at what is installed, then at the GPU, and
-touches the bytes only if both fit. It answers with one line, ``{}`` or ``{"error": "a sentence", "kind": "..."}``.
+those that were hashed, and watches from outside how it ends. The process checks the installed packages, then the GPU,
+and touches the bytes only if both fit. It answers with one line, ``{}`` or ``{"error": "a sentence", "kind": "..."}``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,11 @@ __all__ = ["Limits", "load", "main", "try_out"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a trial may take.
+    """The limits of a trial.
 
     Attributes:
-        seconds: Of time. TensorRT for RTX compiles its kernels for the GPU while loading.
-        memory_mib: Of this machine's memory, beyond four times the engine's size. It is watched, not limited by the
+        seconds: The time. TensorRT for RTX compiles its kernels for the GPU while loading.
+        memory_mib: This machine's memory, beyond four times the engine's size. It is watched, not limited by the
             system: CUDA reserves more addresses than any machine has memory.
     """
 
@@ -49,17 +49,16 @@ def try_out(path: Path, data: bytes, facts: EngineFacts, limits: Limits | None =
     Args:
         path: The engine's file, for messages.
         data: Its bytes, which were checked.
-        facts: What lies beside it.
-        limits: What that may take.
+        facts: The facts beside it.
+        limits: The limits of that process.
 
     Raises:
         UnavailableError: It can't be run here, or the process crashed, took too long, or too much memory.
-        EngineFileError: It is not what ``facts`` say.
+        EngineFileError: ``facts`` describe another engine.
     """
     limits = limits or Limits()
-    stated = {key: value for key, value in facts.to_json().items() if key != "schema"}
     with Child("rexport.runtimes.engine_trial") as child:
-        child.send("try", path=str(path), facts=stated)
+        child.send("try", path=str(path), facts=asdict(facts))
         child.send_last(data)
         try:
             child.receive(limits.seconds, most_mib=limits.memory_mib + 4 * len(data) / 2**20)
@@ -77,18 +76,19 @@ def load(path: Path, data: bytes, facts: EngineFacts, *, cuda_graph: bool = True
 
     Raises:
         UnavailableError: It does not, or TensorRT can't load it.
-        EngineFileError: It is not what ``facts`` say.
+        EngineFileError: ``facts`` describe another engine.
     """
-    here = find_installed(facts.backend)
-    require_loadable(path, facts, here)
+    installed = find_installed(facts.backend)
+    require_loadable(path, facts, installed)
     trt = import_backend(facts.backend)
+    lean = lean_library() if installed.version != facts.version else None
     natively = hasattr(trt, "CudaGraphStrategy")  # TensorRT for RTX captures graphs itself, as its kernels change
     engine = LoadedEngine(
         trt,
         data,
-        lean=lean_library() if here.version != facts.version else None,
+        lean=lean,
         captures=cuda_graph and not natively,
-        configure=lambda one: _configured(trt, one, cuda_graph=cuda_graph),
+        configure=lambda loaded: _configured(trt, loaded, cuda_graph=cuda_graph),
     )
     difference = EngineShapes.of_facts(facts).difference(engine.shapes)
     if difference is not None:

@@ -61,14 +61,14 @@ def open_session(
         threads: By default one per usable core.
         optimized_to: Also write the graph that will really run to this file.
         plan_memory: Whether to lay all tensors out in one block after the first run. Where many outputs leave the
-            graph on its way, that block holds what need not live together: ResNet-50 watched at every tensor took
-            1.6 GiB with it and 1.0 without, at the same speed.
+            graph on its way, that block holds tensors that need not live together: ResNet-50 watched at every tensor
+            took 1.6 GiB with it and 1.0 without, at the same speed.
         as_on_arm: Whether to take integer kernels for int8 activations too, as ONNX Runtime does on ARM. Elsewhere it
             runs half of such a model in float, which is faster there.
         exact_sums: Whether to add products of integers in 32 bits on x86 processors without VNNI too, where ONNX
             Runtime otherwise adds pairs of them in 16, which saturate.
-        profile_to: Record what each node takes; ``end_profiling()`` writes a file whose name begins with this path, and
-            returns it.
+        profile_to: Record the time of each node; ``end_profiling()`` writes a file whose name begins with this path,
+            and returns it.
         optimize: Whether to change the graph at all. As it is, it computes each node by itself, and every tensor can be
             looked at without changing another; slowly.
 
@@ -106,7 +106,7 @@ def open_session(
 
 
 def harmful_optimizers(model: bytes | Path) -> list[str]:
-    """Return the optimizers that would change what a quantized model computes, without reading what is none."""
+    """Return the optimizers that would change the results of a quantized model; a float model is not even parsed."""
     if isinstance(model, Path):
         if not model.is_file():
             return []
@@ -127,7 +127,7 @@ def harmful_optimizers(model: bytes | Path) -> list[str]:
 
 
 def said(error: Exception) -> str:
-    """Return what ONNX Runtime says in an error, on one line, without its codes and the last full stop."""
+    """Return the message of ONNX Runtime's error on one line, without its codes and the last full stop."""
     return _CODES.sub("", " ".join(str(error).split())).rstrip(".")
 
 
@@ -150,21 +150,21 @@ class OnnxRuntimeCpu:
         del self._session
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Run a batch of what the model takes, along the first axis; return the first output.
+        """Run a batch of the model's input, along the first axis; return the first output.
 
-        A model that insists on a batch is run as often as it takes.
+        A model with a fixed batch is run as often as needed.
         """
         return run_in_batches(lambda part: self._session.run(None, {self._input: part})[0], images, self._batch)
 
 
 class OnnxRuntimeNodeByNode(OnnxRuntimeCpu):
-    """The same without any optimization: what the file says, slowly."""
+    """The same without any optimization: node by node, slowly."""
 
     _optimize = False
 
 
 def fixed_batch(session: onnxruntime.InferenceSession) -> int | None:
-    """Return the batch that a model insists on, ``None`` if it takes any."""
+    """Return the fixed batch of a model, ``None`` if it takes any."""
     batch = session.get_inputs()[0].shape[0]
     return batch if isinstance(batch, int) else None
 

@@ -1,7 +1,7 @@
-"""What ONNX Runtime's providers for NVIDIA GPUs have in common.
+"""The common part of ONNX Runtime's providers for NVIDIA GPUs.
 
-ONNX Runtime is glad to run elsewhere what a provider can't: the whole model, if its libraries or the driver are
-missing, or single operators. Neither would be the runtime that was asked for, so both are refused here. Only the
+ONNX Runtime silently runs elsewhere what a provider can't: the whole model, if its libraries or the driver are missing,
+or single operators. Neither would be the requested runtime, so both are refused here. Only the
 arithmetic of sizes (``Shape`` and what follows it), a handful of integers that belong on the CPU, may stay there.
 """
 
@@ -44,10 +44,10 @@ class OnnxRuntimeGpu:
     """An ONNX file on one provider; a subclass says on which, with which options.
 
     Attributes:
-        NAME: Of its probe, in :data:`rexport.runtimes.probes.PROBES`.
-        PROVIDER: As ONNX Runtime calls it.
-        DEVICE: Where its inputs and outputs lie.
-        OPTIONS: Of the provider, whatever the shape of the images.
+        NAME: The name of its probe, in :data:`rexport.runtimes.probes.PROBES`.
+        PROVIDER: ONNX Runtime's name for it.
+        DEVICE: The device of its inputs and outputs.
+        OPTIONS: The provider's options for all shapes of images.
     """
 
     NAME: ClassVar[str]
@@ -76,21 +76,21 @@ class OnnxRuntimeGpu:
         self._unload()
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Run a batch of what the model takes, along the first axis; return the first output.
+        """Run a batch of the model's input, along the first axis; return the first output.
 
-        A model that insists on a batch is run as often as it takes.
+        A model with a fixed batch is run as often as needed.
         """
         return run_in_batches(self._run, images, self._batch)
 
     def run_phases(self, images: np.ndarray) -> Phases:
-        """Run a batch as :meth:`run` does, and say where the time went."""
+        """Run a batch as :meth:`run` does, and return the time of each phase."""
         return Phases.sum_of([self._memory(part).phases(part) for part in in_batches(images, self._batch)])
 
     def keep(self, images: np.ndarray) -> None:
-        """Put a batch into the device's memory, to be run from there as often as wanted.
+        """Put a batch into the device's memory, from where :meth:`run_kept` runs it.
 
         Raises:
-            UsageError: The model insists on another batch.
+            UsageError: The model has another fixed batch.
         """
         if self._batch not in (None, len(images)):
             raise UsageError(f"{self._path} takes batches of {self._batch} only, not of {len(images)}.")
@@ -109,7 +109,7 @@ class OnnxRuntimeGpu:
         return self._kept.download()
 
     def _load(self) -> int | None:
-        """Read the model, as far as its file tells how, and return the batch that it insists on."""
+        """Load the model where its file fixes the shape, and return its fixed batch."""
         self._session = self._open(self.OPTIONS)
         return fixed_batch(self._session)
 
@@ -121,12 +121,13 @@ class OnnxRuntimeGpu:
         return self._session
 
     def _open(self, options: Mapping[str, str], entries: Mapping[str, str] | None = None) -> Any:
-        stream = {} if self._stream is None else {"user_compute_stream": str(self._stream.cuda_stream)}
+        if self._stream is not None:
+            options = {**options, "user_compute_stream": str(self._stream.cuda_stream)}
         return open_on_provider(
             self._path,
             name=self.NAME,
             provider=self.PROVIDER,
-            options={**options, **stream},
+            options=options,
             entries=entries or {},
             threads=self._threads,
         )
@@ -160,11 +161,11 @@ def open_on_provider(
 
     Args:
         path: The file.
-        name: Of the provider's probe.
-        provider: As ONNX Runtime calls it.
-        options: The provider's.
-        entries: Of the session's configuration.
-        threads: For what the CPU does.
+        name: The name of the provider's probe.
+        provider: ONNX Runtime's name for it.
+        options: The provider's options.
+        entries: Entries of the session's configuration.
+        threads: For the work that stays on the CPU.
 
     Raises:
         ModelFileError: It is no model.
@@ -195,7 +196,7 @@ def open_on_provider(
 def check_it_ran_there(
     session: onnxruntime.InferenceSession, path: Path, *, name: str, provider: str, tells_where: bool = _TELLS_WHERE
 ) -> None:
-    """Check that the session's first provider is the one that was asked for, and that all operators are there.
+    """Check that the session's first provider is the requested one, and that it runs all operators.
 
     Raises:
         UnavailableError: They are not.
@@ -214,10 +215,10 @@ def check_it_ran_there(
     if "Shape" in elsewhere:
         elsewhere = Counter({op: count for op, count in elsewhere.items() if op not in _OF_SIZES})
     if elsewhere:
-        found = ", ".join(f"{count} {op}" for op, count in elsewhere.most_common(4))
+        operators = ", ".join(f"{count} {op}" for op, count in elsewhere.most_common(4))
         raise UnavailableError(
-            f"{PROBES[name].what} can't run all of {path}: {found} would run on the CPU, and what was measured would "
-            "not be this runtime." + _advice(elsewhere, name)
+            f"{PROBES[name].what} can't run all of {path}: {operators} would run on the CPU, and what was measured "
+            f"would not be this runtime.{_advice(elsewhere, name)}"
         )
 
 

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["ENTRIES", "Facts", "OnnxRuntimeTensorRt", "engine_options", "facts_of", "provider_options"]
 
 ENTRIES = {"session.disable_quant_qdq": "1"}
-"""Of the session: Q/DQ reach TensorRT where the file has them, not where they moved to."""
+"""The session's entries: Q/DQ reach TensorRT where the file has them, not where ONNX Runtime would move them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the provider's options depend on.
+    """The facts of a file that the provider's options depend on.
 
     Attributes:
-        name: Of the input.
-        shape: Of the input; ``None`` where the file leaves it open.
+        name: The input's name.
+        shape: The input's shape; ``None`` for open sizes.
         quantized: Whether the file has Q/DQ nodes.
         half: Whether any weights are float16.
-        sha256: Of the file and what it keeps in others, in hex.
+        sha256: The hash of the file and its external data, in hex.
     """
 
     name: str
@@ -62,9 +62,9 @@ class OnnxRuntimeTensorRt(OnnxRuntimeGpu):
     def _load(self) -> int | None:
         self._facts = facts_of(self._path)
         self._sessions: dict[tuple[int, ...], onnxruntime.InferenceSession] = {}
-        whole = tuple(size for size in self._facts.shape if size is not None)
-        if len(whole) == len(self._facts.shape):
-            self._session_for(whole)
+        fixed = tuple(size for size in self._facts.shape if size is not None)
+        if len(fixed) == len(self._facts.shape):
+            self._session_for(fixed)
         return self._facts.shape[0]
 
     def _unload(self) -> None:
@@ -83,7 +83,7 @@ class OnnxRuntimeTensorRt(OnnxRuntimeGpu):
 
 
 def facts_of(path: Path) -> Facts:
-    """Read what the provider's options depend on from a file.
+    """Read the facts that the provider's options depend on from a file.
 
     Raises:
         ModelFileError: It is no ONNX model, or one of several inputs.
@@ -113,11 +113,11 @@ def facts_of(path: Path) -> Facts:
 
 
 def engine_options(facts: Facts, shapes: Sequence[Sequence[int]]) -> dict[str, str]:
-    """Return those of the provider's options that an engine depends on.
+    """Return the provider's options that change the engine.
 
     Args:
-        facts: Of the file.
-        shapes: The least, the best and the most images that the engine is to take, as shapes of the input.
+        facts: The facts of the file.
+        shapes: The least, the best and the most images of the engine, as shapes of the input.
     """
     options = {
         "device_id": "0",
@@ -125,8 +125,8 @@ def engine_options(facts: Facts, shapes: Sequence[Sequence[int]]) -> dict[str, s
         "trt_int8_enable": str(int(facts.quantized)),
     }
     if None in facts.shape:
-        for which, shape in zip(("min", "opt", "max"), shapes, strict=True):
-            options[f"trt_profile_{which}_shapes"] = f"{facts.name}:{_size(shape)}"
+        for bound, shape in zip(("min", "opt", "max"), shapes, strict=True):
+            options[f"trt_profile_{bound}_shapes"] = f"{facts.name}:{_size(shape)}"
     return options
 
 

@@ -63,14 +63,14 @@ class OpenVino:
         del self._model, self._core
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Run a batch of what the model takes, along the first axis; return the first output.
+        """Run a batch of the model's input, along the first axis; return the first output.
 
-        A model that insists on a batch is run as often as it takes.
+        A model with a fixed batch is run as often as needed.
         """
         return run_in_batches(lambda part: self.run_all(part)[0], images, self._batch)
 
     def run_all(self, images: np.ndarray) -> list[np.ndarray]:
-        """Return all outputs for a batch of exactly what the model takes, in the file's order."""
+        """Return all outputs for one batch of exactly the model's input, in the file's order."""
         # the outputs are copied: the request writes the next ones to the same place
         results = self.request(images.shape).infer([images], share_inputs=True)
         return [results[index] for index in range(len(self._model.outputs))]
@@ -134,11 +134,12 @@ def _read(core: Any, path: Path) -> Any:
 def _precision(model: Any, capabilities: list[str]) -> str:
     """Return the type to compute floats in."""
     types = {op.output(0).element_type.get_type_name() for op in model.get_ops() if op.get_type_name() in _MULTIPLY}
-    (only,) = types if len(types) == 1 else ("f32",)
-    return only if _CAPABILITY.get(only) in capabilities else "f32"
+    if len(types) == 1 and _CAPABILITY.get(*types) in capabilities:
+        return str(types.pop())
+    return "f32"
 
 
 def _said(error: Exception) -> str:
-    """Return the last thing that OpenVINO says in an error: what comes before are the places in its source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(error).__name__
+    """Return the last line of OpenVINO's error: those before it are the places in its source."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip().rstrip(".")

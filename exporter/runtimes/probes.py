@@ -1,8 +1,8 @@
-"""Which runtimes this machine can really use: each is tried on a model of one convolution.
+"""Probes: whether this machine can really use a runtime, tried on a model of one convolution.
 
 Being listed is not being usable: ONNX Runtime lists providers whose libraries are missing and then falls
 back to the CPU, and a runtime without a driver may crash the process. So every probe is a process of its own,
-``python -m rexport.runtimes.probes NAME``, which prints one line of JSON; whoever asks sees crashes and hangs
+``python -m rexport.runtimes.probes NAME``, which prints one line of JSON; the caller sees crashes and hangs
 from outside.
 """
 
@@ -36,15 +36,15 @@ _INSIDE = 27.0  # 3 × 3 × 3 ones times ones, away from the border
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What a probe found out.
+    """The result of a probe.
 
     Attributes:
-        name: Of the probe.
-        what: What was tried, in words.
+        name: The name of the probe.
+        what: The runtime in words.
         usable: Whether it ran the model and gave the right numbers.
-        version: Of the package, where it could be imported.
+        version: The version of the package, where it could be imported.
         reason: Why it is not usable, in a sentence.
-        advice: What to type, or to do, to make it usable.
+        advice: The command to type, or the step to take, to make it usable.
     """
 
     name: str
@@ -132,20 +132,17 @@ PROBES = {
 
 
 def probe_all(names: Sequence[str] = tuple(PROBES), *, timeout: float = _TIMEOUT) -> list[Finding]:
-    """Run probes, as many at once as there are cores, and return what they found, in order."""
+    """Run probes, as many at once as there are cores, and return their findings in order."""
     with ThreadPoolExecutor(max_workers=this_cpu().cores) as pool:
         return list(pool.map(lambda name: probe(name, timeout=timeout), names))
 
 
 def probe(name: str, *, timeout: float = _TIMEOUT) -> Finding:
-    """Run one probe in a process of its own; a crash or a hang there is a finding.
+    """Run one probe in a process of its own and return its finding; a crash or a hang there is one too.
 
     Args:
         name: One of :data:`PROBES`.
         timeout: Seconds after which it counts as hanging.
-
-    Returns:
-        What it found.
 
     Raises:
         UsageError: There is no such probe.
@@ -189,7 +186,7 @@ def load_libraries(provider: str, *packages: str) -> None:
 
 
 def fell_back(session: Any, provider: str) -> str | None:
-    """Say what a session of ONNX Runtime runs on in place of the provider that was asked for, if so."""
+    """Say which provider a session of ONNX Runtime runs on instead of the requested one; ``None`` if it does not."""
     first = session.get_providers()[0]
     return None if first == provider else f"ONNX Runtime fell back to {first}."
 
@@ -201,26 +198,27 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def _find_out(name: str) -> Finding:
     """Run a probe in this process; it may crash."""
-    it = PROBES[name]
-    if find_spec(it.package) is None:
-        return _not_usable(name, f"The package {it.package} is not installed.")
-    if it.needs_driver and (reason := _no_gpu()):
+    entry = PROBES[name]
+    if find_spec(entry.package) is None:
+        return _not_usable(name, f"The package {entry.package} is not installed.")
+    if entry.needs_driver and (reason := _no_gpu()):
         return _not_usable(name, reason, advice="Install the NVIDIA driver; `nvidia-smi` must list a GPU.")
     version = None
     try:
-        version = str(importlib.import_module(it.package).__version__)
-        reason = globals()[it.function](*it.arguments)
+        version = str(importlib.import_module(entry.package).__version__)
+        reason = globals()[entry.function](*entry.arguments)
     except Exception as error:  # each runtime raises its own
-        lines = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
     if reason is None:
-        return Finding(name=name, what=it.what, usable=True, version=version)
+        return Finding(name=name, what=entry.what, usable=True, version=version)
     return _not_usable(name, reason, version=version)
 
 
 def _not_usable(name: str, reason: str, *, version: str | None = None, advice: str | None = None) -> Finding:
-    it = PROBES[name]
-    return Finding(name=name, what=it.what, usable=False, version=version, reason=reason, advice=advice or it.advice)
+    entry = PROBES[name]
+    return Finding(
+        name=name, what=entry.what, usable=False, version=version, reason=reason, advice=advice or entry.advice
+    )
 
 
 def _onnxruntime(provider: str, *libraries: str) -> str | None:

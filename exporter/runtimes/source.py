@@ -1,4 +1,4 @@
-"""A model as named on the command line: an ONNX or engine file, or a network of the zoo with or without weights."""
+"""A model as named on the command line: an ONNX or engine file, or a network of the zoo, with or without weights."""
 
 from __future__ import annotations
 

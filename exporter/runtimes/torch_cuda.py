@@ -25,7 +25,7 @@ __all__ = ["TorchCompileCuda", "TorchCuda"]
 
 
 class TorchCuda:
-    """A network of the zoo, run eagerly on the GPU in inference mode; ``threads`` mean nothing to it."""
+    """A network of the zoo, run eagerly on the GPU in inference mode; ``threads`` are ignored."""
 
     COMPILED: ClassVar[bool] = False
 
