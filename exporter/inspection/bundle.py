@@ -1,4 +1,4 @@
-"""A bundle for devices: what it says, whether its files are those that it states, and who signed it."""
+"""A bundle for devices: its manifest, whether its files match it, and its signature."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rexport.device._container import MANIFEST, MODEL_SIGNATURE
 from rexport.inspection.report import FileReport, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from rexport.deploy.container import Contents
@@ -23,7 +24,7 @@ _HEAD = 64
 
 
 def is_bundle(path: Path) -> bool:
-    """Say whether a file or folder is a bundle, or is called one."""
+    """Say whether a file or folder is a bundle, or has the suffix of one."""
     if path.is_dir():
         return (path / MANIFEST).is_file()
     head = b""
@@ -33,7 +34,7 @@ def is_bundle(path: Path) -> bool:
 
 
 def describe(path: Path, public_key: Path | None = None) -> FileReport:
-    """Describe a bundle. With a key, its signature is verified before anything in it is believed.
+    """Describe a bundle. With a key, its signature is verified before anything else is read.
 
     Raises:
         BundleError: It is broken.
@@ -41,11 +42,14 @@ def describe(path: Path, public_key: Path | None = None) -> FileReport:
         InputError: The key can't be read.
     """
     contents = read(path)
-    signed_by = None if public_key is None else _signed_by(contents, public_key)
+    signed_by: str | None = None
+    signature = "not verified: name the key with --public-key"
+    if public_key is not None:
+        signed_by = _signed_by(contents, public_key)
+        signature = f"by the key {signed_by}"
     manifest = from_bytes(contents.manifest)
     contents.require_files(manifest)
     digest = manifest.sha256
-    state = "not verified: name the key with --public-key" if signed_by is None else f"by the key {signed_by}"
     document = {
         "form": "folder" if path.is_dir() else "rxb",
         "manifest": manifest.to_json(),
@@ -54,18 +58,15 @@ def describe(path: Path, public_key: Path | None = None) -> FileReport:
         "model_signature": MODEL_SIGNATURE in contents.files,
         "expired": _expired(manifest),
     }
-    return FileReport(
-        kind="bundle",
-        facts=(
-            ("bundle", f"{manifest.name} {manifest.version}, {_size(contents):.2f} MiB"),
-            ("manifest", f"sha256 {digest}"),
-            ("signature", state),
-            *_facts(manifest),
-            *([("OpenSSF", f"signed, in {MODEL_SIGNATURE}")] if MODEL_SIGNATURE in contents.files else []),
-        ),
-        tables=(_files(manifest),),
-        document=document,
-    )
+    facts = [
+        ("bundle", f"{manifest.name} {manifest.version}, {_size(contents):.2f} MiB"),
+        ("manifest", f"sha256 {digest}"),
+        ("signature", signature),
+        *_facts(manifest),
+    ]
+    if MODEL_SIGNATURE in contents.files:
+        facts.append(("OpenSSF", f"signed, in {MODEL_SIGNATURE}"))
+    return FileReport(kind="bundle", facts=tuple(facts), tables=(_files(manifest),), document=document)
 
 
 def _signed_by(contents: Contents, public_key: Path) -> str:
@@ -82,24 +83,32 @@ def _signed_by(contents: Contents, public_key: Path) -> str:
 
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     target, golden, limits = manifest.target, manifest.golden, manifest.limits
-    runtimes = (" ".join((name, ", ".join(versions))).strip() for name, versions in target.runtimes.items())
-    latency = "" if limits.latency_ms is None else f", the median call at most {limits.latency_ms:g} ms"
-    taken = manifest.preprocessing
-    resized = "" if taken["resize"] is None else f" of pictures resized to {taken['resize']}"
-    top = ", the same largest score" if golden.same_top1 else ""
+    runtimes = (f"{name} {_list(versions)}".strip() for name, versions in target.runtimes.items())
+    images = "{takes} images, {size}×{size}".format(**manifest.preprocessing)
+    if manifest.preprocessing["resize"] is not None:
+        images += f" of pictures resized to {manifest.preprocessing['resize']}"
+    check = f"scores within {golden.min_sqnr_db:g} dB"
+    if golden.same_top1:
+        check += ", the same largest score"
+    if limits.latency_ms is not None:
+        check += f", the median call at most {limits.latency_ms:g} ms"
     return [
         ("expires", _expiry(manifest)),
-        ("for", f"{target.system} on {', '.join(target.machines)}"),
+        ("for", f"{target.system} on {_list(target.machines)}"),
         ("runs on", " or ".join(runtimes)),
-        ("takes", f"{taken['takes']} images, {taken['size']}×{taken['size']}{resized}"),
+        ("takes", images),
         ("gives", manifest.head or "scores, as logits or probabilities"),
-        ("check", f"scores within {golden.min_sqnr_db:g} dB{top}{latency}"),
+        ("check", check),
         ("limits", f"{limits.seconds} s and {limits.memory_mib} MiB for the check"),
         *(
-            ("engine", f"{one.backend} {one.version} for GPUs {', '.join(map(str, one.capabilities)) or 'unstated'}")
-            for one in manifest.engines
+            ("engine", f"{engine.backend} {engine.version} for GPUs {_list(engine.capabilities) or 'unstated'}")
+            for engine in manifest.engines
         ),
     ]
+
+
+def _list(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _expired(manifest: Manifest) -> bool:
@@ -109,7 +118,8 @@ def _expired(manifest: Manifest) -> bool:
 def _expiry(manifest: Manifest) -> str:
     if manifest.expires is None:
         return "never"
-    return f"{manifest.expires:%Y-%m-%d %H:%M} UTC" + ", which is past" * _expired(manifest)
+    past = ", which is past" if _expired(manifest) else ""
+    return f"{manifest.expires:%Y-%m-%d %H:%M} UTC{past}"
 
 
 def _size(contents: Contents) -> float:

@@ -1,4 +1,4 @@
-"""A calibration table: whose it is, what it was made from, and which range each calibrator would choose."""
+"""A calibration table: its model, its data, and the range that each calibrator would choose."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ def describe(path: Path) -> FileReport:
     table = CalibrationTable.load(path)
     ranges = {
         name: {
-            str(calibrator): choose_range(seen, calibrator, steps=_STEPS, symmetric=False)
+            str(calibrator): choose_range(statistics, calibrator, steps=_STEPS, symmetric=False)
             for calibrator in _CALIBRATORS
         }
-        for name, seen in table.tensors.items()
+        for name, statistics in table.tensors.items()
     }
+    columns = ("tensor", *map(str, _CALIBRATORS))
     rows = tuple(
-        (name, *(f"{chosen.low:.4g} … {chosen.high:.4g}" for chosen in by_calibrator.values()))
+        (name, *(f"{interval.low:.4g} … {interval.high:.4g}" for interval in by_calibrator.values()))
         for name, by_calibrator in ranges.items()
     )
     document = {
@@ -54,7 +55,7 @@ def describe(path: Path) -> FileReport:
         "batch": table.batch,
         "versions": list(table.versions),
         "tensors": {
-            name: {key: [chosen.low, chosen.high] for key, chosen in by_calibrator.items()}
+            name: {key: [interval.low, interval.high] for key, interval in by_calibrator.items()}
             for name, by_calibrator in ranges.items()
         },
     }
@@ -66,12 +67,6 @@ def describe(path: Path) -> FileReport:
             ("of the images", f"sha256 {table.data_sha256}"),
             ("made by", ", ".join(table.versions) or "unknown"),
         ),
-        tables=(
-            Table(
-                title="The range of uint8 that each calibrator chooses",
-                columns=("tensor", *map(str, _CALIBRATORS)),
-                rows=rows,
-            ),
-        ),
+        tables=(Table(title="The range of uint8 that each calibrator chooses", columns=columns, rows=rows),),
         document=document,
     )

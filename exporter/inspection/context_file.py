@@ -1,4 +1,4 @@
-"""An ONNX file that holds an engine: what its ``EPContext`` nodes say, and the file beside it; it is never run."""
+"""An ONNX file that holds an engine: its ``EPContext`` nodes and the file beside it; it is never run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rexport._files import file_sha256
 from rexport.engine.context_file import holds_engine, read_context_file
 from rexport.engine_file import intact_facts
-from rexport.inspection.report import FileReport, Table
+from rexport.inspection.report import FileReport, Table, tensor_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,51 +28,47 @@ def describe(path: Path) -> FileReport:
     """Describe an ONNX file that holds engines.
 
     Raises:
-        EngineFileError: An engine is missing or empty, or the file is not the one that lies beside it in words.
+        EngineFileError: An engine is missing or empty, or the facts beside the file are of another one.
     """
-    found = read_context_file(path)
-    facts = intact_facts(path)
-    digest = file_sha256(path) if facts is None else facts.sha256
-    stated = [
+    context, facts, digest = read_context_file(path), intact_facts(path), file_sha256(path)
+    lines = [
         ("ONNX file", f"{path.stat().st_size / 2**20:.1f} MiB that hold a compiled engine, for ONNX Runtime alone"),
         ("sha256", digest),
-        *(("input", f"{one['name']}: {one['dtype']} {one['shape']}") for one in found.inputs),
-        *(("output", f"{one['name']}: {one['dtype']} {one['shape']}") for one in found.outputs),
-        ("outside", found.outside_in_words or "nothing: all of the model is in the engine"),
+        *tensor_facts(context.inputs, context.outputs),
+        ("outside", context.outside_in_words or "nothing: all of the model is in the engine"),
     ]
-    if facts is not None:
-        made = f"{facts.backend} {facts.version} in {facts.seconds:.1f} s: {facts.command or 'from Python'}"
-        stated += [("built by", made), ("for", facts.device or "an unknown GPU")]
-        stated += [("from", f"{facts.onnx}, sha256 {facts.onnx_sha256}")]
+    if facts is None:
+        lines.append(("made by", "unknown: no file lies beside it"))
     else:
-        stated.append(("made by", "unknown: no file lies beside it"))
+        lines += [
+            ("built by", f"{facts.backend} {facts.version} in {facts.seconds:.1f} s: {facts.command or 'from Python'}"),
+            ("for", facts.device or "an unknown GPU"),
+            ("from", f"{facts.onnx}, sha256 {facts.onnx_sha256}"),
+        ]
     return FileReport(
         kind="onnx-engine",
-        facts=tuple(stated),
-        tables=(_parts(found.parts),),
+        facts=tuple(lines),
+        tables=(_parts(context.parts),),
         document={
             "bytes": path.stat().st_size,
             "sha256": digest,
-            "parts": [part.to_json() for part in found.parts],
-            "outside": found.outside,
-            "inputs": list(found.inputs),
-            "outputs": list(found.outputs),
-            "facts": None if facts is None else facts.to_json(),
+            "parts": [part.to_json() for part in context.parts],
+            "outside": context.outside,
+            "inputs": list(context.inputs),
+            "outputs": list(context.outputs),
+            "facts": facts and facts.to_json(),
         },
     )
 
 
 def _parts(parts: tuple[CompiledPart, ...]) -> Table:
-    rows = tuple(
-        (
-            part.name,
-            f"{part.bytes / 2**20:.1f} MiB" if part.main else "that of another part",
-            part.engine_file or ("in this file" if part.embedded and part.main else ""),
-            part.hardware,
-            " ".join(filter(None, (part.source, part.sdk_version))),
-            part.onnx,
-        )
-        for part in parts
-    )
     columns = ("part", "engine", "where", "GPU", "made by", "compiled from")
-    return Table(title="What was compiled", columns=columns, rows=rows, left=(0, 2, 3, 4, 5))
+    return Table(title="What was compiled", columns=columns, rows=tuple(map(_row, parts)), left=(0, 2, 3, 4, 5))
+
+
+def _row(part: CompiledPart) -> tuple[str, ...]:
+    size, place = "that of another part", part.engine_file or ""
+    if part.main:
+        size, place = f"{part.bytes / 2**20:.1f} MiB", part.engine_file or "in this file"
+    maker = " ".join(filter(None, (part.source, part.sdk_version)))
+    return part.name, size, place, part.hardware, maker, part.onnx

@@ -1,4 +1,4 @@
-"""Which kind of file it is, and who describes it; a new kind is one file and one line here."""
+"""Recognising the kind of a file and describing it; a new kind is one file and one line here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def inspect_file(path: Path, *, public_key: Path | None = None) -> FileReport:
 
     Args:
         path: The file.
-        public_key: What a bundle's signature is verified with; the other kinds have none.
+        public_key: The key to verify a bundle's signature with; other kinds are not signed.
 
     Raises:
         InputError: It can't be read, is of no known kind, or is broken.

@@ -1,4 +1,4 @@
-"""An ONNX file: what goes in and out, what it computes with, layer by layer, and where it comes from."""
+"""An ONNX file: its inputs and outputs, the precision of its layers, and its origin."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def describe(path: Path) -> FileReport:
     products = [layer for layer in layers if layer.multiplies]
     macs = [layer.macs for layer in products if layer.macs is not None]
     parameters = [layer.parameters for layer in layers if layer.parameters is not None]
-    all_seen = not _multiplies_elsewhere(model)
+    is_complete = not _multiplies_elsewhere(model)
+    head = None if metadata.features else str(head_of(model))
     document = {
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
@@ -52,13 +53,13 @@ def describe(path: Path) -> FileReport:
         "outputs": [_tensor(value) for value in model.graph.outputs],
         "operators": dict(operators.most_common()),
         "parameters": sum(parameters),
-        "parameters_complete": all_seen and len(parameters) == len(layers),
-        "macs": sum(macs) if macs else None,
+        "parameters_complete": is_complete and len(parameters) == len(layers),
+        "macs": sum(macs) or None,
         "picture_size": picture_size(model) if macs else None,
-        "macs_complete": all_seen and len(macs) == len(products),
+        "macs_complete": is_complete and len(macs) == len(products),
         "precisions": dict(Counter(layer.precision for layer in layers)),
         "layers": [layer.to_json() for layer in layers],
-        "metadata": _metadata(metadata) | {"head": None if metadata.features else str(head_of(model))},
+        "metadata": _metadata(metadata) | {"head": head},
     }
     return FileReport(
         kind="onnx",
@@ -75,14 +76,18 @@ def _multiplies_elsewhere(model: ir.Model) -> bool:
 
 
 def _tensor(value: ir.Value) -> dict[str, Any]:
-    shape = None if value.shape is None else [size if isinstance(size, int) else str(size) for size in value.shape]
-    return {"name": value.name, "dtype": None if value.dtype is None else dtype_name(value), "shape": shape}
+    facts: dict[str, Any] = {"name": value.name, "dtype": None, "shape": None}
+    if value.dtype is not None:
+        facts["dtype"] = dtype_name(value)
+    if value.shape is not None:
+        facts["shape"] = [size if isinstance(size, int) else str(size) for size in value.shape]
+    return facts
 
 
 def _metadata(metadata: Metadata) -> dict[str, Any]:
     return {
         "network": metadata.network,
-        "preprocessing": None if metadata.preprocessing is None else json.loads(metadata.preprocessing.to_json()),
+        "preprocessing": metadata.preprocessing and json.loads(metadata.preprocessing.to_json()),
         "classes": len(metadata.classes),
         "features": list(metadata.features),
         "weights_sha256": metadata.weights_sha256,
@@ -93,9 +98,9 @@ def _metadata(metadata: Metadata) -> dict[str, Any]:
 
 
 def _object(text: str | None) -> Any:
-    """Return what JSON in the metadata says; as it is where it is none, as others may have written it."""
+    """Return the JSON of an entry of the metadata; the text itself where other software wrote something else."""
     try:
-        return None if text is None else json.loads(text)
+        return text and json.loads(text)
     except ValueError:
         return text
 
@@ -105,7 +110,7 @@ def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]
     if document["macs"] is not None:
         macs = f"{_sum(document, 'macs')} for one picture of {size}×{size}"
     by_precision = ", ".join(f"{count} {name}" for name, count in document["precisions"].items())
-    opset = "no operators of ONNX itself" if document["opset"] is None else f"opset {document['opset']}"
+    opset = f"opset {document['opset']}" if document["opset"] else "no operators of ONNX itself"
     facts = [
         ("ONNX file", f"{document['bytes'] / 2**20:.2f} MiB, {opset}"),
         ("sha256", document["sha256"]),
@@ -120,21 +125,17 @@ def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]
         facts.append(("network", metadata.network))
     if metadata.classes:
         facts.append(("classes", f"{len(metadata.classes)}: {', '.join(metadata.classes[:3])} …"))
-    assumed = metadata.preprocessing is not None and metadata.preprocessing.assumed
-    for label, text in (
-        (
-            "preprocessing, assumed" if assumed else "preprocessing",
-            None if metadata.preprocessing is None else metadata.preprocessing.to_json(),
-        ),
-        ("weights", None if metadata.weights_sha256 is None else f"sha256 {metadata.weights_sha256}"),
-        ("made with", metadata.versions),
-    ):
-        if text is not None:
-            facts.append((label, text))
+    if metadata.preprocessing is not None:
+        assumed = ", assumed" if metadata.preprocessing.assumed else ""
+        facts.append((f"preprocessing{assumed}", metadata.preprocessing.to_json()))
+    if metadata.weights_sha256 is not None:
+        facts.append(("weights", f"sha256 {metadata.weights_sha256}"))
+    if metadata.versions is not None:
+        facts.append(("made with", metadata.versions))
     quantization = _object(metadata.quantization)
     if isinstance(quantization, dict):
-        said = [f"{key} {value}" for key, value in quantization.items() if not isinstance(value, (dict, list))]
-        facts.append(("quantized", ", ".join(said)))
+        settings = [f"{key} {value}" for key, value in quantization.items() if not isinstance(value, (dict, list))]
+        facts.append(("quantized", ", ".join(settings)))
     return facts
 
 
@@ -144,7 +145,9 @@ def _sum(document: dict[str, Any], key: str) -> str:
 
 
 def _in_words(tensor: dict[str, Any]) -> str:
-    shape = "unknown shape" if tensor["shape"] is None else f"({', '.join(map(str, tensor['shape']))})"
+    shape = "unknown shape"
+    if tensor["shape"] is not None:
+        shape = f"({', '.join(map(str, tensor['shape']))})"
     return f"{tensor['name']}: {tensor['dtype']} {shape}"
 
 
@@ -161,11 +164,15 @@ def _layers(layers: tuple[InspectedLayer, ...]) -> Table:
             layer.precision,
             "" if layer.macs is None else f"{layer.macs:,}",
             f"{layer.parameters:,}" if layer.parameters else "",
-            "" if layer.input_scale is None else f"{layer.input_scale:.3g}",
-            "" if layer.weight_scales is None else " … ".join(f"{scale:.3g}" for scale in layer.weight_scales),
+            _scales(layer.input_scale),
+            _scales(*layer.weight_scales or ()),
             layer.why,
         )
         for layer in layers
     )
     columns = ("layer", "operator", "precision", "MACs", "parameters", "input scale", "weight scales", "why")
     return Table(title="Layers", columns=columns, rows=rows, left=(0, 1, 2, 7))
+
+
+def _scales(*scales: float | None) -> str:
+    return " … ".join(f"{scale:.3g}" for scale in scales if scale is not None)

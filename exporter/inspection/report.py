@@ -1,4 +1,4 @@
-"""What is known of a file, for people and for programs."""
+"""The description of a file, for people and for programs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["FileReport", "Table"]
+__all__ = ["FileReport", "Table", "tensor_facts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +23,22 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class FileReport:
-    """What a file is.
+    """The description of a file.
 
     Attributes:
         kind: ``onnx``, ``calibration`` …
-        facts: Lines of a label and what it says.
-        tables: What there is a row for each of.
-        document: All of it as JSON can hold it.
+        facts: Lines of a label and a text.
+        tables: The parts of the file that are listed row by row.
+        document: All of it as a JSON object.
     """
 
     kind: str
     facts: tuple[tuple[str, str], ...]
     tables: tuple[Table, ...]
     document: Mapping[str, Any]
+
+
+def tensor_facts(inputs: Iterable[Mapping[str, Any]], outputs: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return a line for each input and output of an engine."""
+    labelled = [*(("input", tensor) for tensor in inputs), *(("output", tensor) for tensor in outputs)]
+    return [(label, "{name}: {dtype} {shape}".format(**tensor)) for label, tensor in labelled]
