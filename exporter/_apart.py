@@ -51,7 +51,8 @@ def _files_of(request: Any) -> Iterator[tuple[str, Path]]:
         if is_dataclass(value):
             yield from _files_of(value)
         elif value is not None and (role := field.metadata.get(_ROLE)):
-            for item in [value] if isinstance(value, Path | str) else value:
+            items = [value] if isinstance(value, Path | str) else value
+            for item in items:
                 if isinstance(item, Path) or Path(item).is_file():  # text may name a network
                     yield role, Path(item)
 

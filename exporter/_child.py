@@ -31,7 +31,7 @@ _WATCH_SECONDS = 0.05  # and at its memory
 
 
 class ChildError(Exception):
-    """What went wrong in a child, in a sentence.
+    """A failure in a child, in a sentence.
 
     Attributes:
         kind: The name of the exception raised there; ``Died`` for a crash, ``TimeoutError`` and ``MemoryError`` for a
@@ -148,10 +148,11 @@ class Child:
         """
         line = None
         while line is None:
-            left = None if limit is None else max(0.0, self._sent + limit - time.monotonic())
-            every = _LOOK_SECONDS if most_mib is None else _WATCH_SECONDS
+            wait = _LOOK_SECONDS if most_mib is None else _WATCH_SECONDS
+            if limit is not None:
+                wait = min(wait, max(0.0, self._sent + limit - time.monotonic()))
             try:
-                line = self._lines.get(timeout=every if left is None else min(every, left))
+                line = self._lines.get(timeout=wait)
             except queue.Empty:
                 self._require_limits(limit, most_mib)
                 if self._process.poll() is not None:
@@ -197,14 +198,12 @@ class Child:
 
     def _require_limits(self, limit: float | None, most_mib: float | None) -> None:
         """End the child if it has broken a limit."""
-        why, kind = None, ""
         if limit is not None and time.monotonic() >= self._sent + limit:
-            why, kind = f"It did not answer for {limit:g} s ({self._doing}).", "TimeoutError"
-        elif most_mib is not None and (held := _resident_mib(self._process.pid)) > most_mib:
-            why, kind = f"It took {held:,.0f} MiB of memory, more than {most_mib:,.0f}.", "MemoryError"
-        if why is not None:
             self._kill()
-            raise ChildError(why, kind=kind)
+            raise ChildError(f"It did not answer for {limit:g} s ({self._doing}).", kind="TimeoutError")
+        if most_mib is not None and (resident := _resident_mib(self._process.pid)) > most_mib:
+            self._kill()
+            raise ChildError(f"It took {resident:,.0f} MiB of memory, more than {most_mib:,.0f}.", kind="MemoryError")
 
     def _signal(self, name: str) -> None:
         if self._rests and hasattr(signal, name) and self._process.poll() is None:
@@ -216,7 +215,9 @@ class Child:
             return "Its process was killed (SIGKILL), as happens where memory runs out."
         cause = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         lines = self.errors.strip().splitlines()
-        return f"Its process ended {cause}: {lines[-1].strip()}" if lines else f"Its process ended {cause}."
+        if not lines:
+            return f"Its process ended {cause}."
+        return f"Its process ended {cause}: {lines[-1].strip()}"
 
 
 def answer_requests(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> NoReturn:
@@ -233,8 +234,8 @@ def answer_requests(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> NoRet
         try:
             reply = answer(json.loads(requests.get()))
         except Exception as error:  # each library raises its own
-            lines = str(error).strip().splitlines()
-            reply = {"error": lines[0] if lines else type(error).__name__, "kind": type(error).__name__}
+            kind = type(error).__name__
+            reply = {"error": next(iter(str(error).strip().splitlines()), kind), "kind": kind}
         print(json.dumps(reply), file=replies, flush=True)
 
 
@@ -285,9 +286,8 @@ def _read_requests(stream: TextIO, requests: queue.SimpleQueue[str]) -> None:
 
 def _resident_mib(pid: int) -> float:
     """Return the memory that a process holds, in MiB; 0 where the system does not tell."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    kib = [line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:")]
-    return int(kib[0]) / 2**10 if kib else 0.0
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 2**10  # in KiB there
+    return 0.0

@@ -1,4 +1,4 @@
-"""Writing results so that an interruption leaves the old file or none, never half of a new one; and what a file is."""
+"""Writing results so that an interruption leaves the old file or none, never half of a new one; and file hashes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise _output_error(target, error) from error
     finally:
-        with suppress(OSError):  # gone, or the very thing that could not be made
+        with suppress(OSError):  # renamed already, or never created
             temporary.unlink()
 
 
@@ -84,8 +84,9 @@ def write_text(target: Path, text: str) -> None:
 def cache_folder() -> Path:
     """Return the folder for what can be made again: ``$REXPORT_CACHE``, or ``rexport`` in the user's cache folder."""
     own = os.environ.get("REXPORT_CACHE")
-    users = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return Path(own) if own else (Path(users) if users else Path.home() / ".cache") / "rexport"
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache", "rexport")
 
 
 def _output_error(target: Path, error: OSError) -> OutputError:

@@ -1,6 +1,6 @@
-"""What was measured once, kept in a JSON file from one run to the next.
+"""Measurements, kept in a JSON file from one run to the next.
 
-The file is a cache: deleting it costs a minute, and what can't be read of it is measured anew.
+The file is a cache: deleting it costs a minute, and entries that can't be read are measured again.
 """
 
 from __future__ import annotations

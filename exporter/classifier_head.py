@@ -1,4 +1,4 @@
-"""What a classifier's output is, as its graph says: metadata may be missing, or of another file."""
+"""The kind of a classifier's output, read from its graph: metadata may be missing, or of another file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rexport.model_file import Head, Metadata
 
 __all__ = ["head_of"]
 
-# what changes the shape or the type of numbers, and hardly the numbers
+# operators that change the shape or the type of numbers, and hardly their values
 _SAME_NUMBERS = frozenset(
     (
         *("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"),
@@ -19,20 +19,19 @@ _MOST_MEMBERS = 1000
 
 
 def head_of(model: ir.Model) -> Head:
-    """Return what a classifier's output is, as its graph says.
+    """Return whether a classifier's output is logits, their softmax, or its logarithm.
 
-    A softmax counts, in whatever operators, and so does the average of several, an ensemble's. Where the graph ends in
-    anything whose meaning is open, or there is no graph to read (an engine), the metadata says it.
+    A softmax is recognised in any operators, and so is the average of an ensemble's. Where the graph's end is
+    ambiguous, or there is no graph to read (an engine), the metadata decides.
 
     Raises:
-        ModelFileError: The metadata has to say it, and can't be read.
+        ModelFileError: The metadata is needed and can't be read.
     """
-    head = _head_at(model.graph.outputs[0]) if model.graph.outputs else None
-    return Metadata.of(model).head if head is None else head
+    return _head_at(next(iter(model.graph.outputs), None)) or Metadata.of(model).head
 
 
-def _head_at(value: ir.Value) -> Head | None:
-    """Return what ``value`` is by the operators before it; ``None`` where they do not tell."""
+def _head_at(value: ir.Value | None) -> Head | None:
+    """Return the head that the operators before ``value`` make of it; ``None`` where they are ambiguous."""
     node = _computation_of(value)
     if node is None:
         return None
@@ -40,19 +39,24 @@ def _head_at(value: ir.Value) -> Head | None:
         return Head.SOFTMAX
     if node.op_type == "LogSoftmax" or (node.op_type == "Log" and _is_softmax(_computation_of(node.inputs[0]))):
         return Head.LOG_SOFTMAX
+    layers: list[ir.Node | None] = [node]
     if node.op_type == "Add":  # of a bias
-        return Head.LOGITS if any(_is_weighted(_computation_of(term)) for term in node.inputs) else None
-    return Head.LOGITS if _is_weighted(node) else None
+        layers = [_computation_of(term) for term in node.inputs]
+    return Head.LOGITS if any(map(_is_weighted, layers)) else None
 
 
 def _computation_of(value: ir.Value | None) -> ir.Node | None:
     """Return the standard operator that computes ``value``, before those that change only its shape or type."""
-    node = None if value is None else value.producer()
+    node = _producer_of(value)
     while node is not None and node.domain == "":
-        if node.op_type not in _SAME_NUMBERS or node.inputs[0] is None:
+        if node.op_type not in _SAME_NUMBERS:
             return node
-        node = node.inputs[0].producer()
+        node = _producer_of(node.inputs[0])
     return None
+
+
+def _producer_of(value: ir.Value | None) -> ir.Node | None:
+    return None if value is None else value.producer()
 
 
 def _is_weighted(node: ir.Node | None) -> bool:
@@ -63,7 +67,7 @@ def _is_softmax(node: ir.Node | None) -> bool:
     """Say whether ``node`` is a Softmax, or the last of its parts: exp(z) divided by their sum."""
     if node is None or node.op_type != "Div":
         return node is not None and node.op_type == "Softmax"
-    powers, total = (None if value is None else value.producer() for value in node.inputs)
+    powers, total = map(_producer_of, node.inputs)
     return (
         powers is not None
         and total is not None

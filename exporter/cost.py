@@ -1,4 +1,4 @@
-"""What a model costs to compute, counted from its file.
+"""The cost of computing a model, counted from its file.
 
     MACs of a convolution            =  output elements · (input channels / groups) · kernel height · kernel width
     MACs of a transposed convolution =  input elements · (output channels / groups) · kernel height · kernel width
@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from rexport._errors import ModelFileError
 from rexport.model_file import image_input, picture_size
-from rexport.passes._graph import int_attribute, is_op, name_of
+from rexport.passes._graph import input_at, int_attribute, is_op, name_of
 from rexport.passes._quantized import stored
 from rexport.passes.fold_constants import FoldConstants
 
@@ -65,12 +65,12 @@ def tensor_shapes(model: ir.Model, size: int) -> dict[str, tuple[int, ...]]:
 def _shapes(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all tensors, where the inputs have one example and these ``sizes``; 0 is unknown."""
     proto = ir.to_proto(model)
-    for value in proto.graph.input:
-        if value.name in model.graph.initializers:
+    for info in proto.graph.input:
+        if info.name in model.graph.initializers:
             continue
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value") and (axis == 0 or value.name in sizes):
-                dim.dim_value = sizes[value.name] if axis else 1
+        for axis, dim in enumerate(info.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") and (axis == 0 or info.name in sizes):
+                dim.dim_value = sizes[info.name] if axis else 1
     del proto.graph.value_info[:]  # what they say of open dimensions would win
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
@@ -84,8 +84,8 @@ def _shapes(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, .
         for info in [*inferred.input, *inferred.value_info, *inferred.output]
         if info.type.tensor_type.HasField("shape")
     }
-    for known in (*model.graph.outputs, *model.graph.initializers.values()):
-        shapes.setdefault(str(known.name), _stated(known))
+    for value in (*model.graph.outputs, *model.graph.initializers.values()):
+        shapes.setdefault(str(value.name), tuple(size if isinstance(size, int) else 1 for size in value.shape or ()))
     return shapes
 
 
@@ -123,15 +123,15 @@ def parameters_of(model: ir.Model) -> dict[str, int | None]:
 
 
 def _stored_input(node: ir.Node, place: int) -> ir.Value | None:
-    return stored(node.inputs[place]) if place < len(node.inputs) else None
+    return stored(input_at(node, place))
 
 
 def _inputs_of_pictures(model: ir.Model) -> list[ir.Value]:
     """Return the inputs that have to be given and are not read as weights."""
     weights = {weight_of(node) for node in model.graph}
     biases = {_stored_input(node, _BIAS[node.op_type]) for node in model.graph if is_op(node, *_BIAS)}
-    given = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
-    return [value for value in given if value not in weights | biases]
+    inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+    return [value for value in inputs if value not in weights | biases]
 
 
 def _computed_from_pictures(model: ir.Model) -> set[ir.Value]:
@@ -146,14 +146,18 @@ def _size(value: ir.Value) -> int | None:
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
         return tensor.size
-    sizes = [size for size in value.shape or (None,) if isinstance(size, int)]
-    return math.prod(sizes) if value.shape is not None and len(sizes) == len(value.shape) else None
+    if value.shape is None or not value.shape.is_static():
+        return None
+    return math.prod(value.shape.numpy())
 
 
 def _sum_of_known(sizes: Iterable[int | None]) -> int | None:
-    listed = list(sizes)
-    known = [size for size in listed if size is not None]
-    return sum(known) if len(known) == len(listed) else None
+    total = 0
+    for size in sizes:
+        if size is None:
+            return None
+        total += size
+    return total
 
 
 def macs_of(model: ir.Model, *, size: int | None = None) -> dict[str, int | None]:
@@ -179,7 +183,7 @@ def macs_of(model: ir.Model, *, size: int | None = None) -> dict[str, int | None
 
 
 def macs_of_any(model: ir.Model) -> dict[str, int | None]:
-    """Return :func:`macs_of` a model of pictures; of another, for one example of what its inputs state."""
+    """Return :func:`macs_of` a model of pictures; for other models, those of one example of their inputs' shapes."""
     try:
         return macs_of(model)
     except ModelFileError:
@@ -187,14 +191,14 @@ def macs_of_any(model: ir.Model) -> dict[str, int | None]:
 
 
 def _batch(model: ir.Model) -> int:
-    """Return the batch that a model's first input insists on, otherwise 1."""
-    stated = [value.shape[0] for value in _inputs_of_pictures(model) if value.shape]
-    return stated[0] if stated and isinstance(stated[0], int) else 1
+    """Return the fixed batch of a model's first input, otherwise 1."""
+    batch = next((value.shape[0] for value in _inputs_of_pictures(model) if value.shape), 1)
+    return batch if isinstance(batch, int) else 1
 
 
 def _macs_of(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], batch: int) -> dict[str, int | None]:
     counted = {name_of(node): _macs(node, shapes) for node in model.graph if multiplies(node)}
-    return {name: None if macs is None else macs // batch for name, macs in counted.items()}
+    return {name: macs and macs // batch for name, macs in counted.items()}
 
 
 def total_macs(model: ir.Model, *, size: int | None = None) -> int | None:
@@ -223,11 +227,6 @@ def operations_of(model: ir.Model, *, size: int | None = None) -> dict[str, int]
     }
 
 
-def _stated(value: ir.Value) -> tuple[int, ...]:
-    """Return the shape that a value states, with 1 for what is open: the batch."""
-    return () if value.shape is None else tuple(size if isinstance(size, int) else 1 for size in value.shape)
-
-
 def _macs(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     """Return the multiply-accumulates of a node for what its shapes hold; ``None`` if they are not known."""
     picture, weight = (_shape(node, index, shapes) for index in _OPERANDS[node.op_type])
@@ -237,10 +236,13 @@ def _macs(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     if is_op(node, "ConvTranspose"):
         return math.prod(picture) * math.prod(weight[1:])
     if is_op(node, "Gemm"):
-        return math.prod(result) * picture[0 if int_attribute(node, "transA", 0) else -1]
-    return math.prod(result) * (picture[-1] if "MatMul" in node.op_type else math.prod(weight[1:]))
+        row = 0 if int_attribute(node, "transA", 0) else -1
+        return math.prod(result) * picture[row]
+    if "MatMul" in node.op_type:
+        return math.prod(result) * picture[-1]
+    return math.prod(result) * math.prod(weight[1:])
 
 
 def _shape(node: ir.Node, index: int, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
-    value = node.inputs[index] if index < len(node.inputs) else None
-    return () if value is None else shapes.get(str(value.name), ())
+    value = input_at(node, index)
+    return shapes.get(str(value.name), ()) if value else ()

@@ -80,7 +80,7 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Goals:
-    """What it is the best at, the bound on nine calls of ten, and the percentage points of top-1 INT8 may lose."""
+    """The goal, the bound on nine calls of ten, and the percentage points of top-1 that INT8 may lose."""
 
     goal: Goal
     latency_bound_ms: Positive | None = None
@@ -89,7 +89,7 @@ class Goals:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What was measured, with 95 % intervals.
+    """The measurements, with 95 % intervals.
 
     Attributes:
         images_per_second: At the median call.
@@ -115,20 +115,20 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class TunedMachine:
-    """What was measured on: the processor's name, its INT8 instructions in words, and the cores that were usable."""
+    """The machine of the measurements: the processor's name, its INT8 instructions in words, and its usable cores."""
 
     cpu: str
     int8: str
     cores: Count
 
-    def differences(self, here: TunedMachine) -> tuple[str, ...]:
-        """Say in which respects ``here`` is another machine; empty where it is not."""
+    def differences(self, current: TunedMachine) -> tuple[str, ...]:
+        """Return the facts in which the ``current`` machine differs, as text; empty if there are none."""
         pairs = (
-            ("processor", self.cpu, here.cpu),
-            ("INT8 instructions", self.int8, here.int8),
-            ("usable cores", str(self.cores), str(here.cores)),
+            ("processor", self.cpu, current.cpu),
+            ("INT8 instructions", self.int8, current.int8),
+            ("usable cores", str(self.cores), str(current.cores)),
         )
-        return tuple(f"{fact}: {there} there, {now} here" for fact, there, now in pairs if there != now)
+        return tuple(f"{fact}: {tuned} there, {now} here" for fact, tuned, now in pairs if tuned != now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,10 +197,10 @@ def write_settings(settings: DeploymentSettings, path: Path) -> None:
 
 
 def load_settings(path: Path) -> DeploymentSettings:
-    """Read settings; whether the model is still the same is for :meth:`DeploymentSettings.check_model` to say.
+    """Read settings; :meth:`DeploymentSettings.check_model` checks that the model is still the same.
 
     Raises:
-        InputError: They can't be read, are none, or say what can't be.
+        InputError: They can't be read, are of another schema, or hold impossible values.
     """
     values = load_toml(path)
     schema = values.get("schema")

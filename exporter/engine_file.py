@@ -1,9 +1,9 @@
-"""Engine files: what their header and the file beside them say, without loading them.
+"""Engine files: their header and the file beside them, read without loading the engine.
 
-An engine is executable code of one version of TensorRT for certain GPUs. Loading one that is none, or another's, may
-crash the process. So beside ``model.engine`` lies ``model.engine.json``, which says what it is, and whoever loads it
-calls :func:`read_facts`, :func:`read_intact` and :func:`require_loadable` first, and gives TensorRT the very bytes that
-were hashed. A hash finds damage, not malice: that takes a signature.
+An engine is executable code of one version of TensorRT for certain GPUs. Loading a broken one, or one of another
+version, may crash the process. So ``model.engine.json`` lies beside ``model.engine`` and describes it, and whoever
+loads it calls :func:`read_facts`, :func:`read_intact` and :func:`require_loadable` first, and gives TensorRT the very
+bytes that were hashed. A hash finds damage, not malice: that takes a signature.
 
 The header of TensorRT for RTX, as observed in version 1.7 (offsets in bytes, little-endian): ``vtrt`` at 0, the size
 of the file at 16 (u64), four bytes of the version at 24, the compute capabilities as bits at 32 (u32).
@@ -47,7 +47,7 @@ _MAGIC = b"vtrt"
 _VERSION = r"^[0-9]+(\.[0-9]+(\..*)?)?$"
 _HEADER_BYTES = 64
 SUFFIXES = (".engine", ".plan", ".trt")
-"""How files of engines are called."""
+"""The suffixes of engine files."""
 _AMPERE = 80
 _BITS = {1: 75, 2: 80, 4: 86, 8: 89, 0x10: 120, 0x20: 121}
 
@@ -79,6 +79,12 @@ class BackendName(StrEnum):
     ONNXRUNTIME = "onnxruntime"
 
 
+_PACKAGES = {
+    BackendName.TENSORRT: ("TensorRT", "tensorrt-cu13"),
+    BackendName.RTX: ("TensorRT for RTX", "tensorrt-rtx"),
+}
+
+
 class EngineTensor(TypedDict):
     """An input or output: its name, its dtype by TensorRT's name, and its shape, ``-1`` for an open size."""
 
@@ -97,7 +103,7 @@ class EngineLayer(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFacts:
-    """What the file beside an engine says of it.
+    """The contents of the file beside an engine.
 
     Attributes:
         backend: ``tensorrt`` or ``rtx``; ``onnxruntime`` for an ONNX file that holds an engine.
@@ -109,21 +115,21 @@ class EngineFacts:
         inputs: Name, dtype and shape of each, ``-1`` for an open batch.
         outputs: Likewise.
         layers: Each layer that multiplies: its name, its operator, and the ``precision`` that it came out in; ``float``
-            where that is not known of one that the file does not quantize. None with ``onnxruntime``, which tells of
-            none.
+            where that is unknown, which only a layer that the file does not quantize may be. Empty with
+            ``onnxruntime``, which reports none.
         sha256: Of the engine.
         bytes: Its size.
         onnx: The name of the ONNX file that it was built from.
         onnx_sha256: Of that file.
-        repairs: What was changed in it for TensorRT's rules.
+        repairs: The changes made to it for TensorRT's rules.
         warnings: The builder's.
-        seconds: That the build took.
-        command: That built it.
+        seconds: The time of the build.
+        command: The command that built it.
         rexport: The version of rexport.
         version_compatible: Whether later versions of TensorRT may run it, with the lean runtime of ``version``.
         hardware_compatible: Whether other GPUs of Ampere and later may.
         metadata: Of the ONNX file, as rexport wrote it there: how pictures become the input, the names of the classes.
-        stripped: Whether it has no weights, so that they are to be filled in before it is run.
+        stripped: Whether it has no weights yet; they must be filled in before it runs.
     """
 
     backend: BackendName
@@ -161,7 +167,7 @@ class EngineFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """What there is to run an engine on.
+    """The software and the GPU that could run an engine.
 
     Attributes:
         backend: ``tensorrt`` or ``rtx``.
@@ -181,7 +187,7 @@ class Installed:
 
 
 def is_engine(path: Path) -> bool:
-    """Say whether a file is called as engines are."""
+    """Say whether a file has a suffix of engines."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -209,8 +215,10 @@ def read_facts(engine: Path) -> EngineFacts:
         facts = as_record(values, EngineFacts, where=path, advice="copy it again, or build the engine again")
     except InputError as error:
         raise EngineFileError(str(error)) from error
-    fixed = facts.inputs[0]["shape"][0] if facts.inputs[0]["shape"] else -1
-    return facts if fixed < 1 else replace(facts, batch=(fixed, fixed, fixed))  # older ones state what was asked for
+    fixed = next(iter(facts.inputs[0]["shape"]), -1)
+    if fixed > 0:  # older versions recorded the batch of the request
+        facts = replace(facts, batch=(fixed, fixed, fixed))
+    return facts
 
 
 def read_header(engine: Path) -> EngineHeader:
@@ -229,19 +237,19 @@ def read_header(engine: Path) -> EngineHeader:
 
 
 def read_intact(engine: Path, facts: EngineFacts) -> bytes:
-    """Return the bytes of an engine file, which are to the byte those that ``facts`` describe.
+    """Return the bytes of an engine file, after checking that ``facts`` describe exactly these.
 
     Raises:
-        EngineFileError: It can't be read, is another, or its own header says something else than ``facts``.
+        EngineFileError: It can't be read, is another file, or its own header contradicts ``facts``.
     """
     try:
         data = engine.read_bytes()
     except OSError as error:
         raise EngineFileError(f"{engine} can't be read: {error.strerror}.") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != facts.sha256:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != facts.sha256:
         raise EngineFileError(
-            f"{engine} is not the file that {facts_path(engine).name} describes (sha256 {found[:12]}…, not "
+            f"{engine} is not the file that {facts_path(engine).name} describes (sha256 {sha256[:12]}…, not "
             f"{facts.sha256[:12]}…); copy it again, or build it again from {facts.onnx}."
         )
     if data.startswith(_MAGIC) or facts.backend == "rtx":
@@ -255,7 +263,7 @@ def read_intact(engine: Path, facts: EngineFacts) -> bytes:
 
 
 def intact_facts(engine: Path) -> EngineFacts | None:
-    """Return what the file beside an engine says, made sure that it is of this very file; ``None`` without one.
+    """Return the facts beside an engine, after checking that they are of this very file; ``None`` without any.
 
     Raises:
         EngineFileError: It can't be read, or is of another file.
@@ -267,15 +275,15 @@ def intact_facts(engine: Path) -> EngineFacts | None:
     return facts
 
 
-def require_loadable(engine: Path, facts: EngineFacts, here: Installed) -> None:
-    """Do nothing if what is installed here can run an engine, as far as can be told before it is loaded.
+def require_loadable(engine: Path, facts: EngineFacts, installed: Installed) -> None:
+    """Check that an engine can run here, as far as that is known before it is loaded.
 
-    Without this an engine of another version or GPU ends in a null pointer, or a crash.
+    Loading an engine of another version or GPU ends in a null pointer, or a crash.
 
     Args:
-        engine: The file, for messages; :func:`read_intact` looks into it.
-        facts: What lies beside it.
-        here: What there is to run it on.
+        engine: The file, for messages; :func:`read_intact` checks its contents.
+        facts: The facts beside it.
+        installed: The software and the GPU to run it on.
 
     Raises:
         UnavailableError: Its backend is not installed, or in another version; or there is no GPU, or another.
@@ -285,52 +293,59 @@ def require_loadable(engine: Path, facts: EngineFacts, here: Installed) -> None:
             f"{engine} was built without its weights; fill them in with `rexport engine {facts.onnx} --refit {engine} "
             f"-o {engine.with_stem(engine.stem + '-whole')}`."
         )
-    again = f"run `{facts.command}` again" if facts.command else f"build it again from {facts.onnx}"
-    if here.version is None:
+    advice = f"build it again from {facts.onnx}"
+    if facts.command:
+        advice = f"run `{facts.command}` again"
+    _require_version(engine, facts, installed, advice)
+    if installed.capability is None:
         raise UnavailableError(
-            f"{engine} runs on {_package(facts)} {facts.version}, which is not installed; type "
-            f"`pip install '{_requirement(facts)}'`."
+            f"{engine} needs an NVIDIA GPU. {installed.why_no_device or 'There is none.'} To use it: install the "
+            "NVIDIA driver; `nvidia-smi` must list a GPU."
         )
-    if here.version != facts.version and not (facts.version_compatible and here.lean == facts.version):
+    if not _for_gpu(facts, installed.capability):
+        if facts.backend == "rtx":
+            advice = f"build it again with `--sm {installed.capability}`: {facts.command}".removesuffix(": ")
+        raise UnavailableError(
+            f"{engine} was built for GPUs of compute capability {', '.join(map(str, facts.capabilities))}, and "
+            f"{installed.device or 'the GPU here'} has {installed.capability}: {advice}."
+        )
+
+
+def _require_version(engine: Path, facts: EngineFacts, installed: Installed, advice: str) -> None:
+    name, package = _PACKAGES.get(facts.backend, _PACKAGES[BackendName.TENSORRT])
+    if installed.version is None:
+        raise UnavailableError(
+            f"{engine} runs on {name} {facts.version}, which is not installed; type "
+            f"`pip install '{package}=={facts.version}'`."
+        )
+    if installed.version != facts.version and not (facts.version_compatible and installed.lean == facts.version):
         lean = ""
         if facts.version_compatible:
             lean = f" (or install its lean runtime, `pip install 'tensorrt-lean-cu13=={facts.version}'`)"
         raise UnavailableError(
-            f"{engine} was built by {_package(facts)} {facts.version}, and this device has {here.version}: {again} "
+            f"{engine} was built by {name} {facts.version}, and this device has {installed.version}: {advice} "
             f"here{lean}."
-        )
-    if here.capability is None:
-        raise UnavailableError(
-            f"{engine} needs an NVIDIA GPU. {here.why_no_device or 'There is none.'} To use it: install the NVIDIA "
-            "driver; `nvidia-smi` must list a GPU."
-        )
-    if not _for_gpu(facts, here.capability):
-        wanted = ", ".join(map(str, facts.capabilities))
-        if facts.backend == "rtx":
-            again = f"build it again with `--sm {here.capability}`" + (f": {facts.command}" if facts.command else "")
-        raise UnavailableError(
-            f"{engine} was built for GPUs of compute capability {wanted}, and {here.device or 'the GPU here'} has "
-            f"{here.capability}: {again}."
         )
 
 
 def _header_of(engine: Path, head: bytes, size: int) -> EngineHeader:
     if len(head) < _HEADER_BYTES or not head.startswith(_MAGIC):
         raise EngineFileError(f"{engine} is no engine of a known format: its first bytes are {head[:8]!r}.")
-    stated, version = struct.unpack_from("<Q4B", head, 16)[0], struct.unpack_from("4B", head, 24)
-    (bits,) = struct.unpack_from("<I", head, 32)
-    if stated != size:
-        cut = "was cut off" if size < stated else "has something behind its end"
-        raise EngineFileError(f"{engine} {cut}: it has {size:,} bytes and says {stated:,}; copy or build it again.")
+    stated_size, *version, bits = struct.unpack_from("<Q4B4xI", head, 16)
+    if stated_size != size:
+        defect = "was cut off" if size < stated_size else "has something behind its end"
+        raise EngineFileError(
+            f"{engine} {defect}: it has {size:,} bytes and says {stated_size:,}; copy or build it again."
+        )
     return EngineHeader(
         version=".".join(map(str, version)),
-        size=stated,
+        size=size,
         capabilities=tuple(capability for bit, capability in _BITS.items() if bits & bit),
     )
 
 
 def _require_not_text(engine: Path) -> None:
-    """Find what is no engine at all, whatever it is called."""
+    """Refuse a text file, whatever its name."""
     try:
         with engine.open("rb") as file:
             head = file.read(_HEADER_BYTES)
@@ -348,15 +363,6 @@ def _for_gpu(facts: EngineFacts, capability: int) -> bool:
     return capability in facts.capabilities
 
 
-def _package(facts: EngineFacts) -> str:
-    return "TensorRT for RTX" if facts.backend == "rtx" else "TensorRT"
-
-
-def _requirement(facts: EngineFacts) -> str:
-    return f"tensorrt-rtx=={facts.version}" if facts.backend == "rtx" else f"tensorrt-cu13=={facts.version}"
-
-
-def _same_version(one: str, other: str) -> bool:
-    """Compare versions of which one may have fewer numbers, or leave the last ones 0."""
-    first, second = (text.split(".") for text in (one, other))
-    return all(a == b for a, b in zip(first[:3], second[:3], strict=False))
+def _same_version(first: str, second: str) -> bool:
+    """Compare the first three numbers of two versions, as far as both have them."""
+    return all(a == b for a, b in zip(first.split(".")[:3], second.split(".")[:3], strict=False))

@@ -28,6 +28,7 @@ from rexport._onnx_proto import (
     read_all_tensors,
     why_not_readable,
 )
+from rexport._words import first_line
 from rexport.preprocessing import PictureOptions, Preprocessing, Takes
 
 if TYPE_CHECKING:
@@ -57,13 +58,17 @@ __all__ = [
 ]
 
 _PREFIX = "rexport."
-_ASSUMED_SIZE = 224  # of a model that takes any size and does not say which it was trained at: ImageNet's
+_ASSUMED_SIZE = 224  # of a model that takes any size and does not state one: ImageNet's
+_LAYOUTS: dict[ir.DataType | None, str] = {
+    ir.DataType.FLOAT: "float32 is supported with the channels first",
+    ir.DataType.UINT8: "uint8 is supported with the channels last",
+}
 
 
 class Head(StrEnum):
-    """What a classifier's output is: logits z, their softmax pᵢ = exp zᵢ / Σ exp zⱼ, or that one's logarithm.
+    """A classifier's output: logits z, their softmax pᵢ = exp zᵢ / Σ exp zⱼ, or the logarithm of that.
 
-    The softmax of ``LOG_SOFTMAX`` is that of the logits, so whoever needs probabilities treats both alike.
+    The softmax of ``LOG_SOFTMAX`` is that of the logits, so code that needs probabilities treats both alike.
     """
 
     LOGITS = "logits"
@@ -73,17 +78,17 @@ class Head(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What rexport writes into a model's ``metadata_props``, under keys that start with ``rexport.``.
+    """The ``metadata_props`` that rexport writes into a model, under keys that start with ``rexport.``.
 
     Attributes:
         network: The zoo name or ``module:callable`` that built it.
         preprocessing: How pictures become its input.
         classes: The names of its outputs, in order; empty where unknown.
-        head: What its output is, in a classifier; :func:`head_of` asks the graph first.
+        head: The output of a classifier; :func:`head_of` looks at the graph first.
         features: The modules whose results are its outputs, in order; empty in a classifier.
         weights_sha256: Of the state dict it was exported with (see ``models.weights.state_dict_hash``).
-        quantization: A JSON object that says how the file was quantized; ``None`` in a float model.
-        precision: One that says which layers of a float16 model stayed in float32; ``None`` in others.
+        quantization: A JSON object that describes how the file was quantized; ``None`` in a float model.
+        precision: A JSON object with the layers of a float16 model that stayed in float32; ``None`` in others.
         versions: The packages that made it.
     """
 
@@ -99,12 +104,12 @@ class Metadata:
 
     @classmethod
     def of(cls, model: ir.Model) -> Metadata:
-        """Read the metadata of a model; what it lacks is ``None``."""
+        """Read the metadata of a model; missing entries are ``None``."""
         return cls.of_properties(model.metadata_props)
 
     @classmethod
     def of_properties(cls, properties: Mapping[str, str]) -> Metadata:
-        """Read a model's ``metadata_props``, wherever they were kept."""
+        """Read a model's ``metadata_props``, wherever they were stored."""
         props = {k.removeprefix(_PREFIX): v for k, v in properties.items() if k.startswith(_PREFIX)}
         return cls(
             network=props.get("network"),
@@ -119,22 +124,21 @@ class Metadata:
         )
 
     def write_to(self, model: ir.Model) -> None:
-        """Set the model's ``metadata_props``, so that :meth:`of` reads this again; what is ``None`` or empty goes."""
-        values = {
+        """Set the model's ``metadata_props``, so that :meth:`of` reads this again; remove those that are empty."""
+        values: dict[str, Any] = {
             "network": self.network,
-            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
-            "classes": json.dumps(self.classes) if self.classes else None,
+            "preprocessing": self.preprocessing and self.preprocessing.to_json(),
+            "classes": self.classes and json.dumps(self.classes),
             "head": None if self.head is Head.LOGITS else str(self.head),
-            "features": json.dumps(self.features) if self.features else None,
+            "features": self.features and json.dumps(self.features),
             "weights_sha256": self.weights_sha256,
             "quantization": self.quantization,
             "precision": self.precision,
             "versions": self.versions,
         }
         for key, value in values.items():
-            if value is None:
-                model.metadata_props.pop(_PREFIX + key, None)
-            else:
+            model.metadata_props.pop(_PREFIX + key, None)
+            if value:
                 model.metadata_props[_PREFIX + key] = value
 
 
@@ -144,8 +148,8 @@ class ImageInput:
 
     Attributes:
         name: Of the tensor.
-        size: Height and width in pixels that it insists on; ``None`` takes any.
-        batch: Likewise, the number of images.
+        size: The fixed height and width in pixels; ``None`` if it takes any.
+        batch: The fixed number of images; ``None`` if it takes any.
         raw: Whether it takes uint8 of shape ``(N, S, S, 3)``, as a camera gives them, or float32 ``(N, 3, S, S)``.
     """
 
@@ -158,8 +162,8 @@ class ImageInput:
 def load(path: Path) -> ir.Model:
     """Read an ONNX file into memory, external data of its own folder included.
 
-    What other frameworks' exporters leave out is completed: sizes below zero are open, outputs without a shape have
-    the inferred one, and every node has a name of its own.
+    Facts that other frameworks' exporters leave out are completed: sizes below zero become open, outputs without a
+    shape get the inferred one, and every node gets a unique name.
 
     Raises:
         ModelFileError: No such file, not ONNX, an invalid graph, or one that rexport can't hold or read (see above).
@@ -170,12 +174,12 @@ def load(path: Path) -> ir.Model:
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own errors share no public base class
-        raise ModelFileError(f"{path} is not an ONNX file ({_first_line(error)}).") from error
+        raise ModelFileError(f"{path} is not an ONNX file ({first_line(error)}).") from error
     if not proto.graph.node or not proto.opset_import:
         raise ModelFileError(f"{path} is not an ONNX model: it has no nodes or names no opset.")
-    why = why_not_readable(proto)
-    if why is not None:
-        raise ModelFileError(f"{path} {why}")
+    defect = why_not_readable(proto)
+    if defect is not None:
+        raise ModelFileError(f"{path} {defect}")
     try:
         # the loader checks that external data lies in the model's folder
         onnx.load_external_data_for_model(proto, str(path.parent))
@@ -192,7 +196,7 @@ def load(path: Path) -> ir.Model:
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
-    """Return the files in which an ONNX file keeps tensors outside of itself; none of a file that can't be read."""
+    """Return the files of an ONNX file's external data; none if it can't be read."""
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception:  # protobuf's own errors share no public base class
@@ -268,7 +272,7 @@ def with_opset(model: ir.Model, at_least: int) -> ir.Model:
     except RuntimeError as error:  # what the converter raises, in C++: the place, the assertion, "failed: " and why
         raise ModelFileError(
             f"The model is of opset {default_opset(model)} and can't be converted to {at_least} "
-            f"({_first_line(error).rpartition('failed: ')[2]}); export it again with opset {at_least} or later."
+            f"({first_line(error).rpartition('failed: ')[2]}); export it again with opset {at_least} or later."
         ) from error
     name_nodes(converted)  # the converter gives those that it adds none
     return converted
@@ -282,24 +286,33 @@ def image_input(model: ir.Model, path: Path | str = "The model") -> ImageInput:
             ``(N, S, S, 3)``.
     """
     inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
-    shape = inputs[0].shape if len(inputs) == 1 and isinstance(inputs[0].type, ir.TensorType) else None
-    if shape is not None and len(shape) == 4 and inputs[0].dtype in (ir.DataType.FLOAT, ir.DataType.UINT8):
-        raw = inputs[0].dtype == ir.DataType.UINT8
-        batch, *rest = shape
-        channels = rest.pop(2 if raw else 0)
-        fixed = [side for side in rest if isinstance(side, int)]
-        if channels == 3 and len(set(fixed)) <= 1 and 0 not in shape:
+    if len(inputs) == 1 and (axes := _image_axes(inputs[0])):
+        batch, channels, *sides = axes
+        fixed = {side for side in sides if isinstance(side, int)}
+        if channels == 3 and len(fixed) <= 1 and 0 not in axes:
             return ImageInput(
                 name=str(inputs[0].name),
-                size=fixed[0] if fixed else None,
+                size=next(iter(fixed), None),
                 batch=batch if isinstance(batch, int) else None,
-                raw=raw,
+                raw=inputs[0].dtype == ir.DataType.UINT8,
             )
-    found = "; ".join(f"{value.name}: {_type_in_words(value)}" for value in inputs)
+    listed = "; ".join(f"{value.name}: {_type_in_words(value)}" for value in inputs)
     raise ModelFileError(
         f"{path} has no image input: expected one float32 input of shape (N, 3, S, S), or uint8 of shape "
-        f"(N, S, S, 3); found {found or 'no input'}{_misfit(inputs)}."
+        f"(N, S, S, 3); found {listed or 'no input'}{_misfit(inputs)}."
     )
+
+
+def _image_axes(value: ir.Value) -> tuple[int | ir.SymbolicDim, ...]:
+    """Return batch, channels, height and width of what may be images by its type and rank; else nothing."""
+    if not isinstance(value.type, ir.TensorType) or value.dtype not in _LAYOUTS:
+        return ()
+    if value.shape is None or len(value.shape) != 4:
+        return ()
+    first, second, third, last = value.shape
+    if value.dtype == ir.DataType.UINT8:
+        return first, last, second, third
+    return first, second, third, last
 
 
 def picture_size(model: ir.Model) -> int:
@@ -308,12 +321,12 @@ def picture_size(model: ir.Model) -> int:
     Raises:
         ModelFileError: It has no image input.
     """
-    stated = Metadata.of(model).preprocessing
-    return image_input(model).size or (_ASSUMED_SIZE if stated is None else stated.size)
+    preprocessing = Metadata.of(model).preprocessing or Preprocessing.default_for(_ASSUMED_SIZE)
+    return image_input(model).size or preprocessing.size
 
 
 def is_size_assumed(model: ir.Model) -> bool:
-    """Return whether nothing but habit says :func:`picture_size`.
+    """Return whether :func:`picture_size` is only the default.
 
     Raises:
         ModelFileError: It has no image input.
@@ -324,20 +337,21 @@ def is_size_assumed(model: ir.Model) -> bool:
 def preprocessing_of(
     model: ir.Model, path: Path | str = "The model", options: PictureOptions | None = None
 ) -> tuple[Preprocessing, str | None]:
-    """Return how pictures become a model's input: what its file states, with what the user's ``options`` change.
+    """Return how pictures become a model's input: as its file states, with the changes of the user's ``options``.
 
     Args:
         model: With one image input.
-        path: What sentences call it.
-        options: What takes the place of what the file states, or of what is assumed where it does not; their ``size``
-            is that of a model that takes any.
+        path: Its name in sentences.
+        options: Values that replace those that the file states, or the defaults; their ``size`` is for a model that
+            takes any.
 
     Returns:
-        With a sentence for the user, where not everything is stated or ``options`` replace what is.
+        The preprocessing, and a sentence for the user where some of it is assumed or ``options`` replace a stated
+        value.
 
     Raises:
-        ModelFileError: It has no image input, or what it states can't be read.
-        UsageError: It contradicts itself, or ``options`` are of what the model does itself.
+        ModelFileError: It has no image input, or its metadata can't be read.
+        UsageError: It contradicts itself, or ``options`` concern steps that the model does itself.
     """
     options = options or PictureOptions()
     image, stated = image_input(model, path), Metadata.of(model).preprocessing
@@ -345,10 +359,12 @@ def preprocessing_of(
         raise UsageError(f"{path} normalises its images itself, so --mean and --std mean nothing with it.")
     if stated is not None and stated.takes is Takes.PICTURES and options.resize is not None:
         raise UsageError(f"{path} resizes its images itself, so --resize means nothing with it.")
-    size = image.size or options.size or (None if stated is None else stated.size)
+    size = image.size or options.size
     if stated is None:
         takes = Takes.PIXELS if image.raw else Takes.NORMALISED
         stated = replace(Preprocessing.default_for(size or _ASSUMED_SIZE), takes=takes)
+    else:
+        size = size or stated.size
     if stated.takes.raw != image.raw:
         raise UsageError(f"{path} says that it takes {stated.takes} images, and its input is of another type.")
     if image.size not in (None, stated.size):
@@ -357,22 +373,19 @@ def preprocessing_of(
 
 
 def state_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
-    """Let the model's metadata state ``preprocessing``, such as what :func:`preprocessing_of` returned."""
+    """Write ``preprocessing``, such as that of :func:`preprocessing_of`, into the model's metadata."""
     replace(Metadata.of(model), preprocessing=preprocessing).write_to(model)
 
 
 def _misfit(inputs: Sequence[ir.Value]) -> str:
-    """Return the one thing that keeps a model's inputs from being pictures, where it is one of the usual."""
+    """Return why a model's inputs are no pictures, where it is one of the usual reasons."""
     if len(inputs) > 1:
         return "; models of several inputs are not supported"
-    shape = inputs[0].shape if inputs else None
-    if shape is None or len(shape) != 4 or inputs[0].dtype not in (ir.DataType.FLOAT, ir.DataType.UINT8):
+    if not inputs or not _image_axes(inputs[0]):
         return ""
-    raw = inputs[0].dtype == ir.DataType.UINT8
-    _, *sides = shape
-    channels = sides.pop(2 if raw else 0)
+    _, channels, *sides = _image_axes(inputs[0])
     if channels != 3 and 3 in sides:
-        return f"; {'uint8' if raw else 'float32'} is supported with the channels {'last' if raw else 'first'} only"
+        return f"; {_LAYOUTS[inputs[0].dtype]} only"
     if channels != 3:
         return f"; pictures of {channels} channel{'' if channels == 1 else 's'} are not supported"
     if sides[0] != sides[1]:
@@ -406,17 +419,18 @@ def _type_in_words(value: ir.Value) -> str:
         return f"{type(value.type).__name__.removesuffix('Type').lower()} of {kind}"
     if value.shape is None:
         return f"{kind} of unknown shape"
-    return f"{kind} of shape ({', '.join('?' if str(size) == 'None' else str(size) for size in value.shape)})"
+    sizes = ", ".join(map(str, value.shape)).replace("None", "?")
+    return f"{kind} of shape ({sizes})"
 
 
-def _names(what: str, text: str) -> tuple[str, ...]:
+def _names(entry: str, text: str) -> tuple[str, ...]:
     try:
         names = json.loads(text)
         if isinstance(names, list):
             return tuple(str(name) for name in names)
     except ValueError:
         pass
-    raise ModelFileError(f"The model's {what} in its metadata can't be read; export the model again.")
+    raise ModelFileError(f"The model's {entry} in its metadata can't be read; export the model again.")
 
 
 def _head(text: str) -> Head:
@@ -427,8 +441,3 @@ def _head(text: str) -> Head:
             f"The model's head in its metadata can't be read ({text!r} is none of {', '.join(Head)}); export the model "
             "again."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,14 +36,14 @@ __all__ = [
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""How files of pictures are called, in lower case."""
+"""The suffixes of picture files, in lower case."""
 
 
 class Takes(StrEnum):
-    """What a model takes of a picture; the rest it does itself.
+    """The form in which a model takes pictures; it does the remaining preprocessing itself.
 
-    ``NORMALISED``: float32 of shape ``(N, 3, S, S)``, all done. ``PIXELS``: uint8 of shape ``(N, S, S, 3)``, resized
-    and cut out. ``PICTURES``: uint8 of shape ``(N, H, W, 3)``, of any height and width.
+    ``NORMALISED``: float32 of shape ``(N, 3, S, S)``, fully preprocessed. ``PIXELS``: uint8 of shape ``(N, S, S, 3)``,
+    resized and cut out. ``PICTURES``: uint8 of shape ``(N, H, W, 3)``, of any height and width.
     """
 
     NORMALISED = "normalised"
@@ -52,12 +52,12 @@ class Takes(StrEnum):
 
     @property
     def raw(self) -> bool:
-        """Whether that is uint8, channels last, as a camera gives it."""
+        """Whether it is uint8, channels last, as from a camera."""
         return self is not Takes.NORMALISED
 
     @property
     def in_graph(self) -> tuple[str, ...]:
-        """What of the preprocessing a model does itself."""
+        """The steps of the preprocessing that a model does itself."""
         return {
             Takes.NORMALISED: (),
             Takes.PIXELS: ("normalise",),
@@ -78,13 +78,13 @@ class Preprocessing:
 
     Attributes:
         size: Height and width of the network's input, in pixels.
-        resize: What the shorter side is resized to before the crop; ``None`` takes pictures of exactly
+        resize: The length that the shorter side is resized to before the crop; ``None`` takes pictures of exactly
             ``size`` × ``size`` and refuses others.
         mean: Per channel, R G B, of pixels scaled to 0 … 1.
         std: Per channel, likewise.
         interpolation: The filter of the resize.
-        takes: Where in all this the file takes over.
-        assumed: Whether nobody stated it, and it is the field's habit; the pixels are the same, and so it is equal.
+        takes: The step at which the file takes over.
+        assumed: Whether it is the field's default, stated by nobody; no part of equality, as the pixels are the same.
     """
 
     size: int
@@ -97,11 +97,11 @@ class Preprocessing:
 
     @classmethod
     def default_for(cls, size: int) -> Preprocessing:
-        """Assume the field's habit at a size: ImageNet's resize by 8/7 and crop, or CIFAR's pictures as they are."""
+        """Return the field's default at a size: ImageNet's resize by 8/7 and crop, or CIFAR's pictures as they are."""
         return cls(size=size, resize=round(size * 256 / 224) if size >= 128 else None, assumed=True)
 
     def in_words(self) -> str:
-        """Return what happens to pictures, for a sentence that begins with "taking"."""
+        """Return the steps, for a sentence that begins with "taking"."""
         if self.takes is Takes.PICTURES:
             return "whole pictures"
         cut = f"pictures of {self.size}×{self.size} as they are"
@@ -115,7 +115,7 @@ class Preprocessing:
         return f"{cut}, mean {_numbers(self.mean)} and std {_numbers(self.std)}"
 
     def pixels(self, image: Image) -> np.ndarray:
-        """Return what is to be taken of a picture, uint8 of shape ``(H, W, 3)``: all of it or what :meth:`crop` gives.
+        """Return a picture's pixels, uint8 of shape ``(H, W, 3)``: all of them, or those of :meth:`crop`.
 
         Raises:
             DataError: As :meth:`crop`.
@@ -123,11 +123,11 @@ class Preprocessing:
         return np.asarray(to_rgb(image)) if self.takes is Takes.PICTURES else self.crop(image)
 
     def to_input(self, pixels: np.ndarray) -> np.ndarray:
-        """Turn such pixels, uint8 of shape ``(..., H, W, 3)``, into what the file takes: see :class:`Takes`."""
+        """Turn such pixels, uint8 of shape ``(..., H, W, 3)``, into the file's input: see :class:`Takes`."""
         return pixels if self.takes.raw else self.normalise(pixels)
 
     def of_pictures(self, pictures: np.ndarray) -> np.ndarray:
-        """Turn whole pictures of one size, uint8 of shape ``(N, H, W, 3)``, into what the file takes.
+        """Turn whole pictures of one size, uint8 of shape ``(N, H, W, 3)``, into the file's input.
 
         Raises:
             DataError: As :meth:`crop`.
@@ -169,7 +169,7 @@ class Preprocessing:
             raise DataError("is taken as it is, and ten crops are cut from a resized picture (pass --resize)")
         image = self._resized(to_rgb(image), self.resize)
         mirrored = image.transpose(Transpose.FLIP_LEFT_RIGHT)
-        return tuple(crop for one in (image, mirrored) for crop in (*self._corners(one), self._middle(one)))
+        return tuple(crop for view in (image, mirrored) for crop in (*self._corners(view), self._middle(view)))
 
     def whole(self, image: Image, scale: int) -> np.ndarray:
         """Return the whole picture, its shorter side of ``scale`` pixels: uint8 of shape ``(H, W, 3)``.
@@ -185,18 +185,18 @@ class Preprocessing:
         # torchvision truncates the longer side; Pillow's draft-free filters are antialiased
         short, long = sorted(image.size)
         longer = int(shorter * long / short)
-        new = (shorter, longer) if image.width <= image.height else (longer, shorter)
-        return image if image.size == new else image.resize(new, Resampling[self.interpolation.name])
+        size = (shorter, longer) if image.width <= image.height else (longer, shorter)
+        return image.resize(size, Resampling[self.interpolation.name])
 
     def _middle(self, image: Image) -> np.ndarray:
         return self._cut(image, round((image.width - self.size) / 2), round((image.height - self.size) / 2))
 
     def _corners(self, image: Image) -> tuple[np.ndarray, ...]:
         right, bottom = image.width - self.size, image.height - self.size
-        return tuple(self._cut(image, left, top) for top in (0, bottom) for left in (0, right))
+        return tuple(self._cut(image, x, y) for y in (0, bottom) for x in (0, right))
 
-    def _cut(self, image: Image, left: int, top: int) -> np.ndarray:
-        return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+    def _cut(self, image: Image, x: int, y: int) -> np.ndarray:
+        return np.asarray(image.crop((x, y, x + self.size, y + self.size)))
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Turn uint8 pixels of shape ``(..., H, W, 3)`` into float32 of shape ``(..., 3, H, W)``."""
@@ -206,20 +206,22 @@ class Preprocessing:
 
     def to_json(self) -> str:
         """Return the one-line JSON that the model's metadata holds."""
-        raw = self.takes.raw
-        fields = {
+        layout, dtype = ("NHWC", "uint8") if self.takes.raw else ("NCHW", "float32")
+        fields: dict[str, Any] = {
             "size": self.size,
             "resize": self.resize,
             "interpolation": self.interpolation,
             "mean": self.mean,
             "std": self.std,
             "color": "RGB",
-            "layout": "NHWC" if raw else "NCHW",
-            "dtype": "uint8" if raw else "float32",
+            "layout": layout,
+            "dtype": dtype,
             "scale": "1/255",
             "in_graph": self.takes.in_graph,
         }
-        return json.dumps(fields | {"assumed": True} if self.assumed else fields)
+        if self.assumed:
+            fields["assumed"] = True
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
@@ -231,14 +233,14 @@ class Preprocessing:
         try:
             fields = json.loads(text)
             size, resize = int(fields["size"]), fields["resize"]
-            resize = None if resize is None else int(resize)
+            resize = resize and int(resize)
             mean, std = _three(fields["mean"]), _three(fields["std"])
             if size < 1 or (resize is not None and resize < size):
                 raise ValueError(f"size {size}, resize {resize}")
             if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
                 raise ValueError(f"mean {mean}, std {std}")
             in_graph = tuple(fields.get("in_graph", ()))  # files of older versions have none
-            takes = {each.in_graph: each for each in Takes}[in_graph]
+            takes = {takes.in_graph: takes for takes in Takes}[in_graph]
             interpolation = Interpolation(fields.get("interpolation", Interpolation.BILINEAR))  # nor this
             assumed = fields.get("assumed", False)
             if type(assumed) is not bool:
@@ -254,7 +256,7 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """What a user states of a preprocessing, as its attributes; ``None`` where nothing is stated.
+    """The parts of a preprocessing that a user states, named as its attributes; ``None`` where nothing is stated.
 
     Example:
         >>> options = PictureOptions.parse(mean="0.5,0.5,0.5")
@@ -272,7 +274,7 @@ class PictureOptions:
     def parse(
         cls, *, size: int | None = None, resize: int | None = None, mean: str | None = None, std: str | None = None
     ) -> PictureOptions:
-        """Read them as ``--mean`` and ``--std`` have them: three numbers each, of pixels scaled to 0 … 1.
+        """Read the texts of ``--mean`` and ``--std``: three numbers each, of pixels scaled to 0 … 1.
 
         Raises:
             UsageError: They are not three numbers each, standard deviations are not above zero, or they are meant for
@@ -281,27 +283,27 @@ class PictureOptions:
         options = cls(
             size=size,
             resize=resize,
-            mean=None if mean is None else _triple("--mean", mean),
-            std=None if std is None else _triple("--std", std),
+            mean=_triple("--mean", mean),
+            std=_triple("--std", std),
         )
         if options.std is not None and min(options.std) <= 0:
             raise UsageError(f"--std {std}: standard deviations are larger than zero.")
         _require_scaled(options.mean, options.std)
         return options
 
-    def applied_to(self, known: Preprocessing, source: str) -> tuple[Preprocessing, str | None]:
-        """Return what holds in the end, and a sentence for the user where that is not what ``source`` states.
+    def applied_to(self, base: Preprocessing, source: str) -> tuple[Preprocessing, str | None]:
+        """Return ``base`` with these options, and a sentence for the user where that differs from ``source``.
 
         Args:
-            known: What ``source`` states; or what is assumed in its place, which is no longer ``assumed`` once size,
-                mean and standard deviation are all stated.
-            source: What sentences call it: the file or the network that ``known`` comes from.
+            base: The preprocessing that ``source`` states; or an assumed one, which is no longer ``assumed`` once
+                size, mean and standard deviation are all stated.
+            source: The name, in sentences, of the file or the network that ``base`` comes from.
 
         Raises:
             UsageError: The resize is smaller than the crop.
         """
-        size = self.size or known.size
-        scaled = known if size == known.size else replace(known, size=size, resize=_resize_at(size, known))
+        size = self.size or base.size
+        scaled = replace(base, size=size, resize=_resize_at(size, base))
         if self.resize is not None and self.resize < size:
             raise UsageError(f"--resize {self.resize} is smaller than the {size} pixels that are cut out.")
         result = replace(
@@ -309,23 +311,21 @@ class PictureOptions:
             resize=self.resize or scaled.resize,
             mean=self.mean or scaled.mean,
             std=self.std or scaled.std,
-            assumed=known.assumed and None in (self.size, self.mean, self.std),
+            assumed=base.assumed and None in (self.size, self.mean, self.std),
         )
         if result.assumed:
-            see = "--resize" if known.takes.raw else "--resize, --mean and --std"
-            return (
-                result,
-                f"{source} does not say how pictures become its input; taking {result.in_words()} (see {see}).",
-            )
-        return result, None if known.assumed else self._replacing(known, source)
+            options = "--resize" if base.takes.raw else "--resize, --mean and --std"
+            note = f"{source} does not say how pictures become its input; taking {result.in_words()} (see {options})."
+            return result, note
+        return result, self._replacing(base, source)
 
-    def _replacing(self, known: Preprocessing, source: str) -> str | None:
+    def _replacing(self, base: Preprocessing, source: str) -> str | None:
         options = {"size": "--input-size", "resize": "--resize", "mean": "--mean", "std": "--std"}
-        given = {name: getattr(self, name) for name in options}
-        replaced = {name: value for name, value in given.items() if value not in (None, getattr(known, name))}
-        if not replaced:
+        values = {name: getattr(self, name) for name in options}
+        replaced = {name: value for name, value in values.items() if value not in (None, getattr(base, name))}
+        if base.assumed or not replaced:
             return None
-        was = ", ".join(f"{name} {_numbers(getattr(known, name))}" for name in replaced)
+        was = ", ".join(f"{name} {_numbers(getattr(base, name))}" for name in replaced)
         new = " ".join(f"{options[name]} {_numbers(value)}" for name, value in replaced.items())
         return f"{source} states {was}; taking {new} instead."
 
@@ -342,27 +342,29 @@ def to_rgb(image: Image) -> Image:
         raise DataError(str(error)) from error
 
 
-def _resize_at(size: int, known: Preprocessing) -> int | None:
-    """Return what pictures are resized to for a crop of another ``size``: in proportion."""
-    if known.assumed:
+def _resize_at(size: int, base: Preprocessing) -> int | None:
+    """Return the resize for a crop of another ``size``: in proportion."""
+    if base.assumed and size != base.size:
         return Preprocessing.default_for(size).resize
-    return None if known.resize is None else round(known.resize * size / known.size)
+    return base.resize and round(base.resize * size / base.size)
 
 
 def _require_scaled(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
     """Raise :class:`UsageError` for numbers of pixels of 0 … 255: no mean or deviation of 0 … 1 is above 1."""
-    given = {"--mean": mean, "--std": std}
-    wrong = {option: values for option, values in given.items() if values is not None and max(values) > 1}
+    options = {"--mean": mean, "--std": std}
+    wrong = {option: values for option, values in options.items() if values is not None and max(values) > 1}
     if not wrong:
         return
     if std is not None and min(std) >= 1:  # Caffe's: pixels less their mean, divided by 1
         wrong["--std"] = std
-    said = " ".join(f"{option} {_numbers(values)}" for option, values in wrong.items())
+    unscaled = " ".join(f"{option} {_numbers(values)}" for option, values in wrong.items())
     divided = " ".join(f"{option} {','.join(f'{v / 255:.3g}' for v in values)}" for option, values in wrong.items())
-    raise UsageError(f"{said} is for pixels of 0…255; divide by 255: {divided}.")
+    raise UsageError(f"{unscaled} is for pixels of 0…255; divide by 255: {divided}.")
 
 
-def _triple(option: str, text: str) -> tuple[float, float, float]:
+def _triple(option: str, text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
     try:
         values = _three(text.split(","))
     except ValueError:
