@@ -1,4 +1,4 @@
-"""Choices that only a measurement on the target can make, and what was measured."""
+"""Choices that only a measurement on the target can make, and the measurements."""
 
 from __future__ import annotations
 

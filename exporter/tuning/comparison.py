@@ -64,10 +64,10 @@ def compare(model: ir.Model, changed: ir.Model, conditions: Conditions, *, progr
 
 
 def conditions_for(model: ir.Model, *, batch: int | None, threads: int | None) -> Conditions:
-    """Return what to measure a model at: by default its own batch, or 1, and one thread per usable core.
+    """Return the conditions to measure a model at: by default its own batch, or 1, and one thread per usable core.
 
     Raises:
-        UsageError: The model insists on another batch.
+        UsageError: The model has another fixed batch.
         ModelFileError: It has no image input.
     """
     fixed = image_input(model).batch

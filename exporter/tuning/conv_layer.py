@@ -1,4 +1,4 @@
-"""What the time of a grouped convolution depends on, found in a model, and a model of that layer alone.
+"""Grouped convolutions of a model, described by the facts that their time depends on, and models of one such layer.
 
 Alone it stands between two 1×1 convolutions, as in the networks that have it: a runtime then keeps its own layout of
 the tensors around it, which it would otherwise change at both ends, and not for all candidates alike.
@@ -34,7 +34,7 @@ ENDS = 16  # channels of the model around a layer: few, so that its ends cost li
 
 @dataclass(frozen=True, kw_only=True)
 class ConvLayer:
-    """A convolution over pictures, its numbers aside.
+    """A convolution over pictures, without its numbers.
 
     Attributes:
         inputs: Channels that it reads.
@@ -44,10 +44,10 @@ class ConvLayer:
         strides: Likewise.
         pads: Top, left, bottom, right.
         dilations: Height and width.
-        height: Of the pictures that it reads.
-        width: Likewise.
-        weights: Their NumPy dtype: a float, or the integers that they are stored as.
-        activations: Likewise, of the pictures.
+        height: Height of the pictures that it reads.
+        width: Their width.
+        weights: The NumPy dtype of the weights: a float, or the integers that they are stored as.
+        activations: The dtype of the pictures, likewise.
         can_split: Whether it may become branches.
     """
 
@@ -71,12 +71,12 @@ class ConvLayer:
 
     def forms(self, *, widest: int, most_branches: int) -> tuple[GroupForm, ...]:
         """Return the forms to measure: as it is, in groups of up to ``widest`` channels, and a few in branches."""
-        each = self.inputs // self.groups
+        channels = self.inputs // self.groups
         counts = [1]
         for count in range(2, self.groups + 1):
-            if self.groups % count == 0 and count >= 2 * counts[-1]:  # others between them tell little more
+            if self.groups % count == 0 and count >= 2 * counts[-1]:  # those in between tell little more
                 counts.append(count)
-        merged = [GroupForm(merged=count) for count in counts if count == 1 or count * each <= widest]
+        merged = [GroupForm(merged=count) for count in counts if count == 1 or count * channels <= widest]
         branches = [
             GroupForm(branches=True, merged=form.merged)
             for form in merged
@@ -90,8 +90,8 @@ class ConvLayer:
 
     def __str__(self) -> str:
         kernel, stride = "×".join(map(str, self.kernel)), self.strides[0]
-        picture = f"{self.height}×{self.width}"
-        return f"{kernel}, {self.inputs} → {self.outputs} of {picture}" + (f", stride {stride}" if stride > 1 else "")
+        text = f"{kernel}, {self.inputs} → {self.outputs} of {self.height}×{self.width}"
+        return f"{text}, stride {stride}" if stride > 1 else text
 
     def to_model(self, form: GroupForm = AS_IT_IS, *, seed: int = 0) -> bytes:
         """Return a serialized model of this layer, in a form, between two 1×1 convolutions, of any batch.
@@ -127,16 +127,15 @@ def grouped_layers(model: ir.Model, *, size: int) -> dict[ConvLayer, tuple[str, 
         size: Height and width of its pictures, where it takes any.
     """
     shapes = tensor_shapes(model, size)
-    found: dict[ConvLayer, list[str]] = defaultdict(list)
+    names: dict[ConvLayer | None, list[str]] = defaultdict(list)
     for node in model.graph:
-        layer = _layer_of(node, shapes) if groups_of(node) > 1 else None
-        if layer is not None:
-            found[layer].append(name_of(node))
-    return {layer: tuple(names) for layer, names in found.items()}
+        if groups_of(node) > 1:
+            names[_layer_of(node, shapes)].append(name_of(node))
+    return {layer: tuple(nodes) for layer, nodes in names.items() if layer is not None}
 
 
 def _layer_of(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> ConvLayer | None:
-    """Return what ``node`` is, or ``None`` if that is not known: its picture's size, or its weight."""
+    """Return the layer of ``node``, or ``None`` if its picture's size or its weight is unknown."""
     picture, weight = node.inputs[0], constant(stored(node.inputs[1]))
     assert picture is not None
     shape = shapes.get(str(picture.name), ())
@@ -146,7 +145,7 @@ def _layer_of(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> ConvLayer
         return None
     if node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
         return None
-    top, left, bottom, right = node.attributes.get_ints("pads", [0, 0, 0, 0])
+    top, start, bottom, end = node.attributes.get_ints("pads", [0, 0, 0, 0])
     height, width = weight.shape[2:]
     return ConvLayer(
         inputs=shape[1],
@@ -154,7 +153,7 @@ def _layer_of(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> ConvLayer
         groups=groups_of(node),
         kernel=(height, width),
         strides=_pair(node, "strides"),
-        pads=(top, left, bottom, right),
+        pads=(top, start, bottom, end),
         dilations=_pair(node, "dilations"),
         height=shape[2],
         width=shape[3],
@@ -165,9 +164,8 @@ def _layer_of(node: ir.Node, shapes: Mapping[str, tuple[int, ...]]) -> ConvLayer
 
 
 def _dtype_of(picture: ir.Value) -> str:
-    numbers = stored(picture)
-    dtype = None if numbers is None else numbers.dtype
-    return (dtype or ir.DataType.FLOAT).numpy().name
+    dtype = (stored(picture) or picture).dtype or ir.DataType.FLOAT
+    return dtype.numpy().name
 
 
 def _pair(node: ir.Node, name: str) -> tuple[int, int]:

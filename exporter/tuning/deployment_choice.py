@@ -1,9 +1,8 @@
-"""Which of the measured ways to run a model is the one to use: arithmetic on times, nothing is run here.
+"""Choosing among the measured ways to run a model: arithmetic on times, nothing is run here.
 
-What does not keep within the bounds is out. Of the rest, the best is that of the most images per second, or of the
-shortest median call; but where another one's times can't be told from it (95 % bootstrap interval of the ratio, round
-by round) and it is no more than 5 % behind, the cheaper one is taken: fewer threads, a smaller batch, the file that
-came in rather than one made for this.
+Candidates beyond the bounds are out. Of the rest, the best has the most images per second, or the shortest median call.
+But a cheaper candidate wins if its times can't be told apart from the best (95 % bootstrap interval of the ratio, round
+by round) and it is no more than 5 % behind: one with fewer threads, a smaller batch, or the original file.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Bounds", "Candidate", "Estimate", "Goal", "Measured", "Variant", "choose", "nearest", "order"]
 
-_AS_GOOD = 1.05  # how many times as good the best may be as the cheaper one that is taken
+_AS_GOOD = 1.05  # how many times as good the best may be as the cheaper one
 _RESAMPLES = 1000
-_ROUNDING = 1e-9  # of numbers that are differences or ratios
+_ROUNDING = 1e-9  # of differences and ratios
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A measured number, and between which 95 % of the bootstrap's lie."""
+    """A measured number, and the interval of 95 % of the bootstrap."""
 
     value: float
     low: float
@@ -43,10 +42,10 @@ class Variant:
 
     Attributes:
         path: The file.
-        precision: What it computes in: ``fp32``, ``fp16`` or ``int8``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
         regrouped: Whether its grouped convolutions were rewritten in the forms that are fastest here.
-        made: Whether it was made for this, and is not the file that came in.
-        runtimes: What it is for; ``None`` for all.
+        made: Whether it was made for the search, and is not the original file.
+        runtimes: The runtimes that it is for; ``None`` for all.
         drop_points: The percentage points of top-1 that it loses; ``None`` where that is not known.
     """
 
@@ -59,7 +58,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """What it is, in words."""
+        """Its precision and form, in words."""
         return f"{self.precision}, regrouped" if self.regrouped else self.precision
 
 
@@ -119,7 +118,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What has to be kept within; ``None`` for what does not matter.
+    """The bounds on a candidate; ``None`` for no bound.
 
     Attributes:
         latency_ms: For the 90th percentile of a call, in milliseconds.
@@ -130,13 +129,13 @@ class Bounds:
     drop_points: float | None = None
 
     def allow(self, variant: Variant) -> bool:
-        """Say whether a file is accurate enough, as far as that was asked for; one of unknown accuracy is not."""
+        """Say whether a file is accurate enough; with a bound, one of unknown accuracy is not."""
         if self.drop_points is None:
             return True
         return variant.drop_points is not None and variant.drop_points <= self.drop_points + _ROUNDING
 
     def hold(self, measured: Measured) -> bool:
-        """Say whether a candidate keeps within all of them."""
+        """Say whether a candidate keeps within all bounds."""
         in_time = self.latency_ms is None or measured.percentile_ms(90) <= self.latency_ms
         return in_time and self.allow(measured.candidate.variant)
 
@@ -145,46 +144,47 @@ def choose(measured: Sequence[Measured], bounds: Bounds, goal: Goal) -> Measured
     """Return the one to use, or ``None`` if none keeps within the bounds.
 
     Args:
-        measured: In turns with each other, so that their rounds can be compared one by one.
-        bounds: What it has to keep within.
-        goal: What it is the best at.
+        measured: Measured in turns, so that their rounds can be compared one by one.
+        bounds: The bounds to keep within.
+        goal: The goal to optimise.
     """
-    held = [one for one in measured if bounds.hold(one)]
-    if not held:
+    within = [result for result in measured if bounds.hold(result)]
+    if not within:
         return None
-    best = max(held, key=lambda one: (_value(one, goal), *(-cost for cost in _cost(one.candidate))))
-    return min((one for one in held if one is best or _as_good(one, best, goal)), key=lambda one: _cost(one.candidate))
+    best = max(within, key=lambda result: (_value(result, goal), *(-cost for cost in _cost(result))))
+    return min((result for result in within if result is best or _as_good(result, best, goal)), key=_cost)
 
 
 def order(measured: Sequence[Measured], bounds: Bounds, goal: Goal) -> list[Measured]:
-    """Sort by promise: those within the bounds, those whose median call is, and the others by how far they are off."""
+    """Sort by promise: within the bounds by value, then by p90 those whose median call is, then the others."""
 
-    def key(one: Measured) -> tuple[int, float]:
-        if bounds.hold(one):
-            return (0, -_value(one, goal))
-        if bounds.allow(one.candidate.variant) and one.percentile_ms(50) <= (bounds.latency_ms or 0):
-            return (1, one.percentile_ms(90))
-        return (2, one.percentile_ms(90))
+    def key(result: Measured) -> tuple[int, float]:
+        if bounds.hold(result):
+            return (0, -_value(result, goal))
+        if bounds.allow(result.candidate.variant) and result.percentile_ms(50) <= (bounds.latency_ms or 0):
+            return (1, result.percentile_ms(90))
+        return (2, result.percentile_ms(90))
 
     return sorted(measured, key=key)
 
 
-def nearest(measured: Sequence[Measured], bounds: Bounds) -> Measured:
-    """Return the one that comes closest to the bounds: of the accurate ones, if any, that of the least p90."""
-    return min(measured, key=lambda one: (not bounds.allow(one.candidate.variant), one.percentile_ms(90)))
+def nearest(measured: Sequence[Measured], bounds: Bounds) -> Measured | None:
+    """Return the one closest to the bounds, ``None`` without any: of the accurate ones, if any, the least p90."""
+    return min(measured, key=lambda way: (not bounds.allow(way.candidate.variant), way.percentile_ms(90)), default=None)
 
 
-def _value(one: Measured, goal: Goal) -> float:
-    return one.images_per_second if goal is Goal.THROUGHPUT else 1 / one.percentile_ms(50)
+def _value(result: Measured, goal: Goal) -> float:
+    return result.images_per_second if goal is Goal.THROUGHPUT else 1 / result.percentile_ms(50)
 
 
-def _cost(candidate: Candidate) -> tuple[int, int, bool, bool]:
+def _cost(result: Measured) -> tuple[int, int, bool, bool]:
+    candidate = result.candidate
     return (candidate.threads, candidate.batch, candidate.variant.made, candidate.variant.regrouped)
 
 
-def _as_good(one: Measured, best: Measured, goal: Goal) -> bool:
-    """Say whether the best is not surely better, and not by much."""
-    rounds = min(len(one.rounds), len(best.rounds))
-    ratio, (low, _) = speedup(one.rounds[:rounds], best.rounds[:rounds])
-    images = best.candidate.batch / one.candidate.batch if goal is Goal.THROUGHPUT else 1.0
+def _as_good(result: Measured, best: Measured, goal: Goal) -> bool:
+    """Say whether the best is not certainly better, and not by much."""
+    rounds = min(len(result.rounds), len(best.rounds))
+    ratio, (low, _) = speedup(result.rounds[:rounds], best.rounds[:rounds])
+    images = best.candidate.batch / result.candidate.batch if goal is Goal.THROUGHPUT else 1.0
     return low * images <= 1 + _ROUNDING and ratio * images <= _AS_GOOD

@@ -9,9 +9,9 @@ __all__ = ["AS_IT_IS", "GroupForm"]
 
 @dataclass(frozen=True, order=True)
 class GroupForm:
-    """Neighbouring groups ``merged`` into one (1: none), and what is left of them in ``branches`` or not.
+    """Neighbouring groups ``merged`` into one (1: none), and the resulting groups in ``branches`` or not.
 
-    Forms are ordered by what they cost in weights and nodes. See :class:`rexport.passes.regroup.Regroup` and
+    Forms are ordered by their cost in weights and nodes. See :class:`rexport.passes.regroup.Regroup` and
     :class:`rexport.passes.split_groups.SplitGroups`.
     """
 
@@ -19,11 +19,12 @@ class GroupForm:
     merged: int = 1
 
     def __str__(self) -> str:
-        return f"{self.merged}{_BRANCHES if self.branches else ''}"
+        branches = _BRANCHES if self.branches else ""
+        return f"{self.merged}{branches}"
 
     @classmethod
     def parse(cls, text: str) -> GroupForm:
-        """Read what :meth:`__str__` gives; raises ``ValueError`` for anything else."""
+        """Read the text of :meth:`__str__`; raises ``ValueError`` for any other."""
         return cls(branches=text.endswith(_BRANCHES), merged=int(text.removesuffix(_BRANCHES)))
 
 

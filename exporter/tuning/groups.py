@@ -1,13 +1,14 @@
-"""In which form each grouped convolution is fastest, by measuring them here.
+"""The fastest form of each grouped convolution, measured here.
 
-Every distinct layer is timed in its forms, each in a process of its own and all in turns; its fastest is
-taken. Then the whole model is timed against the one that came in, and only if it is faster is it what comes out.
+Every distinct layer is timed in its forms, each in a process of its own and all in turns, and takes its fastest. Then
+the whole model is timed against the original, and replaces it only if it is faster.
 """
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -39,18 +40,18 @@ __all__ = ["LayerChoice", "RegroupResult", "regroup"]
 
 _WIDEST = 128  # channels of a merged group; products of that size are efficient, and all the zeros are a waste
 _BRANCHES = 8  # at most, each of which costs some microseconds a call by itself
-_WORTH = 0.98  # a form's time, of that of a simpler one, that is worth its larger weight or its more nodes
+_WORTH = 0.98  # of a simpler form's time: a form as fast is worth its larger weight, or its additional nodes
 _LAYER_SECONDS, _LAYER_CALLS = 0.4, 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerChoice:
-    """What was chosen for a distinct layer.
+    """The form of a distinct layer.
 
     Attributes:
-        layer: As it came in.
-        nodes: The names of the convolutions that are such.
-        form: The one that was chosen.
+        layer: The layer in its original form.
+        nodes: The names of its convolutions.
+        form: The chosen form.
         seconds: The time of one call in each form.
         remembered: Whether these times are from an earlier run.
     """
@@ -64,15 +65,15 @@ class LayerChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class RegroupResult:
-    """The model that is to be used from now on.
+    """The model to use from now on.
 
     Attributes:
-        model: The regrouped one if it is ``kept``, otherwise the one that came in.
+        model: The regrouped one if it is ``kept``, otherwise the original.
         kept: Whether the regrouped model is the result.
         report: How many convolutions were regrouped, and which could not be, and why.
         choices: One for each distinct layer that was measured.
-        conditions: What was measured at.
-        comparison: The regrouped model against what came in; ``None`` if that was not measured.
+        conditions: The conditions of the measurement.
+        comparison: The regrouped model against the original; ``None`` if that was not measured.
     """
 
     model: ir.Model
@@ -99,17 +100,17 @@ def regroup(
     the same: bit by bit where the convolutions multiply integers, and to rounding in floats.
 
     Args:
-        model: With one image input; it is left as it was.
+        model: With one image input; it is not changed.
         merged: How many groups become one, in all layers whose groups it divides, and nothing is measured; by default
             each layer's fastest on ONNX Runtime's CPU provider, on this machine.
         batch: Images a call, by default the model's own, or 1.
         threads: By default one per usable core.
-        timings: What is known from earlier runs, and is added to.
+        timings: The times of earlier runs, to read and add to.
         verify: Whether to run both models on random inputs and compare the results.
-        progress: Told of each layer, and of measuring the whole model.
+        progress: Reports each layer, and the measurement of the whole model.
 
     Raises:
-        UsageError: The numbers are below 1, or the model insists on another batch.
+        UsageError: The numbers are below 1, or the model has another fixed batch.
         ModelFileError: The model has no image input.
         VerificationError: The regrouped model's results differ (a defect of rexport).
     """
@@ -123,7 +124,12 @@ def regroup(
     by_name = {name: choice.form for choice in choices for name in choice.nodes}
     result = _rewritten(model, lambda conv: by_name.get(name_of(conv), AS_IT_IS), verify=verify)
     result = replace(result, choices=choices, conditions=conditions)
-    return _if_faster(result, model, conditions, progress) if result.report.changed else result
+    if not result.report.changed:
+        return result
+    comparison = compare(model, result.model, conditions, progress=progress)
+    if not comparison.is_faster:
+        result = replace(result, model=model, kept=False)
+    return replace(result, comparison=comparison)
 
 
 def _rewritten(model: ir.Model, form_of: Callable[[ir.Node], GroupForm], *, verify: bool) -> RegroupResult:
@@ -162,7 +168,7 @@ def _fastest(
 def _choose(seconds: Mapping[GroupForm, float]) -> GroupForm:
     """Return the fastest, or the simplest that is as fast within the noise."""
     best = min(seconds.values())
-    return min(form for form, one in seconds.items() if one * _WORTH <= best)
+    return min(form for form, elapsed in seconds.items() if elapsed * _WORTH <= best)
 
 
 def _seconds(layer: ConvLayer, forms: Sequence[GroupForm], conditions: Conditions) -> dict[GroupForm, float]:
@@ -176,16 +182,8 @@ def _seconds(layer: ConvLayer, forms: Sequence[GroupForm], conditions: Condition
             jobs.append(Job(source=Source(path=path), runtime="cpu", shape=shape, threads=conditions.threads))
         outcomes = measure(jobs, min_seconds=_LAYER_SECONDS, min_calls=_LAYER_CALLS)
     measured = zip(forms, outcomes, strict=True)
-    times = {form: one for form, one in measured if isinstance(one, Timing)}
+    times = {form: median(chain(*outcome.rounds)) for form, outcome in measured if isinstance(outcome, Timing)}
     if AS_IT_IS not in times:
-        (failure, *_) = (one for one in outcomes if isinstance(one, Failure))
+        failure = next(outcome for outcome in outcomes if isinstance(outcome, Failure))
         raise UnavailableError(f"The layer {layer} can't be measured: {failure.reason}")
-    return {form: median(second for block in one.rounds for second in block) for form, one in times.items()}
-
-
-def _if_faster(result: RegroupResult, model: ir.Model, conditions: Conditions, progress: Progress) -> RegroupResult:
-    """Measure the whole regrouped model, and keep it only if it is faster."""
-    compared = compare(model, result.model, conditions, progress=progress)
-    return replace(
-        result, model=result.model if compared.is_faster else model, kept=compared.is_faster, comparison=compared
-    )
+    return times

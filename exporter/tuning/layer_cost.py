@@ -1,10 +1,10 @@
-"""What it costs to leave a layer in float, as an estimate that needs no measurement.
+"""The cost of leaving a layer in float, estimated without a measurement.
 
     cost = operations of the layer / operations of all layers + 1 / number of layers
 
 Operations are multiply-accumulates of a convolution or a linear layer, and elements of the result of anything else. The
-second term stands for what every float layer between integer ones costs whatever its size: a call, and the conversions
-of the tensors around it.
+second term stands for the fixed cost of every float layer between integer ones: a call, and the conversions of the
+tensors around it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["float_costs"]
 
 
 def float_costs(model: ir.Model, layers: Collection[str]) -> dict[str, float]:
-    """Return what it costs to leave each of ``layers`` in float, relative to the others (see above)."""
+    """Return the cost of leaving each of ``layers`` in float, relative to the others (see above)."""
     operations = operations_of(model)
     total = sum(operations[name] for name in layers) or 1
     return {name: operations[name] / total + 1 / len(layers) for name in layers}

@@ -1,9 +1,9 @@
-"""The accuracy gate: as few layers in float as it takes for the integer model to lose no more than was allowed.
+"""The accuracy gate: as few layers in float as it takes for the integer model to stay within the allowed loss.
 
-If the integer model loses more, its layers are ranked by what leaving each in float is worth for its cost (see
-``sensitivity``), and the shortest beginning of that list that passes is looked for: twice as many layers until it does,
-then by bisection. Of these, every layer that turns out not to be needed goes back to integers, the dearest first. What
-counts is always the accuracy that was measured, never the estimate; on few images that has an error of its own.
+If the integer model loses more, its layers are ranked by the gain of leaving each in float for its cost (see
+``sensitivity``), and the shortest beginning of that list that passes is searched: by doubling it until it passes, then
+by bisection. Then every layer that turns out not to be needed goes back to integers, the most expensive first. Only the
+measured accuracy counts, never the estimate; on few images it has an error of its own.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _ROUNDING = 1e-9  # of percentage points that are differences of fractions
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
-    """What accuracy is measured on.
+    """The images that accuracy is measured on.
 
     Attributes:
         dataset: Labelled images, as the model takes them.
         samples: Only so many of them, evenly spread; by default all.
         batch: Images at a time.
-        probe_images: How many of them the layers' sensitivity is measured with; they are kept in memory.
+        probe_images: The number of images for measuring the layers' sensitivity; they are kept in memory.
         skip_bad: Go on without images that can't be read.
         threads: By default one per usable core.
     """
@@ -68,12 +68,12 @@ class GatePoint:
     """An integer model with some layers in float, as measured.
 
     Attributes:
-        float_layers: Those left in float, of the layers that could be on integers.
+        float_layers: The layers left in float, of those that could be on integers.
         float_share: Their share of all operations (see ``layer_cost``).
         top1: The fraction of images that is right.
-        sqnr_db: Of the scores on the probe's images; ``None`` where the first model passed and no probe was taken.
-        comparison: How many times as fast as the float model it is, if that was measured: not of models that another
-            one beats, with no more of the operations in float and no fewer images right.
+        sqnr_db: The SQNR of the scores on the probe's images; ``None`` where the first model passed without a probe.
+        comparison: How many times as fast as the float model it is, if that was measured. It is not for models that
+            another one beats, with no more of the operations in float and no fewer images right.
     """
 
     float_layers: tuple[str, ...]
@@ -85,16 +85,16 @@ class GatePoint:
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """What became of the gate.
+    """The result of the gate.
 
     Attributes:
         quantized: The model that passes; if none does, the one with all layers on integers.
-        chosen: How it was measured.
-        points: All models that were measured, by their share of float operations: the curve of accuracy and speed.
+        chosen: Its point.
+        points: All measured models, by their share of float operations: the curve of accuracy and speed.
         float_top1: The fraction of images on which the float model is right.
-        images: How many there were.
+        images: The number of images.
         max_drop: The percentage points that may be lost.
-        sensitivities: Of the layers, those to leave in float first at the head; empty where the first model passed.
+        sensitivities: Those of the layers, the first to leave in float first; empty where the first model passed.
         why_not: Why the gate does not hold, in a sentence; ``None`` if it does.
     """
 
@@ -108,11 +108,11 @@ class GateResult:
     why_not: str | None = None
 
     def drop_of(self, point: GatePoint) -> float:
-        """Return what a model loses against the float one, in percentage points of top-1."""
+        """Return the loss of a model against the float one, in percentage points of top-1."""
         return 100 * (self.float_top1 - point.top1)
 
     def require(self) -> None:
-        """Do nothing if the gate holds.
+        """Check that the gate holds.
 
         Raises:
             GateError: It does not.
@@ -121,7 +121,7 @@ class GateResult:
             raise GateError(self.why_not)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for a JSON document; what is infinite is ``None``."""
+        """Return the result as a JSON object; infinite numbers are ``None``."""
         return {
             "holds": self.why_not is None,
             "images": self.images,
@@ -162,47 +162,37 @@ def mix_precision(
 
     Args:
         model: The float model: a classifier with one image input.
-        quantize_with: Quantizes it but for the layers whose names it is given, as
+        quantize_with: Quantizes it except for the layers of these names, such as
             ``lambda names: quantize(model, table, target=X86, keep_float=names)``.
-        exam: What accuracy is measured on.
+        exam: The images to measure accuracy on.
         max_drop: In percentage points of top-1; infinite to measure only.
         most_float: The largest share of operations that may be left in float: beyond, it would be no integer model.
-        conditions: What to measure speed at; by default it is not measured.
-        progress: Told of every layer and every batch of images.
+        conditions: The conditions to measure speed at; by default it is not measured.
+        progress: Reports every layer and every batch of images.
 
     Raises:
         UsageError: ``max_drop`` or ``most_float`` makes no sense, or the images have no labels.
         DataError: The images can't be used.
         ModelFileError: The model is no classifier.
     """
-    if not max_drop >= 0 or not 0 <= most_float <= 1:
-        raise UsageError(
-            f"A drop of {max_drop:g} points makes no sense; name zero or more, such as --max-drop 0.5."
-            if not max_drop >= 0
-            else f"A share of {most_float:g} of the operations makes no sense; name one from 0 to 1."
-        )
-    if not exam.dataset.labelled:
-        raise UsageError(
-            "Accuracy needs labels, and the evaluation images have none; pass a folder with one folder per class, "
-            "such as --eval-data DIR with DIR/<class>/<image>."
-        )
+    _require_sense(exam, max_drop, most_float)
     search = _Search(model, quantize_with, exam, max_drop, progress)
-    chosen = search.measure(())
+    point = search.measure(())
     sensitivities: tuple[LayerSensitivity, ...] = ()
     why_not = None
-    if not search.holds(chosen):
+    if not search.holds(point):
         probe = search.take_probe()
         sensitivities = layer_sensitivities(model, quantize_with, probe, progress=progress)
         passing = search.run([layer.name for layer in sensitivities], most_float)
         if passing is None:
             why_not = search.why_not(most_float)
         else:
-            chosen = passing
-    points = search.curve(chosen, conditions)
-    (chosen,) = (point for point in points if set(point.float_layers) == set(chosen.float_layers))
+            point = passing
+    points = search.curve(point, conditions)
+    point = next(measured for measured in points if set(measured.float_layers) == set(point.float_layers))
     return GateResult(
-        quantized=quantize_with(frozenset(chosen.float_layers)),
-        chosen=chosen,
+        quantized=quantize_with(frozenset(point.float_layers)),
+        chosen=point,
         points=points,
         float_top1=search.float_top1,
         images=search.images,
@@ -210,6 +200,18 @@ def mix_precision(
         sensitivities=sensitivities,
         why_not=why_not,
     )
+
+
+def _require_sense(exam: Exam, max_drop: float, most_float: float) -> None:
+    if not max_drop >= 0:
+        raise UsageError(f"A drop of {max_drop:g} points makes no sense; name zero or more, such as --max-drop 0.5.")
+    if not 0 <= most_float <= 1:
+        raise UsageError(f"A share of {most_float:g} of the operations makes no sense; name one from 0 to 1.")
+    if not exam.dataset.labelled:
+        raise UsageError(
+            "Accuracy needs labels, and the evaluation images have none; pass a folder with one folder per class, "
+            "such as --eval-data DIR with DIR/<class>/<image>."
+        )
 
 
 def require_speedup(
@@ -224,10 +226,10 @@ def require_speedup(
 
     Args:
         model: The float model.
-        quantized: What came of it.
-        at_least: How many times as fast it is to be; the median of the rounds counts.
-        conditions: What to measure at.
-        progress: Told of measuring.
+        quantized: The integer model.
+        at_least: How many times as fast it must be; the median of the rounds counts.
+        conditions: The conditions to measure at.
+        progress: Reports the measurement.
 
     Raises:
         GateError: It is slower.
@@ -245,7 +247,7 @@ def require_speedup(
 
 
 def _front(points: Collection[GatePoint]) -> list[GatePoint]:
-    """Return the points that no other beats: the first of those that are as good as each other."""
+    """Return the points that no other point beats; of equal ones, the first."""
     front: list[GatePoint] = []
     for point in sorted(points, key=lambda point: (point.float_share, -point.top1)):
         if not front or point.top1 > front[-1].top1:
@@ -308,7 +310,10 @@ class _Search:
             fails, passes = passes, min(2 * passes, limit)
         while passes - fails > 1:
             middle = (fails + passes) // 2
-            fails, passes = (fails, middle) if self.holds(self.measure(ranked[:middle])) else (middle, passes)
+            if self.holds(self.measure(ranked[:middle])):
+                passes = middle
+            else:
+                fails = middle
         return self._without_needless(ranked[:passes])
 
     def why_not(self, most_float: float) -> str:
@@ -320,36 +325,33 @@ class _Search:
             "more images or another --calibrator, ask for more of --recover, or fine-tune with `rexport train --qat`."
         )
 
-    def curve(self, chosen: GatePoint, conditions: Conditions | None) -> tuple[GatePoint, ...]:
-        """Return all points, with what is still to be known of them."""
+    def curve(self, best: GatePoint, conditions: Conditions | None) -> tuple[GatePoint, ...]:
+        """Return all points, with their SQNR and speed as far as these are measured."""
         if self._probe is None and conditions is None:
             return tuple(self._points.values())
-        done = []
-        timed = {chosen, *_front(self._points.values())}
+        points = []
+        timed = {best, *_front(self._points.values())}
         for key, point in sorted(self._points.items(), key=lambda item: (item[1].float_share, len(item[0]))):
             model = self.quantize_with(key).model
-            done.append(
-                replace(
-                    point,
-                    sqnr_db=None if self._probe is None else self._probe.sqnr_db(model),
-                    comparison=compare(self.model, model, conditions, progress=self.progress)
-                    if conditions is not None and point in timed
-                    else None,
-                )
-            )
-        return tuple(done)
+            sqnr_db = comparison = None
+            if self._probe is not None:
+                sqnr_db = self._probe.sqnr_db(model)
+            if conditions is not None and point in timed:
+                comparison = compare(self.model, model, conditions, progress=self.progress)
+            points.append(replace(point, sqnr_db=sqnr_db, comparison=comparison))
+        return tuple(points)
 
     def _affordable(self, ranked: list[str], most_float: float) -> list[str]:
-        """Leave out of a list what together with those before it would be too much to leave in float."""
-        chosen: list[str] = []
+        """Leave out of a list the layers that, with those before them, are too many operations to leave in float."""
+        affordable: list[str] = []
         for name in ranked:
-            if self._share([*chosen, name]) <= most_float + _ROUNDING:
-                chosen.append(name)
-        return chosen
+            if self._share([*affordable, name]) <= most_float + _ROUNDING:
+                affordable.append(name)
+        return affordable
 
     def _without_needless(self, names: list[str]) -> GatePoint:
-        for name in sorted(names, key=lambda name: -self._operations[name]) if len(names) > 1 else ():
-            fewer = [other for other in names if other != name]
+        for needless in sorted(names, key=lambda name: -self._operations[name]):
+            fewer = [name for name in names if name != needless]
             if fewer and self.holds(self.measure(fewer)):
                 names = fewer
         return self.measure(names)

@@ -1,4 +1,4 @@
-"""How much of the scores' error each integer layer is to blame for: each is quantized alone, all others in float.
+"""The share of each integer layer in the scores' error: each is quantized alone, all others in float.
 
     SQNRᵢ = 10 log₁₀ (Σ r² / Σ (r − yᵢ)²)
 
@@ -36,14 +36,14 @@ __all__ = ["LayerSensitivity", "Probe", "integer_layers", "layer_sensitivities"]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSensitivity:
-    """What one layer on integers does to the scores.
+    """The effect of one layer on integers on the scores.
 
     Attributes:
-        name: Of the layer.
+        name: The layer's name.
         op_type: Its operator.
-        sqnr_db: Of the scores with this layer alone on integers; infinite where it changes nothing by itself, as an
-            addition whose terms are computed in float, which stays in float too.
-        cost: Of leaving it in float (see ``layer_cost``).
+        sqnr_db: The SQNR of the scores with this layer alone on integers; infinite where it changes nothing by itself,
+            as an addition whose terms are computed in float, which stays in float too.
+        cost: The cost of leaving it in float (see ``layer_cost``).
     """
 
     name: str
@@ -64,12 +64,12 @@ class LayerSensitivity:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Some images, kept in memory, and what the float model says of them.
+    """Some images, kept in memory, and the float model's scores for them.
 
     Attributes:
         batches: Inputs of the model.
         scores: Its first output for each batch, ``(N, classes)``.
-        threads: That models run with; one per usable core if ``None``.
+        threads: The threads of a model's session; one per usable core if ``None``.
     """
 
     batches: tuple[np.ndarray, ...]
@@ -85,9 +85,8 @@ class Probe:
         Raises:
             DataError: There are none, or they can't be read.
         """
-        batches = tuple(
-            one.images for one in dataset.batches(batch, samples=images, skip_bad=skip_bad) if len(one.images)
-        )
+        read = dataset.batches(batch, samples=images, skip_bad=skip_bad)
+        batches = tuple(group.images for group in read if len(group))
         if not batches:
             raise DataError("There are no images to measure the layers' sensitivity with.")
         return cls(batches=batches, scores=_scores(model, batches, threads), threads=threads)
@@ -113,24 +112,24 @@ def layer_sensitivities(
     *,
     progress: Progress = silent,
 ) -> tuple[LayerSensitivity, ...]:
-    """Measure every integer layer alone, and return them with the most to be gained for its cost first.
+    """Measure every integer layer alone, and return them by gain for their cost, the largest first.
 
     Args:
         model: The float model.
-        quantize_with: Quantizes it but for the layers whose names it is given.
+        quantize_with: Quantizes it except for the layers of these names.
         probe: The images to measure with; memory does not grow with the number of layers.
-        progress: Told of every layer.
+        progress: Reports every layer.
     """
     layers = integer_layers(quantize_with(frozenset()))
     costs = float_costs(model, layers)
-    found = []
+    sensitivities = []
     with progress("measuring the sensitivity of layers", len(layers)) as advance:
         for name, op_type in layers.items():
             alone = quantize_with(frozenset(layers) - {name})
             sqnr = probe.sqnr_db(alone.model) if name in integer_layers(alone) else math.inf
-            found.append(LayerSensitivity(name=name, op_type=op_type, sqnr_db=sqnr, cost=costs[name]))
+            sensitivities.append(LayerSensitivity(name=name, op_type=op_type, sqnr_db=sqnr, cost=costs[name]))
             advance(1)
-    return tuple(sorted(found, key=lambda layer: (-layer.worth, layer.cost)))
+    return tuple(sorted(sensitivities, key=lambda layer: (-layer.worth, layer.cost)))
 
 
 def _scores(model: ir.Model, batches: Sequence[np.ndarray], threads: int | None) -> tuple[np.ndarray, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rexport._progress import Progress, silent
@@ -22,14 +22,14 @@ __all__ = ["StemResult", "block_stem"]
 
 @dataclass(frozen=True, kw_only=True)
 class StemResult:
-    """The model that is to be used from now on.
+    """The model to use from now on.
 
     Attributes:
-        model: The changed one if it is ``kept``, otherwise the one that came in.
+        model: The changed one if it is ``kept``, otherwise the original.
         kept: Whether the changed model is the result.
-        report: What the pass changed and refused.
-        conditions: What was measured at; ``None`` if nothing was.
-        comparison: The changed model against what came in, likewise.
+        report: The changes and refusals of the pass.
+        conditions: The conditions of the measurement; ``None`` without one.
+        comparison: The changed model against the original, likewise.
     """
 
     model: ir.Model
@@ -53,16 +53,16 @@ def block_stem(
     See :class:`rexport.passes.SpaceToDepthStem`; the arguments are those of :func:`rexport.tuning.regroup`.
 
     Args:
-        model: It is left as it was.
+        model: It is not changed.
         measure: Whether to keep the change only if the model is measured to be faster; it has one image input then.
         batch: Images a call, by default the model's own, or 1.
         threads: By default one per usable core.
         verify: Whether to run both models on random inputs and compare the results.
-        progress: Told of measuring.
+        progress: Reports the measurement.
 
     Raises:
-        UsageError: The model insists on another batch.
-        ModelFileError: There is something to measure, and no image input.
+        UsageError: The model has another fixed batch.
+        ModelFileError: The model is measured and has no image input.
         VerificationError: The changed model's results differ (a defect of rexport).
     """
     changed = model.clone()
@@ -74,11 +74,6 @@ def block_stem(
     if not measure:
         return StemResult(model=changed, kept=True, report=report)
     conditions = conditions_for(model, batch=batch, threads=threads)
-    compared = compare(model, changed, conditions, progress=progress)
-    return StemResult(
-        model=changed if compared.is_faster else model,
-        kept=compared.is_faster,
-        report=report,
-        conditions=conditions,
-        comparison=compared,
-    )
+    comparison = compare(model, changed, conditions, progress=progress)
+    result = StemResult(model=changed, kept=True, report=report, conditions=conditions, comparison=comparison)
+    return result if comparison.is_faster else replace(result, model=model, kept=False)

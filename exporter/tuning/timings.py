@@ -1,8 +1,8 @@
 """Times of layers, kept from one run to the next.
 
-A time belongs to the layer, the batch and the threads, the runtime and its version, and the processor; what is asked
-for again with all of them the same is not measured again. The file is a cache: deleting it costs a minute, and what
-can't be read of it is measured anew.
+A time belongs to the layer, the batch and the threads, the runtime and its version, and the processor; with all of them
+the same, nothing is measured again. The file is a cache: deleting it costs a minute, and entries that can't be read are
+measured again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCHEMA = "rexport.layer-timings/1"
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a layer's time depends on besides the layer: images a call, threads, and what runs it."""
+    """The conditions of a layer's time: images a call, threads, runtime and processor."""
 
     batch: int
     threads: int
@@ -60,7 +60,7 @@ class Timings:
 
     def keep(self, layer: ConvLayer, conditions: Conditions, seconds: Mapping[GroupForm, float]) -> None:
         """Add the seconds of a layer to the file; where there is no room for it, they are simply not kept."""
-        self._cache.keep(_facts(layer, conditions), {str(form): one for form, one in seconds.items()})
+        self._cache.keep(_facts(layer, conditions), {str(form): elapsed for form, elapsed in seconds.items()})
 
 
 def _forms(entry: Mapping[str, float]) -> dict[GroupForm, float]:
