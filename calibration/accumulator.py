@@ -1,4 +1,4 @@
-"""Adding up what the probes say of one batch after the other."""
+"""Adding up the results of the probes, batch by batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MODULUS = 2**256
 
 @dataclass(frozen=True)
 class _Probed:
-    """What left the runtime: ``lows``, ``highs``, ``sums`` (N, C), ``shape`` (N, C, P), ``sample`` (N, S)."""
+    """The outputs of the probes: ``lows``, ``highs``, ``sums`` (N, C), ``shape`` (N, C, P), ``sample`` (N, S)."""
 
     lows: np.ndarray
     highs: np.ndarray
@@ -33,12 +33,11 @@ class _Probed:
     sample: np.ndarray
 
     def first(self, images: int, ran: int) -> _Probed:
-        """Leave out the rows of copies: only ``images`` of the ``ran`` were meant."""
-        rows = len(self.lows)
-        if images == ran or rows % ran:
+        """Leave out the rows of copies: only the first ``images`` of those that ``ran`` are real."""
+        if images == ran or len(self.lows) % ran:
             return self
-        kept = rows // ran * images
-        return _Probed(self.lows[:kept], self.highs[:kept], self.sums[:kept], self.shape, self.sample[:kept])
+        rows = len(self.lows) // ran * images
+        return _Probed(self.lows[:rows], self.highs[:rows], self.sums[:rows], self.shape, self.sample[:rows])
 
 
 class Accumulator:
@@ -50,9 +49,9 @@ class Accumulator:
         self.images = 0
 
     def add(self, batch: np.ndarray, outputs: Sequence[np.ndarray], *, images: int, before: int) -> None:
-        """Add what the probes gave for a ``batch``, of which only the first ``images`` count.
+        """Add the probes' ``outputs`` for a ``batch``, where only the first ``images`` count.
 
-        ``before`` is how many images there were before these in all, for the error message.
+        ``before`` is the number of images before these, for the error message.
 
         Raises:
             DataError: A tensor takes values that are not finite.
@@ -69,7 +68,7 @@ class Accumulator:
 
     @property
     def data_sha256(self) -> str:
-        """Of the images so far (see :class:`CalibrationTable`)."""
+        """The hash of the images so far (see :class:`CalibrationTable`)."""
         return f"{self._data:064x}"
 
     def statistics(self) -> dict[str, TensorStatistics]:
@@ -106,7 +105,7 @@ class _TensorAccumulator:
             values=self._values,
             channel_lows=tuple(self._lows.tolist()),
             channel_highs=tuple(self._highs.tolist()),
-            channel_sums=tuple((whole << -CHANNEL_UNIT) + part for whole, part in sums),
+            channel_sums=tuple((integer << -CHANNEL_UNIT) + part for integer, part in sums),
             sum_of_lows=self._sum_of_lows,
             sum_of_highs=self._sum_of_highs,
             histogram=self._histogram.build(),

@@ -89,13 +89,12 @@ class ArrayFile:
             raise DataError(f"{path} can't be read as a NumPy file: {error}.") from error
         side, takes = preprocessing.size, preprocessing.takes
         self._ready = not takes.raw and dtype == np.float32 and shape[1:] == (3, side, side)
-        wanted = ("H", "W", 3) if takes is Takes.PICTURES else (side, side, 3)
-        if not self._ready and not (dtype == np.uint8 and _fits(shape[1:], wanted)):
-            ready = "" if takes.raw else f"float32 of shape (N, 3, {side}, {side}), ready for it, or "
-            raise DataError(
-                f"{path} holds {dtype} of shape {shape}; the model needs {ready}uint8 pictures of shape "
-                f"(N, {', '.join(map(str, wanted))})."
-            )
+        picture = ("H", "W", 3) if takes is Takes.PICTURES else (side, side, 3)
+        if not self._ready and not (dtype == np.uint8 and _fits(shape[1:], picture)):
+            expected = f"uint8 pictures of shape (N, {', '.join(map(str, picture))})"
+            if not takes.raw:
+                expected = f"float32 of shape (N, 3, {side}, {side}), ready for it, or {expected}"
+            raise DataError(f"{path} holds {dtype} of shape {shape}; the model needs {expected}.")
         self._indices: Sequence[int] = range(shape[0])
         if not self._indices:
             raise DataError(f"{path} holds no images.")
@@ -125,12 +124,13 @@ class ArrayFile:
             with self._open(self._member) as array:
                 items = array.items(indices)
                 for start in range(0, len(indices), size):
-                    chosen = indices[start : start + size]
-                    images = np.stack([next(items) for _ in chosen])
-                    yield Batch(
-                        images=images if self._ready else self._preprocessing.to_input(images),
-                        labels=None if self._labels is None else self._labels[list(chosen)],
-                    )
+                    part = indices[start : start + size]
+                    images, labels = np.stack([next(items) for _ in part]), None
+                    if not self._ready:
+                        images = self._preprocessing.to_input(images)
+                    if self._labels is not None:
+                        labels = self._labels[part]
+                    yield Batch(images=images, labels=labels)
         except _BROKEN as error:
             raise DataError(f"{self._path} can't be read to its end: {error}.") from error
 
@@ -165,19 +165,20 @@ class ArrayFile:
             else:
                 archive = stack.enter_context(zipfile.ZipFile(self._path))
                 stream = stack.enter_context(archive.open(member))
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran_order, dtype = read(stream)
+            read_header = np.lib.format.read_array_header_2_0
+            if np.lib.format.read_magic(stream) == (1, 0):
+                read_header = np.lib.format.read_array_header_1_0
+            shape, fortran_order, dtype = read_header(stream)
             if fortran_order or dtype.hasobject or not shape:
                 raise ValueError("its array is not a plain one in C order; save np.ascontiguousarray(images)")
             yield _Array(shape, dtype, stream)
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
-    """Say whether a shape is as ``wanted``, in which letters stand for any number but zero."""
-    return len(shape) == len(wanted) and all(
-        size > 0 if isinstance(want, str) else size == want for size, want in zip(shape, wanted, strict=True)
-    )
+def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
+    """Say whether a shape is as ``expected``, where letters stand for any number but zero."""
+    if len(shape) != len(expected) or 0 in shape:
+        return False
+    return all(isinstance(side, str) or size == side for size, side in zip(shape, expected, strict=True))
 
 
 def _members(path: Path) -> tuple[str | None, bool]:
@@ -186,7 +187,7 @@ def _members(path: Path) -> tuple[str | None, bool]:
         return None, False
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    others = [name for name in names if name != _LABELS]
-    if _IMAGES not in names and len(others) != 1:
+    images = [name for name in names if name == _IMAGES] or [name for name in names if name != _LABELS]
+    if len(images) != 1:
         raise ValueError(f"it needs an array called {_IMAGES!r}, and has {', '.join(names) or 'none'}")
-    return f"{_IMAGES if _IMAGES in names else others[0]}.npy", _LABELS in names
+    return f"{images[0]}.npy", _LABELS in names

@@ -1,7 +1,7 @@
-"""Running pictures through a model and watching what values every tensor takes.
+"""Running pictures through a model and collecting statistics of the values of every tensor.
 
-What the statistics need is computed in the graph (see :mod:`rexport.calibration.probes`), so no activation is kept:
-memory is that of two batches, whatever the number of images.
+The statistics are reduced in the graph (see :mod:`rexport.calibration.probes`), so no activation is kept: memory is
+that of two batches, whatever the number of images.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def calibrate(
             for a model that takes raw images.
         total: The number of images, for the progress bar's ETA.
         threads: By default one per usable core.
-        progress: Told of every batch.
+        progress: Reports every batch.
 
     Raises:
         DataError: There are no batches, or a tensor takes values that are not finite.

@@ -1,4 +1,4 @@
-"""Calibrating with a data set in shards, on any workers, so that an interrupted run goes on where it was."""
+"""Calibrating with a data set in shards, on any workers; an interrupted run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class DatasetCalibration:
     """The result.
 
     Attributes:
-        table: Of all images that could be used.
-        skipped: Those that could not be.
+        table: The table of all usable images.
+        skipped: The unusable ones.
         resumed: How many images an interrupted run had finished before.
     """
 
@@ -61,17 +61,17 @@ def calibrate_dataset(
 
     The table is the same to the bit whatever the workers, their number and interruptions, as long as the
     workers' processors, the version of ONNX Runtime and its number of threads are: images always run in the same
-    batches, and what they give adds up exactly.
+    batches, and tables add up exactly.
 
     Args:
         model: As for :func:`calibrate`.
         dataset: The images.
-        batch: How many run at a time; a model that insists on a number gets that.
+        batch: How many run at a time; a model's fixed batch overrides it.
         samples: How many to use, evenly spread; by default all.
         skip_bad: Whether to go on without images that can't be read.
         workers: Where the work runs; by default in this process, on all cores.
-        checkpoints: The folder for what is finished; by default in the user's cache folder.
-        progress: Told of every shard of 64 images or so.
+        checkpoints: The folder of the checkpoint; by default in the user's cache folder.
+        progress: Reports every shard of about 64 images.
 
     Raises:
         DataError: Images can't be read, or a tensor takes values that are not finite.
@@ -86,14 +86,14 @@ def calibrate_dataset(
     finished = checkpoint.read()
     resumed = sum(len(shards[index].dataset) for index in finished.shards)
     total = sum(len(shard.dataset) for shard in shards)
-    left = [index for index in range(len(shards)) if index not in finished.shards]
+    remaining = [index for index in range(len(shards)) if index not in finished.shards]
     with progress("calibrating", total) as advance:
         advance(resumed)
         work = CalibrateShard(observation=observation, batch=batch)
         try:
-            with closing(workers.map(work, [shards[index] for index in left])) as results:
+            with closing(workers.map(work, [shards[index] for index in remaining])) as results:
                 for position, result in results:
-                    index = left[position]
+                    index = remaining[position]
                     if result.bad and not skip_bad:
                         name_all_bad(dataset.batches(batch, samples=samples), result.bad, total)
                     finished = finished.and_also(index, result.table, result.bad)
@@ -114,7 +114,7 @@ def _result(finished: Finished, resumed: int, total: int) -> DatasetCalibration:
 
 
 def _key(observation: Observation, shards: Sequence[Shard], batch: int) -> str:
-    """Return what identifies a calibration: change anything that its table depends on, and it is another."""
+    """Return the key of a calibration: a hash of everything that its table depends on."""
     parts = (
         observation.model_sha256,
         observation.watched,

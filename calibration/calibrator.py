@@ -1,4 +1,4 @@
-"""How to choose the range of a tensor's integers from its statistics."""
+"""Choosing the range of a tensor's integers from its statistics."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Method(StrEnum):
     """The ways to choose a range.
 
     Attributes:
-        MINMAX: All values that were seen.
-        AVERAGE: The mean over images of each image's smallest and largest value: what a moving average estimates, and
+        MINMAX: Covers all observed values.
+        AVERAGE: The mean over images of each image's smallest and largest value: as a moving average estimates it, but
             independent of the images' order.
         PERCENTILE: Leaves out a share of the values at each end.
         ENTROPY: Loses the least information (see :mod:`rexport.calibration.entropy`).
@@ -88,7 +88,7 @@ class Calibrator:
                 return cls(method, float(number))
         except ValueError:
             pass
-        choices = ", ".join("percentile[:99.9]" if method is Method.PERCENTILE else method for method in Method)
+        choices = ", ".join(Method).replace("percentile", "percentile[:99.9]")
         raise UsageError(f"There is no calibrator {text!r}; choose one of {choices}.")
 
     def __str__(self) -> str:
@@ -103,64 +103,63 @@ Calibrator.MSE = Calibrator(Method.MSE)
 
 
 def choose_range(statistics: TensorStatistics, calibrator: Calibrator, *, steps: int, symmetric: bool) -> TensorRange:
-    """Return the range of a tensor that its integers are to cover; zero lies in it, and it in what was seen and zero.
+    """Return the range for a tensor's integers; it contains zero, and lies within the observed values and zero.
 
     Args:
-        statistics: Of the tensor.
+        statistics: The tensor's statistics.
         calibrator: The way to choose.
-        steps: Between the lowest and the highest integer (255 for uint8); where zero is in the middle, those on either
-            side of it (127).
+        steps: The steps between the lowest and the highest integer (255 for uint8); where zero is in the middle, those
+            on either side of it (127).
         symmetric: Whether the integers reach as far below zero as above it.
     """
-    seen = statistics.range
-    widest = TensorRange(min(seen.low, 0.0), max(seen.high, 0.0))
+    widest = statistics.range.merge(TensorRange(0.0, 0.0))
     match calibrator.method:
         case Method.MINMAX:
-            chosen = widest
+            interval = widest
         case Method.AVERAGE:
-            chosen = statistics.average_range
+            interval = statistics.average_range
         case Method.PERCENTILE:
-            chosen = percentile_range(statistics.histogram, calibrator.percentage, symmetric=symmetric)
+            interval = percentile_range(statistics.histogram, calibrator.percentage, symmetric=symmetric)
         case Method.ENTROPY:
             threshold = entropy_threshold(statistics.histogram)
-            chosen = TensorRange(-threshold, threshold)
+            interval = TensorRange(-threshold, threshold)
         case Method.MSE:
-            chosen = least_squares_range(statistics.histogram, widest, steps=steps, symmetric=symmetric)
+            interval = least_squares_range(statistics.histogram, widest, steps=steps, symmetric=symmetric)
     # The edge of a bin may lie beyond the last value in it.
-    low, high = max(min(chosen.low, 0.0), widest.low), min(max(chosen.high, 0.0), widest.high)
+    low, high = max(min(interval.low, 0.0), widest.low), min(max(interval.high, 0.0), widest.high)
     return TensorRange(low, high)
 
 
 def costlier_than_minmax(
     table: CalibrationTable, calibrator: Calibrator, *, steps: int, symmetric: bool, factor: float = _MUCH
 ) -> dict[str, float]:
-    """Return the tensors whose values lose much more by a calibrator's range than by that of all values, worst first.
+    """Return the tensors that lose much more with a calibrator's range than with that of all values, worst first.
 
-    A calibrator clips some values so that the others are rounded more finely. Where that costs more than it gains on
-    the very images of the calibration, it does not suit them.
+    A calibrator clips some values so that the others are rounded more finely. Where that costs more than it gains even
+    on the images of the calibration, it does not suit them.
 
     Args:
         table: The statistics.
         calibrator: The way to choose.
         steps: As for :func:`choose_range`.
         symmetric: Likewise.
-        factor: How many times the squared error of :attr:`Calibrator.MINMAX` is much.
+        factor: How many times the squared error of :attr:`Calibrator.MINMAX` counts as much.
 
     Returns:
-        By tensor, how many times its squared error is, as its histogram tells it.
+        By tensor, the ratio of the squared errors, estimated from its histogram.
     """
     ratios: dict[str, float] = {}
-    for name, seen in table.tensors.items():
-        chosen, widest = (
-            choose_range(seen, way, steps=steps, symmetric=symmetric) for way in (calibrator, Calibrator.MINMAX)
-        )
-        if chosen == widest:
+    for name, statistics in table.tensors.items():
+        narrow = choose_range(statistics, calibrator, steps=steps, symmetric=symmetric)
+        widest = choose_range(statistics, Calibrator.MINMAX, steps=steps, symmetric=symmetric)
+        if narrow == widest:
             continue
-        if chosen.low == chosen.high:  # all is lost that is not zero
+        if narrow.low == narrow.high:  # every value but zero is lost
             ratios[name] = math.inf
             continue
-        errors = (squared_error(seen.histogram, ends, steps=steps, symmetric=symmetric) for ends in (chosen, widest))
-        cost, least = errors
+        cost, least = (
+            squared_error(statistics.histogram, ends, steps=steps, symmetric=symmetric) for ends in (narrow, widest)
+        )
         if cost > 0:
             ratios[name] = cost / least if least else math.inf
     worst_first = sorted(ratios.items(), key=lambda item: -item[1])

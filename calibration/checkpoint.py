@@ -1,4 +1,4 @@
-"""What an interrupted calibration has finished, in a file, so that the next one goes on from there.
+"""The finished part of an interrupted calibration, in a file, so that the next run continues from there.
 
 It holds the merged table of the finished shards, since tables add up exactly; so it does not grow with their number.
 """
@@ -19,7 +19,7 @@ from rexport.calibration.table import CalibrationTable
 __all__ = ["Checkpoint", "Finished"]
 
 _SCHEMA = "rexport.calibration-checkpoint/1"
-_SECONDS = 15.0  # of work that may be lost to a power cut; what Ctrl-C interrupts is written at once
+_SECONDS = 15.0  # of work that a power cut may lose; on Ctrl-C the file is written at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,10 @@ class Finished:
     bad: tuple[BadImage, ...] = ()
 
     def and_also(self, shard: int, table: CalibrationTable | None, bad: tuple[BadImage, ...]) -> Finished:
-        """Return what is finished once another shard is."""
-        both = table if self.table is None else self.table if table is None else self.table.merge(table)
-        return Finished(shards=self.shards | {shard}, table=both, bad=self.bad + bad)
+        """Return this with another finished shard."""
+        if self.table is not None and table is not None:
+            table = self.table.merge(table)
+        return Finished(shards=self.shards | {shard}, table=table or self.table, bad=self.bad + bad)
 
 
 class Checkpoint:
@@ -44,27 +45,25 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def read(self) -> Finished:
-        """Return what was finished before: nothing, if there is no file or it can't be read."""
-        try:
+        """Return the part that was finished before: none, if there is no file or it can't be read."""
+        with suppress(OSError, ValueError, TypeError, KeyError, DataError):
             document = json.loads(self._path.read_text(encoding="utf-8"))
-            if document["schema"] != _SCHEMA:
-                return Finished()
-            return Finished(
-                shards=frozenset(map(int, document["shards"])),
-                table=None if document["table"] is None else CalibrationTable.from_json(document["table"]),
-                bad=tuple(BadImage(Path(path), why) for path, why in document["bad"]),
-            )
-        except (OSError, ValueError, TypeError, KeyError, DataError):
-            return Finished()
+            if document["schema"] == _SCHEMA:
+                return Finished(
+                    shards=frozenset(map(int, document["shards"])),
+                    table=document["table"] and CalibrationTable.from_json(document["table"]),
+                    bad=tuple(BadImage(Path(path), reason) for path, reason in document["bad"]),
+                )
+        return Finished()
 
     def write(self, finished: Finished, *, now: bool) -> None:
-        """Write the file: ``now``, or only if some seconds have passed. Where it can't be written, there is none."""
+        """Write the file: ``now``, or only if some seconds have passed. Failing to write is no error."""
         if not finished.shards or not (now or time.monotonic() - self._written > _SECONDS):
             return
         document = {
             "schema": _SCHEMA,
             "shards": sorted(finished.shards),
-            "table": None if finished.table is None else finished.table.to_json(),
+            "table": finished.table and finished.table.to_json(),
             "bad": [[str(image.path), image.why] for image in finished.bad],
         }
         with suppress(OSError, OutputError):
@@ -73,6 +72,6 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def remove(self) -> None:
-        """Forget what was finished."""
+        """Remove the file."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a data set is: images that can be read batch by batch, again and again."""
+"""Data sets: images that can be read batch by batch, again and again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BadImage:
 
 
 def note_skipped(skipped: Sequence[BadImage], note: Note) -> None:
-    """Name the first images that were left out, and how many there are if that is not all."""
+    """Name the first images that were left out, and the number of all if there are more."""
     for image in skipped[:_NAMED]:
         note(f"skipped {image}")
     if len(skipped) > _NAMED:
@@ -48,8 +48,8 @@ class Batch:
     Attributes:
         images: float32 of shape ``(N, 3, S, S)``; for raw images uint8 of shape ``(N, S, S, 3)``, or
             whole pictures, ``(N, H, W, 3)``.
-        labels: int64 of shape ``(N,)``, if they are known.
-        skipped: Those that could not be used, on the way.
+        labels: int64 of shape ``(N,)``, if there are any.
+        skipped: The unusable images on the way.
     """
 
     images: np.ndarray
@@ -66,8 +66,8 @@ class ViewBatch:
 
     Attributes:
         pictures: For each picture its views, float32 of shape ``(3, H, W)``; for raw images uint8 ``(H, W, 3)``.
-        labels: int64 of shape ``(N,)``, if they are known.
-        skipped: Those that could not be used, on the way.
+        labels: int64 of shape ``(N,)``, if there are any.
+        skipped: The unusable images on the way.
     """
 
     pictures: tuple[tuple[np.ndarray, ...], ...]
@@ -131,8 +131,8 @@ def fingerprint_of(paths: Iterable[Path], *details: object) -> str:
     digest = hashlib.sha256(repr(details).encode())
     for path in paths:
         try:
-            found = path.stat()
-            size, time = found.st_size, found.st_mtime_ns
+            status = path.stat()
+            size, time = status.st_size, status.st_mtime_ns
         except OSError:  # a bad image, to be named when it is read
             size, time = -1, -1
         digest.update(repr((str(path.absolute()), size, time)).encode(errors="surrogateescape"))
@@ -143,7 +143,7 @@ def spread(count: int, samples: int | None) -> Sequence[int]:
     """Return the indices of ``samples`` of ``count`` items, evenly spread, so that every class gets its share.
 
     Raises:
-        UsageError: There is to be less than one sample.
+        UsageError: ``samples`` is less than one.
     """
     if samples is not None and samples < 1:
         raise UsageError(f"{samples} images are none to work with; ask for one or more.")

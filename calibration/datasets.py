@@ -1,4 +1,4 @@
-"""Opening whatever a user has pictures in."""
+"""Opening the folders and files that a user may have pictures in."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def open_dataset(path: Path, preprocessing: Preprocessing) -> Dataset:
         if path.suffix in (".npy", ".npz") and path.is_file():
             return ArrayFile(path, preprocessing)
         if not path.is_dir():
-            what = "is not a folder, an .npy or an .npz file" if path.exists() else "does not exist"
-            raise DataError(f"{path} {what}; pass a folder of images (DIR/<class>/<image>, or all in one).")
+            defect = "is not a folder, an .npy or an .npz file" if path.exists() else "does not exist"
+            raise DataError(f"{path} {defect}; pass a folder of images (DIR/<class>/<image>, or all in one).")
         return ImageFolder.scan(path, preprocessing)
     except OSError as error:
         raise DataError(f"{error.filename or path} can't be read: {error.strerror}.") from error

@@ -1,4 +1,4 @@
-"""Decoding pictures in threads, a little ahead of whoever reads them.
+"""Decoding pictures in threads, a little ahead of the reader.
 
 Pillow lets go of the interpreter lock while it decodes.
 """
@@ -27,7 +27,7 @@ _R = TypeVar("_R")
 
 
 def read_picture(path: Path, crop: Callable[[Image], _R]) -> _R | BadImage:
-    """Open a picture and return what ``crop`` makes of it, or why it can't be used."""
+    """Open a picture and return the result of ``crop``, or the reason why it can't be used."""
     try:
         return _pictures.read_picture(path, crop)
     except (DataError, _pictures.PictureError) as error:
@@ -37,9 +37,9 @@ def read_picture(path: Path, crop: Callable[[Image], _R]) -> _R | BadImage:
 def in_threads(
     function: Callable[[_T], _R], items: Iterable[_T], *, ahead: int
 ) -> Generator[tuple[_T, _R], None, None]:
-    """Yield each item with what ``function`` makes of it, in order, up to ``ahead`` of them in advance.
+    """Yield each item with the result of ``function``, in order, computing up to ``ahead`` of them in advance.
 
-    Closing the generator waits for those that are under way and starts no others.
+    Closing the generator waits for the running ones and starts no others.
     """
     waiting: deque[tuple[_T, Future[_R]]] = deque()
     with ThreadPoolExecutor(this_cpu().cores) as pool:
@@ -60,10 +60,13 @@ class UnreadableError(DataError):
     """Images can't be used: the message counts them among ``total`` and names the first few."""
 
     def __init__(self, bad: Sequence[BadImage], total: int) -> None:
-        named = "\n  ".join(str(image) for image in bad[:5])
-        more = f"\n  … and {len(bad) - 5} more" if len(bad) > 5 else ""
-        hint = "Mend or remove them" + (", or pass --skip-bad to go on without them." if len(bad) < total else ".")
-        super().__init__(f"{len(bad)} of {total} images can't be used:\n  {named}{more}\n{hint}")
+        lines = [f"{len(bad)} of {total} images can't be used:", *map(str, bad[:5])]
+        if len(bad) > 5:
+            lines.append(f"… and {len(bad) - 5} more")
+        hint = "Mend or remove them."
+        if len(bad) < total:
+            hint = "Mend or remove them, or pass --skip-bad to go on without them."
+        super().__init__("\n  ".join(lines) + f"\n{hint}")
         self.bad = tuple(bad)
         self.total = total
 

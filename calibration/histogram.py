@@ -1,10 +1,10 @@
-"""Histograms that add up exactly, whatever order and whatever parts their values come in.
+"""Histograms that add up exactly, whatever the order and the parts of their values.
 
     bin of x = ⌊x / 2ᵉ⌋        ⌊k / 2⌋ is its bin at e + 1
 
 Counts are integers and bin widths powers of two, so a histogram of width 2ᵉ becomes one of 2ᵉ⁺¹ by adding up pairs of
 bins, and is then what it would have been at that width from the start. The width follows from the largest magnitude
-alone. So one pass over the data is enough, though nobody knows the range before it ends.
+alone. So one pass over the data is enough, though the range is unknown before it ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["BINS", "Histogram", "HistogramBuilder", "exponent_for"]
 
 _LOG2_BINS = 12
 BINS = 2**_LOG2_BINS  # on either side of zero, at most
-# Of two to it and its inverse float32 has normal numbers; what is smaller than 2⁻¹⁰⁸ lies in the bins next to zero.
+# 2 to it and its inverse are normal float32 numbers; values smaller than 2⁻¹⁰⁸ fall into the bins next to zero.
 _SMALLEST_EXPONENT = -120
 
 
@@ -32,10 +32,10 @@ def exponent_for(largest: float) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """How many values fell into each bin.
+    """The number of values in each bin.
 
     Attributes:
-        exponent: A bin is 2 to it wide.
+        exponent: The width of a bin is 2 to it.
         first: The index of the first bin, k of [k · 2ᵉ, (k + 1) · 2ᵉ).
         counts: Of the bins from ``first`` on, int64; neither the first nor the last is zero.
     """
@@ -53,12 +53,12 @@ class Histogram:
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """The width of a bin."""
         return math.ldexp(1.0, self.exponent)
 
     @property
     def total(self) -> int:
-        """How many values were counted."""
+        """The number of values."""
         return sum(self.counts)
 
     def edges(self) -> np.ndarray:
@@ -74,10 +74,10 @@ class Histogram:
         np.add.at(counts, magnitudes, np.array(self.counts))
         return counts
 
-    def merge(self, other: Histogram) -> Histogram:
+    def merge(self, another: Histogram) -> Histogram:
         """Return the histogram of the values of both, with the wider bins of the two."""
-        exponent = max(self.exponent, other.exponent)
-        parts = [part.coarsened(exponent) for part in (self, other)]
+        exponent = max(self.exponent, another.exponent)
+        parts = [part.coarsened(exponent) for part in (self, another)]
         first = min(part.first for part in parts)
         counts = np.zeros(max(part.first + len(part.counts) for part in parts) - first, np.int64)
         for part in parts:
@@ -117,7 +117,7 @@ class HistogramBuilder:
         self._counts += np.bincount(bins.astype(np.intp), minlength=2 * BINS)
 
     def build(self) -> Histogram:
-        """Return what has been counted, one value or more."""
+        """Return the histogram of the counted values, of which there must be one."""
         used = np.flatnonzero(self._counts)
         first, last = int(used[0]), int(used[-1])
         counts = _packed(self._counts[first : last + 1])

@@ -1,4 +1,4 @@
-"""Pictures in folders, decoded in threads a few batches ahead of whoever reads them; no more are in memory."""
+"""Pictures in folders, decoded in threads a few batches ahead of the reader; no more are in memory."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ImageFolder:
 
     def subset(self, indices: Sequence[int]) -> ImageFolder:
         """See :meth:`Dataset.subset`."""
-        labels = None if self.labels is None else tuple(self.labels[index] for index in indices)
+        labels = self.labels and tuple(self.labels[index] for index in indices)
         return replace(self, paths=tuple(self.paths[index] for index in indices), labels=labels)
 
     def fingerprint(self) -> str:
@@ -81,10 +81,10 @@ class ImageFolder:
         side = self.preprocessing.size
         if self.preprocessing.takes is Takes.PICTURES:  # whose sizes differ
             size = 1
-        take = self.preprocessing.pixels
-        for pixels, labels, skipped in self._groups(size, take, samples=samples, skip_bad=skip_bad):
-            stacked = np.stack(pixels) if pixels else np.zeros((0, side, side, 3), np.uint8)
-            yield Batch(images=self.preprocessing.to_input(stacked), labels=labels, skipped=skipped)
+        read = self.preprocessing.pixels
+        for pictures, labels, skipped in self._groups(size, read, samples=samples, skip_bad=skip_bad):
+            pixels = np.stack(pictures) if pictures else np.zeros((0, side, side, 3), np.uint8)
+            yield Batch(images=self.preprocessing.to_input(pixels), labels=labels, skipped=skipped)
 
     def view_batches(
         self, views: Views, size: int, *, samples: int | None = None, skip_bad: bool = False
@@ -101,21 +101,21 @@ class ImageFolder:
             yield ViewBatch(pictures=ready, labels=labels, skipped=skipped)
 
     def _groups(
-        self, size: int, take: Callable[[Image], _T], *, samples: int | None, skip_bad: bool
+        self, size: int, read: Callable[[Image], _T], *, samples: int | None, skip_bad: bool
     ) -> Iterator[tuple[Sequence[_T], np.ndarray | None, tuple[BadImage, ...]]]:
-        """Yield what ``take`` makes of up to ``size`` pictures, with their labels, and those that were skipped."""
+        """Yield the results of ``read`` for up to ``size`` pictures, with their labels, and the skipped images."""
         good: list[_T] = []
         labels: list[int] = []
         skipped: list[BadImage] = []
         yielded = False
         indices = spread(len(self), samples)
-        decoded = in_threads(lambda i: read_picture(self.paths[i], take), indices, ahead=size * _BATCHES_AHEAD)
+        decoded = in_threads(lambda i: read_picture(self.paths[i], read), indices, ahead=size * _BATCHES_AHEAD)
         with closing(decoded):
             for index, image in decoded:
                 if isinstance(image, BadImage):
                     if not skip_bad:
-                        rest = [other for _, other in decoded if isinstance(other, BadImage)]
-                        raise UnreadableError([image, *rest], len(indices))
+                        later = [result for _, result in decoded if isinstance(result, BadImage)]
+                        raise UnreadableError([image, *later], len(indices))
                     skipped.append(image)
                     continue
                 good.append(image)
@@ -135,14 +135,14 @@ class ImageFolder:
 
 
 def _images_in(folder: Path, *, recursive: bool) -> list[Path]:
-    """Return the files that are images by their names; hidden ones, such as thumbnails, are not meant."""
-    found: list[Path] = []
+    """Return the files with suffixes of images; hidden ones, such as thumbnails, are left out."""
+    paths: list[Path] = []
     for root, folders, files in os.walk(folder, onerror=_fail, followlinks=True):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         visible = [Path(root, name) for name in files if not name.startswith(".")]
         # a link that leads nowhere is a bad image, to be named when it is read
-        found += [p for p in visible if p.suffix.lower() in IMAGE_SUFFIXES and (p.is_file() or p.is_symlink())]
-    return sorted(found)
+        paths += [p for p in visible if p.suffix.lower() in IMAGE_SUFFIXES and (p.is_file() or p.is_symlink())]
+    return sorted(paths)
 
 
 def _fail(error: OSError) -> None:

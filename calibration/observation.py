@@ -36,10 +36,10 @@ _OLDEST_OPSET = 13  # ReduceSum has had its axes as an input since
 def observed_tensors(model: ir.Model) -> tuple[str, ...]:
     """Return the names of the tensors worth watching, in the order they are computed.
 
-    These are the model's input and every float result, but for one that only a ReLU reads: the runtimes
-    compute the two together, and only what comes out of the ReLU is ever stored as integers. Of a term of a sum that
-    only a ReLU reads, what is watched is what it lets through (see ``rectified_sums``). What is stored as integers
-    already, as raw images are, needs no range.
+    These are the model's input and every float result, except one that only a ReLU reads: the runtimes compute the two
+    together, and only the ReLU's result is ever stored as integers. Of a term of a sum that only a ReLU reads, the part
+    that passes the ReLU is watched (see ``rectified_sums``). Tensors that are integers already, such as raw images,
+    need no range.
     """
     initializers = model.graph.initializers
     inputs = [value for value in model.graph.inputs if value.name not in initializers]
@@ -51,14 +51,14 @@ def observed_tensors(model: ir.Model) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What is to be watched, as data that can go to another process.
+    """The model and its watched tensors, as data that can go to another process.
 
     Attributes:
-        model_sha256: Of the model.
+        model_sha256: The model's hash.
         probed: The model with probes, serialized.
         image: The name of its input.
         watched: The tensors.
-        threads: Of the runtime; ``None`` is one per usable core.
+        threads: The runtime's threads; ``None`` is one per usable core.
     """
 
     model_sha256: str
@@ -109,7 +109,7 @@ class Observer:
         Raises:
             DataError: There are no batches, or a tensor takes values that are not finite.
         """
-        seen = Accumulator(self._watched)
+        accumulator = Accumulator(self._watched)
         largest = 0
         adding: deque[Future[None]] = deque()
         with ThreadPoolExecutor(1) as beside:
@@ -118,28 +118,28 @@ class Observer:
                     outputs = self._session.run(self._outputs, {self._image: part})
                     if adding:
                         adding.popleft().result()
-                    adding.append(beside.submit(seen.add, part, outputs, images=images, before=before))
+                    adding.append(beside.submit(accumulator.add, part, outputs, images=images, before=before))
                     before += images
                     largest = max(largest, len(part))
                     del outputs
                 advance(len(batch))
             while adding:
                 adding.popleft().result()
-        if not seen.images:
+        if not accumulator.images:
             raise DataError("There are no images to calibrate with.")
         return CalibrationTable(
             model_sha256=self._model_sha256,
-            images=seen.images,
-            tensors=seen.statistics(),
-            data_sha256=seen.data_sha256,
+            images=accumulator.images,
+            tensors=accumulator.statistics(),
+            data_sha256=accumulator.data_sha256,
             batch=largest,
             versions=(f"onnxruntime {onnxruntime.__version__}", f"rexport {version('rexport')}"),
         )
 
     def _parts(self, batch: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-        """Yield what runs at a time, and how many of its images are no copies."""
-        left = len(batch)
-        if left:
+        """Yield the images that run at a time, and how many of them are no copies."""
+        remaining = len(batch)
+        if remaining:
             for part in in_batches(batch, self._batch):
-                yield part, min(left, len(part))
-                left -= len(part)
+                yield part, min(remaining, len(part))
+                remaining -= len(part)

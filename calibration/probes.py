@@ -1,10 +1,10 @@
-"""Watching tensors from inside the graph: only numbers that are few leave the runtime.
+"""Watching tensors from inside the graph, so that only few numbers leave the runtime.
 
-A tensor of shape ``(N, C, ...)`` is seen as one of shape ``(N, C, P)``. Of it leave the minimum, the maximum and the
-sum over P, each of shape ``(N, C)``; the shape; and a sample of each image's values: every s-th row, whole, where a row
+A tensor of shape ``(N, C, ...)`` is flattened to ``(N, C, P)``. Its outputs are the minimum, the maximum and the sum
+over P, each of shape ``(N, C)``; the shape; and a sample of each image's values: every s-th row, whole, where a row
 lies along the last axis. s has no factor in common with the number of rows, so the sample takes its share of every
-channel, row and column. What comes out of a ReLU is not searched for its minimum, which counts as zero: whatever it
-is, integers begin at zero.
+channel, row and column. The minimum of a ReLU's result is not searched but counts as zero: its integers begin at zero
+in any case.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from rexport._onnx_proto import name_nodes
 from rexport.model_file import default_opset
-from rexport.passes._graph import add_initializer, is_rectifier, remembered_names
+from rexport.passes._graph import add_initializer, is_rectifier, remembered_names, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,9 +39,9 @@ def stride_for(rows: int, length: int) -> int:
 
 
 def add_probes(model: ir.Model, watched: Sequence[str]) -> ir.Model:
-    """Return a copy whose last outputs are those of each watched tensor, in turn.
+    """Return a copy whose last outputs are the probes of each watched tensor, in turn.
 
-    The operators stand right behind the tensor that they look at, so that no tensor has to live longer than it did.
+    The operators stand right behind the tensor that they read, so that no tensor has to live longer than before.
     """
     copy = model.clone()
     name_nodes(copy)  # ONNX Runtime refuses two of one name
@@ -56,7 +56,7 @@ def add_probes(model: ir.Model, watched: Sequence[str]) -> ir.Model:
                 copy.graph.insert_after(producer, nodes)
             elif len(copy.graph):
                 copy.graph.insert_before(copy.graph[0], nodes)
-            else:  # what was not needed is gone, and that was all
+            else:  # all nodes were unused and have been removed
                 copy.graph.extend(nodes)
     return copy
 
@@ -69,10 +69,10 @@ class _Prober:
         self._opset = opset
         self._constants: dict[tuple[str, bytes], ir.Value] = {}
         self._nodes: list[ir.Node] = []
-        self._made = 0
+        self._count = 0
 
     def probe(self, value: ir.Value) -> list[ir.Node]:
-        """Return the nodes that look at a tensor, in order, their results being outputs of the graph."""
+        """Return the nodes that probe a tensor, in order; their results become outputs of the graph."""
         self._nodes = []
         flat = self._node("Reshape", value, self._integers(*_as_three_axes(value)))
         highs, sums = (self._reduction(op_type, flat) for op_type in ("ReduceMax", "ReduceSum"))
@@ -124,8 +124,8 @@ class _Prober:
     ) -> ir.Value:
         node = ir.node(op_type, list(inputs), attributes or {})
         output = node.outputs[0]
-        output.name, output.type = f"rexport:{op_type}:{self._made}", ir.TensorType(dtype)
-        self._made += 1
+        output.name, output.type = f"rexport:{op_type}:{self._count}", ir.TensorType(dtype)
+        self._count += 1
         self._nodes.append(node)
         return output
 
@@ -140,15 +140,14 @@ class _Prober:
 
 
 def _as_three_axes(value: ir.Value) -> tuple[int, int, int]:
-    """Return what makes a tensor one of shape ``(N, C, P)``; C is 1 unless it is known, so that it never changes."""
-    rank = None if value.shape is None else len(value.shape)
-    if rank is None or rank < 2 or value.shape is None:
+    """Return Reshape's operand for shape ``(N, C, P)``; C is 1 unless it is fixed, so that it never changes."""
+    if value.shape is None or len(value.shape) < 2:
         return (1, 1, -1)
     return (0, 0, -1) if isinstance(value.shape[1], int) else (0, 1, -1)
 
 
 def _sizes_of(value: ir.Value) -> tuple[int, ...] | None:
-    """Return the sizes of what there is in each row along axis 0, if they are known."""
-    sizes = () if value.shape is None else value.shape[1:]
-    known = tuple(size for size in sizes if isinstance(size, int))
-    return known if known and len(known) == len(sizes) else None
+    """Return the sizes of the axes behind axis 0, if there are any and all are fixed."""
+    sizes = shape_of(value)[1:]
+    fixed = tuple(size for size in sizes if isinstance(size, int))
+    return fixed if fixed and len(fixed) == len(sizes) else None

@@ -1,4 +1,4 @@
-"""Parts of a data set whose tables add up to that of the whole, whoever makes them and in whatever order.
+"""Parts of a data set whose tables add up to that of the whole, on any workers and in any order.
 
 A shard is always the same images in the same batches: 64, or as many as make whole batches.
 """
@@ -35,7 +35,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardResult:
-    """What became of a shard: the ``table`` of its images, if any could be used, and those that could not."""
+    """The ``table`` of a shard's images, if any are usable, and the ``bad`` ones."""
 
     table: CalibrationTable | None
     bad: tuple[BadImage, ...]
@@ -49,7 +49,7 @@ class CalibrateShard:
     batch: int
 
     def open(self) -> Callable[[Shard], ShardResult]:
-        """Open a session, and return what runs a shard in it."""
+        """Open a session, and return the function that runs a shard in it."""
         observer = Observer(self.observation)
         return lambda shard: self._run(observer, shard)
 
@@ -57,10 +57,10 @@ class CalibrateShard:
         bad: list[BadImage] = []
 
         def images() -> Iterator[np.ndarray]:
-            for one in shard.dataset.batches(self.batch, skip_bad=True):
-                bad.extend(one.skipped)
-                if len(one.images):
-                    yield one.images
+            for batch in shard.dataset.batches(self.batch, skip_bad=True):
+                bad.extend(batch.skipped)
+                if len(batch):
+                    yield batch.images
 
         try:
             table = observer.observe(images(), before=shard.before)
@@ -79,12 +79,12 @@ def shards_of(dataset: Dataset, *, batch: int, samples: int | None) -> tuple[Sha
     )
 
 
-def name_all_bad(batches: Iterable[object], known: Sequence[BadImage], total: int) -> NoReturn:
-    """Raise the error that names the bad images of all shards, which are looked for only now.
+def name_all_bad(batches: Iterable[object], bad: Sequence[BadImage], total: int) -> NoReturn:
+    """Raise the error that names the bad images of all shards, by reading all of them.
 
     Args:
-        batches: Of the images of all shards; they raise it.
-        known: The bad images of one shard.
+        batches: The images of all shards; reading them raises it.
+        bad: The bad images of one shard.
         total: The number of images.
 
     Raises:
@@ -92,4 +92,4 @@ def name_all_bad(batches: Iterable[object], known: Sequence[BadImage], total: in
     """
     for _ in batches:
         pass
-    raise UnreadableError(known, total)  # they have been mended in the meantime
+    raise UnreadableError(bad, total)  # the images have been mended in the meantime

@@ -44,25 +44,26 @@ def least_squares_range(histogram: Histogram, widest: TensorRange, *, steps: int
         factor = _best(error.of_symmetric)
         return TensorRange(-largest * factor, largest * factor)
     low, high = widest.low / largest, widest.high / largest
-    # Both to one magnitude first: of the widest range, neither end alone need have anything to gain.
+    # Both to one magnitude first: moving one end of the widest range alone may gain nothing.
     factor = _best(lambda factors: error.of(np.maximum(low, -factors), np.minimum(high, factors)))
     below, above = (min(1.0, factor / end) if end else 1.0 for end in (-low, high))
-    for _ in range(_ROUNDS if low and high else 0):
-        above = _best(partial(_with_high, error, low * below, high), near=above)
-        below = _best(partial(_with_low, error, low, high * above), near=below)
+    if low and high:
+        for _ in range(_ROUNDS):
+            above = _best(partial(_with_high, error, low * below, high), near=above)
+            below = _best(partial(_with_low, error, low, high * above), near=below)
     return TensorRange(widest.low * below, widest.high * above)
 
 
-def squared_error(histogram: Histogram, chosen: TensorRange, *, steps: int, symmetric: bool) -> float:
+def squared_error(histogram: Histogram, interval: TensorRange, *, steps: int, symmetric: bool) -> float:
     """Return the mean squared error of the values of a histogram, rounded and clipped to the integers of a range.
 
-    ``chosen`` holds zero, and more than that. It is in units of the square of the histogram's largest magnitude, in
-    which it is a number that float64 holds.
+    ``interval`` holds zero and another number. The error is in units of the square of the histogram's largest
+    magnitude, so that float64 does not overflow.
     """
-    edges, largest = histogram.edges(), max(-chosen.low, chosen.high)
+    edges, largest = histogram.edges(), max(-interval.low, interval.high)
     unit = np.abs(edges).max()
     error = _Error(edges / unit, np.array(histogram.counts, np.float64), steps)
-    low, high, threshold = (np.array([end / unit]) for end in (chosen.low, chosen.high, largest))
+    low, high, threshold = (np.array([end / unit]) for end in (interval.low, interval.high, largest))
     errors = error.of_symmetric(threshold) if symmetric else error.of(low, high)
     return float(errors[0] / (histogram.total * histogram.width / unit))
 
@@ -76,7 +77,7 @@ def _with_low(error: _Error, low: float, high: float, factors: np.ndarray) -> np
 
 
 def _best(error_of: Callable[[np.ndarray], np.ndarray], *, near: float | None = None) -> float:
-    """Return the factor, up to 1, of the least error, of two alike the larger one; or the best one ``near`` another."""
+    """Return the factor, up to 1, of the least error (the larger of two alike), or the best one ``near`` another."""
     coarse = _COARSE if near is None else near * _NEAR
     best = _least(error_of, coarse)
     return _least(error_of, best * _FINE)

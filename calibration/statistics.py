@@ -1,4 +1,4 @@
-"""What is known of a tensor after calibration: exact ends and sums, and a histogram.
+"""The statistics of a tensor: exact ends and sums, and a histogram.
 
 Sums are integers, multiples of a power of two, and so the same in any order:
 
@@ -23,14 +23,14 @@ CHANNEL_UNIT = -48
 
 @dataclass(frozen=True)
 class TensorRange:
-    """The smallest and the largest value of a tensor that matter."""
+    """The smallest and the largest value of a tensor that count."""
 
     low: float
     high: float
 
-    def merge(self, other: TensorRange) -> TensorRange:
+    def merge(self, another: TensorRange) -> TensorRange:
         """Return the range of both; the order of merging makes no difference."""
-        return TensorRange(min(self.low, other.low), max(self.high, other.high))
+        return TensorRange(min(self.low, another.low), max(self.high, another.high))
 
     @property
     def finite(self) -> bool:
@@ -40,18 +40,18 @@ class TensorRange:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorStatistics:
-    """What a tensor of shape ``(N, C, ...)`` was seen to hold, over all images.
+    """The statistics of a tensor of shape ``(N, C, ...)``, over all images.
 
     Attributes:
-        images: How many rows it had along axis 0: images, where that is the batch.
-        values: How many values each channel had.
+        images: The number of rows along axis 0: images, where that is the batch.
+        values: The number of values of each channel.
         channel_lows: The smallest value of each channel, a float32; shape ``(C,)``. A tensor whose number of channels
-            is not known beforehand, or that has no axis 1, counts as one of one channel.
+            is open, or that has no axis 1, counts as one channel.
         channel_highs: The largest.
         channel_sums: The sum of a channel's values, in units of 2⁻⁴⁸.
-        sum_of_lows: Of each image's smallest value, in units of 2⁻¹⁴⁹.
-        sum_of_highs: Of each image's largest value.
-        histogram: Of a fixed sample of each image's values (all of them if they are few).
+        sum_of_lows: The sum of each image's smallest value, in units of 2⁻¹⁴⁹.
+        sum_of_highs: The sum of each image's largest value.
+        histogram: The histogram of a fixed sample of each image's values (all of them if they are few).
     """
 
     images: int
@@ -91,7 +91,7 @@ class TensorStatistics:
 
     @property
     def range(self) -> TensorRange:
-        """Both."""
+        """The smallest and the largest value."""
         return TensorRange(self.low, self.high)
 
     @property
@@ -105,21 +105,21 @@ class TensorStatistics:
         """The mean of each channel, float64 of shape ``(C,)``."""
         return np.array([_mean(total, self.values, CHANNEL_UNIT) for total in self.channel_sums])
 
-    def merge(self, other: TensorStatistics) -> TensorStatistics:
+    def merge(self, another: TensorStatistics) -> TensorStatistics:
         """Return the statistics over the images of both; the order of merging makes no difference, to the bit.
 
         Raises:
             ValueError: They have different numbers of channels.
         """
         return TensorStatistics(
-            images=self.images + other.images,
-            values=self.values + other.values,
-            channel_lows=tuple(map(min, zip(self.channel_lows, other.channel_lows, strict=True))),
-            channel_highs=tuple(map(max, zip(self.channel_highs, other.channel_highs, strict=True))),
-            channel_sums=tuple(map(sum, zip(self.channel_sums, other.channel_sums, strict=True))),
-            sum_of_lows=self.sum_of_lows + other.sum_of_lows,
-            sum_of_highs=self.sum_of_highs + other.sum_of_highs,
-            histogram=self.histogram.merge(other.histogram),
+            images=self.images + another.images,
+            values=self.values + another.values,
+            channel_lows=tuple(map(min, zip(self.channel_lows, another.channel_lows, strict=True))),
+            channel_highs=tuple(map(max, zip(self.channel_highs, another.channel_highs, strict=True))),
+            channel_sums=tuple(map(sum, zip(self.channel_sums, another.channel_sums, strict=True))),
+            sum_of_lows=self.sum_of_lows + another.sum_of_lows,
+            sum_of_highs=self.sum_of_highs + another.sum_of_highs,
+            histogram=self.histogram.merge(another.histogram),
         )
 
 

@@ -1,7 +1,7 @@
-"""What calibration leaves behind: the statistics of every watched tensor, as data that can be kept and added up.
+"""The result of a calibration: the statistics of every watched tensor, as data that can be stored and added up.
 
 Its file is a line of JSON for each tensor, within one document; float32 numbers are written in their shortest form, and
-sums as the integers that they are.
+sums as integers.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class CalibrationTable:
     """The statistics of a model's tensors over some images.
 
     Attributes:
-        model_sha256: Of the model that was run (see :func:`rexport.model_file.model_hash`).
-        images: How many were seen.
-        tensors: By tensor name.
-        data_sha256: Of the images as the model takes them: the sum, modulo 2²⁵⁶, of each one's SHA-256 (over its dtype,
+        model_sha256: The hash of the model (see :func:`rexport.model_file.model_hash`).
+        images: The number of images.
+        tensors: The statistics by tensor name.
+        data_sha256: The hash of the model's inputs: the sum, modulo 2²⁵⁶, of each image's SHA-256 (over its dtype,
             shape and bytes), in hex. It does not depend on their order, and adds up.
-        batch: How many images ran at a time, at most.
+        batch: The most images that ran at a time.
         versions: The packages that made it, each a name and a version.
     """
 
@@ -51,30 +51,32 @@ class CalibrationTable:
     batch: int = 1
     versions: tuple[str, ...] = ()
 
-    def merge(self, other: CalibrationTable) -> CalibrationTable:
+    def merge(self, another: CalibrationTable) -> CalibrationTable:
         """Return the table of the images of both; the order of merging makes no difference, to the bit.
 
         Raises:
             UsageError: They are of different models, or watched different tensors.
         """
-        if self.model_sha256 != other.model_sha256:
+        if self.model_sha256 != another.model_sha256:
             raise UsageError(
-                "The calibration tables are of different models "
-                f"({self.model_sha256[:12]}… and {other.model_sha256[:12]}…), so they can't be merged; calibrate again."
+                f"The calibration tables are of different models ({self.model_sha256[:12]}… and "
+                f"{another.model_sha256[:12]}…), so they can't be merged; calibrate again."
             )
-        if not _same_tensors(self.tensors, other.tensors):
+        if not _same_tensors(self.tensors, another.tensors):
             raise UsageError(
                 "The calibration tables watch different tensors of the model, as different versions of rexport made "
-                f"them ({', '.join(self.versions)}; {', '.join(other.versions)}); calibrate again with one of them."
+                f"them ({', '.join(self.versions)}; {', '.join(another.versions)}); calibrate again with one of them."
             )
-        data = (int(self.data_sha256, 16) + int(other.data_sha256, 16)) % _MODULUS
+        data = (int(self.data_sha256, 16) + int(another.data_sha256, 16)) % _MODULUS
         return CalibrationTable(
             model_sha256=self.model_sha256,
-            images=self.images + other.images,
-            tensors={name: seen.merge(other.tensors[name]) for name, seen in sorted(self.tensors.items())},
+            images=self.images + another.images,
+            tensors={
+                name: statistics.merge(another.tensors[name]) for name, statistics in sorted(self.tensors.items())
+            },
             data_sha256=f"{data:064x}",
-            batch=max(self.batch, other.batch),
-            versions=tuple(sorted({*self.versions, *other.versions})),
+            batch=max(self.batch, another.batch),
+            versions=tuple(sorted({*self.versions, *another.versions})),
         )
 
     def to_json(self) -> str:
@@ -88,7 +90,7 @@ class CalibrationTable:
             "versions": list(self.versions),
         }
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
-        tensors = [f"{json.dumps(name)}: {json.dumps(_encoded(seen))}" for name, seen in sorted(self.tensors.items())]
+        tensors = [f"{json.dumps(name)}: {json.dumps(_encoded(self.tensors[name]))}" for name in sorted(self.tensors)]
         lines.append('"tensors": {' + ",".join(f"\n {line}" for line in tensors) + "}")
         return "{" + ",\n".join(lines) + "}\n"
 
@@ -129,31 +131,32 @@ class CalibrationTable:
         """
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise DataError(f"{path} can't be read: {why}.") from error
+        except OSError as error:
+            raise DataError(f"{path} can't be read: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} can't be read: it is not text.") from error
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
 
-def _same_tensors(one: Mapping[str, TensorStatistics], other: Mapping[str, TensorStatistics]) -> bool:
-    return one.keys() == other.keys() and all(
-        len(seen.channel_lows) == len(other[name].channel_lows) for name, seen in one.items()
+def _same_tensors(first: Mapping[str, TensorStatistics], second: Mapping[str, TensorStatistics]) -> bool:
+    return first.keys() == second.keys() and all(
+        len(statistics.channel_lows) == len(second[name].channel_lows) for name, statistics in first.items()
     )
 
 
-def _encoded(seen: TensorStatistics) -> dict[str, Any]:
+def _encoded(statistics: TensorStatistics) -> dict[str, Any]:
     return {
-        "images": seen.images,
-        "values": seen.values,
-        "sum_of_lows": seen.sum_of_lows,
-        "sum_of_highs": seen.sum_of_highs,
-        "exponent": seen.histogram.exponent,
-        "first": seen.histogram.first,
-        "counts": seen.histogram.counts.tolist(),
-        "channel_lows": _shortest(seen.channel_lows),
-        "channel_highs": _shortest(seen.channel_highs),
-        "channel_sums": seen.channel_sums,
+        "images": statistics.images,
+        "values": statistics.values,
+        "sum_of_lows": statistics.sum_of_lows,
+        "sum_of_highs": statistics.sum_of_highs,
+        "exponent": statistics.histogram.exponent,
+        "first": statistics.histogram.first,
+        "counts": statistics.histogram.counts.tolist(),
+        "channel_lows": _shortest(statistics.channel_lows),
+        "channel_highs": _shortest(statistics.channel_highs),
+        "channel_sums": statistics.channel_sums,
     }
 
 

@@ -1,4 +1,4 @@
-"""What a network is shown of a picture when its accuracy is measured; several views' scores are averaged."""
+"""The views of a picture that a network's accuracy is measured on; the scores of several views are averaged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SMALLEST = 8  # pixels
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """The middle of the resized picture: what :meth:`Preprocessing.crop` makes of it."""
+    """The middle of the resized picture, as :meth:`Preprocessing.crop` cuts it."""
 
     @property
     def count(self) -> int:
@@ -104,10 +104,10 @@ Views: TypeAlias = CenterCrop | TenCrops | WholePictures
 
 
 def parse_views(*, crops: int = 1, scales: str | None = None) -> Views:
-    """Return what ``--crops`` and ``--scales`` name.
+    """Return the views that ``--crops`` and ``--scales`` name.
 
     Raises:
-        UsageError: They name nothing, or not the same.
+        UsageError: They name none, or contradict each other.
     """
     if crops not in (1, 10):
         raise UsageError(f"--crops {crops}: choose 1, the middle, or 10.")

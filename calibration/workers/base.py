@@ -1,4 +1,4 @@
-"""What workers are, and the errors for which a part of the work is done again."""
+"""The protocol of workers, and the errors after which a part of the work is repeated."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Workers(Protocol):
 
     @property
     def threads(self) -> int:
-        """How many threads each worker's runtime uses."""
+        """The number of threads of each worker's runtime."""
         ...
 
     def map(self, work: Work[ItemT, ResultT], items: Sequence[ItemT]) -> Generator[tuple[int, ResultT], None, None]:
         """Yield the index and the result of each item, in the order in which they are done.
 
-        The item of a worker that is lost, or has no memory left, is done again by another one; whatever else the work
-        raises is raised at once. Closing the generator, an error or Ctrl-C stops all workers.
+        The item of a worker that is lost, or has no memory left, is repeated by another one; all other errors of the
+        work are raised at once. Closing the generator, an error or Ctrl-C stops all workers.
 
         Raises:
             RexportError: Workers are lost again and again.
-            Exception: What the work raises.
+            Exception: The errors of the work.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Choosing workers by what a user types."""
+"""Choosing workers by the text that a user types."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def choose_workers(text: str = "local", *, threads: int | None = None) -> Worker
         text: ``local``, this process; ``4``, so many processes; ``ray``, the Ray cluster of ``RAY_ADDRESS`` or of this
             machine, or else a new one; ``ray:auto``, ``ray:HOST:PORT`` or ``ray://HOST:PORT``, an existing cluster. On
             Ray there are as many workers as there is room for, or up to N with ``,N`` at the end.
-        threads: Of each worker's runtime. By default, workers share this machine's cores; on Ray each has one.
+        threads: Those of each worker's runtime. By default, workers share this machine's cores; on Ray each has one.
 
     Raises:
         UsageError: It is none of these.
@@ -43,8 +43,6 @@ def choose_workers(text: str = "local", *, threads: int | None = None) -> Worker
             "workers such as ray:auto, ray://HOST:PORT or ray,8."
         )
     address, count = ray["address"], ray["count"]
-    return RayWorkers(
-        threads=threads or 1,
-        count=None if count is None else int(count),
-        address=f"ray:{address}" if (address or "").startswith("//") else address,
-    )
+    if address and address.startswith("//"):
+        address = f"ray:{address}"
+    return RayWorkers(threads=threads or 1, count=int(count) if count else None, address=address)

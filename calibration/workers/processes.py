@@ -33,7 +33,7 @@ _CONTEXT = get_context("spawn")
 class ProcessWorkers:
     """``count`` processes, each with a runtime of ``threads``.
 
-    A worker that is lost, killed for want of memory for one, is replaced, and its item done again up to ``retries``
+    A worker that is lost (killed when memory runs out, say) is replaced, and its item repeated up to ``retries``
     times.
     """
 
@@ -85,19 +85,19 @@ def _gave_up(index: int, times: int, error: _LostError) -> RexportError:
 
 
 class _Worker:
-    """A process, and the item that it has under way."""
+    """A process, and the item that it works on."""
 
     index: int
 
     def __init__(self, work: Work[Any, Any]) -> None:
-        self.connection, theirs = _CONTEXT.Pipe()
-        self._process: SpawnProcess = _CONTEXT.Process(target=_serve, args=(theirs, work), daemon=True)
+        self.connection, remote = _CONTEXT.Pipe()
+        self._process: SpawnProcess = _CONTEXT.Process(target=_serve, args=(remote, work), daemon=True)
         with _without_ctrl_c():
             self._process.start()
-        theirs.close()
+        remote.close()
 
     def give(self, index: int, items: Sequence[Any]) -> None:
-        """Send an item; where the process has ended, :meth:`take` tells."""
+        """Send an item; if the process has ended, :meth:`take` raises."""
         self.index = index
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(items[index])

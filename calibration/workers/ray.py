@@ -36,10 +36,11 @@ class RayWorkers:
     """A cluster, which runs as many workers as it has room for, or up to ``count``.
 
     Attributes:
-        threads: Of each worker's runtime; Ray reserves as many CPUs.
-        count: How many at a time, at most.
-        address: Of the cluster; without one, the cluster of this machine or of ``RAY_ADDRESS``, or else a new one.
-        retries: How often an item of a lost worker is done again.
+        threads: The threads of each worker's runtime; Ray reserves as many CPUs.
+        count: The most workers at a time.
+        address: The cluster's address; without one, the cluster of this machine or of ``RAY_ADDRESS``, or else a new
+            one.
+        retries: How often an item of a lost worker is repeated.
     """
 
     threads: int
@@ -64,10 +65,10 @@ class RayWorkers:
                     while waiting and len(pending) < (self.count or len(items)):
                         index = waiting.pop()
                         pending[task.remote(key, folder, shared, items[index])] = index
-                    (done, *_), _ = ray.wait(list(pending))
-                    index = pending.pop(done)
+                    (reference, *_), _ = ray.wait(list(pending))
+                    index = pending.pop(reference)
                     try:
-                        result = _result(ray, done)
+                        result = _result(ray, reference)
                     except MemoryError as error:  # Ray would try again too, and print a traceback
                         lacking[index] += 1
                         if lacking[index] > self.retries:
@@ -76,8 +77,8 @@ class RayWorkers:
                         continue
                     yield index, result
             finally:
-                for left in pending:
-                    ray.cancel(left, force=True)
+                for reference in pending:
+                    ray.cancel(reference, force=True)
 
 
 def _do(key: str, folder: Path, work: Work[Any, Any], item: Any) -> Any:
@@ -111,7 +112,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
 def _connect(ray: Any, address: str | None) -> None:
     try:
         _require_answer(address)
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+        dashboard = {} if address else {"include_dashboard": False}
+        ray.init(address=address, log_to_driver=False, **dashboard)
     except (OSError, ValueError, RuntimeError) as error:
         where = f" at {address}" if address else ""
         raise UnavailableError(
