@@ -1,4 +1,4 @@
-"""What is compared with a reference: a model on any runtime, in parts that are cut out of it."""
+"""The side that is compared with a reference: a model on any runtime, in parts that are cut out of it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Candidate:
     Attributes:
         model: With one image input.
         runtime: Its name in :data:`rexport.runtimes.RUNTIMES`.
-        images: What the model takes, ``(N, ...)``.
+        images: The model's inputs, ``(N, ...)``.
         threads: By default the usable cores.
-        compile: What makes of an ONNX file the file that the runtime loads, where that is another.
+        compile: Compiles an ONNX file into the file that the runtime loads, where that is another.
     """
 
     model: ir.Model
@@ -51,8 +51,8 @@ class Candidate:
         """The number of images."""
         return len(self.images)
 
-    def run(self, part: onnx.ModelProto, given: np.ndarray) -> np.ndarray:
-        """Run a part of the model (see ``tensors``) on numbers of shape ``(N, numbers)``, and return others.
+    def run(self, part: onnx.ModelProto, inputs: np.ndarray) -> np.ndarray:
+        """Run a part of the model (see ``tensors``) on inputs of shape ``(N, numbers)``; return its outputs likewise.
 
         Raises:
             ModelFileError: The runtime refuses the part.
@@ -61,21 +61,22 @@ class Candidate:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "part.onnx"
             path.write_bytes(part.SerializeToString())
-            path = path if self.compile is None else self.compile(path)
+            if self.compile is not None:
+                path = self.compile(path)
             with open_runtime(self.runtime, Source(path=path), threads=self.threads) as runtime:
-                return runtime.run(given)
+                return runtime.run(inputs)
 
 
 def candidate_of(
     path: Path, images: np.ndarray, *, runtime: str, reference: Path, threads: int | None = None
 ) -> Candidate:
-    """Return a file on a runtime; in place of an engine, the ONNX file that it was built from, to be built in parts.
+    """Return a file on a runtime; for an engine, the ONNX file that it was built from, which is built in parts.
 
     Args:
         path: The file.
-        images: What it takes, ``(N, ...)``.
-        runtime: What runs it.
-        reference: The ONNX file that it is compared with; of an engine, the one that it was built from.
+        images: Its inputs, ``(N, ...)``.
+        runtime: The runtime's name.
+        reference: The ONNX file to compare it with; for an engine, the one that it was built from.
         threads: By default the usable cores.
 
     Raises:
@@ -93,14 +94,14 @@ def candidate_of(
             "is another file; pass the one that it was built from as --reference."
         )
     backend = BackendName(facts.backend)
-    # an engine of TensorRT says what it was built on, which is not to be chosen
+    # TensorRT's engine states the GPU that it was built on, which is no option
     capabilities = facts.capabilities if backend is BackendName.RTX else ()
     compiler = engine_compiler(BuildOptions(backend=backend, capabilities=capabilities))
     return Candidate(model=load(reference), runtime=runtime, images=images, threads=threads, compile=compiler)
 
 
 def engine_compiler(options: BuildOptions) -> Compile:
-    """Return what builds an engine from an ONNX file, beside it, with the options of another engine."""
+    """Return a function that builds an engine beside an ONNX file."""
     from rexport.engine import build_engine
 
     def build(path: Path) -> Path:

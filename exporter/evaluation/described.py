@@ -1,4 +1,4 @@
-"""What a model file takes and gives, without running it: of an engine, what the file beside it says."""
+"""The inputs, outputs and metadata of a model file; an engine's are read from the file beside it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = ["described"]
 
-_TYPES = {"float": "FLOAT", "half": "FLOAT16", "bool": "BOOL"}  # what TensorRT and ONNX call differently
+_TYPES = {"float": "FLOAT", "half": "FLOAT16", "bool": "BOOL"}  # ONNX's names, where TensorRT's differ
 
 
 def described(path: Path) -> ir.Model:
-    """Return an ONNX file's model; of an engine, one without nodes that has its inputs, outputs and metadata.
+    """Return an ONNX file's model; for an engine, one without nodes that has its inputs, outputs and metadata.
 
     Raises:
-        ModelFileError: It is no ONNX file that can be read.
-        EngineFileError: Nothing that can be read lies beside an engine.
+        ModelFileError: It is no readable ONNX file.
+        EngineFileError: No readable facts lie beside an engine.
     """
     return _of_engine(path, read_facts(path)) if is_engine(path) else load(path)
 
@@ -37,14 +37,14 @@ def _of_engine(path: Path, facts: EngineFacts) -> ir.Model:
     return ir.Model(graph, ir_version=10, metadata_props=dict(facts.metadata))
 
 
-def _value(path: Path, stated: EngineTensor) -> ir.Value:
-    kind = stated["dtype"]
+def _value(path: Path, tensor: EngineTensor) -> ir.Value:
+    kind = tensor["dtype"]
     try:
         dtype = ir.DataType[_TYPES.get(kind, kind.upper())]
     except KeyError:
         raise EngineFileError(
-            f"{facts_path(path)} says that {stated['name']} is of the type {kind!r}, which is none; build the engine "
+            f"{facts_path(path)} says that {tensor['name']} is of the type {kind!r}, which is none; build the engine "
             "again."
         ) from None
-    sizes = [None if size < 0 else size for size in stated["shape"]]
-    return ir.Value(name=stated["name"], type=ir.TensorType(dtype), shape=ir.Shape(sizes))
+    sizes = [None if size < 0 else size for size in tensor["shape"]]
+    return ir.Value(name=tensor["name"], type=ir.TensorType(dtype), shape=ir.Shape(sizes))

@@ -1,15 +1,15 @@
-"""The first layer that gives something else on one runtime, or in one file, than in another.
+"""The first layer whose result differs between two runtimes, or two files.
 
-A *reference*, computed by ONNX Runtime on the CPU node by node, without any optimization, says what every tensor is. A
-*candidate*, the same or another file on any runtime, is asked for a few of them. They are cuts: whatever reads one of
-them is given the reference's values. So each part between two cuts is judged by itself, and nothing adds up: after
-twenty layers of integers, single roundings that fell the other way have become 30 dB of noise on a runtime without a
-fault, more than a wrong weight makes in its own layer.
+A *reference*, computed by ONNX Runtime on the CPU node by node, without any optimization, has the right values of all
+tensors. A *candidate*, the same or another file on any runtime, computes a few of them. They are cuts: a layer that
+reads one gets the reference's values. So each part between two cuts is judged by itself, and errors do not accumulate:
+after twenty layers of integers, single roundings that fell the other way have become 30 dB of noise on a runtime
+without a fault, more than a wrong weight makes in its own layer.
 
 The parts that differ by more than one layer's arithmetic explains (see ``likeness``) are cut further, the first one
 first, until a part is one layer: the *first divergent layer*, all of whose inputs agree. Parts of several layers are
-judged as if they were one, so what differs there may turn out to be rounding, and the search goes on. If it differs by
-more than rounding, and no layer of it does by itself, the part as a whole is the answer: what a runtime fuses in it.
+judged as if they were one, so their difference may turn out to be rounding, and the search goes on. If it is more than
+rounding, and no layer alone differs, the result is the whole part: the runtime fuses something in it.
 """
 
 from __future__ import annotations
@@ -116,13 +116,13 @@ class Divergence:
 
 @dataclass(frozen=True, kw_only=True)
 class DivergenceReport:
-    """What came of a search.
+    """The result of a search.
 
     Attributes:
         first: The first divergence; ``None`` if there is none.
-        rows: The tensors that were looked at, as they were looked at last, in topological order.
-        arithmetic: What was allowed.
-        tensors: How many could have been looked at.
+        rows: The last comparison of each compared tensor, in topological order.
+        arithmetic: The arithmetic that explains differences.
+        tensors: How many tensors could be compared.
     """
 
     first: Divergence | None
@@ -136,7 +136,7 @@ class DivergenceReport:
             "arithmetic": str(self.arithmetic),
             "least_sqnr_db": self.arithmetic.least_sqnr_db,
             "tensors": self.tensors,
-            "first": None if self.first is None else self.first.to_json(),
+            "first": self.first and self.first.to_json(),
             "rows": [row.to_json() for row in self.rows],
         }
 
@@ -152,13 +152,13 @@ def find_divergence(
     """Find the first layer in which a candidate differs from a reference.
 
     Args:
-        reference: What is right.
-        candidate: What is asked. Its file must have tensors of the reference's names.
-        arithmetic: What both compute in; by default what their files say. For a GPU that computes float32 in
+        reference: The right values.
+        candidate: The model to search. Its file must have tensors of the reference's names.
+        arithmetic: The arithmetic of both; by default that of their files. For a GPU that computes float32 in
             TensorFloat-32, ``FLOAT16``.
         at_once: Cuts inside a part that is searched, 1 or more: with fewer, the runtime has more of the model to fuse,
             and is started more often.
-        progress: Told of every run.
+        progress: Reports every run.
 
     Raises:
         UsageError: The two have no tensors in common, or one of another shape, or an equalized file is to be
@@ -184,7 +184,7 @@ def find_divergence(
             reference=reference,
             candidate=candidate,
             arithmetic=arithmetic,
-            tensors={one.name: one for one in tensors},
+            tensors={tensor.name: tensor for tensor in tensors},
             at_once=at_once,
             advance=advance,
         )
@@ -212,7 +212,7 @@ def _is_equalized(model: ir.Model) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Search:
-    """A search, and what it saw; ``tensors`` are in topological order."""
+    """A search and the ``rows`` of its measurements; ``tensors`` are in topological order."""
 
     graph: ActivationGraph
     reference: Reference
@@ -233,9 +233,9 @@ class _Search:
             if row.layers == 1:
                 return self._inside(row, cuts)
             inside = self._part(row.tensor, cuts)
-            found = self.first([*inside, row.tensor], cuts)
-            if found is not None:
-                return found
+            divergence = self.first([*inside, row.tensor], cuts)
+            if divergence is not None:
+                return divergence
             if row.difference.sqnr_db < min(_SEVERAL_LAYERS_DB, self.arithmetic.least_sqnr_db):
                 nodes = tuple(self.tensors[name].node for name in (*inside, row.tensor))
                 self.rows[row.tensor] = row
@@ -243,50 +243,47 @@ class _Search:
         return None
 
     def _look(self, tensors: Sequence[Tensor], cuts: Collection[str]) -> Iterator[TensorRow]:
-        """Yield what becomes of tensors between cuts, in order."""
+        """Yield the rows of tensors between cuts, in order."""
         for part in _shared_out(tensors, self.candidate.batch):
-            names = [one.name for one in part]
-            actual = self._compute(names, cuts)
-            expected = self.reference.values([one.reference for one in part])
-            for one in part:
-                layers = len(self._part(one.name, cuts)) + 1
-                row = self._row(one, expected[one.reference], actual[one.name], layers)
-                self.rows[one.name] = row
+            actual = self._compute([tensor.name for tensor in part], cuts)
+            expected = self.reference.values([tensor.reference for tensor in part])
+            for tensor in part:
+                layers = len(self._part(tensor.name, cuts)) + 1
+                row = self._row(tensor, expected[tensor.reference], actual[tensor.name], layers)
+                self.rows[tensor.name] = row
                 yield row
 
     def _part(self, name: str, cuts: Collection[str]) -> list[str]:
         """Return the tensors between cuts and a tensor, without them, in topological order."""
         between = self.graph.between(name, cuts)
-        return [one for one in self.tensors if one in between]
+        return [tensor for tensor in self.tensors if tensor in between]
 
     def _inside(self, row: TensorRow, cuts: Collection[str]) -> Divergence:
         """Return the divergence of a tensor, at the first of its inner tensors that differs if one does."""
-        tensor = self.tensors[row.tensor]
-        found = row
+        tensor, inputs = self.tensors[row.tensor], self.graph.before([row.tensor], cuts)
         if tensor.inner:
             actual = self._compute(tensor.inner, cuts)
             expected = self.reference.values(tensor.inner)
             for name in tensor.inner:
                 node, op_type = self.graph.layer_of(name)
-                one = replace(tensor, name=name, node=node, op_type=op_type)
-                inner = self._row(one, expected[name], actual[name], 1)
-                if inner.diverges:
-                    found = inner
-                    break
-        inputs = self.graph.before([row.tensor], cuts)
-        return Divergence(row=found, nodes=(found.node,), inputs=inputs)
+                inner = replace(tensor, name=name, node=node, op_type=op_type)
+                inner_row = self._row(inner, expected[name], actual[name], 1)
+                if inner_row.diverges:
+                    return Divergence(row=inner_row, nodes=(node,), inputs=inputs)
+        return Divergence(row=row, nodes=(row.node,), inputs=inputs)
 
     def _compute(self, names: Sequence[str], cuts: Collection[str]) -> dict[str, np.ndarray]:
-        """Return what the candidate makes of the reference's values at cuts."""
+        """Return the candidate's results for the reference's values at cuts."""
         batch = self.candidate.batch
-        model, given = self.graph.cut_out(names, cuts, batch=batch)
-        known = self.reference.values([self.tensors[name].reference for name in given if name != self.graph.input])
+        model, starts = self.graph.cut_out(names, cuts, batch=batch)
+        references = {name: self.tensors[name].reference for name in starts if name != self.graph.input}
+        values = self.reference.values(list(references.values()))
         inputs = []
-        for name in given:
-            one = self.candidate.images if name == self.graph.input else known[self.tensors[name].reference]
-            if one.shape != (batch, *self.graph.shape_of(name)):
-                raise _other_shape(name, one.shape, (batch, *self.graph.shape_of(name)))
-            inputs.append(one.reshape(batch, -1).astype(np.float32))
+        for name in starts:
+            array = values[references[name]] if name in references else self.candidate.images
+            if array.shape != (batch, *self.graph.shape_of(name)):
+                raise _other_shape(name, array.shape, (batch, *self.graph.shape_of(name)))
+            inputs.append(array.reshape(batch, -1).astype(np.float32))
         flat = self.candidate.run(model, np.concatenate(inputs, axis=1))
         self.advance(1)
         shapes = [self.graph.shape_of(name) for name in names]
@@ -301,17 +298,17 @@ class _Search:
             raise _other_shape(tensor.name, expected.shape, actual.shape)
         step = self.reference.graph.step(tensor.reference)
         if self.arithmetic is Arithmetic.INT8 and step is None:
-            step = tensor.step  # of an inner tensor: that of the integers it becomes
+            step = tensor.step  # an inner tensor has that of the integers it becomes
         elif self.arithmetic is not Arithmetic.INT8:
             step = None
-        off = difference(expected, actual, step=step, actual_step=self.graph.step(tensor.name))
+        error = difference(expected, actual, step=step, actual_step=self.graph.step(tensor.name))
         return TensorRow(
             tensor=tensor.name,
             node=tensor.node,
             op_type=tensor.op_type,
             layers=layers,
-            difference=off,
-            diverges=not off.explained_by(self.arithmetic),
+            difference=error,
+            diverges=not error.explained_by(self.arithmetic),
         )
 
 

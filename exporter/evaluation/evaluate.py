@@ -42,8 +42,8 @@ def evaluate(
 ) -> Evaluation:
     """Run ``dataset`` through ``model``, and through ``reference`` too if there is one.
 
-    The result is the same to the bit for any workers and any number of them, as long as their processors, the version
-    of ONNX Runtime and its number of threads are.
+    The result is the same to the bit for any workers, as long as their processors, the version of ONNX Runtime and its
+    number of threads are the same.
 
     Args:
         model: A file, or a model that is loaded; a runtime alone gives logits of the images as they are.
@@ -51,12 +51,12 @@ def evaluate(
         classes: The names of the model's outputs, in order, by which class folders are matched to them. Without
             names, the sorted folders are the outputs, and there must be as many of both.
         reference: Another model on the same images. If one of the two gives probabilities, they are compared.
-        views: What the models are shown of a picture; the scores of several views are averaged.
+        views: The views of a picture; the scores of several are averaged.
         batch: Images, or views of them, at a time.
         samples: Only so many images, evenly spread.
         skip_bad: Go on without images that can't be read.
-        workers: What runs the images; by default this process, on all cores, which alone has models that are loaded.
-        progress: Told of every shard of 64 images or so.
+        workers: The workers that run the images; by default this process, on all cores. Loaded models need this one.
+        progress: Reports every shard of about 64 images.
 
     Raises:
         UsageError: There are neither labels nor a reference, no such views, or no such file.
@@ -72,7 +72,7 @@ def evaluate(
     workers = workers or choose_workers()
     judge = Judge(
         model=_classifier(model),
-        reference=None if reference is None else _classifier(reference),
+        reference=_classifier(reference) if reference else None,
         classes=tuple(classes),
         views=views,
         batch=batch,
@@ -95,7 +95,7 @@ def evaluate(
         counts,
         classes=max(verdict.outputs for verdict in verdicts),
         labelled=dataset.labelled,
-        compared=None if reference is None else judge.compared,
+        compared=judge.compared if judge.reference else None,
         skipped=skipped,
     )
 

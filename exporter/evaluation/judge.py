@@ -27,7 +27,7 @@ __all__ = ["Judge", "Verdict", "class_indices"]
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of some images: their ``counts``, how many ``outputs`` the model has, and which were ``skipped``."""
+    """The ``counts`` of some images, the number of the model's ``outputs``, and the ``skipped`` images."""
 
     counts: Counts
     outputs: int
@@ -36,15 +36,15 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A model, and what it is judged by: the work that is done with every shard of a data set.
+    """A model and the settings to judge it with: the work for every shard of a data set.
 
     Attributes:
         model: The model.
-        reference: The other one, if there is one.
+        reference: The model to compare with, if any.
         classes: The names of the model's outputs, in order.
-        views: What the models are shown of a picture.
+        views: The views of a picture that the models get.
         batch: Images, or views of them, at a time.
-        threads: Of each runtime.
+        threads: The threads of each runtime.
     """
 
     model: Classifier | ClassifierFile
@@ -56,18 +56,18 @@ class Judge:
 
     @property
     def compared(self) -> Scores:
-        """Which scores of the models can be compared, and averaged over views."""
+        """The scores of the models that can be compared, and averaged over views."""
         heads = {model.head for model in (self.model, self.reference) if model is not None}
         return "logits" if isinstance(self.views, CenterCrop) and heads == {Head.LOGITS} else "probabilities"
 
     def open(self) -> Callable[[Shard], Verdict]:
-        """Load the models, and return what judges a shard.
+        """Load the models, and return the function that judges a shard.
 
-        That raises :class:`DataError` where the folders do not fit the outputs, and :class:`ModelFileError` for a model
+        It raises :class:`DataError` where the folders do not fit the outputs, and :class:`ModelFileError` for a model
         that is no classifier, or gives scores that are not finite. Images that can't be read are left out.
         """
         model = self.model.open(self.threads)
-        reference = None if self.reference is None else self.reference.open(self.threads)
+        reference = self.reference.open(self.threads) if self.reference else None
         return lambda shard: self._judge(shard.dataset, model, reference)
 
     def batches(self, dataset: Dataset, *, samples: int | None, skip_bad: bool) -> Iterator[Batch | ViewBatch]:
@@ -85,10 +85,12 @@ class Judge:
                 skipped += images.skipped
                 if not len(images):
                     continue
-                scores = self._scores(model, images)
+                scores, expected, labels = self._scores(model, images), None, images.labels
                 outputs = scores.shape[1]
-                expected = None if reference is None else self._scores(reference, images)
-                labels = None if images.labels is None else self._outputs(images.labels, dataset.classes, outputs)
+                if reference is not None:
+                    expected = self._scores(reference, images)
+                if labels is not None:
+                    labels = self._outputs(labels, dataset.classes, outputs)
                 counts += _count(scores, expected, labels)
         except UnreadableError as error:  # not one image of the shard can be read
             skipped = [*error.bad]
@@ -98,9 +100,10 @@ class Judge:
         return model.scores(images, batch=self.batch, probabilities=self.compared == "probabilities")
 
     def _outputs(self, labels: np.ndarray, folders: Sequence[str] | None, outputs: int) -> np.ndarray:
-        """Return the model's outputs that labels mean: indices of ``folders``, or outputs already without those."""
+        """Return the model's outputs for labels: indices of ``folders``, or outputs already without those."""
         indices = class_indices(folders, self.classes, outputs)
-        labels = labels if indices.size == 0 else indices[labels]
+        if indices.size:
+            labels = indices[labels]
         if labels.min() < 0 or labels.max() >= outputs:
             raise DataError(
                 f"There are labels from {labels.min()} to {labels.max()}, and the model has {outputs} outputs."
@@ -109,7 +112,7 @@ class Judge:
 
 
 def _count(scores: np.ndarray, expected: np.ndarray | None, labels: np.ndarray | None) -> Counts:
-    """Return what a batch counts: scores and those of the reference, ``(N, classes)``, and the right outputs."""
+    """Return the counts of a batch: its scores and the reference's, ``(N, classes)``, and the right outputs."""
     top1 = top5 = reference_top1 = agreeing = 0
     signal = noise = Fraction(0)
     if labels is not None:
@@ -122,7 +125,8 @@ def _count(scores: np.ndarray, expected: np.ndarray | None, labels: np.ndarray |
         agreeing = _right(scores, expected.argmax(axis=1))
         signal = Fraction(float(np.square(expected, dtype=np.float64).sum()))
         noise = Fraction(float(np.square(expected.astype(np.float64) - scores).sum()))
-        reference_top1 = 0 if labels is None else _right(expected, labels)
+        if labels is not None:
+            reference_top1 = _right(expected, labels)
     return Counts(
         images=len(scores),
         top1=top1,
@@ -148,9 +152,10 @@ def class_indices(folders: Sequence[str] | None, classes: Sequence[str], outputs
         return np.array([places[folder] for folder in folders], np.int64)
     if len(folders) == outputs and len(unknown) == len(folders):
         return np.arange(outputs)
+    reason = f"the model knows no class {unknown[0]!r}" if classes else "the model does not name its classes"
     raise DataError(
         f"There are {len(folders)} class folders and the model has {outputs} outputs, so which is which is not clear: "
-        + (f"the model knows no class {unknown[0]!r}." if classes else "the model does not name its classes.")
+        f"{reason}."
     )
 
 

@@ -1,7 +1,7 @@
-"""What an INT8 file is judged with on this machine: the runtime that it is for, or else what the file says.
+"""The runtime to judge an INT8 file with on this machine: the one that it is for, or else ONNX Runtime node by node.
 
-ONNX Runtime would make integers of layers that a file for another runtime leaves in float, with one scale for a whole
-weight (its optimizer ``WeightBiasQuantization``); what a file for TensorRT is worth is therefore seen node by node.
+ONNX Runtime would quantize layers that a file for another runtime leaves in float, with one scale for a whole weight
+(its optimizer ``WeightBiasQuantization``); a file for TensorRT is therefore judged node by node.
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ __all__ = ["WeakLayer", "judging_runtime", "judging_runtime_for", "weakest_layer
 
 
 def judging_runtime_for(target: Target) -> str:
-    """Return the name of the runtime that shows what a file for ``target`` computes (see ``rexport.runtimes``)."""
+    """Return the name of the runtime to judge a file for ``target`` with (see ``rexport.runtimes``)."""
     if target.runtime == ONNX_RUNTIME:
         return "cpu"
-    return "openvino" if target.runtime == OPENVINO.runtime and find_spec("openvino") else NODE_BY_NODE
+    if target.runtime == OPENVINO.runtime and find_spec("openvino"):
+        return "openvino"
+    return NODE_BY_NODE
 
 
 def judging_runtime(model: ir.Model) -> str:
-    """Return the name of the runtime that shows what ``model`` computes, by what its file says of its target."""
+    """Return the name of the runtime to judge ``model`` with, by the target in its metadata."""
     target = TARGETS.get(json.loads(Metadata.of(model).quantization or "{}").get("target"))
-    return "cpu" if target is None else judging_runtime_for(target)
+    return judging_runtime_for(target) if target else "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +51,15 @@ class WeakLayer:
 
     tensor: str
     sqnr_db: float
-    node: str | None
-    op_type: str | None
+    node: str | None = None
+    op_type: str | None = None
 
     def __str__(self) -> str:
         """Name it."""
-        computed_by = "which the model is given" if self.node is None else f"of {self.node} ({self.op_type})"
-        return f"the tensor {self.tensor}, {computed_by}: {self.sqnr_db:.1f} dB"
+        origin = "which the model is given"
+        if self.node is not None:
+            origin = f"of {self.node} ({self.op_type})"
+        return f"the tensor {self.tensor}, {origin}: {self.sqnr_db:.1f} dB"
 
 
 def weakest_layer(
@@ -72,10 +76,10 @@ def weakest_layer(
     Args:
         reference: A model with the same tensors: the float model, equalized as ``quantized`` was; or itself.
         quantized: The INT8 model.
-        images: What both take, ``(N, ...)``.
-        runtime: What runs ``quantized``; ``reference`` is computed node by node.
+        images: The inputs of both, ``(N, ...)``.
+        runtime: The runtime of ``quantized``; ``reference`` is computed node by node.
         threads: By default one per usable core.
-        progress: Told of every run.
+        progress: Reports every run.
 
     Returns:
         ``None`` where the models can't be taken apart.
@@ -88,25 +92,19 @@ def weakest_layer(
         report = find_divergence(Reference(reference, images, threads=threads), candidate, progress=progress)
     except RexportError:
         return None
-    rows = [report.first.row] if report.first is not None else report.rows
+    rows = [report.first.row] if report.first else report.rows
     if not rows:
         return None
     row = min(rows, key=lambda row: row.difference.sqnr_db)
     value = _computed(quantized, row.tensor)
-    node = value.producer()
-    return WeakLayer(
-        tensor=str(value.name),
-        sqnr_db=row.difference.sqnr_db,
-        node=None if node is None else name_of(node),
-        op_type=None if node is None else node.op_type,
-    )
+    node, layer = value.producer(), WeakLayer(tensor=str(value.name), sqnr_db=row.difference.sqnr_db)
+    return replace(layer, node=name_of(node), op_type=node.op_type) if node else layer
 
 
 def _computed(model: ir.Model, tensor: str) -> ir.Value:
     """Return the result of an operator that ``tensor`` is, before it was rectified and stored as integers."""
     value = next(value for node in model.graph for value in node.outputs if value.name == tensor)
     while is_op(node := value.producer(), "QuantizeLinear", "DequantizeLinear", "Relu", "Clip"):
-        assert node is not None
         assert node.inputs[0] is not None
         value = node.inputs[0]
     return value

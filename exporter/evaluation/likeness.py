@@ -1,6 +1,6 @@
 """Whether two computations of one tensor differ by more than their arithmetic explains.
 
-Both were given the same values a layer or a few before, so that nothing adds up over the depth of a network. Of the
+Both start from the same values a layer or a few before, so errors do not accumulate over the depth of a network. Of the
 reference's values r and the candidate's y:
 
     SQNR   10 log₁₀ (Σ r² / Σ (r − y)²), in decibels
@@ -36,7 +36,7 @@ _SAME = 1e-5  # of two scales that are the same but for their last bits
 
 
 class Arithmetic(StrEnum):
-    """What a reference and a candidate compute in, together: the coarser of the two."""
+    """The arithmetic of a reference and a candidate: the coarser of the two."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -63,7 +63,7 @@ class Difference:
         sqnr_db: Infinite where they are equal to the last bit, minus infinity where one is not finite.
         largest: max |r − y|, in the tensor's own unit.
         peak: The same as a fraction of max |r|.
-        steps: The same in steps of the reference's integers; ``None`` for a tensor that is not stored as some.
+        steps: The same in steps of the reference's integers; ``None`` for a tensor that is not stored as integers.
         other_steps: Whether the candidate's integers have steps of another size.
     """
 
@@ -88,29 +88,33 @@ def difference(
     Args:
         expected: The reference's.
         actual: The candidate's.
-        step: Of the reference's integers: a number, or one for each place of axis 1; ``None`` if it is float.
-        actual_step: Likewise, of the candidate's.
+        step: The step of the reference's integers: a number, or one for each channel; ``None`` if it is float.
+        actual_step: That of the candidate's integers, likewise.
     """
-    reference, given = expected.astype(np.float64), actual.astype(np.float64)
-    if not (np.isfinite(reference).all() and np.isfinite(given).all()):
-        if np.array_equal(reference, given, equal_nan=True):
+    reference, candidate = expected.astype(np.float64), actual.astype(np.float64)
+    if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
+        if np.array_equal(reference, candidate, equal_nan=True):
             return Difference(sqnr_db=math.inf, largest=0.0, peak=0.0)
         return Difference(sqnr_db=-math.inf, largest=math.inf, peak=math.inf)
-    apart = np.abs(reference - given)
-    largest, scale = float(apart.max(initial=0.0)), float(np.abs(reference).max(initial=0.0))
-    steps = None
+    error = np.abs(reference - candidate)
+    largest, scale = float(error.max(initial=0.0)), float(np.abs(reference).max(initial=0.0))
+    peak = math.inf if largest else 0.0
+    if scale:
+        peak = largest / scale
+    steps, other_steps = None, False
     if step is not None:
-        one = np.reshape(step.astype(np.float64), (1, -1, *[1] * (apart.ndim - 2)) if step.size > 1 else ())
-        steps = float((apart / one).max(initial=0.0))
-    both = step is not None and actual_step is not None
+        shape = (1, -1, *[1] * (error.ndim - 2)) if step.size > 1 else ()
+        steps = float((error / np.reshape(step.astype(np.float64), shape)).max(initial=0.0))
+        other_steps = actual_step is not None and not _same(step, actual_step)
+    noise = float(np.square(error).sum())
     return Difference(
-        sqnr_db=sqnr_db(float(np.square(reference).sum()), float(np.square(apart).sum())),
+        sqnr_db=sqnr_db(float(np.square(reference).sum()), noise),
         largest=largest,
-        peak=largest / scale if scale else (math.inf if largest else 0.0),
+        peak=peak,
         steps=steps,
-        other_steps=both and not _same(step, actual_step),
+        other_steps=other_steps,
     )
 
 
-def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
-    return one is not None and other is not None and one.size == other.size and np.allclose(one, other, rtol=_SAME)
+def _same(step: np.ndarray, actual_step: np.ndarray) -> bool:
+    return step.size == actual_step.size and np.allclose(step, actual_step, rtol=_SAME)

@@ -1,4 +1,4 @@
-"""The proof of an INT8 file: run as its runtime will run it, against the float file as it came.
+"""The proof of an INT8 file: run as its runtime will run it, against the original float file.
 
 Over pictures n and numbers i of an output, with r of the float file and y of the INT8 file, in decibels:
 
@@ -17,8 +17,8 @@ file gives one class for all pictures.
                  and 98 to 100 %
     good         all else
 
-The first batch is run node by node too, without any optimization: what the file says. Where that is 6 dB or more closer
-to the float file, the runtime computes something else than the file says.
+The first batch also runs node by node, without any optimization, exactly as the file is written. Where that is 6 dB or
+more closer to the float file, the runtime deviates from the file.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ Run: TypeAlias = "Callable[[np.ndarray], Outputs]"
 
 
 class Pictures(StrEnum):
-    """What a file was proven on: pictures that recovery has not seen, those of the calibration, or noise."""
+    """The pictures of a proof: pictures that recovery has not seen, those of the calibration, or noise."""
 
     HELD_OUT = "held-out"
     SEEN = "calibration"
@@ -84,7 +84,7 @@ class Pictures(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a proof comes to."""
+    """The verdict of a proof."""
 
     GOOD = "good"
     WEAK = "weak"
@@ -97,11 +97,11 @@ class OutputProof:
     """One output of the INT8 file against the float file's, in decibels: infinite if equal, ``nan`` if not finite.
 
     Attributes:
-        name: Of the output.
-        sqnr_db: As it is run.
-        varying_db: Of what differs from picture to picture.
+        name: The output's name.
+        sqnr_db: The SQNR on its runtime.
+        varying_db: The ratio for the part that differs from picture to picture.
         as_run_db: The SQNR on the first batch.
-        node_by_node_db: The same of the file without any optimization.
+        node_by_node_db: The same without any optimization.
     """
 
     name: str
@@ -112,7 +112,7 @@ class OutputProof:
 
     @property
     def runtime_differs(self) -> bool:
-        """Whether the runtime computes something else than the file says."""
+        """Whether the runtime deviates from the file."""
         if math.isnan(self.as_run_db):
             return not math.isnan(self.node_by_node_db)
         return self.as_run_db < min(self.node_by_node_db - _RUNTIME_DB, _CLOSE_DB)
@@ -120,7 +120,7 @@ class OutputProof:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Of ``images``, how many have the float file's class: ``same`` ones, and ``judged`` of those that are no ties."""
+    """How many of ``images`` get the float file's class (``same``), and how many are no ties (``judged``)."""
 
     images: int
     same: int
@@ -134,14 +134,15 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What was shown of an INT8 file.
+    """The proof of an INT8 file.
 
     Attributes:
-        pictures: What kind of pictures it was run on.
-        images: How many.
-        runtime: What ran it, in words.
-        outputs: What came of each output, in the file's order.
-        agreement: With the float file's classes; ``None`` where it is no classifier, or knows one class only.
+        pictures: The kind of pictures that it ran on.
+        images: The number of pictures.
+        runtime: The runtime, in words.
+        outputs: The proof of each output, in the file's order.
+        agreement: Agreement with the float file's classes; ``None`` for a file that is no classifier, or gives one
+            class only.
     """
 
     pictures: Pictures
@@ -153,16 +154,16 @@ class Proof:
     @property
     def worst(self) -> OutputProof:
         """The output that is furthest from the float file's."""
-        return min(self.outputs, key=lambda output: -math.inf if math.isnan(output.sqnr_db) else output.sqnr_db)
+        return min(self.outputs, key=lambda output: (not math.isnan(output.sqnr_db), output.sqnr_db))
 
     @property
     def runtime_differs(self) -> bool:
-        """Whether the runtime computes something else than the file says, for any output."""
+        """Whether the runtime deviates from the file, for any output."""
         return any(output.runtime_differs for output in self.outputs)
 
     @property
     def verdict(self) -> Verdict:
-        """What it comes to; drawn pictures may be far from those of the calibration, and only show that a file runs."""
+        """The verdict; drawn pictures may be far from those of the calibration, and only show that a file runs."""
         worst = self.worst.sqnr_db
         if math.isnan(worst):
             return Verdict.UNUSABLE
@@ -191,16 +192,18 @@ class Proof:
         if self.runtime == _NODE_BY_NODE:
             return text
         gain = worst.node_by_node_db - worst.as_run_db
-        return f"{text} (node by node {gain:+.1f} dB)" if math.isfinite(gain) else text
+        if not math.isfinite(gain):
+            return text
+        return f"{text} (node by node {gain:+.1f} dB)"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for a JSON document; what is infinite or no number is ``None``."""
+        """Return the proof as a JSON object; infinite numbers and NaN are ``None``."""
         return {
             "verdict": str(self.verdict),
             "pictures": str(self.pictures),
             "images": self.images,
             "runtime": self.runtime,
-            "agreement": None if self.agreement is None else self.agreement.share,
+            "agreement": self.agreement and self.agreement.share,
             "outputs": [
                 {
                     "name": output.name,
@@ -225,15 +228,15 @@ def prove(
 ) -> Proof:
     """Run both models on the same pictures, and return how they compare.
 
-    ONNX Runtime runs what is for it, for ARM with the kernels that ARM has; OpenVINO its own, if it is installed; what
-    is left, TensorRT's files among them, is run node by node.
+    ONNX Runtime runs its own files, those for ARM with ARM's kernels; OpenVINO runs its own, if it is installed; all
+    others, such as TensorRT's, run node by node.
 
     Args:
-        original: The float model as it came.
-        quantized: What was made of it, for ``target``.
-        batches: What both take, ``(N, ...)`` each; at least one.
-        pictures: What kind of pictures these are.
-        target: What will run it.
+        original: The original float model.
+        quantized: The INT8 model for ``target``.
+        batches: The inputs of both, ``(N, ...)`` each; at least one.
+        pictures: The kind of these pictures.
+        target: The target that will run it.
         threads: By default one per usable core.
 
     Raises:
@@ -252,13 +255,15 @@ def prove(
                 by_node = _in_onnx_runtime(quantized, threads=threads, optimize=False)
             for batch in batches:
                 expected = _run_all(run_original, batch, size)
-                given = _run_all(run, batch, size)
-                first = _run_all(by_node, batch, size) if not images else [None] * len(names)
-                _require_same_outputs(names, expected, given)
-                for output, reference, result, as_written in zip(sums, expected, given, first, strict=True):
-                    output.add(reference, result, as_written)
+                actual = _run_all(run, batch, size)
+                _require_same_outputs(names, expected, actual)
+                if not images:
+                    for output, reference, result in zip(sums, expected, _run_all(by_node, batch, size), strict=True):
+                        output.add_as_written(reference, result)
+                for output, reference, result in zip(sums, expected, actual, strict=True):
+                    output.add(reference, result)
                 if len(names) == 1:
-                    scores.add(expected[0], given[0])
+                    scores.add(expected[0], actual[0])
                 images += len(batch)
         except ModelFileError as error:
             raise VerificationError(f"The INT8 file is refused by what is to run it: {error}") from error
@@ -286,7 +291,7 @@ def _in_onnx_runtime(model: ir.Model, *, threads: int | None, optimize: bool = T
 
 
 def _as_it_is_run(model: ir.Model, target: Target, threads: int | None, stack: ExitStack) -> tuple[str, Run]:
-    """Return what runs the model, in words, and a function that does; files it needs live as long as ``stack``."""
+    """Return the runtime in words, and a function that runs the model; its files live as long as ``stack``."""
     if target.runtime == ONNX_RUNTIME and target.activations.dtype is not np.int8:
         return f"in {ONNX_RUNTIME}", _in_onnx_runtime(model, threads=threads)
     # without VNNI, x86 processors add pairs of products in 16 bits, and ARM's do not
@@ -319,15 +324,15 @@ def _in_openvino(path: Path, threads: int | None, stack: ExitStack) -> Run:
 
 
 def _run_all(run: Run, images: np.ndarray, size: int | None) -> Outputs:
-    """Return all outputs for ``images``, of a model that insists on batches of ``size``."""
+    """Return all outputs for ``images``, in batches of the model's fixed ``size``, if any."""
     parts = [run(part) for part in in_batches(images, size)]
     if len(parts) == 1:
         return [output[: len(images)] if output.ndim else output for output in parts[0]]
     return [np.concatenate(output)[: len(images)] for output in zip(*parts, strict=True)]
 
 
-def _require_same_outputs(names: list[str], expected: Outputs, given: Outputs) -> None:
-    for name, reference, result in zip(names, expected, given, strict=True):
+def _require_same_outputs(names: list[str], expected: Outputs, actual: Outputs) -> None:
+    for name, reference, result in zip(names, expected, actual, strict=True):
         if reference.shape != result.shape:
             raise VerificationError(
                 f"The INT8 file gives {name} of shape {result.shape}, and the float file of {reference.shape}; this is "
@@ -341,19 +346,21 @@ class _OutputSums:
     def __init__(self, name: str) -> None:
         self.name = name
         self.images = 0
-        self.signal = self.noise = self.first_signal = self.first_noise = self.written_noise = 0.0
+        self.signal = self.noise = 0.0
         self.total: np.ndarray | float = 0.0  # over the pictures, number by number
+        self.as_run_db = self.node_by_node_db = math.nan  # of the first batch
 
-    def add(self, reference: np.ndarray, result: np.ndarray, as_written: np.ndarray | None) -> None:
-        """Add a batch; ``as_written`` is what the file gives node by node, of the first one."""
-        if not np.issubdtype(reference.dtype, np.floating):  # classes and the like are right or wrong
-            result, as_written = result == reference, None if as_written is None else as_written == reference
-            reference = np.ones(reference.shape)
-        expected = reference.astype(np.float64)
+    def add_as_written(self, reference: np.ndarray, result: np.ndarray) -> None:
+        """Keep the SQNR of the first batch, of which ``result`` was computed node by node."""
+        expected, result = _as_floats(reference, result)
+        self.node_by_node_db = _ratio_db(_power(expected), _power(expected - result))
+
+    def add(self, reference: np.ndarray, result: np.ndarray) -> None:
+        """Add a batch."""
+        expected, result = _as_floats(reference, result)
         signal, noise = _power(expected), _power(expected - result)
-        if as_written is not None:
-            self.first_signal, self.first_noise = signal, noise
-            self.written_noise = _power(expected - as_written)
+        if not self.images:
+            self.as_run_db = _ratio_db(signal, noise)
         self.images += len(reference)
         self.signal, self.noise = self.signal + signal, self.noise + noise
         self.total = self.total + expected.sum(axis=0)
@@ -364,9 +371,15 @@ class _OutputSums:
             name=self.name,
             sqnr_db=_ratio_db(self.signal, self.noise),
             varying_db=_ratio_db(max(self.signal - constant, 0.0), self.noise),
-            as_run_db=_ratio_db(self.first_signal, self.first_noise),
-            node_by_node_db=_ratio_db(self.first_signal, self.written_noise),
+            as_run_db=self.as_run_db,
+            node_by_node_db=self.node_by_node_db,
         )
+
+
+def _as_floats(reference: np.ndarray, result: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if np.issubdtype(reference.dtype, np.floating):
+        return reference.astype(np.float64), result
+    return np.ones(reference.shape), result == reference  # classes and the like are right or wrong
 
 
 class _Scores:
@@ -376,17 +389,17 @@ class _Scores:
         self.images = self.same = self.judged = 0
         self.classes: set[int] = set()
 
-    def add(self, expected: np.ndarray, given: np.ndarray) -> None:
+    def add(self, expected: np.ndarray, actual: np.ndarray) -> None:
         if expected.ndim != 2 or expected.shape[1] < 2 or not np.issubdtype(expected.dtype, np.floating):
             return
         rows = np.arange(len(expected))
-        ours, theirs = expected.argmax(axis=1), given.argmax(axis=1)
-        apart = expected[rows, ours] - expected[rows, theirs]
-        ties = (ours != theirs) & (apart <= _TIE * expected.std(axis=1))
+        expected_best, actual_best = expected.argmax(axis=1), actual.argmax(axis=1)
+        gap = expected[rows, expected_best] - expected[rows, actual_best]
+        ties = (expected_best != actual_best) & (gap <= _TIE * expected.std(axis=1))
         self.images += len(expected)
-        self.same += int((ours == theirs).sum())
+        self.same += int((expected_best == actual_best).sum())
         self.judged += int((~ties).sum())
-        self.classes |= set(ours.tolist())
+        self.classes |= set(expected_best.tolist())
 
     def agreement(self) -> Agreement | None:
         if len(self.classes) < 2:
@@ -399,7 +412,7 @@ def _power(numbers: np.ndarray) -> float:
 
 
 def _ratio_db(signal: float, noise: float) -> float:
-    return sqnr_db(signal, noise) if math.isfinite(signal) and math.isfinite(noise) else math.nan
+    return sqnr_db(signal, noise) if math.isfinite(signal + noise) else math.nan
 
 
 def _in_words(decibels: float) -> str:

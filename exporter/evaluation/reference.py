@@ -1,4 +1,4 @@
-"""What every tensor of a model is: ONNX Runtime on the CPU, node by node, without optimizations."""
+"""The reference values of every tensor: ONNX Runtime on the CPU, node by node, without optimizations."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["Reference"]
 
 
 class Reference:
-    """A model and some pictures, of which any tensor can be asked for.
+    """A model and some pictures, for which the values of any tensor can be computed.
 
     Args:
         model: With one image input.
-        images: What it takes, ``(N, ...)``.
+        images: Its inputs, ``(N, ...)``.
         threads: By default the usable cores.
 
     Raises:
@@ -43,18 +43,17 @@ class Reference:
         Raises:
             ModelFileError: The model does not run on these images.
         """
-        known = {self._input: self._images} if self._input in names else {}
-        wanted = [name for name in dict.fromkeys(names) if name not in known]
-        if not wanted:
-            return known
+        outputs = [name for name in dict.fromkeys(names) if name != self._input]
+        if not outputs:
+            return {self._input: self._images}
         marked = onnx.ModelProto()
         marked.CopyFrom(self._proto)
         del marked.graph.output[:]
-        marked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-        # the model without its other outputs: what they need is not computed
+        marked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        # without the model's own outputs, their nodes are not computed
         session = open_session(marked.SerializeToString(), threads=self._threads, optimize=False)
         try:
-            results = session.run(wanted, {self._input: self._images})
+            results = session.run(outputs, {self._input: self._images})
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise ModelFileError(f"The reference does not run on these images: {said(error)}.") from error
-        return known | dict(zip(wanted, results, strict=True))
+        return {self._input: self._images, **dict(zip(outputs, results, strict=True))}

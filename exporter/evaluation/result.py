@@ -33,15 +33,15 @@ Scores: TypeAlias = Literal["logits", "probabilities"]
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Numbers of images, and of what is right among them; they add up exactly, in any order.
+    """Numbers of images and of right answers; they add up exactly, in any order.
 
-    Of the sums in SQNR each batch has a float64, and their sum is a fraction, without rounding.
+    For the sums in SQNR each batch has a float64, and their sum is a fraction, without rounding.
 
     Attributes:
-        images: How many there were.
+        images: The number of images.
         top1: How many of them have the right class as the best.
-        top5: Among the best five.
-        reference_top1: Likewise of the reference.
+        top5: How many among the best five.
+        reference_top1: How many have the right class as the reference's best.
         agreeing: How many have the same best class in both.
         signal: Σ r² over the scores r of the reference.
         noise: Σ (r − y)² over those and the scores y of the model.
@@ -55,9 +55,11 @@ class Counts:
     signal: Fraction = Fraction(0)
     noise: Fraction = Fraction(0)
 
-    def __add__(self, other: Counts) -> Counts:
+    def __add__(self, addend: Counts) -> Counts:
         """Return the counts of the images of both."""
-        return Counts(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(Counts)})
+        return Counts(
+            **{field.name: getattr(self, field.name) + getattr(addend, field.name) for field in fields(Counts)}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +81,13 @@ class Evaluation:
     """The result.
 
     Attributes:
-        images: How many there were.
-        top1: The fraction that is right; ``None`` where there are no labels.
-        top5: Likewise; ``None`` too where there are no more than five classes.
-        top1_interval: Of top-1, at 95 %.
-        comparison: With the reference, if there is one.
-        skipped: The images that could not be used.
+        images: The number of images.
+        top1: The fraction that is right; ``None`` without labels.
+        top5: The fraction with the right class among the best five; ``None`` without labels or with five classes or
+            fewer.
+        top1_interval: The 95 % interval of top-1.
+        comparison: The comparison with the reference, if there is one.
+        skipped: The unusable images.
     """
 
     images: int
@@ -98,43 +101,41 @@ class Evaluation:
     def of(
         cls, counts: Counts, *, classes: int, labelled: bool, compared: Scores | None, skipped: Sequence[BadImage]
     ) -> Evaluation:
-        """Return what ``counts`` come to.
+        """Return the evaluation of ``counts``.
 
         Args:
-            counts: Of one image at least.
-            classes: How many the model knows.
+            counts: The counts of one image or more.
+            classes: The number of the model's classes.
             labelled: Whether the images have labels.
-            compared: Which scores were compared with a reference's; ``None`` without one.
-            skipped: The images that could not be used.
+            compared: The scores that were compared with a reference's; ``None`` without one.
+            skipped: The unusable images.
         """
-        n = counts.images
+        n, comparison = counts.images, None
+        if compared is not None:
+            comparison = Comparison(
+                agreement=counts.agreeing / n,
+                sqnr_db=sqnr_db(float(counts.signal), float(counts.noise)),
+                scores=compared,
+                reference_top1=counts.reference_top1 / n if labelled else None,
+            )
         return cls(
             images=n,
             top1=counts.top1 / n if labelled else None,
             top5=counts.top5 / n if labelled and classes > _FEW_CLASSES else None,
             top1_interval=wilson_interval(counts.top1, n) if labelled else None,
-            comparison=None if compared is None else _comparison(counts, compared, labelled=labelled),
+            comparison=comparison,
             skipped=tuple(skipped),
         )
 
 
 def sqnr_db(signal: float, noise: float) -> float:
     """Return the ratio of Σ r² to Σ (r − y)² in decibels; infinite without noise."""
-    return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-300) / noise)
+    return 10 * math.log10(max(signal, 1e-300) / noise) if noise else math.inf
 
 
 def finite(number: float | None) -> float | None:
-    """Return a number as JSON has it: ``None`` where it is infinite or none."""
+    """Return a number for JSON: ``None`` for infinity and NaN."""
     return number if number is not None and math.isfinite(number) else None
-
-
-def _comparison(counts: Counts, compared: Scores, *, labelled: bool) -> Comparison:
-    return Comparison(
-        agreement=counts.agreeing / counts.images,
-        sqnr_db=sqnr_db(float(counts.signal), float(counts.noise)),
-        scores=compared,
-        reference_top1=counts.reference_top1 / counts.images if labelled else None,
-    )
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:

@@ -37,14 +37,14 @@ Prepare: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierFile:
-    """An ONNX file, and what it takes and gives.
+    """A model file with the form of its input and output.
 
     Attributes:
         path: The file.
-        head: What its output is; probabilities are averaged as they are, of logits it is the softmax.
-        prepare: What makes the images of a data set its input, if they are not, such as
-            :meth:`Preprocessing.to_input <rexport.Preprocessing.to_input>` of pixels; something that can be pickled.
-        runtime: The name of what runs it (see :data:`rexport.runtimes.RUNTIMES`).
+        head: The kind of its output; probabilities are averaged as they are, logits after a softmax.
+        prepare: Turns the images of a data set into its input, if they are not, such as
+            :meth:`Preprocessing.to_input <rexport.Preprocessing.to_input>`; it can be pickled.
+        runtime: The name of its runtime (see :data:`rexport.runtimes.RUNTIMES`).
     """
 
     path: Path
@@ -61,7 +61,7 @@ class ClassifierFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A model that is loaded, and what it takes and gives: ``head`` and ``prepare`` are those of a file."""
+    """A loaded model; ``head`` and ``prepare`` are as in :class:`ClassifierFile`."""
 
     runtime: Runtime
     head: Head = Head.LOGITS
@@ -75,8 +75,8 @@ class Classifier:
         """Return the scores of images, or the average over the views of pictures, of shape ``(N, classes)``.
 
         Views of one size run together, as many as have no more pixels than ``batch`` of the smallest: memory does not
-        grow with the number of pictures. With ``probabilities`` that is what scores are in any case; without, they are
-        what the model gives.
+        grow with the number of pictures. With ``probabilities``, logits become probabilities; without, scores are the
+        model's own output.
 
         Raises:
             ModelFileError: The model is no classifier, or its scores are not finite.
@@ -92,10 +92,10 @@ class Classifier:
                 by_size.setdefault(view.shape, []).append((index, view))
         numbers = batch * min(map(math.prod, by_size))
         sums: np.ndarray | None = None
-        for shape, found in by_size.items():
+        for shape, indexed_views in by_size.items():
             at_once = max(1, numbers // math.prod(shape))
-            for start in range(0, len(found), at_once):
-                part = found[start : start + at_once]
+            for start in range(0, len(indexed_views), at_once):
+                part = indexed_views[start : start + at_once]
                 scores = self._of(np.stack([view for _, view in part]), probabilities)
                 if sums is None:
                     sums = np.zeros((len(pictures), scores.shape[1]))
@@ -105,8 +105,9 @@ class Classifier:
         return averages
 
     def _of(self, images: np.ndarray, probabilities: bool) -> np.ndarray:
-        inputs = images if self.prepare is None else self.prepare(images)
-        scores = _require_scores(self.runtime.run(inputs), len(images), self.head)
+        if self.prepare is not None:
+            images = self.prepare(images)
+        scores = _require_scores(self.runtime.run(images), len(images), self.head)
         return _softmax(scores) if probabilities and self.head is not Head.SOFTMAX else scores
 
 

@@ -1,13 +1,13 @@
-"""The tensors of a model that can be looked at, and small models that compute some of them from others.
+"""The tensors of a model that can be compared, and small models that compute some of them from others.
 
 In a Q/DQ graph a layer and its rounding are one: a runtime computes Conv, Relu and QuantizeLinear by one integer
-kernel, and a float tensor that is asked for in between takes it apart. So the tensor that is looked at is what comes
-out of DequantizeLinear, and those in between are its *inner* tensors.
+kernel, and an output between them would take it apart. So the tensor to compare is the result of DequantizeLinear, and
+those in between are its *inner* tensors.
 
-A cut-out model starts at other tensors, whose values it is given, and its layers therefore do not inherit what went
-wrong before. It has one input and one output, float32 of shape ``(N, numbers)``, in which all tensors lie side by side,
-because a :class:`~rexport.runtimes.Runtime` runs such models. A tensor that is stored as integers is rounded to them
-again after it is given, which changes nothing, so that the layer that reads it has integers to read.
+A cut-out model starts at other tensors, whose values are its input, so its layers do not inherit earlier errors. It has
+one input and one output, float32 of shape ``(N, numbers)``, in which all tensors lie side by side, because a
+:class:`~rexport.runtimes.Runtime` runs such models. A tensor that is stored as integers is rounded to them again, which
+changes nothing, so that the layer that reads it has integers to read.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _NEW = "rexport_computed:"  # before the name of a tensor that is computed and g
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """A tensor that can be looked at.
+    """A tensor that can be compared.
 
     Attributes:
-        name: In the model.
+        name: The name in the model.
         reference: The name of its counterpart in the reference.
         node: The name of the node that computes it, or its own where that has none.
         op_type: The operator.
-        shape: Of one picture, without the batch.
-        step: Of its integers, a number or one for each place of axis 1, where it is stored as some.
-        inner: Names of tensors between those before it and it, in topological order.
+        shape: The shape for one picture, without the batch.
+        step: The step of its integers, a number or one for each channel; ``None`` for a float tensor.
+        inner: The names of its inner tensors, in topological order.
     """
 
     name: str
@@ -62,19 +62,19 @@ class Tensor:
 
     @property
     def numbers(self) -> int:
-        """How many it has for one picture."""
+        """The number of its elements for one picture."""
         return math.prod(self.shape)
 
 
 class ActivationGraph:
-    """What of a model depends on its pictures.
+    """The part of a model that depends on its pictures.
 
     Args:
         model: With one image input.
 
     Raises:
         ModelFileError: It has no image input, or can't be converted to a newer opset.
-        VerificationError: Converted to one, it computes something else.
+        VerificationError: The converted model's results differ.
     """
 
     def __init__(self, model: ir.Model) -> None:
@@ -98,7 +98,7 @@ class ActivationGraph:
         }
         shapes = tensor_shapes(model, picture_size(model))
         batch = image_input(model).batch or 1
-        # what has no batch in front, known (or 0, not known), are sizes and what is computed from them
+        # tensors without the batch in front (0: unknown) are sizes, and computed from sizes
         self._shapes = {
             name: shape[1:]
             for name, shape in shapes.items()
@@ -116,18 +116,15 @@ class ActivationGraph:
         """Whether some of its weights are float16."""
         return any(tensor.data_type == TensorProto.FLOAT16 for tensor in self._stored.values())
 
-    def tensors(self, known: Collection[str]) -> tuple[Tensor, ...]:
-        """Return the tensors that can be looked at and have a counterpart among ``known`` ones, in topological order.
-
-        The input is none of them.
-        """
-        found = []
+    def tensors(self, references: Collection[str]) -> tuple[Tensor, ...]:
+        """Return the tensors that have a counterpart among ``references``, in topological order, without the input."""
+        tensors = []
         for name in sorted(self.names - {self.input}, key=self._order.__getitem__):
-            reference = self._counterpart(name, known)
+            reference = self._counterpart(name, references)
             if reference is None or not self._is_picture(name) or self._is_inner(name):
                 continue
             node = self._producer[name]
-            found.append(
+            tensors.append(
                 Tensor(
                     name=name,
                     reference=reference,
@@ -135,15 +132,17 @@ class ActivationGraph:
                     op_type=node.op_type,
                     shape=self._shapes[name],
                     step=self.step(name),
-                    inner=tuple(one for one in self._inner_of(name) if one in known),
+                    inner=tuple(inner for inner in self._inner_of(name) if inner in references),
                 )
             )
-        return tuple(found)
+        return tuple(tensors)
 
     def step(self, name: str) -> np.ndarray | None:
         """Return the step of the integers that a tensor is stored as; ``None`` if it is not."""
         node = self._producer.get(name)
-        return self._constant(node.input[1]) if node is not None and node.op_type == "DequantizeLinear" else None
+        if node is None or node.op_type != "DequantizeLinear":
+            return None
+        return self._constant(node.input[1])
 
     def layer_of(self, name: str) -> tuple[str, str]:
         """Return the name and the operator of the node that computes a tensor."""
@@ -155,46 +154,46 @@ class ActivationGraph:
         return self._shapes[name]
 
     def before(self, names: Sequence[str], stops: Collection[str]) -> tuple[str, ...]:
-        """Return where a computation of tensors starts if it can start at ``stops``: at those, or at the input."""
+        """Return the tensors where a computation starts: some of ``stops``, or the input."""
         return self._walk(names, stops)[0]
 
     def between(self, name: str, stops: Collection[str]) -> set[str]:
         """Return the tensors that are computed between ``stops`` and a tensor, without both."""
         nodes = self._walk([name], stops)[1]
-        return {one for node in nodes for one in node.output if one in self.names} - {name}
+        return {output for node in nodes for output in node.output if output in self.names} - {name}
 
     def cut_out(self, names: Sequence[str], stops: Collection[str], *, batch: int) -> tuple[onnx.ModelProto, list[str]]:
-        """Return a model that computes tensors from others, and the names of those it is given, in order.
+        """Return a model that computes tensors from others, and the names of its input tensors, in order.
 
         Args:
-            names: What it computes, side by side in its output.
-            stops: The tensors that are given wherever one is read; without them the computation starts at the input.
+            names: The tensors to compute, side by side in its output.
+            stops: The tensors to start at wherever one is read; without them the computation starts at the input.
             batch: The number of pictures.
         """
-        given, computed = self._walk(names, stops)
-        made = [node for name in given for node in self._giving(name, given, batch)]
-        both = set(given) & set(names)
+        starts, computed = self._walk(names, stops)
+        nodes = [node for name in starts for node in self._giving(name, starts, batch)]
+        renamed = {name: _NEW + name for name in names if name in starts}
         for node in computed:
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
-            copy.output[:] = [_NEW + name if name in both else name for name in node.output]
-            made.append(copy)
-        made += self._collecting([_NEW + name if name in both else name for name in names])
-        read = {name for node in made for name in node.input}
+            copy.output[:] = [renamed.get(name, name) for name in node.output]
+            nodes.append(copy)
+        nodes += self._collecting([renamed.get(name, name) for name in names])
+        read = {name for node in nodes for name in node.input}
         extra = [numpy_helper.from_array(array, name) for name, array in self._numbers.items() if name in read]
         graph = helper.make_graph(
-            made,
+            nodes,
             "cut_out",
-            [helper.make_tensor_value_info(_GIVEN, TensorProto.FLOAT, [batch, self._width(given)])],
+            [helper.make_tensor_value_info(_GIVEN, TensorProto.FLOAT, [batch, self._width(starts)])],
             [helper.make_tensor_value_info(_RESULT, TensorProto.FLOAT, [batch, self._width(names)])],
             [tensor for name, tensor in self._stored.items() if name in read] + extra,
         )
         model = helper.make_model(graph, opset_imports=self._proto.opset_import, ir_version=self._proto.ir_version)
-        return model, list(given)
+        return model, list(starts)
 
     def _walk(self, names: Sequence[str], stops: Collection[str]) -> tuple[tuple[str, ...], list[onnx.NodeProto]]:
-        """Return what is given to a computation, and its nodes, both in topological order."""
-        given: set[str] = set()
+        """Return the tensors where a computation starts, and its nodes, both in topological order."""
+        starts: set[str] = set()
         needed: set[str] = set()
         waiting = [*names]
         while waiting:
@@ -205,15 +204,15 @@ class ActivationGraph:
             needed.add(key)
             for name in node.input:
                 if name in self.names and (name in stops or name == self.input):
-                    given.add(name)
+                    starts.add(name)
                 elif name in self._producer:
                     waiting.append(name)
         nodes = [node for node in self._proto.graph.node if node.output[0] in needed]
-        return tuple(sorted(given, key=lambda name: self._order.get(name, -1))), nodes
+        return tuple(sorted(starts, key=lambda name: self._order.get(name, -1))), nodes
 
-    def _giving(self, name: str, given: Sequence[str], batch: int) -> Iterator[onnx.NodeProto]:
+    def _giving(self, name: str, starts: Sequence[str], batch: int) -> Iterator[onnx.NodeProto]:
         """Yield the nodes that take a tensor out of the input."""
-        start = self._width(given[: given.index(name)])
+        start = self._width(starts[: starts.index(name)])
         ends = self._number(start), self._number(start + self._width([name])), self._number(1)
         flat, shaped = f"{_GIVEN}:{name}:flat", f"{_GIVEN}:{name}"
         yield helper.make_node("Slice", [_GIVEN, *ends], [flat])
@@ -257,20 +256,20 @@ class ActivationGraph:
     def _width(self, names: Sequence[str]) -> int:
         return sum(math.prod(self._shapes[name]) for name in names)
 
-    def _counterpart(self, name: str, known: Collection[str]) -> str | None:
-        """Return what a reference calls a tensor: the same, or what was quantized where it has no integers there."""
-        if name in known or self.step(name) is None:
-            return name if name in known else None
-        quantize = self._producer.get(self._producer[name].input[0])
-        if quantize is None or quantize.op_type != "QuantizeLinear":  # integers that were moved since
-            return None
-        return quantize.input[0] if quantize.input[0] in known else None
+    def _counterpart(self, name: str, references: Collection[str]) -> str | None:
+        """Return a tensor's name in a reference: the same, or that of the quantized tensor where it is float there."""
+        if name not in references and self.step(name) is not None:
+            quantize = self._producer.get(self._producer[name].input[0])
+            if quantize is None or quantize.op_type != "QuantizeLinear":  # integers that were moved since
+                return None
+            name = quantize.input[0]
+        return name if name in references else None
 
     def _is_picture(self, name: str) -> bool:
         return name in self._shapes and self._types.get(name) in _FLOATS
 
     def _is_inner(self, name: str) -> bool:
-        """Say whether a tensor leads to nothing but its own rounding, through what runs as one with it."""
+        """Say whether a tensor leads only to its own rounding, through operators that run as one with it."""
         readers = self._readers[name]
         if not readers or name in self.outputs or self.step(name) is not None:
             return False
@@ -282,21 +281,21 @@ class ActivationGraph:
 
     def _inner_of(self, name: str) -> list[str]:
         """Return the inner tensors that lead to a tensor, in topological order."""
-        found: set[str] = set()
+        inner: set[str] = set()
         waiting = [name]
         while waiting:
             node = self._producer[waiting.pop()]
-            for one in node.input:
-                if one in self._producer and one in self.names and not self._is_looked_at(one):
-                    waiting.append(one)
-                    found |= {one} if self._is_picture(one) else set()
-        return sorted(found, key=self._order.__getitem__)
+            for read in node.input:
+                if read in self._producer and read in self.names and not self._is_compared(read):
+                    waiting.append(read)
+                    inner.add(read)
+        return sorted(filter(self._is_picture, inner), key=self._order.__getitem__)
 
-    def _is_looked_at(self, name: str) -> bool:
+    def _is_compared(self, name: str) -> bool:
         return self._is_picture(name) and not self._is_inner(name)
 
     def _constant(self, name: str) -> np.ndarray:
         if name in self._stored:
             return numpy_helper.to_array(self._stored[name])
-        (value,) = (one.t for one in self._producer[name].attribute if one.name == "value")
-        return numpy_helper.to_array(value)
+        (tensor,) = (attribute.t for attribute in self._producer[name].attribute if attribute.name == "value")
+        return numpy_helper.to_array(tensor)
