@@ -11,10 +11,8 @@ import importlib.util
 import math
 from typing import TYPE_CHECKING, Any
 
-from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError, UsageError
 from rexport.benchmarks.document import Latency, LoadgenResult
-from rexport.benchmarks.scenarios.image import Image
 from rexport.benchmarks.scenarios.loadgen_sut import MISSING
 from rexport.benchmarks.scenarios.process import opened
 from rexport.benchmarks.scenarios.results import FEWEST_QUERIES
@@ -22,6 +20,7 @@ from rexport.benchmarks.scenarios.run import check_latency_bound, check_options,
 from rexport.benchmarks.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
+    from rexport.benchmarks.scenarios.image import Image
     from rexport.runtimes.source import Source
 
 __all__ = ["require_loadgen", "run_loadgen"]
@@ -95,9 +94,7 @@ def run_loadgen(
     require_loadgen()
     judged = {Scenario.SERVER: percentile, Scenario.SINGLE_STREAM: 90}.get(scenario)
     fewest = min_queries or FEWEST_QUERIES.get(judged or 0, 1)
-    with opened(
-        source, runtime, image=image or Image.of(source), threads=threads or this_cpu().cores, batch=batch, seed=seed
-    ) as process:
+    with opened(source, runtime, image=image, threads=threads, batch=batch, seed=seed) as process:
         sizes = range(1 if server else batch, batch + 1)
         times = warm_up(process, sizes)
         capacity = max(sizes[0] / times[0], sizes[-1] / times[-1])

@@ -15,7 +15,7 @@ from rexport._words import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Machine", "machine_facts"]
+__all__ = ["Machine", "load_average", "machine_facts"]
 
 # the distributions that hold a package: onnxruntime comes under several names
 _DISTRIBUTIONS = {
@@ -99,9 +99,16 @@ def machine_facts() -> Machine:
         os=f"{platform.system()} {platform.release().partition('-')[0]}",
         python=platform.python_version(),
         packages={name: _version(distributions) for name, distributions in _DISTRIBUTIONS.items()},
-        load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        load_average=load_average(),
         cpu_quota=cpu.quota,
     )
+
+
+def load_average() -> float | None:
+    """Return how many processes wanted to run in the last minute; ``None`` on Windows."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    return round(os.getloadavg()[0], 2)
 
 
 def _memory_gib() -> float | None:

@@ -57,7 +57,9 @@ class Subject:
     def drawn_on(self, runtime: str) -> str | None:
         """Return the network's name where this runtime draws its weights from a seed, which no file's need to be."""
         source = self.on(runtime)
-        return source.network if source is not None and source.weights is None else None
+        if source is None or source.weights is not None:
+            return None
+        return source.network
 
     def takes_on(self, runtime: str) -> Preprocessing:
         """Return what makes this runtime's input of pictures."""

@@ -117,7 +117,7 @@ def _make(
     if setting.environment in refused:
         reason = refused[setting.environment]
         return Made(tool=setting.tool, setting=setting.name, precision=setting.precision, reason=reason)
-    python = None if setting.environment is None else installed[setting.environment]
+    python = installed.get(setting.environment or "")
     return make(setting, home, python=python, again=again, limit=limit)
 
 

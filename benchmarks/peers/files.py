@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.studies._commands import REXPORT
 from rexport._files import atomic_path, write_text
+from rexport.benchmarks.machine import load_average
 
 from .environments import environment_named
 from .networks import CALIBRATION, FLOAT, TEST
@@ -118,7 +119,7 @@ def _make(setting: Setting, home: Path, python: Path | None, limit: float) -> Ma
             shutil.copy(home / FLOAT[kind], folder / FLOAT[kind])
             shutil.copy(home / CALIBRATION, folder / CALIBRATION)
             command = setting.command(python, model=FLOAT[kind], images=CALIBRATION, output=setting.file)
-            busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+            busy = load_average()
             outcome = run_tree(command, cwd=folder, environment=_variables(), limit=limit)
             reason = outcome.failure
             if reason is None and not (folder / setting.file).exists():

@@ -94,8 +94,9 @@ def _cause(code: int, log: Path) -> str:
     # tracebacks end with the exception, which some tools follow with advice
     errors = [line for line in lines if line.partition(":")[0].endswith(("Error", "Exception"))]
     ended = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-    last_line = (errors or lines)[-1:]
-    return f"It ended {ended}" + (f": {last_line[0]}" if last_line else ".")
+    if not lines:
+        return f"It ended {ended}."
+    return f"It ended {ended}: {(errors or lines)[-1]}"
 
 
 def _memory_mib(root: int) -> float:

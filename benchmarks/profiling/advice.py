@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rexport._words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -172,6 +174,4 @@ def _in_all(layers: Sequence[ProfiledLayer], op_types: tuple[str, ...], activity
     share = math.fsum(shares)
     if share < _CONVERSION:
         return None
-    return f"{activity} takes {100 * share:.0f} % of the time, in {len(shares)} place" + (
-        "." if len(shares) == 1 else "s."
-    )
+    return f"{activity} takes {100 * share:.0f} % of the time, in {counted(len(shares), 'place')}."

@@ -125,6 +125,11 @@ class Scale:
     log: bool = False
     written: Callable[[float], str] = number
 
+    @property
+    def kind(self) -> str:
+        """Its name in Matplotlib."""
+        return "log" if self.log else "linear"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
@@ -236,7 +241,7 @@ def _axes(x: Scale, y: Scale) -> tuple[Figure, Axes]:
     """Return a figure and empty axes in their final place; a number that would cover the one before it is left out."""
     figure = Figure(figsize=(_WIDTH / _INCH, _HEIGHT / _INCH), layout="constrained")
     axes = figure.add_subplot(xlabel=x.label, title=y.label)
-    axes.set(xscale="log" if x.log else "linear", yscale="log" if y.log else "linear")
+    axes.set(xscale=x.kind, yscale=y.kind)
     axes.set(xlim=(x.ticks[0], x.ticks[-1]), ylim=(y.ticks[0], y.ticks[-1]))
     axes.set_xticks(x.ticks, [x.written(tick) for tick in x.ticks])
     axes.set_yticks(y.ticks, [y.written(tick) for tick in y.ticks])
@@ -303,7 +308,7 @@ def _inline(figure: Figure, label: str | None = None) -> str:
     for node in root.iter():
         name, tag = node.get("id"), node.tag.removeprefix(_SVG)
         if tag == "g" and name is not None:
-            tooltip = name.removeprefix(_TOOLTIP) if name.startswith(_TOOLTIP) else ""
+            tooltip = name.partition(_TOOLTIP)[2]
         elif tag in ("path", "text") and name is None:
             rules = dict(rule.split(": ") for rule in node.attrib["style"].split("; "))
             attributes = {

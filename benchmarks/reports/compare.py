@@ -131,7 +131,9 @@ class Changes:
         if len(intervals) < 2:
             return None
         low, high = max(low for low, _ in intervals), min(high for _, high in intervals)
-        return (low, high) if low <= high and not low <= 1 <= high else None
+        if low > high or low <= 1 <= high:
+            return None
+        return low, high
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -273,13 +275,12 @@ def require_same_machine(old: Mapping[str, Any] | BenchResult, machine: Mapping[
 
 def _keyed(document: BenchResult, counterpart: BenchResult) -> dict[RowKey, Row]:
     """Return the rows by what they are; of rows that are the same, the first."""
-    names, counterpart_names = document.file_names, counterpart.file_names
     # two files of one name in either run: whole paths are what tells them apart in both
-    by_path = {model for model, name in counterpart_names.items() if model == name}
+    names = document.file_names | {model: name for model, name in counterpart.file_names.items() if model == name}
     keyed: dict[RowKey, Row] = {}
     for row in document.rows:
         key = RowKey(
-            model=row.model if row.model in by_path else names[row.model],
+            model=names[row.model],
             runtime=row.runtime,
             batch=row.batch,
             threads=row.threads,

@@ -89,14 +89,13 @@ def _table(table: Table) -> str:
 
 def _aligned(header: Sequence[str], cells: Sequence[Sequence[str]], *, names: int) -> str:
     """Return the table with its columns padded; the first ``names`` are left-aligned, the others right."""
-    widths = [max(3, *(len(row[i]) for row in [header, *cells])) for i in range(len(header))]
+    widths = [max(3, *map(len, column)) for column in zip(header, *cells, strict=True)]
+    alignments = "<" * names + ">" * (len(header) - names)
 
     def line(row: Sequence[str]) -> str:
-        padded = [
-            text.ljust(width) if i < names else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        padded = [f"{text:{side}{width}}" for text, side, width in zip(row, alignments, widths, strict=True)]
         return f"| {' | '.join(padded)} |"
 
-    rule = ["-" * width if i < names else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    return "\n".join([line(header), f"| {' | '.join(rule)} |", *(line(row) for row in cells)])
+    ends = {"<": "-", ">": ":"}
+    rule = ["-" * (width - 1) + ends[side] for side, width in zip(alignments, widths, strict=True)]
+    return "\n".join(line(row) for row in [header, rule, *cells])

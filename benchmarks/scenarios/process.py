@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from rexport import _errors
 from rexport._child import Child, ChildError
+from rexport._cpu import this_cpu
 from rexport._errors import RexportError
 from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
+from rexport.benchmarks.scenarios.image import Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rexport.benchmarks.scenarios.image import Image
     from rexport.runtimes.source import Source
 
 __all__ = ["SutProcess", "opened", "user_errors"]
@@ -55,8 +56,14 @@ def user_errors(source: Source, runtime: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(source: Source, runtime: str, *, image: Image, threads: int, batch: int, seed: int) -> Iterator[SutProcess]:
-    """Yield a process with the model loaded and images ready, and end it after the block."""
+def opened(
+    source: Source, runtime: str, *, image: Image | None, threads: int | None, batch: int, seed: int
+) -> Iterator[SutProcess]:
+    """Yield a process with the model loaded and images ready, and end it after the block.
+
+    By default images are what the model takes, and there are as many threads as usable cores.
+    """
+    image, threads = image or Image.of(source), threads or this_cpu().cores
     cores = choose_cores(threads, sibling_groups(usable_cores()))
     with user_errors(source, runtime), SutProcess(cores=cores) as process:
         process.request(

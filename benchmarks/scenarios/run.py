@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rexport._cpu import this_cpu
 from rexport._errors import UsageError
 from rexport.benchmarks.document import Trial
-from rexport.benchmarks.scenarios.image import Image
 from rexport.benchmarks.scenarios.process import opened
 from rexport.benchmarks.scenarios.results import (
     FEWEST_QUERIES,
@@ -26,6 +24,7 @@ from rexport.runtimes import RUNTIMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rexport.benchmarks.scenarios.image import Image
     from rexport.benchmarks.scenarios.process import SutProcess
     from rexport.runtimes.source import Source
 
@@ -63,9 +62,7 @@ def run_single_stream(
         RexportError: The model failed, or its process died or hung.
     """
     check_options(runtime, threads=threads, batch=1, seconds=min_seconds)
-    with opened(
-        source, runtime, image=image or Image.of(source), threads=threads or this_cpu().cores, batch=1, seed=seed
-    ) as process:
+    with opened(source, runtime, image=image, threads=threads, batch=1, seed=seed) as process:
         (alone,) = warm_up(process, [1])
         fewest = FEWEST_QUERIES[90]
         reply = process.request(
@@ -92,9 +89,7 @@ def run_offline(
     Arguments and errors are those of :func:`run_single_stream`.
     """
     check_options(runtime, threads=threads, batch=batch, seconds=min_seconds)
-    with opened(
-        source, runtime, image=image or Image.of(source), threads=threads or this_cpu().cores, batch=batch, seed=seed
-    ) as process:
+    with opened(source, runtime, image=image, threads=threads, batch=batch, seed=seed) as process:
         (full,) = warm_up(process, [batch])
         reply = process.request("offline", should_take=2 * (min_seconds + full), min_seconds=min_seconds)
     return OfflineResult(batch=batch, seconds=tuple(reply["seconds"]), elapsed=reply["elapsed"])
@@ -146,9 +141,7 @@ def run_server(
         raise UsageError(f"The percentile of a latency bound is 90 or 99, not {percentile}.")
     if not 0 < precision < 1:
         raise UsageError(f"A rate is searched to a precision between 0 and 1, such as 0.05, not {precision}.")
-    with opened(
-        source, runtime, image=image or Image.of(source), threads=threads or this_cpu().cores, batch=batch, seed=seed
-    ) as process:
+    with opened(source, runtime, image=image, threads=threads, batch=batch, seed=seed) as process:
         # every size that may be formed: a runtime that compiles for shapes would stall in the middle of a trial
         times = warm_up(process, range(1, batch + 1))
         alone, capacity = times[0], max(size / time for size, time in enumerate(times, start=1))

@@ -77,8 +77,7 @@ def _calibrate_with_onnxruntime(model: Path, data: Path, samples: int, *, bins: 
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, np.ndarray] | None:
-            images = next(batches, None)
-            return None if images is None else {name: images}
+            return next(({name: images} for images in batches), None)
 
     with TemporaryDirectory() as folder:
         calibrator = create_calibrator(

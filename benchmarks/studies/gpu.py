@@ -156,7 +156,7 @@ def _make_files(
     for backend in _BACKENDS.values():
         for stem in sorted(stem for stem in stems if f"{stem}-{backend}.engine" in file_names):
             make(f"{stem}-{backend}.engine", "engine", f"{stem}.onnx", "--backend", backend, "--batch", "1:8:64")
-    return None if exported is None else exported["parity"], refused
+    return exported and exported["parity"], refused
 
 
 def _rexport(*arguments: str, cwd: Path) -> tuple[dict[str, Any] | None, str | None]:

@@ -100,7 +100,7 @@ def main() -> None:
     except OSError as error:
         answer = {"error": error.strerror or str(error), "errno": errno.errorcode.get(error.errno or 0, "")}
     print(json.dumps(answer), flush=True)
-    sys.exit(1 if "error" in answer else 0)
+    sys.exit(int("error" in answer))
 
 
 def _part(root: Path, digest: str) -> Path:

@@ -135,7 +135,7 @@ def write_role(
         "rexport_bundle": bundle,
         "rexport_copy": f"{{{{ rexport_root }}}}/incoming/{cargo.source.sha256}.rxb",
         "rexport_version": cargo.manifest.id,
-        "rexport_trust": "" if key is None else key.fingerprint(),
+        "rexport_trust": key.fingerprint() if key else "",
         "rexport_agent": ["{{ rexport_python }}", "{{ rexport_root }}/rexport-agent.pyz"],
         "rexport_options": ["--root", "{{ rexport_root }}", "--json"],
     }

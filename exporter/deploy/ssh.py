@@ -193,7 +193,7 @@ class Connection:
         Raises:
             UnreachableError: The connection was lost, or the time is up.
         """
-        seconds = self.access.step_timeout if seconds is None else seconds
+        seconds = seconds or self.access.step_timeout
         try:
             async with asyncio.timeout(seconds):
                 process = await self._start(words)
