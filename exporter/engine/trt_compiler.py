@@ -37,10 +37,8 @@ def build(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:
     trt = _load(backend)
     logger = _logger(trt)
     builder = trt.Builder(logger)
-    flags = 0
-    if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
-        flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = builder.create_network(flags)
+    strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(Path("model.onnx").read_bytes()):
         raise ModelFileError(_why_not_parsed(parser))

@@ -11,6 +11,8 @@ from rexport.inspection.report import FileReport, Table
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rexport.calibration.statistics import TensorRange, TensorStatistics
+
 __all__ = ["describe", "recognises"]
 
 _CALIBRATORS = (
@@ -36,13 +38,7 @@ def describe(path: Path) -> FileReport:
         DataError: It is broken.
     """
     table = CalibrationTable.load(path)
-    ranges = {
-        name: {
-            str(calibrator): choose_range(statistics, calibrator, steps=_STEPS, symmetric=False)
-            for calibrator in _CALIBRATORS
-        }
-        for name, statistics in table.tensors.items()
-    }
+    ranges = {name: _ranges(statistics) for name, statistics in table.tensors.items()}
     columns = ("tensor", *map(str, _CALIBRATORS))
     rows = tuple(
         (name, *(f"{interval.low:.4g} … {interval.high:.4g}" for interval in by_calibrator.values()))
@@ -70,3 +66,7 @@ def describe(path: Path) -> FileReport:
         tables=(Table(title="The range of uint8 that each calibrator chooses", columns=columns, rows=rows),),
         document=document,
     )
+
+
+def _ranges(statistics: TensorStatistics) -> dict[str, TensorRange]:
+    return {str(way): choose_range(statistics, way, steps=_STEPS, symmetric=False) for way in _CALIBRATORS}
