@@ -25,7 +25,7 @@ from onnx_ir.passes import common
 
 from rexport._errors import ModelFileError
 from rexport.passes._graph import bypass, constant, int_attribute, is_op, name_of, only_consumer, replace_initializer
-from rexport.quantization.layers import convolutions_before, is_given
+from rexport.quantization.layers import convolutions_before, dequantizes_tensor
 from rexport.quantization.pixels import compute_pixels
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def follow_rules(model: ir.Model) -> tuple[ir.Model, tuple[Repair, ...]]:
 
 
 def _keep_pixels_in_float(graph: ir.Graph) -> Iterator[tuple[str, str]]:
-    given = [node for node in graph if is_given(node) and _is_of_pixels(node)]
+    given = [node for node in graph if dequantizes_tensor(node) and _is_of_pixels(node)]
     if given:
         names = [name_of(node) for node in given]
         compute_pixels(graph, given)

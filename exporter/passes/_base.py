@@ -18,7 +18,7 @@ from rexport.passes._graph import bypass, name_of, remembered_names, why_not_byp
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BypassPass", "GraphPass", "PassReport", "PassResult", "Refusal", "RewritePass"]
+__all__ = ["BypassPass", "GraphPass", "NodePass", "PassReport", "PassResult", "Refusal", "RewritePass"]
 
 Match = TypeVar("Match")
 
@@ -126,7 +126,19 @@ class RewritePass(GraphPass, Generic[Match]):
         return self.result(model, changed=changed, refusals=refusals)
 
 
-class BypassPass(RewritePass["ir.Node"]):
+class NodePass(RewritePass[ir.Node]):
+    """A pass that needs to know nothing but the node of each place."""
+
+    @abstractmethod
+    def matches(self, node: ir.Node) -> bool:
+        """Say whether the pass may change ``node``."""
+
+    def match(self, node: ir.Node) -> ir.Node | None:
+        """Return the node itself if it matches."""
+        return node if self.matches(node) else None
+
+
+class BypassPass(NodePass):
     """A pass that removes nodes whose first output equals their first input."""
 
     def check(self, match: ir.Node) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rexport.passes._graph import constant, input_at, integers_in
+from rexport.passes._graph import constant, input_at, inputs_of, integers_in, is_op
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -30,9 +30,9 @@ class AxisSlice:
         return self.step if self.start == 0 and self.step > 0 and to_the_end else None
 
 
-def slices_of(node: ir.Node, rank: int) -> tuple[AxisSlice, ...] | None:
-    """Return the slices of a tensor of ``rank`` axes by a Slice node, or ``None`` if they are not constants."""
-    if any(value is not None and constant(value) is None for value in node.inputs[1:]):
+def slices_of(node: ir.Node | None, rank: int) -> tuple[AxisSlice, ...] | None:
+    """Return the slices of a tensor of ``rank`` axes by a Slice with constant ranges, ``None`` for other nodes."""
+    if not is_op(node, "Slice") or not rank or any(constant(value) is None for value in inputs_of(node)[1:]):
         return None
     starts, ends, axes, steps = (integers_in(input_at(node, index)) for index in range(1, 5))
     if len(node.inputs) == 1:

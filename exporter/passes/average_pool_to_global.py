@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rexport.passes._base import RewritePass
+from rexport.passes._base import NodePass
 from rexport.passes._graph import is_op, replace_node, shape_of
 
 if TYPE_CHECKING:
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["AveragePoolToGlobal"]
 
 
-class AveragePoolToGlobal(RewritePass["ir.Node"]):
+class AveragePoolToGlobal(NodePass):
     """Rewrites an AveragePool whose one window is the whole picture."""
 
     summary = "AveragePool over all pixels becomes GlobalAveragePool"
 
-    def match(self, node: ir.Node) -> ir.Node | None:
+    def matches(self, node: ir.Node) -> bool:
         """Match an AveragePool whose kernel is as large as the picture, if its size is known."""
         if not is_op(node, "AveragePool"):
-            return None
+            return False
         kernel = node.attributes.get_ints("kernel_shape", [])
         pads = [*node.attributes.get_ints("pads", []), *(d - 1 for d in node.attributes.get_ints("dilations", []))]
         spread = any(pads) or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-        return node if kernel and tuple(kernel) == shape_of(node.inputs[0])[2:] and not spread else None
+        return bool(kernel) and tuple(kernel) == shape_of(node.inputs[0])[2:] and not spread
 
     def rewrite(self, match: ir.Node) -> None:
         """Put GlobalAveragePool in its place."""

@@ -46,13 +46,15 @@ def _cut_at_zero(node: ir.Node) -> ir.Value | None:
     """Return the tensor that a node cuts off below 0, if it does nothing else."""
     if is_op(node, "Clip"):
         source, bounds = node.inputs[0], clip_bounds(node)
-        is_relu = source is not None and bounds is not None and bounds[0] == 0 and bounds[1] >= _largest(source)
-        return source if is_relu else None
+        if source is not None and bounds is not None and bounds[0] == 0 and bounds[1] >= _largest(source):
+            return source
     if is_op(node, "Max") and len(node.inputs) == 2:
         for source, limit in (node.inputs, node.inputs[::-1]):
             zero = constant(limit)
-            if source is not None and zero is not None and zero.size == 1 and zero.item() == 0:
-                return source if zero.ndim <= len(shape_of(source)) else None  # else it adds axes to the tensor
+            if zero is None or zero.ndim > len(shape_of(source)):  # or it would add axes to the tensor
+                continue
+            if zero.size == 1 and zero.item() == 0:
+                return source
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rexport.passes._base import RewritePass
+from rexport.passes._base import NodePass
 from rexport.passes._graph import axes_of, free_name, graph_of, int_attribute, is_op, shape_of, take_over, type_in_words
 
 __all__ = ["ReduceMeanToGlobalAveragePool"]
@@ -17,16 +17,16 @@ __all__ = ["ReduceMeanToGlobalAveragePool"]
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
-class ReduceMeanToGlobalAveragePool(RewritePass["ir.Node"]):
+class ReduceMeanToGlobalAveragePool(NodePass):
     """Rewrites the mean over a picture's pixels as GlobalAveragePool."""
 
     summary = "ReduceMean over height and width becomes GlobalAveragePool"
 
-    def match(self, node: ir.Node) -> ir.Node | None:
+    def matches(self, node: ir.Node) -> bool:
         """Match a ReduceMean over the last two axes of a four-dimensional tensor."""
         if not is_op(node, "ReduceMean") or len(shape_of(node.inputs[0])) != 4:
-            return None
-        return node if sorted(axis % 4 for axis in axes_of(node) or []) == [2, 3] else None
+            return False
+        return sorted(axis % 4 for axis in axes_of(node) or []) == [2, 3]
 
     def check(self, match: ir.Node) -> str | None:
         """Allow the types that GlobalAveragePool has kernels for; there the two are one function."""
@@ -51,7 +51,7 @@ class ReduceMeanToGlobalAveragePool(RewritePass["ir.Node"]):
                 "Flatten",
                 [pool.outputs[0]],
                 {"axis": 1},
-                name=f"{match.name}.flatten" if match.name else None,
+                name=match.name and f"{match.name}.flatten",
                 metadata_props=dict(match.metadata_props),
             )
             new.append(flatten)

@@ -19,9 +19,9 @@ class RemoveIdentity(BypassPass):
 
     summary = "Identity and Dropout go"
 
-    def match(self, node: ir.Node) -> ir.Node | None:
+    def matches(self, node: ir.Node) -> bool:
         """Match every Identity and Dropout."""
-        return node if is_op(node, "Identity", "Dropout") else None
+        return is_op(node, "Identity", "Dropout")
 
     def check(self, match: ir.Node) -> str | None:
         """Allow a node that does nothing, unless it connects an input of the model to an output."""

@@ -27,17 +27,16 @@ class RemoveNoOps(BypassPass):
 
     summary = "what hands its input on as it is goes"
 
-    def match(self, node: ir.Node) -> ir.Node | None:
+    def matches(self, node: ir.Node) -> bool:
         """Match an operator that is known to do nothing."""
-        does_nothing = _NO_OPS.get(node.op_type)
-        if does_nothing is None or not is_op(node, node.op_type) or node.inputs[0] is None:
-            return None
-        return node if does_nothing(node, node.inputs[0]) else None
+        if not is_op(node, *_NO_OPS) or node.inputs[0] is None:
+            return False
+        return _NO_OPS[node.op_type](node, node.inputs[0])
 
 
 def _takes_all(node: ir.Node, source: ir.Value) -> bool:
     shape = shape_of(source)
-    parts = slices_of(node, len(shape)) if shape else None
+    parts = slices_of(node, len(shape))
     return parts is not None and all(part.every(shape[part.axis]) == 1 for part in parts)
 
 

@@ -25,11 +25,11 @@ class RemoveRedundantRelu(BypassPass):
 
     summary = "a Relu that changes nothing goes"
 
-    def match(self, node: ir.Node) -> ir.Node | None:
+    def matches(self, node: ir.Node) -> bool:
         """Match a Relu whose input, or whose readers, leave it nothing to do."""
         if not is_op(node, "Relu") or node.inputs[0] is None:
-            return None
-        return node if is_never_negative(node.inputs[0]) or _is_clipped_anyway(node.outputs[0]) else None
+            return False
+        return is_never_negative(node.inputs[0]) or _is_clipped_anyway(node.outputs[0])
 
 
 def _is_clipped_anyway(value: ir.Value) -> bool:

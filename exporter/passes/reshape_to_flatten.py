@@ -13,23 +13,22 @@ from math import prod
 
 import onnx_ir as ir
 
-from rexport.passes._base import RewritePass
+from rexport.passes._base import NodePass
 from rexport.passes._graph import axes_of, int_attribute, integers_in, is_op, producer_of, replace_node, shape_of
 
 __all__ = ["ReshapeToFlatten"]
 
 
-class ReshapeToFlatten(RewritePass["ir.Node"]):
+class ReshapeToFlatten(NodePass):
     """Rewrites a Reshape to ``(N, everything else)``, or a Squeeze to it, as Flatten."""
 
     summary = "Reshape to (batch, features) becomes Flatten"
 
-    def match(self, node: ir.Node) -> ir.Node | None:
+    def matches(self, node: ir.Node) -> bool:
         """Match by the inferred shapes of the input and the result, or by how the target is computed."""
-        is_flatten = (is_op(node, "Squeeze") and _axes_say_so(node)) or (
-            is_op(node, "Reshape") and (_shapes_say_so(node) or _target_says_so(node))
-        )
-        return node if is_flatten else None
+        if is_op(node, "Squeeze"):
+            return _axes_say_so(node)
+        return is_op(node, "Reshape") and (_shapes_say_so(node) or _target_says_so(node))
 
     def rewrite(self, match: ir.Node) -> None:
         """Put Flatten in its place."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from rexport.passes._base import RewritePass
+from rexport.passes._base import NodePass
 from rexport.passes._builder import Builder
 from rexport.passes._graph import constant, contents_of, graph_of, int_attribute, is_op, name_of, shape_of
 from rexport.passes._quantized import change_weight, dequantize_of, stored, why_not_changeable
@@ -56,17 +56,17 @@ class _Axis:
         return (self.begin + self.end - self.kernel) // _BLOCK - self.new_begin + self.new_kernel
 
 
-class SpaceToDepthStem(RewritePass["ir.Node"]):
+class SpaceToDepthStem(NodePass):
     """Gives the first convolution, float or quantized, blocks of pixels as channels."""
 
     summary = "a stem of stride 2 reads 2 × 2 blocks as channels"
 
-    def match(self, node: ir.Node) -> ir.Node | None:
+    def matches(self, node: ir.Node) -> bool:
         """Match a convolution of stride 2 that reads a few channels of pictures."""
         if not is_op(node, "Conv") or list(node.attributes.get_ints("strides", [])) != [_BLOCK] * 2:
-            return None
+            return False
         weight = constant(stored(node.inputs[1]))
-        return node if weight is not None and weight.ndim == 4 and weight.shape[1] <= _FEW else None
+        return weight is not None and weight.ndim == 4 and weight.shape[1] <= _FEW
 
     def check(self, match: ir.Node) -> str | None:
         """Allow a plain convolution of pictures of an even size, with a weight of its own."""

@@ -104,7 +104,7 @@ class SubsampleToConv(RewritePass[_Subsample]):
 
 def _strides(node: ir.Node | None, rank: int) -> Sequence[int] | None:
     """Return the step of a Slice along each axis; ``None`` if the node does anything else."""
-    parts = slices_of(node, rank) if is_op(node, "Slice") else None
+    parts = slices_of(node, rank)
     if node is None or parts is None:
         return None
     shape = shape_of(node.inputs[0]) or [None] * rank

@@ -89,7 +89,9 @@ class Reference:
             onnx.checker.check_model(to_bytes(changed))
         except onnx.checker.ValidationError as error:
             raise VerificationError(f"The fused model is not valid ONNX: {error}") from error
-        feeds = self._feeds if self._raw_feeds is None or not image_input(changed).raw else self._raw_feeds
+        feeds = self._feeds
+        if self._raw_feeds is not None and image_input(changed).raw:
+            feeds = self._raw_feeds
         try:
             actual = _run(changed, feeds)
         except ModelFileError as error:

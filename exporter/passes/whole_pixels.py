@@ -82,9 +82,10 @@ def with_whole_pixels(model: ir.Model, preprocessing: Preprocessing) -> ir.Model
             return dequantized(builder, frame.around(pads), normalisation)
 
         for conv in convolutions:
-            pads = _NO_PADS if is_gray else tuple(conv.attributes.get_ints("pads", _NO_PADS))
+            pads: tuple[int, ...] = _NO_PADS
             into_bias(conv, normalisation)
             if not is_gray:
+                pads = tuple(conv.attributes.get_ints("pads", _NO_PADS))
                 conv.attributes.pop("pads", None)
             conv.replace_input_with(0, framed(pads))
     return changed
@@ -117,8 +118,8 @@ class _Frame:
     def _between(self, picture: ir.Value, axis: int, before: int, after: int) -> ir.Value:
         if not before and not after:
             return picture
-        strips = {size: [self._strip(picture, axis, size)] if size else [] for size in sorted({before, after})}
-        parts = [*strips[before], picture, *strips[after]]
+        strips = {size: [self._strip(picture, axis, size)] for size in sorted({before, after} - {0})}
+        parts = [*strips.get(before, []), picture, *strips.get(after, [])]
         assert picture.shape is not None
         size = picture.shape[axis]
         shape: list[int | ir.SymbolicDim | None] = list(picture.shape)

@@ -1,13 +1,13 @@
-"""AveragePool without what integer kernels get wrong: zeros around the picture that count, and windows with gaps.
+"""AveragePool without padding that counts or windows with gaps, which integer kernels get wrong.
 
 Where a window counts padding, its average is that of a picture with zeros around it, so the zeros are written out:
 
     AveragePool(x, pads, count_include_pad)   =   AveragePool(Pad(x, pads))
 
-ONNX Runtime's QLinearAveragePool divides by the whole kernel where a window hangs over the padded picture (ceil_mode;
-microsoft/onnxruntime#16203), and OpenVINO's takes the integer 0 for the zero, whatever the zero point is: both are far
-off. Of dilated windows ONNX Runtime's kernel knows nothing; a file with them does not load (nor one that says that they
-are not dilated).
+ONNX Runtime's QLinearAveragePool divides by the whole kernel where a window extends beyond the padded picture
+(ceil_mode; microsoft/onnxruntime#16203), and OpenVINO's takes the integer 0 for zero, whatever the zero point is: both
+results are far off. ONNX Runtime's kernel does not support dilations; a file with the attribute does not load, even if
+it is 1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport._errors import ModelFileError
-from rexport.passes._graph import int_attribute, is_op, name_of
+from rexport.passes._graph import int_attribute, is_op, name_of, shape_of
 from rexport.passes._pad import Padding, new_pad
 from rexport.quantization.targets import ONNX_RUNTIME
 
@@ -32,10 +32,10 @@ _SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
 def write_padding_out(graph: ir.Graph, target: Target) -> None:
-    """Let no AveragePool of a graph count padding of its own, nor say that its windows are not dilated.
+    """Replace the counted padding of each AveragePool by a Pad, and drop dilations of 1.
 
     Raises:
-        ModelFileError: How much it pads depends on the picture, and the target would get it wrong.
+        ModelFileError: Its padding depends on the picture, and the target would get it wrong.
     """
     for node in list(graph):
         if not is_op(node, "AveragePool"):
@@ -69,21 +69,20 @@ def _dilated(node: ir.Node) -> bool:
 
 
 def _pads(node: ir.Node) -> list[int] | None:
-    """Return how many zeros stand before and after each axis of the picture; ``None`` where that is not known."""
+    """Return the number of zeros before and after each axis of the picture; ``None`` where it is not known."""
     kernel = list(node.attributes.get_ints("kernel_shape", []))
     strides = list(node.attributes.get_ints("strides", [])) or [1] * len(kernel)
     dilations = list(node.attributes.get_ints("dilations", [])) or [1] * len(kernel)
     reach = [step * (size - 1) + 1 for step, size in zip(dilations, kernel, strict=True)]
-    shape = None if node.inputs[0] is None else node.inputs[0].shape
-    sizes = [None] * len(kernel) if shape is None else [size if isinstance(size, int) else None for size in shape[2:]]
+    sizes = shape_of(node.inputs[0])[2:] or (None,) * len(kernel)
     auto_pad = node.attributes.get_string("auto_pad", "NOTSET")
     if auto_pad == "VALID":
         return [0] * (2 * len(kernel))
     if auto_pad in _SAME:
-        known = [size for size in sizes if size is not None]
-        if len(known) < len(kernel):
+        static = [size for size in sizes if isinstance(size, int)]
+        if len(static) < len(kernel):
             return None
-        totals = [max(0, ((s - 1) // t) * t + r - s) for s, t, r in zip(known, strides, reach, strict=True)]
+        totals = [max(0, ((s - 1) // t) * t + r - s) for s, t, r in zip(static, strides, reach, strict=True)]
         smaller, larger = [total // 2 for total in totals], [total - total // 2 for total in totals]
         return [*smaller, *larger] if auto_pad == "SAME_UPPER" else [*larger, *smaller]
     pads = list(node.attributes.get_ints("pads", [])) or [0] * (2 * len(kernel))
@@ -93,10 +92,10 @@ def _pads(node: ir.Node) -> list[int] | None:
         before, after = pads[axis], pads[axis + len(kernel)]
         if not after:
             continue
-        if size is None:
+        if not isinstance(size, int):
             return None
         last = -(-(size + before + after - width) // stride) * stride
-        if last >= size + before:  # no window begins behind the picture, but one would begin in zeros written out
+        if last >= size + before:  # no window begins behind the picture, but one would in zeros that are written out
             return None
     return pads
 
@@ -105,7 +104,7 @@ def _write(graph: ir.Graph, node: ir.Node, pads: list[int]) -> None:
     node.attributes.pop("count_include_pad")
     picture, half = node.inputs[0], len(pads) // 2
     if any(pads) and picture is not None:
-        if node.attributes.get_string("auto_pad", "NOTSET") in _SAME:  # which has nothing to do with ceil_mode
+        if node.attributes.get_string("auto_pad", "NOTSET") in _SAME:  # ceil_mode has no effect on it
             node.attributes.pop("ceil_mode", None)
         for name in ("auto_pad", "pads"):
             node.attributes.pop(name, None)

@@ -1,9 +1,9 @@
-"""What the layers of a model read: the mean and the Gram matrix of their patches, over images that pass by.
+"""The inputs of a model's layers: the mean and the Gram matrix of their patches, over a stream of images.
 
-A patch is what one output of a convolution sees, K = C/G · k_h · k_w numbers for each of its G groups, in the order of
-its weight; a linear layer sees its whole input. Patches are taken at a fixed pseudo-random sample of places, so many
-that the Gram matrix of a layer has twice as many as columns, and no more. One that would take too much memory (1 GB for
-the 11,585 inputs of a linear layer, 5 GB for VGG's 25,088) is left to the blocks on its diagonal.
+A patch is the receptive field of one output of a convolution, K = C/G · k_h · k_w numbers for each of its G groups, in
+the order of its weight; for a linear layer it is the whole input. Patches are taken at a fixed pseudo-random sample of
+positions, twice as many as the Gram matrix of the layer has columns. Of a matrix that would take too much memory (1 GB
+for the 11,585 inputs of a linear layer, 5 GB for VGG's 25,088), only blocks on its diagonal are computed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from rexport._progress import Progress, silent
 from rexport.model_file import image_input, to_bytes
-from rexport.passes._graph import constant, int_attribute, is_op, name_of
+from rexport.passes._graph import constant, contents_of, int_attribute, is_op, name_of
 from rexport.quantization.rounding import Inputs
 from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["layers_with_patches", "observe_inputs"]
 
 _PER_COLUMN = 2  # patches for each column of a Gram matrix
-_MOST_VALUES = 2**20  # of the images that run together: six of 224 × 224 pixels
+_MOST_VALUES = 2**20  # in the images that run together: six of 224 × 224 pixels
 _MOST_MEMORY = 256 * 2**20  # bytes of Gram matrices at a time; the layers are observed in as many rounds as it takes
 _MOST_OF_A_LAYER = 256 * 2**20  # bytes of its Gram matrices, those of 5,792 columns; ResNet-50 has 4,608
 _AT_ONCE = 2**24  # entries of products that are added up at a time: 64 MB
@@ -47,40 +47,40 @@ def observe_inputs(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Iterator[tuple[ir.Node, Inputs]]:
-    """Yield each of ``layers`` with what it reads.
+    """Yield each of ``layers`` with its inputs.
 
     Args:
         model: A float model.
-        layers: Of its nodes, as :func:`layers_with_patches` returns them.
+        layers: Nodes of it that :func:`layers_with_patches` returns.
         images: Starts the batches of images anew; called once a round.
-        total: How many images there are.
+        total: The number of images.
         threads: By default one per usable core.
         progress: Told of every batch.
     """
     rounds = _rounds([_Patches.of(layer, total) for layer in layers])
     with progress("observing what layers read", total * len(rounds)) as advance:
-        for patches in rounds:
+        for observed in rounds:
             copy = model.clone()
             values = {str(value.name): value for value in copy.graph.inputs}
             values |= {str(value.name): value for node in copy.graph for value in node.outputs}
-            names = list(dict.fromkeys(one.tensor for one in patches))
+            names = list(dict.fromkeys(patches.tensor for patches in observed))
             copy.graph.outputs.clear()
             copy.graph.outputs.extend(values[name] for name in names)
             session = open_session(to_bytes(copy), threads=threads, plan_memory=False)
-            given = str(image_input(model).name)
+            image = str(image_input(model).name)
             for batch in images():
-                left = len(batch)
+                remaining = len(batch)
                 for part in in_batches(batch, fixed_batch(session) or _at_once(batch)):
-                    results = dict(zip(names, session.run(names, {given: part}), strict=True))
-                    for one in patches:
-                        one.add(results[one.tensor][:left])  # without the copies that fill up a batch
-                    left -= len(part)
+                    results = dict(zip(names, session.run(names, {image: part}), strict=True))
+                    for patches in observed:
+                        patches.add(results[patches.tensor][:remaining])  # without the copies that fill up a batch
+                    remaining -= len(part)
                 advance(len(batch))
-            yield from ((one.layer, one.inputs()) for one in patches)
+            yield from ((patches.layer, patches.inputs()) for patches in observed)
 
 
 def _at_once(images: np.ndarray) -> int:
-    """Return how many images may run together, as what the layers read of all of them is in memory."""
+    """Return how many images may run together: the inputs of all layers are in memory for all of them."""
     return max(1, _MOST_VALUES // (images.size // max(1, len(images))))
 
 
@@ -104,9 +104,7 @@ class _Patches:
 
     @classmethod
     def of(cls, layer: ir.Node, images: int) -> _Patches:
-        weight, groups = constant(layer.inputs[1]), int_attribute(layer, "group", 1)
-        assert weight is not None
-        columns = int(np.prod(weight.shape[1:]))
+        groups, columns = int_attribute(layer, "group", 1), int(np.prod(contents_of(layer.inputs[1]).shape[1:]))
         return cls(layer=layer, groups=groups, columns=columns, per_image=max(4, _PER_COLUMN * columns // images))
 
     @property
@@ -124,7 +122,7 @@ class _Patches:
 
     def add(self, values: np.ndarray) -> None:
         """Take the patches of a batch, of shape ``(N, C, H, W)`` or ``(N, C)``."""
-        patches = self._taken(values).reshape(-1, self.groups, self.columns)
+        patches = self._sample(values).reshape(-1, self.groups, self.columns)
         self.sums += patches.sum(axis=0, dtype=np.float64)
         self.count += len(patches)
         beyond = self.blocks * self.block - self.columns
@@ -147,37 +145,36 @@ class _Patches:
             shape = (self.groups, self.blocks, self.block, self.block)
         return Inputs(gram.reshape(shape), self.sums / self.count)
 
-    def _taken(self, values: np.ndarray) -> np.ndarray:
+    def _sample(self, values: np.ndarray) -> np.ndarray:
+        """Return patches at random positions of each image; a linear layer's whole input."""
         if is_op(self.layer, "Gemm"):
             return values
         attributes = self.layer.attributes
         pads = attributes.get_ints("pads", [0, 0, 0, 0])
         strides, dilations = attributes.get_ints("strides", [1, 1]), attributes.get_ints("dilations", [1, 1])
-        weight = constant(self.layer.inputs[1])
-        assert weight is not None
-        kernel = weight.shape[2:]
+        kernel = contents_of(self.layer.inputs[1]).shape[2:]
         padded = np.pad(values, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
         reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
         windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
         windows = windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
         rows, columns = windows.shape[2:4]
-        wanted = min(self.per_image, rows * columns)
-        places = np.stack([self.random.choice(rows * columns, wanted, replace=False) for _ in values])
+        count = min(self.per_image, rows * columns)
+        places = np.stack([self.random.choice(rows * columns, count, replace=False) for _ in values])
         image = np.arange(len(values))[:, None]
-        taken: np.ndarray = windows.transpose(0, 2, 3, 1, 4, 5)[image, places // columns, places % columns]
-        return taken.reshape(-1, *taken.shape[2:])
+        patches: np.ndarray = windows.transpose(0, 2, 3, 1, 4, 5)[image, places // columns, places % columns]
+        return patches.reshape(-1, *patches.shape[2:])
 
 
-def _rounds(patches: Sequence[_Patches]) -> list[list[_Patches]]:
+def _rounds(layers: Sequence[_Patches]) -> list[list[_Patches]]:
     """Return the layers in groups whose Gram matrices fit into memory together."""
     rounds: list[list[_Patches]] = []
     room = 0
-    for one in patches:
-        if not rounds or one.bytes > room:
+    for patches in layers:
+        if not rounds or patches.bytes > room:
             rounds.append([])
             room = _MOST_MEMORY
-        rounds[-1].append(one)
-        room -= one.bytes
+        rounds[-1].append(patches)
+        room -= patches.bytes
     return rounds
 
 

@@ -3,25 +3,26 @@
     W a + b  +  V x[:, :, ::s, ::s] + d   =   [W  V] · concat(a, x[:, :, ::s, ::s])  +  (b + d)
 
 for 1×1 convolutions (the projections of He et al. 2015, arXiv:1512.03385, equation 2, in bottleneck blocks). It is the
-same function with as many multiply-adds. In integers, two results are not rounded and stored any more, nor read again
-for an addition; they are the widest tensors of the block. Integers can only be concatenated where they have one scale:
+same function with as many multiply-adds. In integers, two results are no longer rounded, stored and read again for an
+addition; they are the widest tensors of the block. Integers can only be concatenated where they have one scale:
 
     a' = a / f        W' = W f        f = scale of a / scale of x
 
 with the convolution before ``a`` divided by f, which through a ReLU is the same function too (see ``equalization``).
-What takes every s-th pixel is a MaxPool of a single one, as that has an integer kernel everywhere.
+A MaxPool of 1×1 windows takes every s-th pixel, as it has an integer kernel everywhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import islice, permutations
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from rexport.passes._builder import Builder
 from rexport.passes._conv import pads, weights_of, why_not_foldable
-from rexport.passes._graph import int_attribute, is_op, name_of, only_consumer, remembered_names, take_over
+from rexport.passes._graph import inputs_of, int_attribute, is_op, name_of, only_consumer, remembered_names, take_over
 from rexport.quantization.equalization import scale_layer
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Block:
     """The end of a residual block: ``add`` sums up what ``last`` and ``projection`` give, 1×1 convolutions.
 
     Attributes:
-        before: The convolution whose result, or that of the ReLU behind it, ``last`` reads.
+        before: The convolution whose result, rectified or not, ``last`` reads.
     """
 
     add: ir.Node
@@ -58,9 +59,9 @@ def join_projections(equalized: Equalized, planned: Plan, table: CalibrationTabl
     """Return an equalized model in which projections are one with the convolution that they are added to.
 
     Args:
-        equalized: It.
-        planned: What is to become of it; blocks of which a part stays in float are left as they are.
-        table: The statistics that it was equalized by. Tensors that are always zero have no scale to make one.
+        equalized: The equalized model.
+        planned: The plan of its integers; blocks that stay in float in part are left as they are.
+        table: The statistics that it was equalized by. Tensors that are always zero have no scale to match.
     """
     model, factors, scaled_as, joined = equalized.model.clone(), dict(equalized.factors), dict[str, str](), list[str]()
     integer = {name_of(layer.node) for layer in planned.placement.layers if layer.integer}
@@ -73,8 +74,8 @@ def join_projections(equalized: Equalized, planned: Plan, table: CalibrationTabl
             assert hidden is not None
             assert x is not None
             of_hidden, of_x = planned.map_of(hidden), planned.map_of(x)
-            seen = [table.tensors.get(planned.placement.tensors[str(value.name)]) for value in (hidden, x)]
-            if of_hidden.zero_point != of_x.zero_point or any(one is None or one.high <= 0 for one in seen):
+            ranges = [table.tensors.get(planned.placement.tensors[str(value.name)]) for value in (hidden, x)]
+            if of_hidden.zero_point != of_x.zero_point or any(r is None or r.high <= 0 for r in ranges):
                 continue
             channels = len(weights_of(block.before)[1])
             factor = np.full(channels, float(of_hidden.scale) / float(of_x.scale))
@@ -92,18 +93,14 @@ def _blocks(graph: ir.Graph) -> Iterator[_Block]:
     for add in graph:
         if not is_op(add, "Add") or len(add.inputs) != 2:
             continue
-        ends = [value.producer() for value in add.inputs if value is not None and only_consumer(value) is add]
-        first, second = ends if len(ends) == 2 else (None, None)
-        for last, projection in ((first, second), (second, first)):
-            block = _block(add, last, projection)
-            if block is not None:
-                yield block
-                break
+        ends = [value.producer() for value in inputs_of(add) if only_consumer(value) is add]
+        blocks = (_block(add, last, projection) for last, projection in permutations(ends, 2))
+        yield from islice(filter(None, blocks), 1)
 
 
 def _block(add: ir.Node, last: ir.Node | None, projection: ir.Node | None) -> _Block | None:
-    """Return the block that ends so; ``None`` if its convolutions are others."""
-    if last is None or projection is None or not (_is_pointwise(last) and _is_pointwise(projection)):
+    """Return the block that ends in these nodes; ``None`` if they are not of its kinds."""
+    if not (_is_pointwise(last) and _is_pointwise(projection)):
         return None
     x = projection.inputs[0]
     before = _convolution_before(last)
@@ -114,7 +111,7 @@ def _block(add: ir.Node, last: ir.Node | None, projection: ir.Node | None) -> _B
     return _Block(add, last, projection, before)
 
 
-def _is_pointwise(conv: ir.Node) -> bool:
+def _is_pointwise(conv: ir.Node | None) -> TypeGuard[ir.Node]:
     """Say whether a node is a convolution of single pixels of images, with weights of its own."""
     if not is_op(conv, "Conv") or why_not_foldable(conv) is not None or int_attribute(conv, "group", 1) != 1:
         return False
@@ -123,16 +120,16 @@ def _is_pointwise(conv: ir.Node) -> bool:
 
 def _convolution_before(conv: ir.Node) -> ir.Node | None:
     """Return the convolution whose result, rectified or not, ``conv`` alone reads, if its weights can be changed."""
-    value = conv.inputs[0]
-    if value is None or only_consumer(value) is not conv:
-        return None
-    node = value.producer()
-    if node is not None and is_op(node, "Relu"):
-        value = node.inputs[0]
-        if value is None or only_consumer(value) is not node:
-            return None
-        node = value.producer()
-    return node if node is not None and is_op(node, "Conv") and why_not_foldable(node) is None else None
+    before = _sole_source(conv)
+    if is_op(before, "Relu"):
+        before = _sole_source(before)
+    return before if is_op(before, "Conv") and why_not_foldable(before) is None else None
+
+
+def _sole_source(node: ir.Node) -> ir.Node | None:
+    """Return the producer of a node's input, if nothing else reads that."""
+    value = node.inputs[0]
+    return value.producer() if value is not None and only_consumer(value) is node else None
 
 
 def _strides(conv: ir.Node) -> list[int]:
@@ -140,7 +137,7 @@ def _strides(conv: ir.Node) -> list[int]:
 
 
 def _join(graph: ir.Graph, block: _Block) -> ir.Value:
-    """Put one convolution in the place of the sum; return what it reads."""
+    """Put one convolution in the place of the sum; return the tensor that it reads."""
     hidden, x, result = block.last.inputs[0], block.projection.inputs[0], block.add.outputs[0]
     assert hidden is not None
     assert x is not None

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from rexport.passes._conv import is_linear_layer
 from rexport.passes._graph import (
     constant,
+    contents_of,
+    input_at,
+    inputs_of,
     int_attribute,
     is_op,
     is_rectifier,
     name_of,
     only_consumer,
+    producer_of,
     why_not_constant,
 )
 from rexport.quantization.averages import why_not_averaged
@@ -29,9 +34,9 @@ __all__ = [
     "WEIGHTED",
     "Layer",
     "convolutions_before",
+    "dequantizes_tensor",
     "identity_of",
-    "is_given",
-    "is_given_out",
+    "is_final",
     "layers_of",
     "moved_from",
     "output_axis",
@@ -59,65 +64,69 @@ def layers_of(model: ir.Model, target: Target, keep_float: Collection[str] = fro
     layers: dict[ir.Node, Layer] = {}
     for node in model.graph:
         if _is_layer(node, target):
-            asked = "it was asked to stay in float" if name_of(node) in keep_float else None
-            why_not = asked or _why_float(node, target, layers)
+            why_not = _why_float(node, target, layers)
+            if name_of(node) in keep_float:
+                why_not = "it was asked to stay in float"
             layers[node] = Layer(node=node, integer=why_not is None, why=why_not or "it has an integer kernel")
     return tuple(layers.values())
 
 
 def output_axis(node: ir.Node) -> int:
-    """Return the axis of output channels in a weighted operator's weight, which scales are per channel of."""
+    """Return the axis of output channels in a weighted operator's weight; scales are per channel along it."""
     return 1 if is_op(node, "ConvTranspose") else 0
 
 
-def is_given(node: ir.Node, target: Target | None = None) -> bool:
-    """Say whether a node says of integers (of the ``target``'s kind) which numbers they are, with one scale for all."""
-    if not is_op(node, "DequantizeLinear") or len(node.inputs) < 3 or node.inputs[2] is None:
+def dequantizes_tensor(node: ir.Node, target: Target | None = None) -> bool:
+    """Say whether a node is a DequantizeLinear with one scale and zero point (of the ``target``'s type)."""
+    zero_point = input_at(node, 2)
+    if not is_op(node, "DequantizeLinear") or zero_point is None:
         return False
     if not all(parameter is not None and parameter.size == 1 for parameter in map(constant, node.inputs[1:])):
         return False
-    return target is None or node.inputs[2].dtype == ir.DataType.from_numpy(np.dtype(target.activations.dtype))
+    return target is None or zero_point.dtype == ir.DataType.from_numpy(np.dtype(target.activations.dtype))
 
 
 def moved_from(value: ir.Value) -> ir.Value | None:
-    """Return the tensor that ``value`` holds the very numbers of (and zeros), if an operator only moved them."""
+    """Return the tensor whose numbers ``value`` holds (and zeros), if an operator only moved them."""
     node = value.producer()
     if node is None or not is_op(node, *_MOVING) or any(output.is_graph_output() for output in node.outputs):
         return None
     if value is not node.outputs[0] and not is_op(node, "Split"):
         return None
-    return None if is_op(node, "Pad") and not _pads_with_zeros(node) else node.inputs[0]
+    if is_op(node, "Pad") and not _pads_with_zeros(node):
+        return None
+    return node.inputs[0]
 
 
 def result_of(node: ir.Node) -> ir.Value:
-    """Return what is stored of an operator: its output, or that of the ReLU that alone reads it."""
+    """Return the tensor that is stored of an operator: its output, or that of the ReLU that alone reads it."""
     result = node.outputs[0]
     while (reader := only_consumer(result)) is not None and is_rectifier(reader):
         result = reader.outputs[0]
     return result
 
 
-def is_given_out(value: ir.Value) -> bool:
-    """Say whether a tensor is an output of the model, or nothing but outputs and the scores of a Softmax is made of it.
+def is_final(value: ir.Value) -> bool:
+    """Say whether a tensor is an output of the model, or only outputs and the scores of a Softmax are made of it.
 
-    As integers, such scores would end where those of the pictures for calibration do.
+    As integers, such scores would be clipped to the range of the pictures for calibration.
     """
     readers = value.consumers()
     if value.is_graph_output() or not readers:
         return value.is_graph_output()
     return all(
         is_op(node, *_SCORING)
-        or (is_op(node, *_MOVING) and node.inputs[0] is value and all(map(is_given_out, node.outputs)))
+        or (is_op(node, *_MOVING) and node.inputs[0] is value and all(map(is_final, node.outputs)))
         for node in readers
     )
 
 
 def identity_of(add: ir.Node) -> ir.Value | None:
-    """Return the input of an Add beside that of the convolution that can run as one with it; ``None`` without one.
+    """Return the input of an Add that does not come from the convolution fused with it; ``None`` if none can be fused.
 
     If both are results of convolutions, it is the one with fewer convolutions before it: that of the shortcut.
     """
-    ends = [value for value in add.inputs if value is not None and _is_sum_of_products(value, add)]
+    ends = [value for value in inputs_of(add) if _is_sum_of_products(value, add)]
     if len(add.inputs) != 2 or not ends or add.inputs[0] is add.inputs[1]:
         return None
     fused = max(ends, key=convolutions_before)
@@ -129,34 +138,34 @@ def _is_sum_of_products(value: ir.Value, reader: ir.Node) -> bool:
 
 
 def convolutions_before(value: ir.Value) -> int:
-    """Return how many convolutions the way back from ``value`` passes, until it meets what two nodes read."""
+    """Return the number of convolutions on the way back from ``value`` to the first tensor that several nodes read."""
     count, node = 0, value.producer()
     while node is not None:
         count += is_op(node, "Conv", "ConvTranspose")
-        source = next((value for value in node.inputs if value is not None and constant(value) is None), None)
-        node = None if source is None or len(source.uses()) > 1 else source.producer()
+        source = next((value for value in inputs_of(node) if constant(value) is None), None)
+        node = source.producer() if source is not None and len(source.uses()) == 1 else None
     return count
 
 
 def _pads_with_zeros(node: ir.Node) -> bool:
-    fill = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-    is_constant = node.attributes.get_string("mode", "constant") == "constant"
-    given = len(node.inputs) > 2 and node.inputs[2] is not None
-    return is_constant and (not given or (fill is not None and not fill.any()))
+    fill = input_at(node, 2)
+    array = constant(fill)
+    is_zero = fill is None or (array is not None and not array.any())
+    return is_zero and node.attributes.get_string("mode", "constant") == "constant"
 
 
 def _is_layer(node: ir.Node, target: Target) -> bool:
     """Say whether an operator computes: it neither moves data nor belongs to the layer before it."""
     if is_op(node, *_MOVING) or node.outputs[0].dtype not in (ir.DataType.FLOAT, None):  # arithmetic of shapes
         return False
-    if is_op(node, "Concat") and target.stored is Stored.INPUTS:  # it moves what its reader takes as integers
+    if is_op(node, "Concat") and target.stored is Stored.INPUTS:  # its reader quantizes the moved numbers
         return False
-    return not (is_given(node) or (is_rectifier(node) and _belongs_to_a_layer(node)))
+    return not (dequantizes_tensor(node) or (is_rectifier(node) and _belongs_to_a_layer(node)))
 
 
 def _belongs_to_a_layer(rectifier: ir.Node) -> bool:
     value = rectifier.inputs[0]
-    source = None if value is None else value.producer()
+    source = producer_of(value)
     if value is None or source is None or only_consumer(value) is not rectifier or is_op(source, *_MOVING):
         return False
     return not is_rectifier(source) or _belongs_to_a_layer(source)
@@ -164,14 +173,14 @@ def _belongs_to_a_layer(rectifier: ir.Node) -> bool:
 
 def _computed_by(value: ir.Value | None) -> ir.Node | None:
     """Return the operator that computed ``value``, before it was moved or rectified."""
-    node = None if value is None else value.producer()
+    node = producer_of(value)
     while node is not None and node.inputs and (is_op(node, *_MOVING) or is_rectifier(node)):
-        node = None if node.inputs[0] is None else node.inputs[0].producer()
+        node = producer_of(node.inputs[0])
     return node
 
 
 def _why_float(node: ir.Node, target: Target, before: Mapping[ir.Node, Layer]) -> str | None:
-    """Return why an operator stays float, or ``None`` if it does not; ``before`` it were judged these."""
+    """Return why an operator stays float, or ``None`` if it does not, after the layers ``before`` it."""
     if is_rectifier(node):
         return "no layer that computes stands right before it"
     if node.op_type not in target.kernels or node.domain:
@@ -184,27 +193,27 @@ def _why_float(node: ir.Node, target: Target, before: Mapping[ir.Node, Layer]) -
     elif is_op(node, "AveragePool"):
         why_not = why_not_averaged(node)
     gives_floats = target.stored is Stored.INPUTS or is_op(node, "Gemm")  # as its kernel can
-    if why_not is None and not gives_floats and is_given_out(result_of(node)):
+    if why_not is None and not gives_floats and is_final(result_of(node)):
         return "its result is an output or a classifier's scores, which stay float"
     return why_not
 
 
 def _why_not_weighted(node: ir.Node, target: Target) -> str | None:
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    why_not = why_not_constant(node.inputs[1], "weight") or (bias and why_not_constant(bias, "bias"))
-    if why_not:
-        return str(why_not)
-    weight = constant(node.inputs[1])
-    assert weight is not None
+    if refusal := why_not_constant(node.inputs[1], "weight"):
+        return refusal
+    bias = input_at(node, 2)
+    if bias is not None and (refusal := why_not_constant(bias, "bias")):
+        return refusal
+    weight = contents_of(node.inputs[1])
     if not weight.size:
         return "its weight is empty"
     if is_op(node, "Gemm"):
-        return None if _is_linear_layer(node) else "it is a matrix product other than x · Wᵀ + b"
+        return None if is_linear_layer(node) else "it is a matrix product other than x · Wᵀ + b"
     groups = int_attribute(node, "group", 1)
     sides = (weight.shape[0], weight.shape[1] * groups)  # output and input channels, or the other way round
     if groups > 1 and any(side // groups % target.group_multiple for side in sides):
-        each = " and ".join(str(side // groups) for side in sorted(set(sides)))
-        return f"its groups have {each} channels, and {target.name} computes multiples of {target.group_multiple}"
+        channels = " and ".join(str(side // groups) for side in sorted(set(sides)))
+        return f"its groups have {channels} channels, and {target.name} computes multiples of {target.group_multiple}"
     return None
 
 
@@ -219,22 +228,8 @@ def _why_not_joining(node: ir.Node, target: Target, before: Mapping[ir.Node, Lay
 
     if target.stored is Stored.INPUTS and is_op(node, "Add"):
         identity = identity_of(node)
-        others = [value for value in node.inputs if value is not identity]
-        if identity is None or any(value is None or in_float(value.producer()) for value in others):
+        if identity is None or any(in_float(producer_of(v)) for v in node.inputs if v is not identity):
             return "no convolution of integers ends in it, which it could run as one with"
     elif all(in_float(_computed_by(value)) for value in node.inputs):
         return "what it joins is computed in float"
     return None
-
-
-def _is_linear_layer(node: ir.Node) -> bool:
-    attributes = node.attributes
-    weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    assert weight is not None
-    return (
-        (bias is None or bias.shape == weight.shape[:1])
-        and attributes.get_int("transB", 0) == 1
-        and attributes.get_int("transA", 0) == 0
-        and attributes.get_float("alpha", 1.0) == 1.0
-        and attributes.get_float("beta", 1.0) == 1.0
-    )

@@ -1,4 +1,4 @@
-"""The map of every stored tensor: from what calibration saw, or from the integers that the model has already."""
+"""The map of every stored tensor: from its calibrated range, or from the integers that the model has already."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rexport._errors import DataError
 from rexport.calibration import TensorRange, choose_range
-from rexport.passes._graph import constant
+from rexport.passes._graph import contents_of
 from rexport.quantization.schemes import Quantization, of_range
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def maps_of(
     calibrator: Calibrator,
     equalized: Equalized | None = None,
 ) -> Mapping[str, Quantization]:
-    """Return the map of each tensor whose range others use, by its name.
+    """Return the map of each tensor whose range stored tensors use, by its name.
 
     Args:
         placement: Which tensors are stored.
         table: The statistics of the float model.
-        target: Whose integers they are.
+        target: The target, which determines the integers.
         calibrator: How ranges follow from the statistics.
         equalized: How the model's tensors were scaled since, if they were.
 
@@ -49,10 +49,10 @@ def maps_of(
 
     @cache
     def map_of(source: str) -> Quantization:
-        if (other := scaled_as.get(source)) is not None:
-            return map_of(placement.tensors.get(other, other))
-        if source in placement.given:
-            return _given(placement.given[source], target)
+        if reference := scaled_as.get(source):
+            return map_of(placement.tensors.get(reference, reference))
+        if source in placement.dequantized:
+            return _of_integers(placement.dequantized[source], target)
         if source in table.tensors:
             return of_range(_range_of(source, table, target, calibrator, equalized), target.activations)
         raise DataError(f"The calibration table has no statistics of the tensor {source!r}.")
@@ -64,24 +64,20 @@ def _range_of(
     tensor: str, table: CalibrationTable, target: Target, calibrator: Calibrator, equalized: Equalized | None
 ) -> TensorRange:
     integers = target.activations
-    seen = table.tensors[tensor]
-    chosen = choose_range(seen, calibrator, steps=integers.steps, symmetric=integers.symmetric)
-    return chosen if equalized is None else equalized.range_of(tensor, table, chosen)
+    calibrated = choose_range(table.tensors[tensor], calibrator, steps=integers.steps, symmetric=integers.symmetric)
+    return equalized.range_of(tensor, table, calibrated) if equalized else calibrated
 
 
-def _given(dequantize: ir.Node, target: Target) -> Quantization:
-    """Return the map of integers that the model has already; where the target takes others, those of the same numbers.
+def _of_integers(dequantize: ir.Node, target: Target) -> Quantization:
+    """Return the map of integers that the model has already, in the target's type.
 
     uint8 with a zero point z and int8 with z − 128 say the same; integers without a zero point have to cover the range.
     """
-    scale, zero_point = constant(dequantize.inputs[1]), constant(dequantize.inputs[2])
-    assert scale is not None
-    assert zero_point is not None
-    scale, zero_point = scale.reshape(()), zero_point.reshape(())
-    given, wanted = np.iinfo(zero_point.dtype), target.activations
-    if zero_point.dtype == wanted.dtype:
+    scale, zero_point = (contents_of(value).reshape(()) for value in dequantize.inputs[1:3])
+    limits, integers = np.iinfo(zero_point.dtype), target.activations
+    if zero_point.dtype == integers.dtype:
         return Quantization(scale, zero_point)
-    if wanted.symmetric:
-        ends = (float(scale) * (end - int(zero_point)) for end in (given.min, given.max))
-        return of_range(TensorRange(*ends), wanted)
-    return Quantization(scale, np.asarray(int(zero_point) - given.min + wanted.low, wanted.dtype))
+    if integers.symmetric:
+        ends = (float(scale) * (end - int(zero_point)) for end in (limits.min, limits.max))
+        return of_range(TensorRange(*ends), integers)
+    return Quantization(scale, np.asarray(int(zero_point) - limits.min + integers.low, integers.dtype))

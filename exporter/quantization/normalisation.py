@@ -1,9 +1,9 @@
-"""A BatchNormalization that no convolution could take up becomes a convolution of its own, which integer kernels run.
+"""A BatchNormalization that could not be fused becomes a convolution of its own, which integer kernels run.
 
     y = γ / σ · x + (β − μ γ / σ)        weight (C, 1, 1, 1), bias (C,), one group per channel
 
-As every channel has a scale of its own, the one weight of each is exact in integers. In pre-activation networks and
-DenseNets, such nodes stand between integer layers, and in float they would cost more time than all else they save.
+As every channel has its own scale, its one weight is exact in integers. In pre-activation networks and DenseNets, such
+nodes stand between integer layers, and in float they would cost more time than the integer layers save.
 """
 
 from __future__ import annotations

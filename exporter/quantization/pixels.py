@@ -2,8 +2,8 @@
 
     uint8 → Transpose → Concat → DequantizeLinear     →     uint8 → Cast → Transpose → Concat → Sub z → Mul s
 
-A zero point is what TensorRT refuses, and uint8 what it does nothing with but cast. Where scales are float16, so are
-the floats: it has the integers up to 255 and their differences.
+TensorRT refuses zero points, and does nothing with uint8 but cast it. Where scales are float16, so are the floats: the
+integers up to 255 and their differences are exact in it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _UINT8 = ir.DataType.UINT8
 _KEEP_NUMBERS = ("Transpose", "Concat", "Slice", "MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
 
-def compute_pixels(graph: ir.Graph, given: Collection[ir.Node]) -> None:
-    """Let a graph compute what pixels stand for, in float, in the place of the DequantizeLinear nodes ``given``.
+def compute_pixels(graph: ir.Graph, dequantize_nodes: Collection[ir.Node]) -> None:
+    """Replace the ``dequantize_nodes``, which read pixels, by float arithmetic.
 
     Raises:
-        UsageError: It does more to the pixels than to move them.
+        UsageError: The graph does more to the pixels than to move them.
     """
-    halves = any(node.outputs[0].dtype == ir.DataType.FLOAT16 for node in given)
+    halves = any(node.outputs[0].dtype == ir.DataType.FLOAT16 for node in dequantize_nodes)
     dtype = ir.DataType.FLOAT16 if halves else ir.DataType.FLOAT
     pixels = {value for value in graph.inputs if value.dtype == _UINT8}
     for image in pixels:
@@ -43,7 +43,7 @@ def compute_pixels(graph: ir.Graph, given: Collection[ir.Node]) -> None:
             fill = node.attributes["value"].as_tensor().numpy()
             node.attributes["value"] = ir.AttrTensor("value", ir.tensor(fill.astype(dtype.numpy())))
             node.outputs[0].type = ir.TensorType(dtype)
-        elif node in given:
+        elif node in dequantize_nodes:
             _compute(graph, node, dtype)
         elif node.outputs[0].dtype == _UINT8:
             if not is_op(node, *_KEEP_NUMBERS):
@@ -60,9 +60,8 @@ def compute_pixels(graph: ir.Graph, given: Collection[ir.Node]) -> None:
 
 def _cast(graph: ir.Graph, image: ir.Value, dtype: ir.DataType) -> None:
     readers = [(usage.node, usage.idx) for usage in image.uses() if not is_op(usage.node, "Shape")]
-    assert image.shape is not None
     builder = Builder(graph, before=graph[0], prefix=str(image.name))
-    floats = builder.node("Cast", [image], "float", shape=list(image.shape), dtype=dtype, to=int(dtype))
+    floats = builder.node("Cast", [image], "float", shape=image.shape, dtype=dtype, to=int(dtype))
     for reader, index in readers:
         reader.replace_input_with(index, floats)
 

@@ -1,11 +1,11 @@
 """Which tensors of a model become integers, decided before anything is changed.
 
-An operator runs on integers if the target has an integer kernel for it and everything it needs is constant (see
+An operator runs on integers if the target has an integer kernel for it and its parameters are constants (see
 ``layers``). Where operators compute integers from integers, their inputs and results are stored, but for a result that
 only a ReLU reads (the two run as one), and for the model's outputs and a classifier's scores before a Softmax, which
 stay float. Where they give floats, only inputs are stored; of the sum at the end of a residual block, which runs as one
-with the convolution before it, that is the other input: the identity. Operators that only move data around move the
-integers of their input. Raw images are integers from the start (see ``passes.raw_image``).
+with the convolution before it, only the other input is: the identity. Operators that only move data move the integers
+of their input. Raw images are integers from the start (see ``passes.raw_image``).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rexport.passes._graph import is_op
+from rexport.passes._graph import inputs_of, is_op, producer_of
 from rexport.quantization.layers import (
     WEIGHTED,
     Layer,
+    dequantizes_tensor,
     identity_of,
-    is_given,
-    is_given_out,
+    is_final,
     layers_of,
     moved_from,
     result_of,
@@ -40,17 +40,17 @@ _POOLING = ("GlobalAveragePool", "AveragePool")
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """The plan.
+    """Which tensors and layers become integers.
 
     Attributes:
         layers: The operators that compute.
-        tensors: For each tensor to store as integers, the tensor whose range it uses.
-        given: The tensors that are integers in the float model already, each with its DequantizeLinear.
+        tensors: The tensors to store as integers, each with the tensor whose range it uses.
+        dequantized: The tensors that are integers in the float model already, each with its DequantizeLinear.
     """
 
     layers: tuple[Layer, ...]
     tensors: Mapping[str, str]
-    given: Mapping[str, ir.Node]
+    dequantized: Mapping[str, ir.Node]
 
 
 def place(model: ir.Model, *, target: Target = X86, keep_float: Collection[str] = frozenset()) -> Placement:
@@ -64,35 +64,36 @@ def place(model: ir.Model, *, target: Target = X86, keep_float: Collection[str] 
     if target.stored is Stored.INPUTS:
         for name in _fused_terms(layers):
             stored.pop(name, None)
-    given = {str(node.outputs[0].name): node for node in model.graph if is_given(node)}
-    for name, node in given.items():
-        if is_given(node, target):
+    dequantized = {str(node.outputs[0].name): node for node in model.graph if dequantizes_tensor(node)}
+    for name, node in dequantized.items():
+        if dequantizes_tensor(node, target):
             stored.setdefault(name)
-    return Placement(layers=layers, tensors=_with_moved(model, stored, target), given=given)
+    return Placement(layers=layers, tensors=_with_moved(model, stored, target), dequantized=dequantized)
 
 
 def _stored_around(node: ir.Node, target: Target) -> Iterator[ir.Value]:
-    inputs = node.inputs[:1] if is_op(node, *WEIGHTED, *_POOLING) else node.inputs
-    if is_op(node, "AveragePool") and node.inputs[0] is not None and is_op(node.inputs[0].producer(), "Pad"):
-        inputs = [moved_from(node.inputs[0]) or node.inputs[0]]  # a Pad may have been written since calibration
-    yield from (value for value in inputs if value is not None)
+    inputs = inputs_of(node)
+    if is_op(node, *WEIGHTED, *_POOLING):
+        inputs = inputs[:1]
+    if is_op(node, "AveragePool") and producer_of(inputs[0], "Pad"):
+        inputs = [moved_from(inputs[0]) or inputs[0]]  # the Pad may have been written after calibration
+    yield from inputs
     result = result_of(node)
-    if target.stored is Stored.RESULTS and not is_given_out(result):
+    if target.stored is Stored.RESULTS and not is_final(result):
         yield result
 
 
 def _fused_terms(layers: Sequence[Layer]) -> Iterator[str]:
-    """Yield the results of integer convolutions that an addition takes in before they are stored."""
+    """Yield the results of integer convolutions that are fused with an addition, and so are not stored."""
     integer = {layer.node for layer in layers if layer.integer}
     for add in integer:
-        identity = identity_of(add) if is_op(add, "Add") else None
-        for value in add.inputs if identity is not None else ():
-            if value is not identity and value is not None and value.producer() in integer:
-                yield str(value.name)
+        if is_op(add, "Add") and (identity := identity_of(add)):
+            terms = (value for value in inputs_of(add) if value is not identity)
+            yield from (str(value.name) for value in terms if value.producer() in integer)
 
 
 def _with_moved(model: ir.Model, stored: Collection[str], target: Target) -> Mapping[str, str]:
-    """Return for each stored tensor the one whose range it has, those that were moved from a stored one included."""
+    """Return the tensor whose range each stored tensor uses; tensors moved from a stored one are stored too."""
     tensors: dict[str, str] = {}
     for value in [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]:
         name, source = str(value.name), moved_from(value)

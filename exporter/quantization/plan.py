@@ -1,4 +1,4 @@
-"""What is to become of a model, before anything of it is an integer."""
+"""The plan of a model's integers, made before any are written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rexport._errors import ModelFileError
 from rexport._onnx_proto import name_nodes
-from rexport.passes._graph import constant, name_of
+from rexport.passes._graph import constant, contents_of, input_at, name_of
 from rexport.quantization.averages import write_padding_out
 from rexport.quantization.layers import WEIGHTED
 from rexport.quantization.maps import maps_of
@@ -37,7 +37,7 @@ class Plan:
     Attributes:
         model: A copy of the float model, in the operators that the target has integer kernels for.
         placement: Which of its tensors and layers become integers.
-        maps: By the tensors whose range others use too.
+        maps: The maps of the tensors whose ranges are used, by name.
     """
 
     model: ir.Model
@@ -59,21 +59,21 @@ def plan(
     keep_float: Collection[str] = frozenset(),
     equalized: Equalized | None = None,
 ) -> Plan:
-    """Plan the integers of ``model``, or of what it was ``equalized`` to.
+    """Plan the integers of ``model``, or of its ``equalized`` form.
 
     Raises:
         DataError: The table lacks a tensor.
         ModelFileError: A layer has weights that no integers stand for, or the target gets it wrong.
     """
-    planned = (model if equalized is None else equalized.model).clone()
+    planned = (equalized.model if equalized else model).clone()
     name_nodes(planned)
     if target.group_multiple == 1:
         write_as_convolutions(planned.graph, keep_float=keep_float)
     if "AveragePool" in target.kernels:
         write_padding_out(planned.graph, target)
     placement = place(planned, target=target, keep_float=keep_float)
-    chosen = maps_of(placement, table, target=target, calibrator=calibrator, equalized=equalized)
-    maps = {source: replace(of, scale=rounded_up(of.scale, target.rest)) for source, of in chosen.items()}
+    maps = maps_of(placement, table, target=target, calibrator=calibrator, equalized=equalized)
+    maps = {name: replace(map_, scale=rounded_up(map_.scale, target.rest)) for name, map_ in maps.items()}
     result = Plan(model=planned, placement=placement, maps=maps)
     for layer in placement.layers:
         if layer.integer and layer.node.op_type in WEIGHTED:
@@ -82,8 +82,7 @@ def plan(
 
 
 def _require_storable(layer: ir.Node, read: Quantization) -> None:
-    weight, bias = constant(layer.inputs[1]), constant(layer.inputs[2]) if len(layer.inputs) > 2 else None
-    assert weight is not None
+    weight, bias = contents_of(layer.inputs[1]), constant(input_at(layer, 2))
     for array, role in ((weight, "weight"), (bias, "bias")):
         if array is not None and not np.isfinite(array).all():
             raise ModelFileError(

@@ -1,10 +1,10 @@
 """Writing the integers into the graph: QuantizeLinear and DequantizeLinear where the placement says.
 
-A tensor becomes ``x → QuantizeLinear → DequantizeLinear → readers``; one that was only moved there (sliced, padded,
-pooled by its maximum) is moved as integers, ``integers → Slice → DequantizeLinear → readers``. Raw images come as
-integers, with a scale and a zero point of their own, and stay what they are. A weight is stored as
-integers behind a DequantizeLinear, and a bias as int32 with the scale of the products that it is added to; with any
-other scale ONNX Runtime would run the convolution in float without a word.
+A tensor becomes ``x → QuantizeLinear → DequantizeLinear → readers``; one that was only moved (sliced, padded, pooled by
+its maximum) is moved as integers, ``integers → Slice → DequantizeLinear → readers``. Raw images are integers already,
+with their own scale and zero point, and stay as they are. A weight is stored as integers behind a DequantizeLinear, and
+a bias as int32 with the scale of the products that it is added to; with any other scale ONNX Runtime would silently run
+the convolution in float.
 """
 
 from __future__ import annotations
@@ -24,27 +24,25 @@ from rexport.model_file import Metadata, default_opset, model_hash, to_bytes
 from rexport.passes._graph import (
     add_initializer,
     constant,
+    contents_of,
     free_name,
-    is_op,
+    graph_of,
+    input_at,
     name_of,
+    producer_of,
     remembered_names,
     replace_initializer,
 )
 from rexport.passes.float16 import require_float32, with_float16
 from rexport.quantization.float_layers import average_in_float, dequantize_per_channel
-from rexport.quantization.layers import WEIGHTED, Layer, is_given, output_axis
+from rexport.quantization.layers import WEIGHTED, Layer, dequantizes_tensor, output_axis
 from rexport.quantization.pixels import compute_pixels
 from rexport.quantization.plan import Plan, plan
-from rexport.quantization.schemes import (
-    Quantization,
-    of_bias,
-    of_weight,
-    smallest_weight_scale,
-)
+from rexport.quantization.schemes import Quantization, of_bias, of_weight, smallest_weight_scale
 from rexport.quantization.targets import ONNX_RUNTIME, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from rexport.calibration import CalibrationTable
@@ -58,7 +56,7 @@ __all__ = ["LayerReport", "QuantizedModel", "quantize", "require_float"]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerReport:
-    """What became of an operator that computes: ``precision`` is ``int8``, ``float16`` or ``float32``."""
+    """The ``precision`` of an operator that computes (``int8``, ``float16`` or ``float32``), and the reason for it."""
 
     name: str
     op_type: str
@@ -68,7 +66,7 @@ class LayerReport:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedModel:
-    """The quantized ``model``, and what became of each layer."""
+    """The quantized ``model``, and the precision of each layer."""
 
     model: ir.Model
     layers: tuple[LayerReport, ...]
@@ -88,10 +86,10 @@ def quantize(
     Args:
         model: A fused float model (see :func:`rexport.fuse`), of opset 13 or later.
         table: The statistics of its tensors (see :func:`rexport.calibrate`).
-        target: What will run it.
+        target: The runtime and processor that will run it.
         calibrator: How ranges follow from the statistics.
         keep_float: The names of layers (nodes) that stay in float.
-        recovered: What :func:`recover` made of the same model, table, target and calibrator, to lose less accuracy.
+        recovered: The result of :func:`recover` for the same model, table, target and calibrator, for more accuracy.
 
     Raises:
         ModelFileError: It is quantized already, or of an older opset.
@@ -106,17 +104,18 @@ def quantize(
         )
     if table.model_sha256 != model_hash(model):
         raise UsageError("The calibration table is of another model; calibrate the very model that is quantized.")
-    equalized, weights = (None, {}) if recovered is None else (recovered.equalized, recovered.weights)
+    equalized = recovered.equalized if recovered else None
     planned = plan(model, table, target=target, calibrator=calibrator, keep_float=keep_float, equalized=equalized)
     quantized, placement = planned.model, planned.placement
     _require_layers(keep_float, placement, joined=equalized is not None and bool(equalized.joined))
     with remembered_names(quantized.graph):
         for layer in placement.layers:
             if layer.integer and layer.node.op_type in WEIGHTED:
-                _quantize_weights(layer.node, planned, target, weights.get(name_of(layer.node)))
+                rounded = recovered.weights.get(name_of(layer.node)) if recovered else None
+                _quantize_weights(layer.node, planned, target, rounded)
         _quantize_tensors(quantized.graph, placement, planned.maps, target)
         if target.activations.symmetric:
-            compute_pixels(quantized.graph, placement.given.values())
+            compute_pixels(quantized.graph, placement.dequantized.values())
         in_float = [layer.node for layer in placement.layers if not layer.integer]
         if target.runtime == ONNX_RUNTIME:
             dequantize_per_channel(quantized.graph, in_float)
@@ -124,13 +123,13 @@ def quantize(
             average_in_float(quantized.graph, in_float)
     common.RemoveUnusedNodesPass()(quantized)
     _describe(quantized, table, target, placement, calibrator, recovered)
-    rest = {}
+    why_float32 = {}
     if target.rest is np.float16:
-        largest = {name: max(-seen.low, seen.high) for name, seen in table.tensors.items()}
+        largest = {name: max(-tensor.low, tensor.high) for name, tensor in table.tensors.items()}
         half = with_float16(quantized, largest=largest)
-        quantized, rest = half.model, {layer.name: layer.why for layer in half.kept}
+        quantized, why_float32 = half.model, {layer.name: layer.why for layer in half.kept}
     _check(quantized)
-    layers = tuple(_report(layer, target, rest.get(name_of(layer.node))) for layer in placement.layers)
+    layers = tuple(_report(layer, target, why_float32.get(name_of(layer.node))) for layer in placement.layers)
     return QuantizedModel(model=quantized, layers=layers)
 
 
@@ -146,28 +145,30 @@ def require_float(model: ir.Model, path: Path | str = "The model") -> None:
 
 
 def _require_layers(names: Collection[str], placement: Placement, *, joined: bool) -> None:
-    unknown = set(names) - {name_of(layer.node) for layer in placement.layers}
+    layers = [name_of(layer.node) for layer in placement.layers]
+    unknown = set(names) - set(layers)
     if unknown:
-        raise UsageError(
+        message = (
             f"There is no layer {min(unknown)!r} to keep in float; the model's layers are called "
-            f"{', '.join(name_of(layer.node) for layer in placement.layers[:3])} …; `rexport inspect` lists them."
-            + " It may have become one with another, as recovery lets projections; pass keep_float to recover too."
-            * joined
+            f"{', '.join(layers[:3])} …; `rexport inspect` lists them."
         )
+        if joined:
+            message += (
+                " It may have become one with another, as recovery lets projections; pass keep_float to recover too."
+            )
+        raise UsageError(message)
 
 
 def _quantize_weights(node: ir.Node, planned: Plan, target: Target, rounded: RoundedWeight | None) -> None:
     """Store the weights of a layer as integers: as they were ``rounded``, or each to the nearest."""
-    graph = node.graph
-    assert isinstance(graph, ir.Graph)
     input_scale, axis = planned.map_of(node.inputs[0]).scale, output_axis(node)
-    weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    assert weight is not None
-    # with a bias in float too: ONNX Runtime makes integers of it itself
+    weight, bias = contents_of(node.inputs[1]), constant(input_at(node, 2))
+    # for a bias in float too: ONNX Runtime quantizes it itself
     smallest = 0.0 if bias is None or axis else smallest_weight_scale(bias, input_scale)
     if rounded is None:
-        of = of_weight(weight, target.weights, axis=axis, smallest_scale=smallest, exact_in=target.rest)
-        weight_map, integers = of
+        weight_map, integers = of_weight(
+            weight, target.weights, axis=axis, smallest_scale=smallest, exact_in=target.rest
+        )
     else:
         weight_map, integers = Quantization(rounded.scale, np.zeros(len(rounded.scale), np.int8)), rounded.integers
         if bias is not None:
@@ -181,22 +182,14 @@ def _quantize_weights(node: ir.Node, planned: Plan, target: Target, rounded: Rou
 
 
 def _dequantized_input(
-    node: ir.Node, index: int, role: str, integers: np.ndarray, chosen: Quantization, *, axis: int = 0
+    node: ir.Node, index: int, role: str, integers: np.ndarray, map_: Quantization, *, axis: int = 0
 ) -> None:
     """Let ``node`` read ``integers`` through a DequantizeLinear as its input ``index``."""
-    graph = node.graph
-    assert isinstance(graph, ir.Graph)
-    old = node.inputs[index]
+    graph, old = graph_of(node), node.inputs[index]
     assert old is not None
     name = f"{name_of(node)}.{role}"
-    stored: list[ir.Value | None] = [
-        add_initializer(graph, f"{name}{suffix}", array)
-        for suffix, array in (
-            ("_quantized", integers),
-            ("_scale", chosen.scale),
-            ("_zero_point", chosen.zero_point),
-        )
-    ]
+    arrays = {"quantized": integers, "scale": map_.scale, "zero_point": map_.zero_point}
+    stored = [add_initializer(graph, f"{name}_{suffix}", array) for suffix, array in arrays.items()]
     dequantize = _node(graph, "DequantizeLinear", stored, f"{name}_dequantized", like=old, axis=axis)
     graph.insert_before(node, dequantize)
     node.replace_input_with(index, dequantize.outputs[0])
@@ -205,14 +198,15 @@ def _dequantized_input(
 def _quantize_tensors(graph: ir.Graph, placement: Placement, maps: Mapping[str, Quantization], target: Target) -> None:
     constants = {
         source: (
-            add_initializer(graph, f"{source}_scale", chosen.scale),
-            add_initializer(graph, f"{source}_zero_point", chosen.zero_point),
+            add_initializer(graph, f"{source}_scale", map_.scale),
+            add_initializer(graph, f"{source}_zero_point", map_.zero_point),
         )
-        for source, chosen in maps.items()
+        for source, map_ in maps.items()
     }
     for value in [*graph.inputs, *(value for node in list(graph) for value in node.outputs)]:
         name = str(value.name)
-        if name not in placement.tensors or (name in placement.given and is_given(placement.given[name], target)):
+        original = placement.dequantized.get(name)
+        if name not in placement.tensors or (original and dequantizes_tensor(original, target)):
             continue
         source = placement.tensors[name]
         scale, zero_point = constants[source]
@@ -235,12 +229,9 @@ def _move_integers(graph: ir.Graph, value: ir.Value, zero_point: ir.Value) -> ir
     """Let the operator that moved ``value``, dequantized, move the integers instead; they share the zero point."""
     node = value.producer()
     assert node is not None
-    assert node.inputs[0] is not None
-    dequantize = node.inputs[0].producer()
-    if is_op(dequantize, "DequantizeLinear"):  # else another result of it was moved already
-        assert dequantize is not None
+    if dequantize := producer_of(node.inputs[0], "DequantizeLinear"):  # unless another of the node's results came first
         node.replace_input_with(0, dequantize.inputs[0])
-    if node.op_type == "Pad":  # with the integer for zero
+    if node.op_type == "Pad":  # it pads with the integer for zero
         node.resize_inputs(max(3, len(node.inputs)))
         node.replace_input_with(2, zero_point)
     value.name = free_name(graph, f"{value.name}_quantized")
@@ -258,7 +249,7 @@ def _insert_after(graph: ir.Graph, node: ir.Node | None, new: ir.Node) -> None:
 def _node(
     graph: ir.Graph,
     op_type: str,
-    inputs: list[ir.Value | None],
+    inputs: Sequence[ir.Value | None],
     output: str,
     *,
     like: ir.Value,
@@ -286,7 +277,7 @@ def _describe(
         "biases": "int32" if target.integer_bias else np.dtype(target.rest).name,
         "calibrator": str(calibrator),
         "calibration_images": table.images,
-        "recovered": "nothing" if recovered is None else str(recovered),
+        "recovered": str(recovered or "nothing"),
         "float_model_sha256": table.model_sha256,
         "float_layers": {name_of(layer.node): layer.why for layer in placement.layers if not layer.integer},
     }
@@ -294,10 +285,10 @@ def _describe(
 
 
 def _report(layer: Layer, target: Target, why_float32: str | None) -> LayerReport:
-    """Say what became of a layer; ``why_float32`` is why it is not float16, if the rest is."""
-    precision = "int8" if layer.integer else "float32" if why_float32 else np.dtype(target.rest).name
-    why = f"{layer.why}; {why_float32}" if why_float32 else layer.why
-    return LayerReport(name=name_of(layer.node), op_type=layer.node.op_type, precision=precision, why=why)
+    """Return the precision of a layer; ``why_float32`` is why it is not float16, if other float layers are."""
+    precision = "int8" if layer.integer else np.dtype(np.float32 if why_float32 else target.rest).name
+    reasons = "; ".join(filter(None, [layer.why, why_float32]))
+    return LayerReport(name=name_of(layer.node), op_type=layer.node.op_type, precision=precision, why=reasons)
 
 
 def _check(model: ir.Model) -> None:

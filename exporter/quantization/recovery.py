@@ -1,4 +1,4 @@
-"""Losing less: tensors equalized, projections joined, weights rounded for what a layer gives, biases corrected."""
+"""Recovering accuracy: tensors equalized, projections joined, weights rounded for the outputs, biases corrected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rexport._errors import ModelFileError
 from rexport._progress import Progress, silent
 from rexport.calibration import Calibrator
 from rexport.model_file import image_input
-from rexport.passes._graph import constant, name_of
+from rexport.passes._graph import constant, contents_of, input_at, name_of
 from rexport.passes.whole_pixels import are_whole_pixels, with_whole_pixels
 from rexport.quantization.equalization import Equalized, equalize
 from rexport.quantization.inputs import layers_with_patches, observe_inputs
@@ -38,11 +38,11 @@ __all__ = ["Recovered", "recover"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recovered:
-    """What :func:`rexport.quantize` needs to lose less.
+    """What :func:`rexport.quantize` needs for more accuracy.
 
     Attributes:
         equalized: The model with scaled tensors.
-        weights: By layer, its integers.
+        weights: The integers of each layer's weight, by its name.
     """
 
     equalized: Equalized
@@ -70,17 +70,17 @@ def recover(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Recovered:
-    """Return what makes an INT8 file of ``model`` closer to it.
+    """Return scaled tensors and rounded weights that bring an INT8 file of ``model`` closer to it.
 
     Args:
-        model: The fused float model that is to be quantized.
+        model: The fused float model.
         table: The statistics of its tensors.
-        target: What will run it.
+        target: The runtime and processor that will run the file.
         calibrator: How ranges follow from the statistics.
-        keep_float: The names of layers that are to stay in float, and so are not to become one with others.
-        images: Starts batches of images anew, of which the layers' inputs are observed; without them, tensors are
+        keep_float: The names of layers that stay in float, and so are not joined with others.
+        images: Starts batches of images anew, for which the layers' inputs are observed; without them, tensors are
             equalized and projections joined, and weights are rounded to the nearest.
-        total: How many images there are.
+        total: The number of images.
         preprocessing: How they were normalised; if they are whole pixels, the file computes with those.
         threads: By default one per usable core.
         progress: Told of every batch and of every layer.
@@ -106,19 +106,18 @@ def recover(
 def _reading_pixels(
     model: ir.Model, preprocessing: Preprocessing, images: Callable[[], Iterable[np.ndarray]] | None
 ) -> ir.Model:
-    """Return a model that makes pixels of its images, if they are that and its first layer allows it."""
-    first = None if images is None else next(iter(images()), None)
+    """Return a model that turns its images back into pixels, if they are that and its first layer allows it."""
+    first = next(iter(images()), None) if images else None
     if first is None or image_input(model).raw or not are_whole_pixels(first, preprocessing):
         return model
     try:
         return with_whole_pixels(model, preprocessing)
-    except ModelFileError:  # something else than a convolution reads the images
+    except ModelFileError:  # not only convolutions read the images
         return model
 
 
 def _round(node: ir.Node, inputs: Inputs, read: Quantization, target: Target) -> RoundedWeight:
-    weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    assert weight is not None
+    weight, bias = contents_of(node.inputs[1]), constant(input_at(node, 2))
     scale = best_scales(weight, inputs, target.weights)
     if bias is not None:
         scale = np.maximum(scale, smallest_weight_scale(bias, read.scale)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Rounding a layer's weights so that its outputs stay, not so that each weight does.
+"""Rounding a layer's weights so that its outputs change least, not each weight.
 
 For the rows w of a weight, x the inputs of the layer and H = E[x xᵀ], the integers q (scale s) should make
 
@@ -9,13 +9,12 @@ nearest plane solves well: with L lower triangular, column after column from the
 
     q_k = round((w_k + Σ_{j>k} e_j L_jk / L_kk) / s)
 
-so that each rounding error is made up for by the columns still to come. GPTQ (Frantar et al. 2022, arXiv:2210.17323)
-does the same in another order and notation. Columns of large inputs come last, and so are rounded first. Of few columns
-(8 % of random rows of 9), each rounded to the nearest is better by chance, and is taken.
+so that the remaining columns compensate each rounding error. GPTQ (Frantar et al. 2022, arXiv:2210.17323) does the same
+in another order and notation. Columns of large inputs come last, and so are rounded first. For few columns (8 % of
+random rows of 9), rounding each to the nearest is better by chance, and is used then.
 
-Where K is large, H is taken as block-diagonal: each block of columns is rounded by itself, in memory that grows with K
-alone. What is left out is how inputs of different blocks go together; of that, the bias makes up for the mean of the
-outputs.
+Where K is large, H is taken as block-diagonal: each block of columns is rounded by itself, in memory linear in K. That
+ignores the correlation of inputs in different blocks; the bias corrects its effect on the mean of the outputs.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ if TYPE_CHECKING:
 __all__ = ["Inputs", "RoundedWeight", "best_scales", "round_to_nearest_plane"]
 
 _BLOCK = 64  # columns at a time, so that most of the work is a matrix product
-_DAMPING = 1e-3  # of the mean diagonal: more than the rounding of float32, less than what tells columns apart
+_DAMPING = 1e-3  # of the mean diagonal: more than the rounding of float32, less than the differences of columns
 _AT_ONCE = 2**22  # weights whose scales are chosen together, so that their copies in float64 take some 100 MB
 _SHRUNK = [1.0 - 0.025 * step for step in range(13)]  # shares of the largest weight that a scale may cover
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a layer reads, as its weights see it: the patches x of each of G groups, vectors of K numbers.
+    """The inputs of a layer, as its weights see them: the patches x of each of G groups, vectors of K numbers.
 
     Attributes:
-        gram: E[x xᵀ], float64 of shape ``(G, K, K)``; or the blocks of B columns on its diagonal, ``(G, N, B, B)``, of
-            which the last may reach beyond K.
+        gram: E[x xᵀ], float64 of shape ``(G, K, K)``; or the blocks of B columns on its diagonal, ``(G, N, B, B)``; the
+            last of them may reach beyond K.
         mean: E[x], float64 of shape ``(G, K)``.
     """
 
@@ -71,12 +70,12 @@ class Inputs:
 
 @dataclass(frozen=True)
 class RoundedWeight:
-    """A weight that is rounded.
+    """A rounded weight.
 
     Attributes:
-        integers: Of the weight's shape.
+        integers: The integers, of the weight's shape.
         scale: Per output channel, float32 of shape ``(O,)``.
-        bias: What is to be added to the bias so that the mean of the outputs stays, float64 of shape ``(O,)``.
+        bias: The correction of the bias that keeps the mean of the outputs, float64 of shape ``(O,)``.
     """
 
     integers: np.ndarray
@@ -92,9 +91,9 @@ def round_to_nearest_plane(
     Args:
         weight: float32 of shape ``(O, ...)``; each group has O / G rows of K numbers.
         scale: Per output channel, float32 of shape ``(O,)``.
-        inputs: What the layer reads.
+        inputs: The layer's inputs.
         integers: A symmetric range.
-        noise: The variance of the rounding errors of the inputs, which the weights pass on, too.
+        noise: The variance of the rounding errors of the inputs, which the weights pass on too.
     """
     groups, columns = inputs.mean.shape
     rows = weight.reshape(groups, -1, columns)
@@ -111,7 +110,7 @@ def round_to_nearest_plane(
 def best_scales(weight: np.ndarray, inputs: Inputs, integers: Integers) -> np.ndarray:
     """Return the scale of each output channel, float32 of shape ``(O,)``, whose rounding errors cost least.
 
-    A scale that cuts the largest weights rounds all others more finely; the cost is Σ H_kk e_k², as if the columns
+    A scale that clips the largest weights rounds the others more finely; the cost is Σ H_kk e_k², as if the columns
     were independent.
     """
     groups, columns = inputs.mean.shape
@@ -137,7 +136,7 @@ def _best_scales(rows: np.ndarray, power: np.ndarray, integers: Integers) -> np.
 
 
 def _damping(gram: np.ndarray, noise: float) -> float:
-    """Return what the diagonal needs, so that there is surely a Cholesky decomposition, also with columns of zeros."""
+    """Return the number to add to the diagonal so that a Cholesky decomposition exists, also with columns of zeros."""
     return noise + _DAMPING * max(float(np.diagonal(gram).mean()), float(np.finfo(np.float32).tiny))
 
 
@@ -149,18 +148,18 @@ def _nearest_plane(rows: np.ndarray, gram: np.ndarray, noise: float, integers: I
     ordered.flat[:: len(gram) + 1] += _damping(gram, noise)
     lower = np.linalg.cholesky(ordered)
     del ordered  # a fifth of a gigabyte for the largest layers of a ResNet-50
-    wanted = rows[:, order].copy()
-    quantized, errors = np.empty(wanted.shape), np.zeros(wanted.shape)
-    for end in range(wanted.shape[1], 0, -_BLOCK):
+    exact = rows[:, order].copy()
+    quantized, errors = np.empty(exact.shape), np.zeros(exact.shape)
+    for end in range(exact.shape[1], 0, -_BLOCK):
         start = max(0, end - _BLOCK)
-        # what the columns after this block left over, in the units in which each column of it takes it up
-        left = errors[:, end:] @ lower[end:, start:end]
+        # the errors of the columns after this block, to be compensated by each of its columns
+        later = errors[:, end:] @ lower[end:, start:end]
         for k in range(end - 1, start - 1, -1):
-            carried = left[:, k - start] + errors[:, k + 1 : end] @ lower[k + 1 : end, k]
-            quantized[:, k] = np.clip(np.rint(wanted[:, k] + carried / lower[k, k]), low, high)
-            errors[:, k] = wanted[:, k] - quantized[:, k]
-    nearest = np.clip(np.rint(wanted), low, high)
-    costs = [np.square(left @ lower).sum(axis=1, keepdims=True) for left in (errors, wanted - nearest)]
+            carried = later[:, k - start] + errors[:, k + 1 : end] @ lower[k + 1 : end, k]
+            quantized[:, k] = np.clip(np.rint(exact[:, k] + carried / lower[k, k]), low, high)
+            errors[:, k] = exact[:, k] - quantized[:, k]
+    nearest = np.clip(np.rint(exact), low, high)
+    costs = [np.square(e @ lower).sum(axis=1, keepdims=True) for e in (errors, exact - nearest)]
     result = np.empty(quantized.shape)
     result[:, order] = np.where(costs[0] <= costs[1], quantized, nearest)
     return result

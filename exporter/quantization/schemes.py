@@ -1,8 +1,8 @@
-"""Integers for floats: the affine maps, and nothing of graphs.
+"""Integers for floats: the affine maps, without graphs.
 
     q = clip(round(x / s) + z, low, high)        x ≈ s (q − z)
 
-Jacob et al. 2017, arXiv:1712.05877; QuantizeLinear of the ONNX operators. Rounding is to nearest even, there as here.
+Jacob et al. 2017, arXiv:1712.05877; QuantizeLinear of the ONNX operators, which rounds to nearest even too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**8
 
 @dataclass(frozen=True, kw_only=True)
 class Integers:
-    """A range of 8-bit integers: the stored ``dtype``, and the ``low`` and ``high`` that are used of it."""
+    """A range of 8-bit integers: the stored ``dtype``, and its lowest and highest used numbers."""
 
     dtype: type[np.int8] | type[np.uint8]
     low: int
@@ -48,15 +48,15 @@ class Integers:
 
     @property
     def steps(self) -> int:
-        """How many there are between the lowest and the highest; of a symmetric range, on either side of zero."""
+        """The number of steps from the lowest to the highest; of a symmetric range, from zero to either end."""
         return self.high if self.symmetric else self.high - self.low
 
 
 UINT8 = Integers(dtype=np.uint8, low=0, high=255)
 INT8 = Integers(dtype=np.int8, low=-127, high=127)
-# With a zero point of its own, as uint8 has: what comes out of a ReLU uses all of it.
+# With a zero point, as uint8 has: the result of a ReLU uses all of it.
 INT8_FULL = Integers(dtype=np.int8, low=-128, high=127)
-# Half of it: a pair of products uint8 × int8 then fits the 16 bits in which processors without VNNI add them up
+# Half of the range: a pair of products uint8 × int8 then fits the 16 bits in which processors without VNNI add them up
 # (2 · 255 · 64 = 32,640 < 32,768).
 INT8_HALF = Integers(dtype=np.int8, low=-64, high=64)
 
@@ -69,19 +69,15 @@ class Quantization:
     zero_point: np.ndarray
 
 
-def of_range(seen: TensorRange, integers: Integers) -> Quantization:
-    """Return the map whose integers just cover ``seen`` and zero; zero is exact, as padding and ReLU need it."""
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    if integers.symmetric:
-        scale = np.float32(max(-low, high) / integers.high)
-        zero_point = 0
-    else:
-        scale = np.float32((high - low) / (integers.high - integers.low))
-        zero_point = 0
-        if scale >= SMALLEST_SCALE:
-            zero_point = int(np.clip(np.rint(integers.low - low / scale), integers.low, integers.high))
+def of_range(values: TensorRange, integers: Integers) -> Quantization:
+    """Return the map whose integers just cover ``values`` and zero; zero is exact, as padding and ReLU need it."""
+    low, high = min(values.low, 0.0), max(values.high, 0.0)
+    reach = max(-low, high) if integers.symmetric else high - low
+    scale, zero_point = np.float32(reach / integers.steps), 0
     if scale < SMALLEST_SCALE:  # the tensor is always zero
         scale = np.float32(1)
+    elif not integers.symmetric:
+        zero_point = int(np.clip(np.rint(integers.low - low / scale), integers.low, integers.high))
     return Quantization(np.asarray(scale), np.asarray(zero_point, integers.dtype))
 
 
@@ -99,31 +95,31 @@ def of_weight(
         weight: float32 of shape ``(O, ...)``, or with the ``O`` output channels on another axis.
         integers: A symmetric range.
         axis: That of the output channels.
-        smallest_scale: What no channel's scale may fall below, scalar or ``(O,)``.
-        exact_in: The type that scales are numbers of (see :func:`rounded_up`).
+        smallest_scale: The lower bound of each channel's scale, scalar or ``(O,)``.
+        exact_in: The type that represents the scales exactly (see :func:`rounded_up`).
 
     Returns:
         The map, with scales of shape ``(O,)``, and the integers, of the weight's shape.
     """
-    others = tuple(other for other in range(weight.ndim) if other != axis)
-    largest = np.abs(weight).max(axis=others, initial=0.0)
+    within_channel = tuple(i for i in range(weight.ndim) if i != axis)
+    largest = np.abs(weight).max(axis=within_channel, initial=0.0)
     scale = np.maximum(with_scales_of_zeros(largest / integers.high), smallest_scale).astype(np.float32)
     scale = rounded_up(scale, exact_in)
-    per_channel = np.expand_dims(scale, others)
+    per_channel = np.expand_dims(scale, within_channel)
     quantized = np.clip(np.rint(weight / per_channel), integers.low, integers.high).astype(integers.dtype)
     return Quantization(scale, np.zeros(len(scale), integers.dtype)), quantized
 
 
 def with_scales_of_zeros(scale: np.ndarray) -> np.ndarray:
-    """Return scales, that of a channel of zeros the largest of the others: its bias is rounded in steps of it too."""
+    """Return scales in which channels of zeros have the largest of the others: it is the step of their bias too."""
     is_zero = scale < SMALLEST_SCALE
     return np.where(is_zero, np.float32(1) if is_zero.all() else scale.max(), scale)
 
 
 def rounded_up(scale: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
-    """Return scales as float32 numbers that ``dtype`` holds too, the next larger ones, so that ranges stay covered.
+    """Return scales rounded up to numbers of ``dtype``, in float32, so that ranges stay covered.
 
-    One that is too large for ``dtype`` stays what it is.
+    A scale that is too large for ``dtype`` stays as it is.
     """
     with np.errstate(over="ignore"):
         nearest = scale.astype(dtype)
@@ -132,7 +128,7 @@ def rounded_up(scale: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
 
 
 def of_bias(bias: np.ndarray, input_scale: np.ndarray, weight_scale: np.ndarray) -> tuple[Quantization, np.ndarray]:
-    """Quantize a bias to the int32 in which the products are added up: its scale is the product of theirs."""
+    """Quantize a bias to int32, in which the products are added up: its scale is the product of both scales."""
     scale = (input_scale.astype(np.float64) * weight_scale).astype(np.float32)
     limits = np.iinfo(np.int32)
     quantized = np.clip(np.rint(bias.astype(np.float64) / scale), limits.min, limits.max).astype(np.int32)
@@ -140,7 +136,7 @@ def of_bias(bias: np.ndarray, input_scale: np.ndarray, weight_scale: np.ndarray)
 
 
 def smallest_weight_scale(bias: np.ndarray, input_scale: np.ndarray) -> np.ndarray:
-    """Return the weight scales, shape ``(O,)``, under which the bias would not fit into int32, or its scale be none."""
+    """Return the weight scales, shape ``(O,)``, below which the bias would not fit into int32, or its scale be zero."""
     # half of int32, so that there is room for the sum of products
     smallest = np.maximum(np.abs(bias.astype(np.float64)) / 2**30, SMALLEST_SCALE)
     scales: np.ndarray = smallest / input_scale.astype(np.float64)

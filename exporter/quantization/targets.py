@@ -1,4 +1,4 @@
-"""What each target wants of an INT8 file, as data.
+"""The requirements of each target on an INT8 file, as data.
 
 ``x86`` and ``arm`` run in ONNX Runtime, which computes DequantizeLinear → operator → QuantizeLinear as one operator on
 integers, ``openvino`` in OpenVINO's CPU plugin, which does the same with more operators. ``tensorrt`` is TensorRT's
@@ -43,8 +43,8 @@ X86_NAMES, _ARM_NAMES = ("x86_64", "AMD64"), ("aarch64", "arm64", "ARM64")  # of
 class Stored(StrEnum):
     """Which tensors around an integer operator are stored as integers.
 
-    ``RESULTS``: what it reads and what it gives, as it computes integers from integers. ``INPUTS``: what it reads
-    alone; of the sum at the end of a residual block, which runs as one with the convolution before it, the identity.
+    ``RESULTS``: its inputs and its result, as it computes integers from integers. ``INPUTS``: its inputs alone; of the
+    sum at the end of a residual block, which runs as one with the convolution before it, only the identity.
     """
 
     RESULTS = "results"
@@ -61,15 +61,15 @@ class Target:
         weights: The integers of weights, one scale for each output channel.
         because: Why these, in words.
         kernels: The operators that it computes with integers.
-        runtime: What runs its files, in words.
+        runtime: The runtime of its files, in words.
         stored: Which tensors around them are stored as integers.
         integer_bias: Whether a bias is stored as int32, at the scale of the products that it is added to, or as float.
-        group_multiple: What the channels of each group of a grouped convolution, in and out, are to be a multiple of.
-        rest: What the layers compute with that do not become integer, and the type that scales are numbers of.
-        may_have_float16: Whether that can be float16.
-        needs_vnni: Whether x86 processors compute what the file says only with VNNI, if its weights use all 8 bits.
-        machines: Of the devices that its files are for, as ``platform.machine()`` says.
-        device_runtimes: What runs its files there, as bundles name it, the best first.
+        group_multiple: The channels of each group of a grouped convolution, in and out, must be a multiple of it.
+        rest: The type of the layers that do not become integer, and of the scales.
+        may_have_float16: Whether ``rest`` can be float16.
+        needs_vnni: Whether x86 processors need VNNI to compute 8-bit weights without saturation.
+        machines: The devices' architectures, as ``platform.machine()`` gives them.
+        device_runtimes: The runtimes there, by their names in bundles, the best first.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Target:
 
     @property
     def opset(self) -> int:
-        """The first version of the ONNX operators that says what its files do.
+        """The first version of the ONNX operators that has all that its files need.
 
         DequantizeLinear has had an axis since 13, and a scale in float16 since 19.
         """
@@ -174,12 +174,12 @@ def target_for(name: str | None, cpu: Cpu, *, reduce_range: bool | None = None, 
     Args:
         name: One of ``TARGETS``.
         cpu: The processor that the default is chosen for.
-        reduce_range: Whether weights get 7 bits instead of 8; by default if the target computes on an x86 processor and
-            ``cpu`` is one without VNNI.
+        reduce_range: Whether weights get 7 bits instead of 8; by default if the target needs VNNI, and ``cpu`` is an
+            x86 processor without it.
         precision: ``int8``, or ``int8+fp16`` for float16 in the layers that are not integer.
 
     Raises:
-        UsageError: There is no such target, or none for this processor, or it has not this precision.
+        UsageError: There is no such target, or none for this processor, or it lacks this precision.
     """
     if precision not in _PRECISIONS:
         raise UsageError(f"There is no precision {precision!r} of quantized files; choose {' or '.join(_PRECISIONS)}.")
@@ -193,5 +193,6 @@ def target_for(name: str | None, cpu: Cpu, *, reduce_range: bool | None = None, 
     target = TARGETS[name]
     if reduce_range is None:
         reduce_range = target.needs_vnni and cpu.architecture in X86_NAMES and not cpu.has_vnni
-    target = target.with_reduced_range() if reduce_range else target
+    if reduce_range:
+        target = target.with_reduced_range()
     return target if precision == "int8" else target.with_float16()

@@ -111,7 +111,7 @@ def test_the_bias_has_the_scale_of_pixels_times_weights() -> None:
     model = _graph(f"d = DequantizeLinear (x, s, z) a = Conv {_PAD} (d, w, b) r = Relu (a) y = Sigmoid (r)")
     assert observed_tensors(model) == ("r", "y")
     placement = place(model)
-    assert (set(placement.tensors), set(placement.given)) == ({"d", "r"}, {"d"})
+    assert (set(placement.tensors), set(placement.dequantized)) == ({"d", "r"}, {"d"})
     assert {layer.node.op_type for layer in placement.layers} == {"Conv", "Sigmoid"}
     result = quantize(model, table_of(model, r=(0.0, 5.1)), target=X86).model
     assert sorted(node.op_type for node in result.graph) == sorted(
@@ -141,7 +141,7 @@ def test_pixels_that_were_moved_are_moved_as_they_are() -> None:
 def test_a_scale_per_channel_is_no_tensor_of_ours() -> None:
     per_channel = {"s": np.full(3, 1 / 255, np.float32), "z": np.full(3, 9, np.uint8)}
     model = _graph(f"d = DequantizeLinear <axis=1> (x, s, z) a = Conv {_PAD} (d, w) y = Sigmoid (a)", per_channel)
-    assert not place(model).given
+    assert not place(model).dequantized
     with pytest.raises(DataError, match="no statistics of the tensor 'd'"):
         quantize(model, table_of(model, a=(-3.0, 3.0)), target=X86)
 
