@@ -1,7 +1,7 @@
 """The results of named modules in place of the network's own: the backbone of a detector.
 
-A feature is what a module returns. In-place operations behind it (a ReLU, the addition of a shortcut) overwrite that
-very memory in PyTorch, so a copy is taken while the network runs; the file holds no copies.
+A feature is the result of a module. In-place operations behind it (a ReLU, the addition of a shortcut) overwrite its
+memory in PyTorch, so it is copied while the network runs; the file holds no copies.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rexport._errors import UsageError
+from rexport._words import did_you_mean
 from rexport.models.modules import return_one_tensor, run_once
-from rexport.passes._graph import bypass, is_op
+from rexport.passes._graph import bypass, producer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +30,8 @@ __all__ = ["drop_copies", "require_features", "returning"]
 def returning(module: torch.nn.Module, features: Sequence[str]) -> Iterator[None]:
     """Let ``module`` return the results of its modules called ``features``, as a tuple, while the context is open.
 
-    Without features, it returns one tensor (see :func:`rexport.models.modules.return_one_tensor`). See
-    :func:`require_features` for what may be asked.
+    They must be ones that :func:`require_features` allows. Without features, ``module`` returns one tensor (see
+    :func:`rexport.models.modules.return_one_tensor`).
     """
     results: dict[str, torch.Tensor] = {}
 
@@ -56,7 +57,7 @@ def require_features(module: torch.nn.Module, features: Sequence[str], size: int
     """Make sure that each of ``features`` names a module that returns one tensor, once, for a picture of ``size``.
 
     Raises:
-        UsageError: The network does not run, or one of them does not; the message says why, and what could be meant.
+        UsageError: The network or one of the modules does not run; the message says why, and suggests a name.
     """
     modules = dict(module.named_modules())
     for name, count in Counter(features).items():
@@ -72,33 +73,28 @@ def require_features(module: torch.nn.Module, features: Sequence[str], size: int
             )
             hooks.callback(hook.remove)
         run_once(module, size)
-    for name, found in results.items():
-        if len(found) != 1:
-            ran = f"runs {len(found)} times" if found else "does not run"
+    for name, calls in results.items():
+        if len(calls) != 1:
+            runs = f"runs {len(calls)} times" if calls else "does not run"
             raise UsageError(
-                f"The module {name} {ran} when a picture passes, so it has no one result; name the module around it, "
+                f"The module {name} {runs} when a picture passes, so it has no one result; name the module around it, "
                 f"or one of {', '.join(child for child, _ in module.named_children())}."
             )
-        if not isinstance(found[0], torch.Tensor):
-            raise UsageError(f"The module {name} returns a {type(found[0]).__name__}, and a feature is a tensor.")
+        if not isinstance(calls[0], torch.Tensor):
+            raise UsageError(f"The module {name} returns a {type(calls[0]).__name__}, and a feature is a tensor.")
 
 
 def drop_copies(model: ir.Model) -> None:
-    """Take the copies of :func:`returning` out of a freshly exported model, but for a tensor with two names."""
-    for output in list(model.graph.outputs):
-        copy = output.producer()
-        if copy is None or not is_op(copy, "Identity"):
-            continue
-        source = copy.inputs[0]
-        if source is not None and source.producer() is not None and not source.is_graph_output():
-            copy.metadata_props.clear()  # the node before has its own notes of where it comes from
+    """Remove the copies of :func:`returning` from a freshly exported model, but for a tensor with two names."""
+    for copy in [producer_of(output, "Identity") for output in model.graph.outputs]:
+        if copy and producer_of(copy.inputs[0]) and copy.inputs[0] not in model.graph.outputs:
+            copy.metadata_props.clear()  # the node before has its own notes on its origin
             bypass(copy)
 
 
 def _unknown(module: torch.nn.Module, name: str) -> str:
     names = [path for path, _ in module.named_modules() if path]
     inside = [path for path in names if name and path.endswith(f".{name}")]  # of an ensemble's members, say
-    near = inside[:3] or difflib.get_close_matches(name, names, n=3)
-    question = f" Did you mean {' or '.join(near)}?" if near else ""
+    hint = did_you_mean(inside[:3] or difflib.get_close_matches(name, names, n=3))
     top = ", ".join(path for path, _ in module.named_children())
-    return f"The network has no module {name!r}.{question} At its top are {top}; names such as layer3.5 lead inside."
+    return f"The network has no module {name!r}.{hint} At its top are {top}; names such as layer3.5 lead inside."

@@ -9,6 +9,8 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from rexport.passes._graph import input_at, integers_in, is_op
+
 __all__ = ["lower_to_17"]
 
 _REDUCTIONS = {
@@ -25,17 +27,17 @@ _REDUCTIONS = {
 
 
 def lower_to_17(model: ir.Model) -> None:
-    """Change a model of opset 18 to 17, in place; that it uses nothing newer is for ONNX's checker to say."""
+    """Change a model of opset 18 to 17, in place; ONNX's checker will tell if it uses anything newer."""
     for node in model.graph.all_nodes():
-        if node.op_type in _REDUCTIONS and node.domain == "":
+        if is_op(node, *_REDUCTIONS):
             _make_axes_an_attribute(node)
     model.opset_imports[""] = 17
     common.RemoveUnusedNodesPass()(model)  # the axes
 
 
 def _make_axes_an_attribute(node: ir.Node) -> None:
-    axes = ir.convenience.get_const_tensor(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else None
+    axes = integers_in(input_at(node, 1))
     if axes is not None:
-        node.attributes.add(ir.AttrInt64s("axes", axes.numpy().tolist()))
+        node.attributes.add(ir.AttrInt64s("axes", axes))
         node.resize_inputs(1)
     node.attributes.pop("noop_with_empty_axes", None)

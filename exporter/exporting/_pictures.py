@@ -1,8 +1,8 @@
-"""Random pictures for a proof: what the model is given of them, and what its PyTorch module is.
+"""Random pictures for a proof: the inputs of the model, and those of its PyTorch module.
 
-A model that resizes pictures itself is compared with Pillow up to there, and the module gets what the model makes of
-them: two levels of grey, which the rounding of two passes over a picture may differ by, are far more than the rounding
-of float32 that the network behind may differ by.
+A model that resizes pictures itself is compared with Pillow up to there, and the module gets the model's own resized
+pixels: the two grey levels that rounding in two passes may differ by are far more than the float32 rounding allowed for
+the network behind.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_LEVELS = 2
 
 
 class RandomPictures:
-    """Draws pictures for a model in which those of one ``size`` are usual.
+    """Draws pictures for a model whose usual pictures have one ``size``.
 
     Attributes:
         sizes: Heights and widths to try; more than one where the model takes any.
@@ -54,10 +54,10 @@ class RandomPictures:
             self.sizes += (other_size(size),)
 
     def draw(self, batch: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the model is given, and what the module is: float32 of shape ``(N, 3, H, W)``.
+        """Return the input of the model, and that of the module: float32 of shape ``(N, 3, H, W)``.
 
         Raises:
-            VerificationError: The model resizes and cuts pictures otherwise than Pillow.
+            VerificationError: The model resizes and cuts pictures differently from Pillow.
         """
         if not self._preprocessing.takes.raw:
             images = self._random.standard_normal((batch, 3, height, width), dtype=np.float32)
@@ -67,10 +67,12 @@ class RandomPictures:
         return pictures, self._preprocessing.normalise(pixels)
 
     def _resized(self, pictures: np.ndarray) -> np.ndarray:
-        """Return what the model makes of pictures before its first convolution."""
+        """Return the pictures as the model resizes and cuts them."""
         pixels: np.ndarray = self._front.run(None, {self._name: pictures})[0]
         expected = np.stack([self._preprocessing.crop(Image.fromarray(picture)) for picture in pictures])
-        levels = int(np.abs(pixels.astype(int) - expected).max()) if pixels.shape == expected.shape else 255
+        levels = 255
+        if pixels.shape == expected.shape:
+            levels = int(np.abs(pixels.astype(int) - expected).max())
         if levels > _MOST_LEVELS:
             height, width = pictures.shape[1:3]
             raise VerificationError(
@@ -82,7 +84,7 @@ class RandomPictures:
 
 
 def _front_of(model: ir.Model) -> ir.Model:
-    """Return what a model that resizes pictures does before its first convolution."""
+    """Return the part of a model that resizes and cuts pictures."""
     copy = model.clone()
     copy.graph.outputs.clear()
     copy.graph.outputs.append(cut_pixels(copy))

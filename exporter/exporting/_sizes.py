@@ -1,10 +1,11 @@
-"""Pictures of any height and width: what of a network must be so, and a second size to try it at."""
+"""Pictures of any height and width: checking that a network takes them, and a second size to try it at."""
 
 from __future__ import annotations
 
 import torch
 
 from rexport._errors import UsageError
+from rexport._words import first_line
 
 __all__ = ["other_size", "require_any_size"]
 
@@ -24,9 +25,9 @@ def require_any_size(module: torch.nn.Module, size: int) -> None:
     with torch.inference_mode():
         try:
             module(torch.zeros(1, 3, height, width))
-        except RuntimeError as error:  # what PyTorch raises where shapes do not fit
-            why = str(error).strip().splitlines()[0].rstrip(".")
+        except RuntimeError as error:  # PyTorch raises it where shapes do not fit
+            reason = first_line(error).rstrip(".")
             raise UsageError(
-                f"The network takes pictures of {size}×{size} and none of {height}×{width} ({why}): for any size, it "
-                "must average over all that a picture gives. Export it without --any-size."
+                f"The network takes pictures of {size}×{size} and none of {height}×{width} ({reason}): for any size, "
+                "it must average over all that a picture gives. Export it without --any-size."
             ) from error

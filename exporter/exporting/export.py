@@ -1,4 +1,4 @@
-"""A PyTorch module becomes an ONNX model: exported, fused, proven equal, and labelled with where it comes from."""
+"""A PyTorch module becomes an ONNX model: exported, fused, proven equal, and labelled with its origin."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = ["DEFAULT_OPSET", "OPSETS", "ExportResult", "export"]
 
 # TensorRT 10.3, which JetPack 6 ships, reads opsets up to 20.
 DEFAULT_OPSET = 20
-# What PyTorch's exporter translates to directly starts at 18; from there to 17 little changed (see _opset).
+# PyTorch's exporter writes opsets from 18 on; little changed between 17 and 18 (see _opset).
 OPSETS = range(17, 24)
 _DIRECT_FROM = 18
 _RARELY = (100_000, 20, 100)
@@ -75,16 +75,16 @@ def export(
 
     Args:
         module: Takes float32 of shape ``(N, 3, S, S)`` and returns logits of shape ``(N, classes)``, or anything
-            if there are ``features``; of several tensors, the first is taken. It is put into eval mode. What
-            ``torch.compile`` or DataParallel wrapped is taken out of that.
-        preprocessing: How pictures become its input; ``preprocessing.size`` is ``S``. What of it the file does is for
-            the options below to say.
-        network: The name to keep in the file, from which later commands can build it again.
+            if there are ``features``; of several tensors, the first is used. It is put into eval mode, and unwrapped
+            from ``torch.compile`` or DataParallel.
+        preprocessing: How pictures become its input; ``preprocessing.size`` is ``S``. The options below determine how
+            much of it the file does.
+        network: The name to store in the file, from which later commands can build the network again.
         classes: The names of its outputs, in order.
-        head: What the file's output is: ``logits``, or their softmax, called ``probabilities``. A network that ends in
-            a softmax itself, such as an ensemble, gives that, whatever is asked for.
+        head: The output of the file: ``logits``, or their softmax, called ``probabilities``. A network that ends in a
+            softmax itself, such as an ensemble, gives that in any case.
         features: Names of modules in it (of ``named_modules()``) whose results are the outputs of the file, in this
-            order and under these names, each of shape ``(N, ...)``. What they do not need is not in the file.
+            order and under these names, each of shape ``(N, ...)``. The file holds only the layers that they need.
         batch: A fixed batch size; by default any.
         any_size: Whether the file takes pictures of any height and width, as a network that averages globally can.
         raw_image: Whether the file takes uint8 of shape ``(N, S, S, 3)``, pixels as a camera gives them, and normalises
@@ -98,9 +98,9 @@ def export(
     Raises:
         UsageError: The opset is not one of ``OPSETS``, or too old to resize; there is no such feature, or it comes with
             class names or a softmax; the network needs one size or another number of class names, does not run, or
-            is none that can be exported; or pictures are to be resized and it is not said how.
+            can't be exported; or the preprocessing lacks the size to resize to.
         InputError: PyTorch can't export the network.
-        ModelFileError: Raw images were asked for, and something else than a convolution reads the images.
+        ModelFileError: Raw images were asked for, and not only convolutions read the images.
         VerificationError: The result is not valid ONNX, not of the opset, or not equal to the module.
     """
     if opset not in OPSETS:
@@ -115,7 +115,7 @@ def export(
         require_resizing(preprocessing, opset)
     module = unwrapped(module)
     module.eval()
-    preprocessing = replace(preprocessing, takes=Takes.NORMALISED)  # until it is made to take more
+    preprocessing = replace(preprocessing, takes=Takes.NORMALISED)  # until the raw-image passes below change it
     size = preprocessing.size
     if features:
         require_features(module, features, size)
@@ -140,12 +140,12 @@ def export(
         drop_copies(model)
     _own_weights(model)
     FoldConstants()(model)
-    own_head = Head.LOGITS if features else head_of(model)
-    is_appended = head is Head.SOFTMAX and own_head is not Head.SOFTMAX
-    if is_appended:
-        _append_softmax(model.graph)
-    elif own_head is Head.SOFTMAX:
+    appended, final_head = Head.LOGITS, Head.LOGITS if features else head_of(model)
+    if final_head is Head.SOFTMAX:  # the network's own, which is compared as it is
         model.graph.outputs[0].name = PROBABILITIES
+    elif head is Head.SOFTMAX:
+        _append_softmax(model.graph)
+        appended = final_head = Head.SOFTMAX
     name_after_modules(model, module, calls_in(source))
     reports: tuple[PassReport, ...] = ()
     if fused:
@@ -165,13 +165,12 @@ def export(
         network=network,
         preprocessing=Metadata.of(model).preprocessing or preprocessing,
         classes=tuple(classes),
-        head=Head.SOFTMAX if is_appended else own_head,
+        head=final_head,
         features=tuple(features),
         weights_sha256=state_dict_hash(module),
         versions=json.dumps({name: version(name) for name in ("rexport", "torch", "onnx", "onnxscript", "onnx-ir")}),
     ).write_to(model)
     _check(model)
-    appended = Head.SOFTMAX if is_appended else Head.LOGITS  # a softmax of the network's own is compared as it is
     parity = prove_parity(module, model, size=size, head=appended, features=features, tolerance=tolerance)
     return ExportResult(model=model, parity=parity, reports=reports)
 
@@ -202,7 +201,7 @@ def _to_onnx(
                 optimize=False,
                 verbose=False,
             )
-        except Exception as error:  # whatever of the network can't be traced or translated
+        except Exception as error:  # tracing and translation raise many kinds
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
@@ -215,7 +214,7 @@ def _to_onnx(
 
 
 def _append_softmax(graph: ir.Graph) -> None:
-    """Let the softmax of the graph's output be its output instead, under its own name."""
+    """Make the softmax of the graph's output its output instead, under its own name."""
     logits = graph.outputs[0]
     softmax = ir.node("Softmax", [logits], {"axis": 1})
     probabilities = softmax.outputs[0]
@@ -225,7 +224,7 @@ def _append_softmax(graph: ir.Graph) -> None:
 
 
 def _own_weights(model: ir.Model) -> None:
-    """Copy the weights, which are the module's own memory: training it further must not change what was proven."""
+    """Copy the weights, which share the module's memory: training it further must not change the proven model."""
     for value in model.graph.initializers.values():
         shared = value.const_value
         if shared is not None:
@@ -241,9 +240,9 @@ def _check(model: ir.Model) -> None:
 
 @contextmanager
 def _collecting_rarely() -> Iterator[None]:
-    """Let Python look for garbage a hundred times less often: the exporter makes millions of objects that stay.
+    """Let Python collect garbage a hundred times less often: the exporter makes millions of objects that stay.
 
-    It took a sixth off the time of exports from 110 to 560 layers, and put a quarter on the memory of the deepest.
+    Exports of 110 to 560 layers took a sixth less time so, the deepest a quarter more memory.
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(*_RARELY)
@@ -255,7 +254,7 @@ def _collecting_rarely() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's warnings to itself: what matters of them is checked afterwards."""
+    """Silence the exporter's warnings: the result is checked afterwards."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FLOAT16_TOLERANCE", "HalfResult", "to_half"]
 
-# float16 rounds by 5e-4, and what a layer gives is rounded again at the next: 3e-4 to 7e-4 of the outputs' scale was
-# measured over 21 networks of 18 to 121 layers.
+# float16 rounds by 5e-4, and the result of each layer is rounded again at the next: 3e-4 to 7e-4 of the outputs' scale
+# was measured over 21 networks of 18 to 121 layers.
 FLOAT16_TOLERANCE = 1e-2
 
 
@@ -32,7 +32,7 @@ class HalfResult:
     difference: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for a JSON document."""
+        """Return the result for a JSON document."""
         return {
             "difference": self.difference,
             "float32_layers": [vars(layer) for layer in self.conversion.kept],
@@ -45,12 +45,12 @@ def to_half(
 ) -> HalfResult:
     """Let a copy of ``model`` compute in float16, and compare both on random pictures.
 
-    ONNX Runtime has few kernels in float16 on x86, and there computes in float32 between two of them: what the
-    comparison shows is the rounding of weights. Numbers that are too large are for ``largest`` to tell.
+    ONNX Runtime has few float16 kernels on x86, and computes in float32 elsewhere: the comparison shows the rounding of
+    weights. Only ``largest`` tells whether tensors are too large.
 
     Args:
-        model: Of float32.
-        largest: The largest absolute value that its tensors were seen to take (see
+        model: A float32 model.
+        largest: The largest absolute values observed in its tensors (see
             :func:`rexport.passes.float16.with_float16`).
         tolerance: The largest difference of an output that is allowed, as a fraction of its largest value.
 

@@ -1,15 +1,14 @@
 """Proof that an exported model computes what its PyTorch module computes.
 
 Both run on the same standard-normal pictures (the scale of normalised images) at several batch sizes, and at a second
-height and width if the model takes any. A model that takes raw images is given random pixels, and PyTorch the same,
+height and width if the model takes any. A model that takes raw images gets random pixels, and PyTorch the same,
 normalised as the model's metadata says; one that resizes pictures must do it as Pillow does (see ``_pictures``). Each
-output may differ by the rounding of float32 sums taken in another order,
-and by no more:
+output may differ by the rounding of float32 sums taken in another order, and by no more:
 
     max |onnx − torch|  ≤  tolerance · max |torch|
 
-Where the model ends in a softmax, its logits z are compared too, which one large logit would hide. The probabilities
-p, pᵢ = exp zᵢ / Σ exp zⱼ, may differ by what that rounding of z does to them, |Δp| ≤ 2 max p · max |Δz|:
+Where the model ends in a softmax, its logits z are compared too, as one large logit would hide differences. The
+probabilities p, pᵢ = exp zᵢ / Σ exp zⱼ, may differ by the effect of that rounding of z, |Δp| ≤ 2 max p · max |Δz|:
 
     max |onnx − torch|  ≤  tolerance · max p · max(1, 2 max |z|)
 """
@@ -28,7 +27,7 @@ from rexport.exporting._features import returning
 from rexport.exporting._names import call_name
 from rexport.exporting._pictures import RandomPictures
 from rexport.model_file import Head, image_input, to_bytes
-from rexport.passes._graph import is_op
+from rexport.passes._graph import producer_of
 from rexport.runtimes.onnxruntime import open_session
 
 if TYPE_CHECKING:
@@ -38,14 +37,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_TOLERANCE", "PROBABILITIES", "Parity", "prove_parity"]
 
-PROBABILITIES = "probabilities"  # what a softmax's output is called
+PROBABILITIES = "probabilities"  # the name of a softmax's output
 
 # A float32 operation rounds by 6e-8 of its result. Over the zoo (18 to 152 layers, sums of up to 4,608 terms, random
 # batch statistics) the logits were measured to differ by 3e-7 to 1.2e-6 of their scale. One weight that is off by its
 # layer's standard deviation shows at 2e-3 in ResNet-20 and 5e-5 in ResNet-50 (medians over the layers); a weight that
 # only meets channels which are zero for these pictures can't show at all.
 DEFAULT_TOLERANCE = 1e-5
-_RUNS = 8  # of a network that may be random: dropout of four scores gives the same twice in one of 16 tries
+_RUNS = 8  # of a network that may be random: dropout of four scores gives the same result twice in one of 16 tries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +55,8 @@ class Parity:
         batches: The batch sizes tried.
         sizes: The heights and widths tried, in pixels.
         outputs: The largest difference of each output, by its name.
-        tolerance: What was allowed.
-        levels: By how many of 255 levels of grey a pixel differed from Pillow's, in a model that resizes pictures.
+        tolerance: The largest difference allowed.
+        levels: The largest difference of a pixel from Pillow's, in levels of grey, in a model that resizes pictures.
     """
 
     batches: tuple[int, ...]
@@ -72,7 +71,7 @@ class Parity:
         return max(self.outputs.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for a JSON document."""
+        """Return the proof for a JSON document."""
         return {
             "batches": self.batches,
             "sizes": self.sizes,
@@ -85,7 +84,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class _Expected:
-    """What a tensor must be, and the number of which it may miss it by a fraction, the tolerance."""
+    """The expected values of a tensor, and the scale that differences are fractions of."""
 
     values: np.ndarray
     scale: float
@@ -120,16 +119,16 @@ def prove_parity(
         model: Its export, with one image input; a model with a fixed batch is compared at that batch only. One that
             takes raw images says in its metadata how they are normalised.
         size: Height and width of the pictures; a model that takes any is compared at another size too.
-        head: What the model makes of the module's logits.
+        head: The function of the module's logits that the model computes.
         features: The modules whose results are the model's outputs, in order; without them, its first output is
-            compared with what ``module`` returns.
+            compared with the result of ``module``.
         batches: The batch sizes to try.
         tolerance: Largest difference allowed, as a fraction of the largest value of the output in the batch.
-        seed: Of the random pictures.
+        seed: The seed of the random pictures.
 
     Raises:
         VerificationError: They differ; the message names the output, and the first tensor in which they do. Or the
-            model does not run, or resizes pictures otherwise than Pillow.
+            model does not run, or resizes pictures differently from Pillow.
     """
     image = image_input(model)
     exposed = _with_logits(model) if head is Head.SOFTMAX else model
@@ -140,37 +139,43 @@ def prove_parity(
     sizes = pictures.sizes
     worst: dict[str, float] = {}
     for batch, (height, width) in _trials(tried, sizes):
-        given, normalised = pictures.draw(batch, height, width)
+        drawn, normalised = pictures.draw(batch, height, width)
         expected = _expected(module, exposed, normalised, head=head, features=features)
-        trial = f"at batch {batch}" + (f" of {height}×{width} pixels" if len(sizes) > 1 else "")
+        trial, hint = f"at batch {batch}", ""
+        if len(sizes) > 1:
+            trial += f" of {height}×{width} pixels"
+            hint = " A network that does not average over whole pictures needs one size."
         try:
-            results = session.run(list(expected), {image.name: given})
+            results = session.run(list(expected), {image.name: drawn})
         except Exception as error:  # ONNX Runtime's errors share no public base class
-            hint = " A network that does not average over whole pictures needs one size." if len(sizes) > 1 else ""
             raise VerificationError(f"The exported model does not run {trial}: {error}.{hint}") from error
-        for (name, one), actual in zip(expected.items(), results, strict=True):
-            if one.values.size == 0:
-                raise VerificationError(f"PyTorch's own {name} hold no number {trial}, so nothing can be proven.")
-            if not np.isfinite(one.values).all():
-                raise VerificationError(
-                    f"PyTorch's own {name} are not finite {trial}: the weights are broken, or the network was never "
-                    "trained and overflows."
-                )
-            difference = one.difference(actual)
+        for (name, tensor), actual in zip(expected.items(), results, strict=True):
+            _require_numbers(name, tensor.values, trial)
+            difference = tensor.difference(actual)
             if not difference <= tolerance:
                 kind = "output" if name in outputs else "tensor"
                 raise VerificationError(
                     f"The exported model is not equal to the PyTorch module: {trial} its {kind} {name!r} differs by "
                     f"{difference:.1e} of its scale, and {tolerance:.1e} is allowed. "
-                    + _where(module, exposed, given, normalised, expected, features=features, tolerance=tolerance)
+                    + _where(module, exposed, drawn, normalised, expected, features=features, tolerance=tolerance)
                 )
             if name in outputs:
                 worst[name] = max(worst.get(name, 0.0), difference)
     return Parity(batches=tried, sizes=sizes, outputs=worst, tolerance=tolerance, levels=pictures.levels)
 
 
+def _require_numbers(name: str, values: np.ndarray, trial: str) -> None:
+    if values.size == 0:
+        raise VerificationError(f"PyTorch's own {name} hold no number {trial}, so nothing can be proven.")
+    if not np.isfinite(values).all():
+        raise VerificationError(
+            f"PyTorch's own {name} are not finite {trial}: the weights are broken, or the network was never trained "
+            "and overflows."
+        )
+
+
 def _trials(batches: Sequence[int], sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Yield every batch at the first size, and the second one (the only one, where it is fixed) at the others."""
+    """Yield every batch at the first size, and the second batch (or the only one) at the other sizes."""
     for batch in batches:
         yield batch, sizes[0]
     for size in sizes[1:]:
@@ -178,10 +183,10 @@ def _trials(batches: Sequence[int], sizes: Sequence[tuple[int, int]]) -> Iterato
 
 
 def _with_logits(model: ir.Model) -> ir.Model:
-    """Return a copy whose first output is what the softmax reads, if its output is that of a softmax."""
+    """Return a copy whose first output is the softmax's input, if its output is that of a softmax."""
     copy = model.clone()
-    softmax = copy.graph.outputs[0].producer()
-    if is_op(softmax, "Softmax") and softmax is not None and softmax.inputs[0] is not None:
+    softmax = producer_of(copy.graph.outputs[0], "Softmax")
+    if softmax is not None and softmax.inputs[0] is not None:
         copy.graph.outputs.insert(0, softmax.inputs[0])
     return copy
 
@@ -189,7 +194,7 @@ def _with_logits(model: ir.Model) -> ir.Model:
 def _expected(
     module: torch.nn.Module, model: ir.Model, images: np.ndarray, *, head: Head, features: Sequence[str]
 ) -> dict[str, _Expected]:
-    """Return what the outputs of ``model`` must be, in their order."""
+    """Return the expected outputs of ``model``, in their order."""
     with torch.inference_mode(), returning(module, features):
         result = module(torch.from_numpy(images))
     names = [str(value.name) for value in model.graph.outputs]
@@ -206,7 +211,7 @@ def _expected(
 def _where(
     module: torch.nn.Module,
     model: ir.Model,
-    given: np.ndarray,
+    pictures: np.ndarray,
     normalised: np.ndarray,
     outputs: Mapping[str, _Expected],
     *,
@@ -229,7 +234,7 @@ def _where(
     exposed.graph.outputs.extend(v for v in values.values() if not v.is_graph_output())
     session = open_session(to_bytes(exposed))
     names = [name for name in expected if name in values]
-    results = session.run(names, {session.get_inputs()[0].name: given})
+    results = session.run(names, {session.get_inputs()[0].name: pictures})
     for name, actual in zip(names, results, strict=True):
         difference = expected[name].difference(actual)
         if not difference <= tolerance:
@@ -240,16 +245,17 @@ def _where(
 def _is_random(module: torch.nn.Module, images: np.ndarray, features: Sequence[str], tolerance: float) -> bool:
     with torch.inference_mode(), returning(module, features):
         results = [module(torch.from_numpy(images)) for _ in range(_RUNS)]
-    first, *others = ([result] if isinstance(result, torch.Tensor) else result for result in results)
+    if not features:
+        results = [[result] for result in results]
     return any(
-        not _Expected.of(tensor).difference(again.numpy()) <= tolerance
-        for other in others
-        for tensor, again in zip(first, other, strict=True)
+        not _Expected.of(tensor).difference(repeated.numpy()) <= tolerance
+        for run in results[1:]
+        for tensor, repeated in zip(results[0], run, strict=True)
     )
 
 
 def _module_results(module: torch.nn.Module, images: np.ndarray, features: Collection[str]) -> dict[str, _Expected]:
-    """Return the result of every call of every leaf module, and the features, as they come, under exported names."""
+    """Return the result of every call of every leaf module, and the features, in order, by their exported names."""
     results: dict[str, _Expected] = {}
     calls: Counter[str] = Counter()
 

@@ -1,8 +1,8 @@
-"""Files of weights as trainers leave them: a state dict, bare or among whatever else they keep.
+"""Files of weights as trainers write them: a state dict, bare or among other things.
 
-A file is ``.safetensors``, or what ``torch.save`` wrote, whatever its name ends in (``.pt``, ``.pth.tar``, ``.ckpt``).
-That is unpickled without running any code in it: what is no number, text or container (a trainer's configuration)
-becomes a :class:`Placeholder`, which nothing is ever asked of.
+A file is ``.safetensors``, or one of ``torch.save`` with any suffix (``.pt``, ``.pth.tar``, ``.ckpt``). The latter is
+unpickled without running any code in it: objects other than numbers, text and containers (a trainer's configuration)
+become a :class:`Placeholder`, which is never used.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from rexport._errors import WeightsError
+from rexport._words import first_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["StoredWeights", "read_weights"]
 
-# under what trainers keep the weights, and the moving average of them: PyTorch's examples and tutorials, Lightning,
+# the keys of the weights and of their moving average in files of PyTorch's examples and tutorials, Lightning,
 # torchvision's and timm's training, DeepSpeed
 _PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
 _AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "ema")
@@ -33,9 +34,9 @@ _UNKNOWN_CLASS = re.compile(r"GLOBAL (\w+(?:\.\w+)*) was not an allowed global")
 
 @dataclass(frozen=True, kw_only=True)
 class StoredWeights:
-    """The ``entries`` of a file's state dict, under the file's own names and not looked at yet.
+    """The ``entries`` of a file's state dict, unchecked and under the file's own names.
 
-    ``averaged`` is the key under which the file has averaged (EMA) weights too, where it has both.
+    ``averaged`` is the key of averaged (EMA) weights in a file that has both.
     """
 
     entries: Mapping[str, object]
@@ -43,7 +44,7 @@ class StoredWeights:
 
 
 class Placeholder:
-    """What stands for an object of a class that is not loaded."""
+    """The replacement for an object of a class that is not loaded."""
 
     def __new__(cls, *_arguments: object, **_keywords: object) -> Placeholder:
         return super().__new__(cls)
@@ -94,11 +95,12 @@ def _read_pickle(path: Path) -> object:
             raise WeightsError(f"{path} can't be read: {error.strerror or error}.") from error
         except Exception as error:  # damaged pickles raise nearly anything
             unknown = _UNKNOWN_CLASS.search(str(error))
-            name = "" if unknown is None else unknown[1]
-            full_name = name if "." in name else f"builtins.{name}"  # PyTorch's message leaves that out
-            if unknown is None or full_name in placeholders:
+            if unknown is None:
                 raise _unreadable(path, error) from error
-            placeholders[full_name] = type(full_name, (Placeholder,), {})
+            name = unknown[1] if "." in unknown[1] else f"builtins.{unknown[1]}"  # PyTorch's message leaves that out
+            if name in placeholders:
+                raise _unreadable(path, error) from error
+            placeholders[name] = type(name, (Placeholder,), {})
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
@@ -121,8 +123,9 @@ def _needs_code(path: Path, name: str) -> WeightsError:
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> WeightsError:
-    lines = str(error).splitlines() if isinstance(error, (RuntimeError, EOFError)) else []
-    reason = f" ({lines[0][:120]})" if lines else ""
+    reason = ""
+    if isinstance(error, (RuntimeError, EOFError)) and str(error):
+        reason = f" ({first_line(error)[:120]})"
     return WeightsError(
         f"{path} is damaged, or is not {kind}{reason}. It may be half a download, or a web page or a Git LFS "
         "pointer in the place of one; get it again."
@@ -162,4 +165,4 @@ def _only_state_dict(content: Mapping[Any, object], mappings: Mapping[Any, Mappi
             f"{path} holds several state dicts ({', '.join(map(str, holders))}); save the network's alone: "
             f"`torch.save(torch.load(FILE)[{holders[0]!r}], 'weights.pth')`."
         )
-    return holders[0] if holders else None
+    return next(iter(holders), None)

@@ -32,8 +32,8 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images, float ``(N, 3, S, S)``, to probabilities ``(N, classes)``."""
-        first, *others = self.members
+        first, *remaining = self.members
         total: Tensor = first(x).softmax(dim=1)
-        for member in others:
+        for member in remaining:
             total = total + member(x).softmax(dim=1)
         return total / len(self.members)

@@ -1,4 +1,4 @@
-"""The families of the papers: each fills in what its paper takes for granted, so that a few numbers name a network.
+"""The families of the papers: each has its paper's defaults, so that a few numbers describe a network.
 
     resnext(depth=29, stages=3, cardinality=8, base_width=4, expansion=2, stem_width=64)
 
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Family(StrEnum):
-    """What comes before the brackets."""
+    """The part of a spec before the brackets."""
 
     RESNET = "resnet"
     PLAIN = "plain"
@@ -46,7 +46,7 @@ class Family(StrEnum):
 
 
 class SpecOptions(TypedDict, total=False):
-    """What can be said of a network: the attributes of :class:`ResNetSpec`, which explains them; enums by value too.
+    """The options of a network: the attributes of :class:`ResNetSpec`, which explains them; enums by value too.
 
     ``width``, in place of ``base_width``, is the inner width of the first stage, all groups together.
     """
@@ -120,19 +120,19 @@ def spec_of(family: Family, **options: Unpack[SpecOptions]) -> ResNetSpec:
         >>> spec_of(Family.RESNEXT, depth=50).outputs
         (256, 512, 1024, 2048)
     """
-    known = list(SpecOptions.__annotations__)
+    names = list(SpecOptions.__annotations__)
     for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
             raise UsageError(f"A {family} has no option {name!r}; {hint}")
-    given: dict[str, Any] = {name: _converted(name, value) for name, value in options.items()}
-    if "depth" not in given:
+    explicit: dict[str, Any] = {name: _converted(name, value) for name, value in options.items()}
+    if "depth" not in explicit:
         raise UsageError(f"A {family} needs its depth, such as {family}[depth=50].")
-    chosen = {**_defaults(family, given), **given}
-    if "width" in given:
-        chosen["base_width"] = _base_width(chosen.pop("width"), chosen.get("cardinality", 1), given)
-    return ResNetSpec(**chosen, pre_activation=family is Family.PREACT_RESNET)
+    attributes = _defaults(family, explicit) | explicit
+    if "width" in explicit:
+        attributes["base_width"] = _base_width(attributes.pop("width"), attributes.get("cardinality", 1), explicit)
+    return ResNetSpec(**attributes, pre_activation=family is Family.PREACT_RESNET)
 
 
 def parse_spec(text: str) -> tuple[Family, ResNetSpec] | None:
@@ -161,32 +161,27 @@ def parse_spec(text: str) -> tuple[Family, ResNetSpec] | None:
     return family, spec_of(family, **options)  # type: ignore[arg-type]  # texts are converted there
 
 
-def _defaults(family: Family, given: dict[str, Any]) -> dict[str, Any]:
-    small = given.get("stages", 4) == 3
-    is_resnext = family is Family.RESNEXT
-    block = given.get("block") or (
-        Block.BOTTLENECK if is_resnext or (not small and given["depth"] >= 50) else Block.BASIC
-    )
-    stem_width = given.get("stem_width") or (16 if small and not is_resnext else 64)
-    defaults = {
-        "block": block,
-        "stem_width": stem_width,
-        "base_width": stem_width,
-        "shortcut": Shortcut.A if small and not is_resnext else Shortcut.B,
-    }
-    if is_resnext:
-        defaults |= {"cardinality": 8, "base_width": 64} if small else {"cardinality": 32, "base_width": 4}
-    if family is Family.PREACT_RESNET:
-        defaults |= {"shortcut": Shortcut.B}
-    if family is Family.PLAIN:
-        defaults |= {"shortcut": Shortcut.NONE}
+def _defaults(family: Family, explicit: dict[str, Any]) -> dict[str, Any]:
+    small = explicit.get("stages", 4) == 3
+    defaults: dict[str, Any] = {"block": Block.BASIC, "stem_width": 64, "shortcut": Shortcut.B}
+    if family is Family.RESNEXT or (not small and explicit["depth"] >= 50):
+        defaults["block"] = Block.BOTTLENECK
     if small:
         defaults |= {"stem": Stem.CONV3, "input_size": 32, "num_classes": 10}
+    if small and family is not Family.RESNEXT:
+        defaults |= {"stem_width": 16, "shortcut": Shortcut.A}
+    defaults["base_width"] = explicit.get("stem_width") or defaults["stem_width"]
+    if family is Family.RESNEXT:
+        defaults |= {"cardinality": 8, "base_width": 64} if small else {"cardinality": 32, "base_width": 4}
+    if family is Family.PREACT_RESNET:
+        defaults["shortcut"] = Shortcut.B
+    if family is Family.PLAIN:
+        defaults["shortcut"] = Shortcut.NONE
     return defaults
 
 
-def _base_width(width: int, cardinality: int, given: dict[str, Any]) -> int:
-    if "base_width" in given:
+def _base_width(width: int, cardinality: int, explicit: dict[str, Any]) -> int:
+    if "base_width" in explicit:
         raise UsageError("width and base_width say the same in two ways; give one of them.")
     if cardinality < 1 or width % cardinality:
         raise UsageError(f"A width of {width} can't be divided into {cardinality} groups: cardinality must divide it.")
@@ -204,14 +199,14 @@ def _converted(name: str, value: Any) -> Any:
         if str(value).lower() not in ("true", "false"):
             raise UsageError(f"{name}={value} is neither true nor false.")
         return str(value).lower() == "true"
-    kind = float if name == "expansion" else int
+    kind, kind_in_words = (float, "number") if name == "expansion" else (int, "whole number")
     try:
         number = kind(value)
         if math.isfinite(number):
             return number
     except (ValueError, OverflowError):
         pass
-    raise UsageError(f"{name}={value} is not a {'number' if kind is float else 'whole number'}.")
+    raise UsageError(f"{name}={value} is not a {kind_in_words}.")
 
 
 assert set(SpecOptions.__annotations__) - {"width"} == {field.name for field in fields(ResNetSpec)} - {"pre_activation"}

@@ -1,4 +1,4 @@
-"""What the outputs of a network are called, where others than its weights say it.
+"""The names of a network's outputs, where its weights do not have them.
 
 The names of ImageNet's 1,000 classes in ``data/imagenet_classes.txt``, one a line in the order of the
 outputs, are those of torchvision's pretrained weights (``torchvision.models._meta``, BSD 3-clause).

@@ -1,4 +1,4 @@
-"""Modules that others made: the network inside of what they wrapped around it, and the tensor among what it returns."""
+"""Modules of other libraries: the network inside its wrappers, and the tensor among its results."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from rexport._errors import UsageError
+from rexport._words import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
-    """Return :func:`unwrapped` ``module``, and change it: what is compiled inside of it is put back as it was."""
+    """Return :func:`unwrapped` ``module``, with the compiled modules inside it unwrapped in place."""
     network = unwrapped(module)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
@@ -61,15 +62,15 @@ def return_one_tensor(module: nn.Module, name: str | None = None) -> RemovableHa
     Raises:
         UsageError: When it runs: it returns no tensor, or none of that name.
     """
-    # a choice comes before the first tensor, which another hook may take for want of one
+    # a hook with a name must run before one without, which would leave only the first tensor
     return module.register_forward_hook(_Chooser(name), prepend=name is not None)
 
 
 def results_of(module: nn.Module, size: int) -> dict[str, torch.Tensor]:
     """Run ``module`` on a black picture and return its results by name, each of shape ``(1, ...)``, first the first.
 
-    In a dictionary or a dataclass they have the names of their keys, elsewhere numbers from 0; inside of each other,
-    dots between.
+    They are called after the keys of a dictionary or the fields of a dataclass, elsewhere by numbers from 0; nested
+    names have dots between.
 
     Args:
         module: Takes float32 of shape ``(1, 3, size, size)``, and is in eval mode.
@@ -94,12 +95,12 @@ def result_of(module: nn.Module, size: int) -> torch.Tensor:
 
 
 def outputs_in(result: torch.Tensor) -> int:
-    """Return how many numbers, or maps of them, a result has for a picture."""
+    """Return the number of outputs, or of feature maps, that a result has for a picture."""
     return result.shape[1] if result.dim() > 1 else 1
 
 
 def run_once(network: Callable[[torch.Tensor], object], size: int) -> object:
-    """Return what ``network`` makes of a black picture.
+    """Return the result of ``network`` for a black picture.
 
     Raises:
         UsageError: It does not run on it.
@@ -117,8 +118,9 @@ def run_once(network: Callable[[torch.Tensor], object], size: int) -> object:
 
 def in_one_line(error: BaseException) -> str:
     """Return an error's class and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+    if not str(error).strip():
+        return type(error).__name__
+    return f"{type(error).__name__}: {first_line(error).rstrip('.')}"
 
 
 @dataclass(frozen=True)

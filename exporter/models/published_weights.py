@@ -1,4 +1,4 @@
-"""Weights that others publish, by reference: fetched by the library that publishes them, into its own cache.
+"""Published weights, by reference: fetched by the library that publishes them, into its own cache.
 
 torchvision:ResNet50_Weights.IMAGENET1K_V2    by its names of weights; the file's hash is checked by torchvision
 hub:OWNER/NAME                                model.safetensors of a repository on the Hugging Face hub
@@ -18,6 +18,7 @@ import torch
 
 from rexport._errors import UnavailableError, UsageError, WeightsError
 from rexport._files import file_sha256
+from rexport._words import did_you_mean, first_line
 from rexport.models.labels import imagenet_classes
 from rexport.models.references import import_timm, import_torchvision, of_timm, of_torchvision
 from rexport.models.weights_facts import WeightsFacts
@@ -40,22 +41,22 @@ def fetch(weights: str | Path) -> Path:
         UnavailableError: The library that it takes can't be imported.
         WeightsError: It is not in the cache and can't be fetched.
     """
-    where, colon, what = str(weights).partition(":")
-    if colon and where == "torchvision":
-        return _from_torchvision(what)
-    if colon and where == "hub":
-        return _from_hub(what)
+    match str(weights).split(":", maxsplit=1):
+        case ["torchvision", name]:
+            return _from_torchvision(name)
+        case ["hub", reference]:
+            return _from_hub(reference)
     return Path(weights)
 
 
 def published_facts(weights: Path | str) -> WeightsFacts | None:
-    """Return what is known of weights from those who publish them; ``None`` where nobody known publishes them.
+    """Return the publisher's facts about weights; ``None`` if they are neither torchvision's nor timm's.
 
     They are torchvision's by a ``torchvision:`` reference, or by the hash in their file's name, if that is the file's;
     and timm's by their repository on the Hugging Face hub.
 
     Raises:
-        UsageError: A reference names nothing, or pictures are prepared for it in a way that can't be stated.
+        UsageError: A reference names nothing, or its preprocessing can't be expressed.
         UnavailableError: The library that it takes can't be imported.
     """
     text = str(weights)
@@ -83,7 +84,8 @@ def _timms_facts(name: str) -> WeightsFacts | None:
     if settings is None or name not in (settings.architecture, f"{settings.architecture}.{settings.tag}"):
         return None
     on_imagenet = str(settings.tag).endswith("in1k") and settings.num_classes == 1000
-    return WeightsFacts(preprocessing=of_timm(name, settings), classes=imagenet_classes() if on_imagenet else ())
+    classes = imagenet_classes() if on_imagenet else ()
+    return WeightsFacts(preprocessing=of_timm(name, settings), classes=classes)
 
 
 def _all_of_torchvision() -> Iterator[Any]:
@@ -93,28 +95,26 @@ def _all_of_torchvision() -> Iterator[Any]:
 
 
 def _torchvisions(name: str) -> Any:
-    """Return the member of torchvision's enumerations of weights that is called so."""
+    """Return the member of torchvision's enumerations of weights with this name."""
     try:
         return import_torchvision().models.get_weight(name)
     except (ValueError, AttributeError, KeyError) as error:
-        known = [f"{type(weight).__name__}.{weight.name}" for weight in _all_of_torchvision()]
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else f" They are called as {known[0]} is."
+        names = [f"{type(weight).__name__}.{weight.name}" for weight in _all_of_torchvision()]
+        hint = did_you_mean(difflib.get_close_matches(name, names, n=3)) or f" They are called as {names[0]} is."
         raise UsageError(f"torchvision has no weights {name!r}.{hint}") from error
 
 
 def _from_torchvision(name: str) -> Path:
-    chosen = _torchvisions(name)
+    weights = _torchvisions(name)
     try:
-        chosen.get_state_dict(progress=False, check_hash=True)
+        weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # no network, or a download that does not have its hash
-        raise _not_fetched(f"torchvision:{name}", chosen.url, error) from error
-    return Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(chosen.url).path).name)
+        raise _not_fetched(f"torchvision:{name}", weights.url, error) from error
+    return Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(weights.url).path).name)
 
 
 def _from_hub(reference: str) -> Path:
-    owner, _, rest = reference.partition("/")
-    name, _, file = rest.partition("/")
+    owner, name, file = (*reference.split("/", maxsplit=2), "", "")[:3]
     if not (owner and name):
         raise UsageError(f"hub:{reference} names no repository; write hub:OWNER/NAME, or hub:OWNER/NAME/FILE.")
     try:
@@ -131,9 +131,8 @@ def _from_hub(reference: str) -> Path:
 
 
 def _not_fetched(reference: str, place: str, error: Exception) -> WeightsError:
-    lines = str(error).strip().splitlines()
-    why = lines[0].rstrip(".") if lines else type(error).__name__
+    reason = first_line(error).rstrip(".")
     return WeightsError(
-        f"{reference} can't be fetched ({why}). On a machine with a network, download {place}, bring it here, and pass "
-        "it as --weights FILE."
+        f"{reference} can't be fetched ({reason}). On a machine with a network, download {place}, bring it here, and "
+        "pass it as --weights FILE."
     )

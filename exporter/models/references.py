@@ -1,10 +1,10 @@
-"""Networks that are not ours: torchvision's, timm's, and those of the user's own modules.
+"""Networks of others: torchvision's, timm's, and those of the user's own modules.
 
     torchvision:resnet50        timm:resnet50        package.module:callable
 
 A callable is called without arguments, or with ``num_classes`` where that is asked for, and returns a module. Weights
-are never fetched here; they are given by ``--weights``. How pictures are prepared is what torchvision and timm say:
-timm of each network (``timm:resnet50``) and of each of its published weights (``timm:resnet50.tv_in1k``).
+are never fetched here; they come from ``--weights``. The preprocessing is that of torchvision and timm: timm has one
+for each network (``timm:resnet50``) and for each of its published weights (``timm:resnet50.tv_in1k``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from rexport._errors import UnavailableError, UsageError
+from rexport._words import did_you_mean
 from rexport.models.modules import in_one_line, return_one_tensor, uncompiled
 from rexport.models.zoo import Network
 from rexport.preprocessing import Interpolation, Preprocessing
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["from_reference", "import_timm", "import_torchvision", "of_timm", "of_torchvision"]
 
-# what importing torchvision registers shape functions for: these must exist, and no network here calls them
+# importing torchvision registers shape functions for these, so they must exist; no network here calls them
 _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -45,20 +46,20 @@ _DEFAULT_SIZE, _DEFAULT_CLASSES = 224, 1000
 
 
 def from_reference(text: str) -> Network | None:
-    """Return the network that ``where:what`` refers to; ``None`` if the text has no such form.
+    """Return the network that ``module:name`` refers to; ``None`` if the text does not have that form.
 
     Raises:
         UsageError: There is no such module or name in it.
         UnavailableError: torchvision or timm can't be imported.
     """
-    where, colon, what = text.partition(":")
-    if not (colon and where and what):
+    module, _, name = text.partition(":")
+    if not (module and name):
         return None
-    if where == "torchvision":
-        return _torchvision(what)
-    if where == "timm":
-        return _timm(what)
-    return _own(where, what)
+    if module == "torchvision":
+        return _torchvision(name)
+    if module == "timm":
+        return _timm(name)
+    return _own(module, name)
 
 
 def import_torchvision() -> Any:
@@ -167,13 +168,13 @@ def of_timm(name: str, settings: Any) -> Preprocessing:
     channels, height, width = settings.input_size
     resize = math.floor(height / settings.crop_pct)
     if (channels, height) != (3, width) or len(settings.mean) != 3:
-        why = f"to {channels}×{height}×{width}"
+        resizing = f"to {channels}×{height}×{width}"
     elif settings.crop_mode != "center":
-        why = f"by the crop mode {settings.crop_mode}"
+        resizing = f"by the crop mode {settings.crop_mode}"
     elif resize < height:
-        why = f"to less than the {height} pixels of the crop"
+        resizing = f"to less than the {height} pixels of the crop"
     elif settings.interpolation not in tuple(Interpolation):
-        why = f"by the interpolation {settings.interpolation}"
+        resizing = f"by the interpolation {settings.interpolation}"
     else:
         return Preprocessing(
             size=height,
@@ -183,15 +184,15 @@ def of_timm(name: str, settings: Any) -> Preprocessing:
             interpolation=Interpolation(settings.interpolation),
         )
     raise UsageError(
-        f"timm resizes the pictures of {name} {why}, which rexport's preprocessing can't say; state another with "
+        f"timm resizes the pictures of {name} {resizing}, which rexport's preprocessing can't say; state another with "
         "--resize, --mean and --std."
     )
 
 
 def _own(module_name: str, name: str) -> Network:
-    here = str(Path.cwd())
-    if here not in sys.path:  # as for `python -m`: the module may lie in the folder that the command is run in
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:  # as for `python -m`: the module may lie in the folder that the command is run in
+        sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -201,34 +202,32 @@ def _own(module_name: str, name: str) -> Network:
     make = getattr(module, name, None)
     if not callable(make):
         raise UsageError(f"{module_name} has no callable {name!r} that makes a network.")
-
-    reference = f"{module_name}:{name}"
-
-    def construct(classes: int | None) -> nn.Module:
-        try:
-            made = _call(make, classes)
-        except UsageError:
-            raise
-        except Exception as error:  # whatever a callable of the user's raises
-            raise UsageError(f"{reference} makes no network: {in_one_line(error)}.") from error
-        if not isinstance(made, nn.Module):
-            raise UsageError(f"{reference} makes a {type(made).__name__}, and not a torch.nn.Module.")
-        if classes is not None and not _may_have_outputs(made, classes):
-            raise UsageError(
-                f"{reference} makes a network of another number of outputs than {classes}, and takes no num_classes."
-            )
-        return made
-
     return Network(
-        name=reference,
+        name=f"{module_name}:{name}",
         depth=None,
         paper=module_name,
         dataset=None,
         input_size=_DEFAULT_SIZE,
         num_classes=None,
-        construct=lambda classes: _adopted(construct(classes)),
+        construct=lambda classes: _adopted(_constructed(make, classes, f"{module_name}:{name}")),
         assumed_size=True,
     )
+
+
+def _constructed(make: Callable[..., Any], classes: int | None, reference: str) -> nn.Module:
+    try:
+        network = _call(make, classes)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a callable of the user's raises
+        raise UsageError(f"{reference} makes no network: {in_one_line(error)}.") from error
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"{reference} makes a {type(network).__name__}, and not a torch.nn.Module.")
+    if classes is not None and not _may_have_outputs(network, classes):
+        raise UsageError(
+            f"{reference} makes a network of another number of outputs than {classes}, and takes no num_classes."
+        )
+    return network
 
 
 def _call(make: Callable[..., Any], classes: int | None) -> Any:
@@ -250,17 +249,17 @@ def _call(make: Callable[..., Any], classes: int | None) -> Any:
     except TypeError as error:
         if "num_classes" not in str(error):
             raise
-        return make()  # what it hands its keywords on to does not take this one
+        return make()  # it passes its keywords on to a callable that does not take this one
 
 
 def _may_have_outputs(module: nn.Module, count: int) -> bool:
-    """Say whether any layer of ``module`` gives so many outputs; which of them is the last only running it tells."""
+    """Say whether any layer of ``module`` has ``count`` outputs; only a run would tell which layer is the last."""
     sizes = [getattr(layer, "out_features", getattr(layer, "out_channels", None)) for layer in module.modules()]
     return count in sizes or not any(sizes)
 
 
 def _adopted(module: nn.Module) -> nn.Module:
-    """Return a module of another library as those of the zoo are: bare, on the CPU, in float32, of one result."""
+    """Return a module of another library as the zoo has them: unwrapped, on the CPU, in float32, with one result."""
     module = uncompiled(module)
     if not any(tensor.is_meta for tensor in module.state_dict().values()):
         module = module.cpu()
@@ -268,8 +267,7 @@ def _adopted(module: nn.Module) -> nn.Module:
     return module.float()
 
 
-def _require_known(name: str, known: Sequence[str], where: str) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        question = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"{where} has no network {name!r}.{question}")
+def _require_known(name: str, names: Sequence[str], library: str) -> None:
+    if name not in names:
+        hint = did_you_mean(difflib.get_close_matches(name, names, n=3))
+        raise UsageError(f"{library} has no network {name!r}.{hint}")

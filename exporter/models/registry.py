@@ -1,4 +1,4 @@
-"""Finding a network by what the user calls it, and building it.
+"""Finding a network by the user's name for it, and building it.
 
 resnet50                                a name of the zoo
 resnext[depth=29,stages=3,...]          a spec (see :mod:`rexport.models.families`)
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rexport._errors import UsageError, WeightsError
+from rexport._words import did_you_mean
 from rexport.models.ensemble import Ensemble
 from rexport.models.families import parse_spec
 from rexport.models.modules import return_one_tensor
@@ -39,7 +40,7 @@ def networks() -> tuple[Network, ...]:
 
 
 def find(name: str) -> Network:
-    """Return the network that is called so (see above).
+    """Return the network of this name (see above).
 
     Raises:
         UsageError: There is none; the message has the nearest names, or the rule that a spec breaks.
@@ -59,14 +60,12 @@ def find(name: str) -> Network:
     parsed = parse_spec(name)
     if parsed is not None:
         return from_spec(name.replace(" ", ""), *parsed)
-    found = cifar_network(name) or from_reference(name)
-    if found is not None:
-        return found
+    if candidate := cifar_network(name) or from_reference(name):
+        return candidate
     names = [network.name for network in NETWORKS]
-    near = [known for known in names if name and known.startswith(name.lower())][:3]
-    near = near or difflib.get_close_matches(name.lower(), names, n=3)
-    question = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise UsageError(f"There is no network {name!r}.{question} `rexport models` lists them all.")
+    near = [candidate for candidate in names if name and candidate.startswith(name.lower())][:3]
+    hint = did_you_mean(near or difflib.get_close_matches(name.lower(), names, n=3))
+    raise UsageError(f"There is no network {name!r}.{hint} `rexport models` lists them all.")
 
 
 def build(
@@ -85,18 +84,18 @@ def build(
         weights: A state dict (see :mod:`rexport.models.weights`), or published weights by their reference (see
             :mod:`rexport.models.published_weights`); for an ensemble one, or one for each member with a ``+``
             between. Without it, they are drawn from ``seed``.
-        num_classes: Outputs of the head; where not given, as many as the weights have, or the network by itself.
+        num_classes: Outputs of the head; by default as many as the weights have, or the network by itself.
         seed: The same seed gives the same weights. PyTorch's global generator is left as it was.
-        result: Of a network that returns several tensors, the one to return; by default the first (see
+        result: The tensor to return of a network that returns several; by default the first (see
             :func:`rexport.models.modules.results_of`).
-        tell: Is given a sentence about what of the weights was left out.
+        tell: Called with a sentence about the weights that were left out.
 
     Returns:
         The module on the CPU, float32, in evaluation mode.
 
     Raises:
-        UsageError: There is no such network, the number of classes is not positive, or has no effect on it; or it has
-            no weights, and none are given.
+        UsageError: There is no such network, the number of classes is not positive, or has no effect on it; or it is on
+            the meta device, and there are no weights.
         WeightsError: The weights can't be fetched, can't be read or do not fit.
 
     Example:
@@ -109,9 +108,8 @@ def build(
     classes = num_classes or len(stored_classes(weights)) or network.num_classes
     module = _construct(network, classes, seed)
     if weights is not None:
-        stored = _outputs_in(network, module, str(weights)) if num_classes is None else None
-        if stored is not None:
-            module = _construct(network, stored, seed)
+        if num_classes is None and (outputs := _outputs_in(network, module, str(weights))):
+            module = _construct(network, outputs, seed)
         _fill(network, module, str(weights), tell)
     elif any(tensor.is_meta for tensor in module.state_dict().values()):
         raise UsageError(
@@ -130,7 +128,7 @@ def _construct(network: Network, classes: int | None, seed: int) -> nn.Module:
 
 
 def _outputs_in(network: Network, module: nn.Module, weights: str) -> int | None:
-    """Return how many outputs the head in the weights has, where ``module`` is like it but for that number."""
+    """Return the number of outputs of the head in the weights, if ``module`` differs from it in that number only."""
     if isinstance(module, Ensemble) and "+" in weights and not Path(weights).exists():
         network, module, weights = network.members[0], module.members[0], weights.split("+")[0]
     try:
@@ -150,12 +148,12 @@ def _ensemble(name: str) -> Network:
         raise UsageError(f"An ensemble is networks with a + between, and {name!r} lacks one of them.")
     members = tuple(find(part) for part in parts)
     first = members[0]
-    known = next((member for member in members if member.num_classes is not None), first)
+    classified = next((member for member in members if member.num_classes is not None), first)
     for member in members[1:]:
         if member.input_size != first.input_size:
-            raise _not_averaged(first, member, "input size", first.input_size, member.input_size)
-        if member.num_classes not in (None, known.num_classes):
-            raise _not_averaged(known, member, "num classes", known.num_classes, member.num_classes)
+            raise _not_averaged(first, member, "input_size")
+        if member.num_classes not in (None, classified.num_classes):
+            raise _not_averaged(classified, member, "num_classes")
     ways = {member.preprocessing for member in members}
     if len(ways - {None}) > 1:
         raise UsageError(f"{name} can't be averaged: their libraries prepare pictures in different ways.")
@@ -165,7 +163,7 @@ def _ensemble(name: str) -> Network:
         paper="ensemble",
         dataset=first.dataset,
         input_size=first.input_size,
-        num_classes=known.num_classes,
+        num_classes=classified.num_classes,
         construct=lambda num_classes: Ensemble(member.construct(num_classes) for member in members),
         members=members,
         preprocessing=first.preprocessing if len(ways) == 1 else None,
@@ -174,8 +172,10 @@ def _ensemble(name: str) -> Network:
     )
 
 
-def _not_averaged(first: Network, second: Network, quantity: str, mine: int | None, theirs: int | None) -> UsageError:
-    return UsageError(f"{first.name} and {second.name} can't be averaged: their {quantity} is {mine} and {theirs}.")
+def _not_averaged(first: Network, second: Network, attribute: str) -> UsageError:
+    values = f"{getattr(first, attribute)} and {getattr(second, attribute)}"
+    quantity = attribute.replace("_", " ")
+    return UsageError(f"{first.name} and {second.name} can't be averaged: their {quantity} is {values}.")
 
 
 def _fill(network: Network, module: nn.Module, weights: str, tell: Callable[[str], None]) -> None:

@@ -119,7 +119,7 @@ def calm(norms: Sequence[nn.BatchNorm2d]) -> None:
     """Keep an untrained network of very many blocks finite.
 
     Before training, each block adds as much variance as comes in, and hundreds of doublings overflow float32. With L
-    blocks, the variances that ``norms`` (one a block) believe in start at L, so that each adds 1/L of it. In training
+    blocks, the running variances of ``norms`` (one a block) start at L, so that each adds 1/L of it. In training,
     batches have their own statistics, and these are overwritten.
     """
     if len(norms) > _MANY_BLOCKS:

@@ -80,9 +80,9 @@ class AddedBranches(_Branched):
     _ends_in_conv3 = True
 
     def _residual(self, x: Tensor) -> Tensor:
-        first, *others = self.branches
+        first, *remaining = self.branches
         out: Tensor = first(x)
-        for branch in others:
+        for branch in remaining:
             out = out + branch(x)
         result: Tensor = self.bn3(out)
         return result
@@ -100,7 +100,7 @@ class ConcatenatedBranches(_Branched):
 
 
 def convert_form(state: Mapping[str, Tensor], to: Form, *, cardinality: int) -> dict[str, Tensor]:
-    """Return a ResNeXt's weights, in whichever form they are, as those of another form.
+    """Return a ResNeXt's weights, in whatever form they are, as those of another form.
 
     Args:
         state: A state dict with torchvision's names, in form (a), (b) or (c).

@@ -1,4 +1,4 @@
-"""What joins a block's input to its result.
+"""The shortcuts, which join a block's input to its result.
 
     option A    every second row and column, and zeros for the new channels (no weights)
     option B/C  BN(Wₛ ∗ x), with a 1×1 convolution
@@ -41,7 +41,7 @@ class PadShortcut(nn.Module):
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output, larger by an even number.
-        stride: Every which row and column is taken.
+        stride: The step between the rows and columns that are taken.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 2) -> None:

@@ -151,15 +151,16 @@ class ResNetSpec:
                 raise UsageError(f"{name} is a number from 1 to {_LARGEST:,}, and not {getattr(self, name)}.")
         if self.stages not in _STAGES:
             raise UsageError(f"A network has 4 stages, as for ImageNet, or 3, as for CIFAR; not {self.stages}.")
-        why = self._why_no_layout() or self._why_no_block() or self._why_no_shortcut() or self._why_no_stem()
-        if why:
-            raise UsageError(why)
+        refusal = self._why_no_layout() or self._why_no_block() or self._why_no_shortcut() or self._why_no_stem()
+        if refusal:
+            raise UsageError(refusal)
 
     @cached_property
     def layers(self) -> tuple[int, ...]:
         """How many blocks each stage has."""
-        known = _LAYOUTS.get((self.block, self.depth)) if self.stages == 4 else None
-        return known or ((self.depth - 2) // (self.stages * _CONVOLUTIONS[self.block]),) * self.stages
+        if self.stages == 4 and (self.block, self.depth) in _LAYOUTS:
+            return _LAYOUTS[self.block, self.depth]
+        return ((self.depth - 2) // (self.stages * _CONVOLUTIONS[self.block]),) * self.stages
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -197,9 +198,9 @@ class ResNetSpec:
         if self.depth >= period + 2 and self.depth % period == 2:
             return None
         below = max(period + 2, self.depth - (self.depth - 2) % period)
-        known = [depth for block, depth in _LAYOUTS if block is self.block] if self.stages == 4 else []
-        rule = f"{period}n + 2" + (f", or {', '.join(map(str, known))}" if known else "")
-        near = sorted(sorted({below, below + period, *known}, key=lambda depth: abs(depth - self.depth))[:2])
+        depths = [depth for block, depth in _LAYOUTS if block is self.block and self.stages == 4]
+        rule = ", or ".join(filter(None, [f"{period}n + 2", ", ".join(map(str, depths))]))
+        near = sorted(sorted({below, below + period, *depths}, key=lambda depth: abs(depth - self.depth))[:2])
         return (
             f"With {self.stages} stages of {self.block} blocks the depth must be {rule}, and not {self.depth}: "
             f"the nearest are {near[0]} and {near[1]}."
@@ -235,7 +236,8 @@ class ResNetSpec:
     def _why_no_stem(self) -> str | None:
         if self.stem is Stem.DEEP and self.stem_width % 2:
             return f"The deep stem has half of its width in its first two layers: {self.stem_width} is odd."
-        smallest = 2 ** (self.stages - 1) * (1 if self.stem is Stem.CONV3 else 4)
+        reduction_of_stem = 1 if self.stem is Stem.CONV3 else 4
+        smallest = 2 ** (self.stages - 1) * reduction_of_stem
         if self.input_size < smallest:
             return (
                 f"The network halves its maps down to 1/{smallest}: pictures of {self.input_size} pixels are too small."

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-accumulates, in total and per stage.
+"""The cost of a network: parameters and multiply-accumulates, in total and per stage.
 
     MACs of a convolution  =  output elements · (in_channels / groups) · kernel height · kernel width
     MACs of a linear layer =  output elements · in_features
@@ -9,7 +9,7 @@ for one image; as in the papers' FLOPs columns, BatchNorm, ReLU, pooling, additi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -157,7 +157,7 @@ def _stages(
     for name, child in module.named_children():
         if not any(isinstance(layer, (nn.Conv2d, nn.Linear)) for layer in child.modules()):
             if stages:
-                stages[-1] = _with_parameters(stages[-1], _parameters(child))
+                stages[-1] = replace(stages[-1], parameters=stages[-1].parameters + _parameters(child))
             continue
         stages.append(
             Stage(
@@ -169,16 +169,6 @@ def _stages(
             )
         )
     return tuple(stages)
-
-
-def _with_parameters(stage: Stage, more: int) -> Stage:
-    return Stage(
-        name=stage.name,
-        output_shape=stage.output_shape,
-        blocks=stage.blocks,
-        parameters=stage.parameters + more,
-        macs=stage.macs,
-    )
 
 
 def _parameters(module: nn.Module) -> int:

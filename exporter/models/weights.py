@@ -1,8 +1,8 @@
 """Reading state dicts, checking that they fit a network, and telling networks apart by their weights.
 
-What trainers wrap around a network (``torch.compile``, DataParallel, Lightning, averages of weights) puts a prefix
-before its names. Names are changed only where the network does not have them as they are: of all prefixes in a file,
-the one is taken off that leaves most names of the network. Floats of any width become float32.
+Wrappers around a network (``torch.compile``, DataParallel, Lightning, averages of weights) put a prefix before its
+names. Names are changed only where the network does not have them as they are: of all prefixes in a file, the one is
+removed that leaves most names of the network. Floats of any width become float32.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["last_linear", "load_backbone", "load_weights", "read_state_dict", "state_dict_hash"]
 
 _COUNTER = "num_batches_tracked"  # BatchNorm's count of training steps: no influence on what the network computes
-_SHOWN = 5
+_MOST_NAMES = 5  # in a message
 # what torch.compile, DataParallel, FSDP and activation checkpointing put into names, wherever they stand around a layer
 _TRANSPARENT = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 _AVERAGES = frozenset(("ema", "ema_model", "model_ema"))
@@ -40,9 +40,9 @@ def read_state_dict(
 
     Args:
         path: A ``.safetensors`` file, or one that ``torch.save`` wrote (see :mod:`rexport.models.checkpoints`).
-        network: Whose names the tensors are to have, as far as they can be told. Without it, a prefix that all names
-            share is taken off, and a head called ``linear`` is called ``fc``, as torchvision does.
-        tell: Is given a sentence about what of the file was left out.
+        network: The network whose names the tensors get, as far as they can be told. Without it, a prefix that all
+            names share is removed, and a head called ``linear`` is called ``fc``, as in torchvision.
+        tell: Called with a sentence about the tensors that were left out.
 
     Returns:
         Tensors by name, on the CPU; those of floating point as float32.
@@ -61,7 +61,7 @@ def read_state_dict(
         if name in state:
             raise WeightsError(f"{path} has two tensors for {name}; {key} is the second.")
         state[name] = _checked(stored.entries[key], key, path)
-    _tell_of_rest([key for key in stored.entries if key not in names], stored.averaged, path, tell)
+    _tell_left_out([key for key in stored.entries if key not in names], stored.averaged, path, tell)
     return state
 
 
@@ -137,9 +137,9 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
                 [f"{name} (got {_describe(state[name])}, expected {_describe(expected[name])})" for name in misfits],
             ),
         )
-        found = " ".join(problem for problem in problems if problem)
+        listing = " ".join(problem for problem in problems if problem)
         hint = _hint(module, state, expected, missing=missing, unexpected=unexpected, misfits=misfits)
-        raise WeightsError(f"{path} does not fit the network. {found} {hint}")
+        raise WeightsError(f"{path} does not fit the network. {listing} {hint}")
     on_meta = any(tensor.is_meta for tensor in expected.values())
     module.load_state_dict(state, strict=False, assign=on_meta)
     if on_meta:
@@ -147,7 +147,7 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _complete(module: nn.Module) -> None:
-    """Make what a state dict may lack of a network that was made on the meta device, without numbers."""
+    """Make the counters that a state dict may lack, for a network that was made on the meta device."""
     for name, buffer in module.named_buffers():
         if buffer.is_meta and name.endswith(_COUNTER):
             path, _, attribute = name.rpartition(".")
@@ -186,9 +186,9 @@ def _shared_names(keys: Collection[str]) -> dict[str, str]:
 
 
 def _names_in_network(keys: Collection[str], network: nn.Module) -> dict[str, str]:
-    """Return what the network calls a file's tensors, by their ``keys`` there; those that are not its own are left out.
+    """Return the network's names of a file's tensors, by their ``keys`` there; tensors of other modules are left out.
 
-    Where no prefix was taken off, only copies of the network's own tensors are left out.
+    Where no prefix was removed, only copies of the network's own tensors are left out.
     """
     own = set(network.state_dict())
     prefixes = {prefix: None for key in keys for prefix in _prefixes(key)}  # in the order of the file
@@ -209,7 +209,7 @@ def _names_in_network(keys: Collection[str], network: nn.Module) -> dict[str, st
 
 
 def _prefixes(key: str) -> Iterator[str]:
-    """Yield what wrappers may have put before a name: nothing, or its first parts, one more each time."""
+    """Yield the prefixes that wrappers may have put before a name: none, its first part, its first two parts …."""
     prefix = ""
     yield prefix
     for part in key.split(".")[:-1]:
@@ -222,8 +222,8 @@ def _prefixes(key: str) -> Iterator[str]:
 def _own_name(name: str, own: Collection[str]) -> str:
     if name in own:
         return name
-    first, *rest = name.split(".")
-    shorter = ".".join((first, *(part for part in rest if part not in _TRANSPARENT)))
+    first, *parts = name.split(".")
+    shorter = ".".join((first, *(part for part in parts if part not in _TRANSPARENT)))
     return shorter if shorter in own else name
 
 
@@ -232,7 +232,7 @@ def _is_copy(key: str, own: Collection[str]) -> bool:
 
 
 def _rename_head(names: dict[str, str], own: set[str], network: nn.Module) -> None:
-    """Let a head that is called otherwise in the file have the name that it has in the network."""
+    """Give the head in the file the name that it has in the network."""
     linear = [str(name) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)][-1:]
     if not linear or f"{linear[0]}.weight" in names.values():
         return
@@ -243,7 +243,7 @@ def _rename_head(names: dict[str, str], own: set[str], network: nn.Module) -> No
             return
 
 
-def _tell_of_rest(keys: Sequence[str], averaged: str | None, path: Path, tell: Callable[[str], None]) -> None:
+def _tell_left_out(keys: Sequence[str], averaged: str | None, path: Path, tell: Callable[[str], None]) -> None:
     copies = [key for key in keys if not _AVERAGES.isdisjoint(key.split("."))]
     if averaged is None and copies:
         averaged = copies[0].partition(".")[0]
@@ -252,10 +252,9 @@ def _tell_of_rest(keys: Sequence[str], averaged: str | None, path: Path, tell: C
             f"{path} has averaged (EMA) weights too, under {averaged}; these are the plain ones. For the others, save "
             "them alone to a file."
         )
-    rest = [key for key in keys if key not in copies and key != _AVERAGE_COUNTER]
-    if rest:
-        more = f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else ""
-        tell(f"left out of {path}, as the network has no such thing: {', '.join(rest[:_SHOWN])}{more}.")
+    unknown = [key for key in keys if key not in copies and key != _AVERAGE_COUNTER]
+    if unknown:
+        tell(f"left out of {path}, as the network has no such thing: {_some_of(unknown)}.")
 
 
 def _checked(value: object, key: str, path: Path) -> Tensor:
@@ -291,10 +290,12 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _listing(problem: str, entries: Sequence[str]) -> str:
-    if not entries:
-        return ""
-    more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
-    return f"{len(entries)} {problem}: {', '.join(entries[:_SHOWN])}{more}."
+    return f"{len(entries)} {problem}: {_some_of(entries)}." if entries else ""
+
+
+def _some_of(names: Sequence[str]) -> str:
+    text = ", ".join(names[:_MOST_NAMES])
+    return f"{text} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else text
 
 
 def _hint(
@@ -309,10 +310,10 @@ def _hint(
     head = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)][-1:]
     weight = f"{head[0]}.weight" if head else ""
     if not missing and not unexpected and weight in misfits and set(misfits) <= {weight, f"{head[0]}.bias"}:
-        got, wanted = state[weight].shape, expected[weight].shape
-        if len(got) == 2 and got[1] == wanted[1]:
+        stored, own = state[weight].shape, expected[weight].shape
+        if len(stored) == 2 and stored[1] == own[1]:
             return (
-                f"Only the head differs: the weights are for {got[0]} classes and the network has {wanted[0]} outputs; "
+                f"Only the head differs: the weights are for {stored[0]} classes and the network has {own[0]} outputs; "
                 "give it as many (--num-classes, if it takes that), or other weights."
             )
     if len(missing) >= 0.9 * sum(not name.endswith(_COUNTER) for name in expected):

@@ -1,4 +1,4 @@
-"""What a ``.safetensors`` file of weights says beside them: how pictures were prepared in training, and the classes.
+"""The metadata of a ``.safetensors`` file of weights: how pictures were prepared in training, and the classes.
 
 classes          JSON: the names of the outputs, in order
 preprocessing    JSON, as in the metadata of ONNX files (see :mod:`rexport.preprocessing`)
@@ -26,11 +26,11 @@ __all__ = ["WeightsFacts", "read_weights_facts", "save_weights", "stored_classes
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsFacts:
-    """What is known of weights.
+    """The facts about weights.
 
     Attributes:
-        preprocessing: How pictures became the network's input in training; ``None`` where nobody says.
-        classes: The names of the outputs, in order; empty likewise.
+        preprocessing: How pictures became the network's input in training; ``None`` if it is not known.
+        classes: The names of the outputs, in order; empty if they are not known.
     """
 
     preprocessing: Preprocessing | None = None
@@ -38,32 +38,32 @@ class WeightsFacts:
 
 
 def save_weights(module: nn.Module, path: Path, facts: WeightsFacts) -> None:
-    """Write a network's state dict with what is known of it; the same is the same to the byte.
+    """Write a network's state dict with its facts; equal weights and facts make equal files, to the byte.
 
     Raises:
         OutputError: It can't be written.
     """
-    metadata = {"classes": json.dumps(facts.classes)} if facts.classes else {}
+    metadata = {}
+    if facts.classes:
+        metadata["classes"] = json.dumps(facts.classes)
     if facts.preprocessing is not None:
         metadata["preprocessing"] = facts.preprocessing.to_json()
     write_bytes(path, _in_order(save(module.state_dict(), metadata)))
 
 
 def read_weights_facts(weights: Path | str | None) -> WeightsFacts:
-    """Return what a ``.safetensors`` file says; another file, or one that can't be read, says nothing.
-
-    Loading a file that can't be read says why.
+    """Return the facts in a ``.safetensors`` file, none for another file or one that can't be read.
 
     Raises:
-        WeightsError: It says something of its preprocessing that makes no sense.
+        WeightsError: Its preprocessing can't be read.
     """
-    path = None if weights is None else Path(weights)
-    if path is None or path.suffix.lower() != ".safetensors" or not path.is_file():
+    if weights is None or Path(weights).suffix.lower() != ".safetensors" or not Path(weights).is_file():
         return WeightsFacts()
+    path = Path(weights)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError):  # loading the weights will say why
         return WeightsFacts()
     try:
         preprocessing = Preprocessing.from_json(metadata["preprocessing"]) if "preprocessing" in metadata else None
@@ -84,7 +84,9 @@ def _names(text: str) -> tuple[str, ...]:
         names = json.loads(text)
     except ValueError:
         return ()
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(names)
 
 
 def _in_order(data: bytes) -> bytes:

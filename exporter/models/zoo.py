@@ -50,12 +50,12 @@ class Network:
         dataset: What its paper trains it on; ``None`` where that is not known.
         input_size: Height and width of its input there, in pixels.
         num_classes: Classes of that dataset; ``None`` where only the network itself knows.
-        construct: Makes the module, with freshly drawn weights, for a number of classes; for ``None``, with those that
-            it has by itself.
-        members: Of an ensemble, in order.
-        preprocessing: How its library prepares pictures for it; ``None`` where nobody says.
-        inexpressible: Why there is none though its library says it: a sentence; otherwise empty.
-        assumed_size: Whether ``input_size`` is no more than the field's habit.
+        construct: Makes the module, with freshly drawn weights, for a number of classes; for ``None``, with its own
+            number.
+        members: The networks of an ensemble, in order.
+        preprocessing: How its library prepares pictures for it; ``None`` if it is not known.
+        inexpressible: Why its library's preprocessing can't be expressed, as a sentence; empty if it can.
+        assumed_size: Whether ``input_size`` is only the usual one.
     """
 
     name: str
