@@ -120,7 +120,7 @@ _TABLE = [
     ("quantize good.onnx --data names.txt -o out.onnx", 1, "is not a folder"),
     ("quantize good.onnx --data wrong.npy -o out.onnx", 1, "float32 of shape (2, 1, 8, 8)"),
     ("quantize good.onnx --data broken -o out.onnx", 1, "2 of 3 images can't be used"),
-    ("eval good.onnx --data broken", 1, "2 of 3 images can't be used"),
+    ("eval good.onnx --reference good.onnx --data broken/a", 1, "2 of 3 images can't be used"),
     ("eval good.onnx --data flat", 2, "no labels"),
     ("eval good.onnx --data images", 1, "2 class folders and the model has 4 outputs"),
     # places to write to

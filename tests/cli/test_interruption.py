@@ -57,8 +57,8 @@ def _files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("event", "name", "sent", "exit_code"),
     [
-        ("import", "rexport.exporting.export", signal.SIGINT, 130),
-        ("import", "torch._dynamo.symbolic_convert", signal.SIGTERM, 143),  # PyTorch is exporting
+        ("import", "torch._dynamo.symbolic_convert", signal.SIGINT, 130),  # PyTorch is exporting
+        ("import", "torch._dynamo.symbolic_convert", signal.SIGTERM, 143),
         ("open", ".part", signal.SIGINT, 130),
     ],
 )
