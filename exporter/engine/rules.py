@@ -1,7 +1,7 @@
-"""What TensorRT asks of QuantizeLinear and DequantizeLinear in a file, rule by rule.
+"""TensorRT's rules for QuantizeLinear and DequantizeLinear in a file.
 
-A file that breaks a rule fails to parse at best; at worst its engine computes in float without a word. A rule that can
-be kept by a change that means the same is kept so; where the numbers would change, the file is refused.
+A file that breaks a rule fails to parse at best; at worst its engine silently computes in float. A broken rule is
+repaired where the numbers stay the same; otherwise the file is refused.
 
     pixels-in-float      an input of uint8 is read by a Cast: raw images are cast where they enter
     bias-in-float        a bias is float: int32 through a DequantizeLinear does not parse
@@ -24,7 +24,17 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from rexport._errors import ModelFileError
-from rexport.passes._graph import bypass, constant, int_attribute, is_op, name_of, only_consumer, replace_initializer
+from rexport.passes._graph import (
+    bypass,
+    constant,
+    input_at,
+    int_attribute,
+    is_op,
+    name_of,
+    only_consumer,
+    producer_of,
+    replace_initializer,
+)
 from rexport.quantization.layers import convolutions_before, dequantizes_tensor
 from rexport.quantization.pixels import compute_pixels
 
@@ -39,38 +49,38 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """A change that keeps a ``rule``, at a ``node``, in words: ``what``."""
+    """A ``change``, in words, that makes a ``node`` follow a ``rule``."""
 
     rule: str
     node: str
-    what: str
+    change: str
 
     def __str__(self) -> str:
         """Return it as a user reads it."""
-        return f"{self.rule}: {self.node}: {self.what}"
+        return f"{self.rule}: {self.node}: {self.change}"
 
 
 def follow_rules(model: ir.Model) -> tuple[ir.Model, tuple[Repair, ...]]:
-    """Return a copy of ``model`` that keeps every rule, and what was changed for it.
+    """Return a copy of ``model`` that follows every rule, and the changes that this took.
 
     Raises:
-        ModelFileError: A rule is broken and can't be kept by a change that means the same.
+        ModelFileError: A rule is broken and can't be followed without changing the numbers.
     """
     copy = model.clone()
     repairs: list[Repair] = []
     for rule, keep in RULES.items():
-        found = [Repair(rule=rule, node=name, what=what) for name, what in keep(copy.graph)]
-        if found:
-            common.RemoveUnusedNodesPass()(copy)  # what a repair left behind keeps no rule
-        repairs += found
+        before = len(repairs)
+        repairs += [Repair(rule=rule, node=name, change=change) for name, change in keep(copy.graph)]
+        if len(repairs) > before:
+            common.RemoveUnusedNodesPass()(copy)  # leftovers of a repair follow no rule
     return copy, tuple(repairs)
 
 
 def _keep_pixels_in_float(graph: ir.Graph) -> Iterator[tuple[str, str]]:
-    given = [node for node in graph if dequantizes_tensor(node) and _is_of_pixels(node)]
-    if given:
-        names = [name_of(node) for node in given]
-        compute_pixels(graph, given)
+    nodes = [node for node in graph if dequantizes_tensor(node) and _is_of_pixels(node)]
+    if nodes:
+        names = [name_of(node) for node in nodes]
+        compute_pixels(graph, nodes)
         for name in names:
             yield name, "its pixels were uint8 up to here and are cast where they enter now"
 
@@ -115,15 +125,14 @@ def _keep_symmetric(graph: ir.Graph) -> Iterator[tuple[str, str]]:
             replace_initializer(node, 0, shifted, name=f"{name_of(node)}.int8")
         replace_initializer(node, 2, np.zeros(zero_point.shape, np.int8), name=f"{name_of(node)}.zero")
         if is_op(node, "QuantizeLinear"):
-            node.outputs[0].type = node.inputs[2].type if node.inputs[2] is not None else None
+            node.outputs[0].type = ir.TensorType(ir.DataType.INT8)
         yield name_of(node), "its integers were uint8 with the zero point 128 and are int8 now"
 
 
 def _keep_axis_of_outputs(graph: ir.Graph) -> Iterator[tuple[str, str]]:
     for node in graph:
-        weight = node.inputs[1] if is_op(node, *_WEIGHTED) and len(node.inputs) > 1 else None
-        producer = None if weight is None else weight.producer()
-        if producer is None or not is_op(producer, "DequantizeLinear"):
+        producer = producer_of(input_at(node, 1), "DequantizeLinear")
+        if producer is None or not is_op(node, *_WEIGHTED):
             continue
         scale, stored = constant(producer.inputs[1]), constant(producer.inputs[0])
         if scale is None or stored is None or scale.size == 1:
@@ -151,11 +160,13 @@ def _keep_nothing_in_between(graph: ir.Graph) -> Iterator[tuple[str, str]]:
         if not is_op(node, "Conv", "ConvTranspose", "Gemm"):
             continue
         quantize = only_consumer(node.outputs[0])
-        dequantize = only_consumer(quantize.outputs[0]) if is_op(quantize, "QuantizeLinear") and quantize else None
-        if not is_op(dequantize, "DequantizeLinear") or dequantize is None or quantize is None:
+        if not is_op(quantize, "QuantizeLinear"):
+            continue
+        dequantize = only_consumer(quantize.outputs[0])
+        if not is_op(dequantize, "DequantizeLinear"):
             continue
         reader = only_consumer(dequantize.outputs[0])
-        if not is_op(reader, "Relu", "Add") or reader is None:
+        if not is_op(reader, "Relu", "Add"):
             continue
         if is_op(reader, "Add") and not _runs_as_one(dequantize.outputs[0], reader):
             continue
@@ -174,9 +185,9 @@ RULES: dict[str, Callable[[ir.Graph], Iterator[tuple[str, str]]]] = {
 }
 
 
-def _refused(rule: str, node: ir.Node, why: str) -> ModelFileError:
+def _refused(rule: str, node: ir.Node, reason: str) -> ModelFileError:
     return ModelFileError(
-        f"TensorRT's rule {rule} is broken at {name_of(node)}: {why}; quantize the float model again with "
+        f"TensorRT's rule {rule} is broken at {name_of(node)}: {reason}; quantize the float model again with "
         "`rexport quantize --target tensorrt`."
     )
 
@@ -192,23 +203,24 @@ def _is_of_pixels(node: ir.Node) -> bool:
         source = value.producer()
         if source is None or is_op(source, "QuantizeLinear"):
             return False
-        value = next((one for one in source.inputs if one is not None and constant(one) is None), None)
+        value = next((read for read in source.inputs if read is not None and constant(read) is None), None)
     return value is not None and value.dtype == ir.DataType.UINT8
 
 
 def _zero_point(node: ir.Node) -> np.ndarray:
     """Return the zero point of a node, as a tensor of the type of its integers."""
-    given = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    if given is not None:
-        return given
-    scale, integers = constant(node.inputs[1]), constant(node.inputs[0])
-    kind = np.dtype(np.uint8) if integers is None or is_op(node, "QuantizeLinear") else integers.dtype  # ONNX's default
-    return np.zeros(() if scale is None else scale.shape, kind)
+    integers, scale, zero_point = map(constant, (*node.inputs, None)[:3])
+    if zero_point is not None:
+        return zero_point
+    shape = () if scale is None else scale.shape
+    if integers is None or is_op(node, "QuantizeLinear"):
+        return np.zeros(shape, np.uint8)  # ONNX's default
+    return np.zeros(shape, integers.dtype)
 
 
 def _dequantized(node: ir.Node | None) -> np.ndarray | None:
     """Return the numbers that a DequantizeLinear makes of int32 constants, in the type of its scale."""
-    if node is None or not is_op(node, "DequantizeLinear"):
+    if not is_op(node, "DequantizeLinear"):
         return None
     integers, scale = constant(node.inputs[0]), constant(node.inputs[1])
     if integers is None or scale is None or integers.dtype != np.int32:
@@ -225,7 +237,7 @@ def _is_of_weight(node: ir.Node) -> bool:
 def _axis_of_outputs(node: ir.Node) -> int:
     if is_op(node, "ConvTranspose"):
         return 1
-    return 0 if is_op(node, "Conv") or node.attributes.get_int("transB", 0) == 1 else 1
+    return int(not is_op(node, "Conv") and not node.attributes.get_int("transB", 0))
 
 
 def _runs_as_one(value: ir.Value, total: ir.Node) -> bool:
@@ -233,5 +245,5 @@ def _runs_as_one(value: ir.Value, total: ir.Node) -> bool:
 
     If both are results of convolutions, it is that with more convolutions before it.
     """
-    others = [other for other in total.inputs if other is not None and other is not value]
-    return all(convolutions_before(other) <= convolutions_before(value) for other in others)
+    terms = [term for term in total.inputs if term is not None]
+    return max(map(convolutions_before, terms)) == convolutions_before(value)
