@@ -33,8 +33,8 @@ def calls_in(program: ExportedProgram) -> dict[str, int]:
     """Return the number of the module's call, counted from 0, that each node of a program belongs to, by its name."""
     calls = {}
     for node in program.graph.nodes:
-        *_, key = ("", *node.meta.get("nn_module_stack", {}))
-        _, _, call = key.rpartition("@")
+        keys = ["", *list(node.meta.get("nn_module_stack", {}))]
+        _, _, call = keys[-1].rpartition("@")
         calls[node.name] = int(call) if call.isdecimal() else 0  # the key of a first call has no "@"
     return calls
 
