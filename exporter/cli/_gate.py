@@ -79,4 +79,6 @@ def _point_row(result: GateResult, point: GatePoint) -> list[str]:
 
 
 def _db(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f} dB" if math.isfinite(value) else "∞"
+    if value is None:
+        return "–"
+    return f"{value:.1f} dB" if math.isfinite(value) else "∞"

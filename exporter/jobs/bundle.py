@@ -127,7 +127,7 @@ class BundleResult:
             manifest = self.bundle.manifest
             document |= {"file": str(self.file), "manifest": manifest.to_json(), "manifest_sha256": manifest.sha256}
             document["notes"] = list(self.bundle.notes)
-        document["triton"] = None if self.triton is None else str(self.triton)
+        document["triton"] = self.triton and str(self.triton)
         document["keys"] = self.keys and {"private": str(self.keys[0]), "public": str(self.keys[1])}
         return document
 
@@ -144,7 +144,7 @@ def run(request: BundleRequest, *, note: Note = unsaid) -> BundleResult:
     require_files_apart(request)
     if request.model is None:
         return BundleResult(keys=_make_keys(request))
-    key = None if request.key is None else load_private_key(request.key)
+    key = request.key and load_private_key(request.key)
     options = _with_preprocessing(request, request.model, note)
     name, version = request.bundle_name, request.version or 1
     output = request.bundle_file

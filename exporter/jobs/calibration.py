@@ -45,12 +45,15 @@ class RecoveryResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return it for a JSON document."""
-        recovered = self.recovered
-        return {
-            "level": str(self.level),
-            "tensors_equalized": 0 if recovered is None else len(recovered.equalized.factors),
-            "projections_joined": [] if recovered is None else list(recovered.equalized.joined),
-            "layers_rounded": [] if recovered is None else list(recovered.weights),
+        document = {"level": str(self.level), "tensors_equalized": 0, "projections_joined": [], "layers_rounded": []}
+        if self.recovered is not None:
+            equalized = self.recovered.equalized
+            document |= {
+                "tensors_equalized": len(equalized.factors),
+                "projections_joined": list(equalized.joined),
+                "layers_rounded": list(self.recovered.weights),
+            }
+        return document | {
             "images": self.images,
             "seconds": self.seconds,
         }

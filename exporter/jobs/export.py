@@ -145,7 +145,7 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
     require_files_apart(request)
     check_writable(request.output)
     network = registry.find(request.network)
-    preprocessing, said = network_preprocessing(network, request.weights, request.options)
+    preprocessing, remark = network_preprocessing(network, request.weights, request.options)
     module = registry.build(
         request.network, weights=request.weights, num_classes=request.num_classes, result=request.result, tell=note
     )
@@ -155,8 +155,8 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
         classes = _class_names(request, known_facts(network, request.weights).classes, outputs)
     if request.weights is None:
         note(f"{request.network} has random weights, good for speed and nothing else; pass --weights FILE.")
-    if said is not None:
-        note(said)
+    if remark is not None:
+        note(remark)
     with progress(f"exporting {request.network}", None):
         exported = export(
             module,
@@ -199,11 +199,11 @@ def _outputs(module: nn.Module, request: ExportRequest, size: int, note: Note) -
     return outputs
 
 
-def _class_names(request: ExportRequest, known: tuple[str, ...], outputs: int) -> tuple[str, ...]:
+def _class_names(request: ExportRequest, published: tuple[str, ...], outputs: int) -> tuple[str, ...]:
     """Return the names that were given, or those that the weights or their publishers state."""
     path = request.class_names
     if path is None:
-        return known if len(known) == outputs else ()
+        return published if len(published) == outputs else ()
     names = read_class_names(path)
     if len(names) != outputs:
         raise UsageError(f"--class-names {path} has {len(names)} names, and the network {outputs} outputs.")

@@ -103,15 +103,15 @@ def run(request: FuseRequest, *, progress: Progress = silent, note: Note = unsai
     original = load(request.model)
     preprocessing = None
     if request.raw_image:
-        preprocessing, said = preprocessing_of(original, request.model, request.options)
-        if said is not None:
-            note(said)
+        preprocessing, remark = preprocessing_of(original, request.model, request.options)
+        if remark is not None:
+            note(remark)
     with progress(f"fusing {request.model.name}", None):
         reference = _reference(original, preprocessing) if request.verify else None
         result = fuse(original, passes=passes, reference=reference)
         fused = result.model if preprocessing is None else with_raw_images(result.model, preprocessing)
     forms = choose_forms(fused, request.forms, verify=request.verify, progress=progress)
-    difference = None if reference is None else reference.difference(forms.model)
+    difference = reference and reference.difference(forms.model)
     save(forms.model, request.output)
     return FuseResult(
         request=request,

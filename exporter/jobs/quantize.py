@@ -188,7 +188,7 @@ class QuantizeResult:
         request = self.request
         document = {
             "schema": "rexport.quantize/1",
-            "file": None if self.size is None else str(request.output),
+            "file": self.size and str(request.output),
             "bytes": self.size,
             "target": request.target.name,
             "weight_range": request.target.weights.high,
@@ -198,7 +198,7 @@ class QuantizeResult:
             "data_sha256": self.table.data_sha256,
             "skipped": [{"path": str(bad.path), "why": bad.why} for bad in self.skipped],
             "recovery": self.recovery.to_json(),
-            "gate": None if self.gate is None else self.gate.to_json(),
+            "gate": self.gate and self.gate.to_json(),
             "layers": [
                 {"name": layer.name, "op_type": layer.op_type, "precision": layer.precision, "why": layer.why}
                 for layer in self.layers
@@ -210,7 +210,7 @@ class QuantizeResult:
             "executed": dict(self.executed),
             "speedup": self.speed and self.speed.speedup,
             "speedup_interval": self.speed and list(self.speed.interval),
-            "proof": None if self.proof is None else self.proof.to_json(),
+            "proof": self.proof and self.proof.to_json(),
             "repaired": list(self.repaired),
             **self.forms.to_json(),
         }
@@ -265,7 +265,7 @@ def quantize_file(
         tables=tuple(map(Path, tables)),
         save_table=_path(save_table),
         calibrator=calibrator if isinstance(calibrator, Calibrator) else Calibrator.parse(calibrator),
-        recovery=None if recovery is None else Recovery(recovery),
+        recovery=recovery and Recovery(recovery),
         samples=samples,
         eval_data=_path(eval_data),
         max_drop=max_drop,
@@ -277,7 +277,7 @@ def quantize_file(
 
 
 def _path(text: str | Path | None) -> Path | None:
-    return None if text is None else Path(text)
+    return text and Path(text)
 
 
 def check_gate(eval_data: Path | None, max_drop: float | None, min_speedup: float | None = None) -> None:
@@ -345,17 +345,17 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
     )
     if gate is not None and gate.why_not is not None:
         return result
-    made = work.make(frozenset() if gate is None else frozenset(gate.chosen.float_layers))
+    int8 = work.make(frozenset() if gate is None else frozenset(gate.chosen.float_layers))
     speed = None
     if request.min_speedup is not None:
         speed = require_speedup(
-            model, made.forms.model, at_least=request.min_speedup, conditions=work.conditions, progress=progress
+            model, int8.forms.model, at_least=request.min_speedup, conditions=work.conditions, progress=progress
         )
-    return work.write(made, replace(result, speed=speed), preprocessing)
+    return work.write(int8, replace(result, speed=speed), preprocessing)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Made:
+class _Int8Model:
     """An INT8 model in its last form, what was shown of it, and the layers left in float to get there."""
 
     quantized: QuantizedModel
@@ -411,7 +411,7 @@ class _Work:
             progress=self.progress,
         )
 
-    def make(self, keep_float: frozenset[str]) -> _Made:
+    def make(self, keep_float: frozenset[str]) -> _Int8Model:
         """Quantize but for ``keep_float``, and for layers that the runtime computes otherwise than the file says."""
         request = self.request
         kind, batches = self._proof_pictures() if request.verify else (Pictures.DRAWN, [])
@@ -420,7 +420,7 @@ class _Work:
             quantized = self.quantize(keep_float.union(repaired))
             forms = choose_forms(quantized.model, request.forms, verify=request.verify, progress=self.progress)
             if not request.verify:
-                return _Made(quantized=quantized, forms=forms, proof=None, repaired=())
+                return _Int8Model(quantized=quantized, forms=forms, proof=None, repaired=())
             with self.progress("proving the INT8 file", None):
                 audit(self.scaled, quantized.model)
                 proof = prove(
@@ -439,14 +439,14 @@ class _Work:
                 break
             repaired += (blamed.node,)
         self._judge(proof, quantized.model, batches)
-        return _Made(quantized=quantized, forms=forms, proof=proof, repaired=repaired)
+        return _Int8Model(quantized=quantized, forms=forms, proof=proof, repaired=repaired)
 
-    def write(self, made: _Made, result: QuantizeResult, preprocessing: Preprocessing | None) -> QuantizeResult:
+    def write(self, int8: _Int8Model, result: QuantizeResult, preprocessing: Preprocessing | None) -> QuantizeResult:
         """Write the file, with what was stated of its pictures and what was shown of it, and return the result."""
-        request, model = self.request, made.forms.model
+        request, model = self.request, int8.forms.model
         if preprocessing is not None:
             state_preprocessing(model, preprocessing)
-        _describe(model, made)
+        _describe(model, int8)
         executed: Counter[str] = Counter()
         if request.target.runtime == ONNX_RUNTIME:
             executed = executed_ops(to_bytes(model), as_on_arm=request.target.is_int8_in_onnxruntime)
@@ -456,29 +456,29 @@ class _Work:
         save(model, request.output)
         return replace(
             result,
-            layers=made.quantized.layers,
-            repaired=made.repaired,
+            layers=int8.quantized.layers,
+            repaired=int8.repaired,
             size=request.output.stat().st_size,
-            forms=made.forms,
+            forms=int8.forms,
             executed=executed,
-            proof=made.proof,
+            proof=int8.proof,
         )
 
     def _proof_pictures(self) -> tuple[Pictures, list[np.ndarray]]:
-        """Return pictures to prove with: such that recovery has not seen, if there are enough of them."""
+        """Return pictures to prove with: if there are enough of them, such as recovery has not seen."""
         if self.pictures is None:
             return Pictures.DRAWN, [_drawn_pictures(self.original, self.table)]
         request, count = self.request, len(self.pictures)
-        seen: set[int] = set()
+        recovered_on: set[int] = set()
         if request.recovery_level is Recovery.ADAROUND:
-            seen = set(spread(count, min(request.samples, RECOVERY_PICTURES)))
-        fresh = [index for index in range(count) if index not in seen]
-        kind, some = Pictures.HELD_OUT, fresh
+            recovered_on = set(spread(count, min(request.samples, RECOVERY_PICTURES)))
+        fresh = [index for index in range(count) if index not in recovered_on]
+        kind, indices = Pictures.HELD_OUT, fresh
         if len(fresh) < max(1, min(_PROOF_PICTURES, count // 2)):
-            kind, some = Pictures.SEEN, list(range(count))
-        chosen = self.pictures.subset([some[index] for index in spread(len(some), _PROOF_PICTURES)])
+            kind, indices = Pictures.SEEN, list(range(count))
+        pictures = self.pictures.subset([indices[index] for index in spread(len(indices), _PROOF_PICTURES)])
         try:
-            batches = [batch.images for batch in chosen.batches(_PROOF_BATCH, skip_bad=True) if len(batch.images)]
+            batches = [batch.images for batch in pictures.batches(_PROOF_BATCH, skip_bad=True) if len(batch.images)]
         except DataError:  # not one of them can be read
             return Pictures.DRAWN, [_drawn_pictures(self.original, self.table)]
         return kind, batches
@@ -520,9 +520,9 @@ def _open(
     """Return how pictures become the model's input, those to calibrate with, and those to measure accuracy with."""
     if request.data is None and request.eval_data is None:
         return None, None, None
-    preprocessing, said = preprocessing_of(model, request.model, request.options)
-    if said is not None:
-        note(said)
+    preprocessing, remark = preprocessing_of(model, request.model, request.options)
+    if remark is not None:
+        note(remark)
     pictures, labelled = (
         None if folder is None else open_dataset(folder, preprocessing) for folder in (request.data, request.eval_data)
     )
@@ -555,14 +555,14 @@ def _drawn_pictures(model: ir.Model, table: CalibrationTable) -> np.ndarray:
     count, random = image.batch or 2, np.random.default_rng(0)
     if image.raw:
         return random.integers(0, 256, (count, size, size, 3), np.uint8)
-    seen = table.tensors.get(image.name)
-    low, high = (-2.0, 2.0) if seen is None else (seen.low, seen.high)
+    statistics = table.tensors.get(image.name)
+    low, high = (-2.0, 2.0) if statistics is None else (statistics.low, statistics.high)
     return random.uniform(low, high, (count, 3, size, size)).astype(np.float32)
 
 
-def _describe(model: ir.Model, made: _Made) -> None:
+def _describe(model: ir.Model, int8: _Int8Model) -> None:
     """Let the file say what was shown of it."""
     metadata = Metadata.of(model)
     described = json.loads(metadata.quantization or "{}")
-    described["proof"] = None if made.proof is None else made.proof.to_json()
+    described["proof"] = int8.proof and int8.proof.to_json()
     replace(metadata, quantization=json.dumps(described)).write_to(model)

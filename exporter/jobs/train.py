@@ -175,7 +175,7 @@ class TrainResult:
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "top1": self.top1,
             "weights": str(self.request.output),
-            "int8": None if int8 is None else str(int8),
+            "int8": int8 and str(int8),
             "seconds": self.seconds,
         }
 
@@ -262,7 +262,7 @@ class _Work:
             classes=images.classes,
             images=fingerprint(images.train),
             test_images=fingerprint(images.test),
-            qat=None if self.quantized is None else self.quantized.fingerprint(),
+            qat=self.quantized and self.quantized.fingerprint(),
         )
 
     def train(
@@ -303,9 +303,9 @@ class _Work:
 def _prepare(request: TrainRequest, progress: Progress, note: Note, say: Note) -> _Work:
     """Find the pictures, and build the network and, if it is for INT8, what it computes there."""
     execution = choose_execution(request.device, request.precision if request.qat is None else "fp32")
-    preprocessing, said = network_preprocessing(registry.find(request.network), request.weights, request.options)
-    if said is not None and not preprocessing.assumed:
-        note(said)
+    preprocessing, remark = network_preprocessing(registry.find(request.network), request.weights, request.options)
+    if remark is not None and not preprocessing.assumed:
+        note(remark)
     preprocessing = replace(preprocessing, assumed=False)  # from here on it is a fact
     images = find_images(request.data, preprocessing, test=request.test)
     module = _build(request, images, note, say)

@@ -210,10 +210,10 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
     if is_size_assumed(model):
         size = picture_size(model)
         note(f"{request.model} takes pictures of any size and does not say which it is for; taking {size}×{size}.")
-    wanted = _wanted(request, model)
+    choices = _choices(request, model)
     with tempfile.TemporaryDirectory(prefix="rexport-tune-") as folder:
-        variants = make_variants(wanted, Path(folder), progress=progress, note=note)
-        candidates = _candidates(wanted, variants.files)
+        variants = make_variants(choices, Path(folder), progress=progress, note=note)
+        candidates = _candidates(choices, variants.files)
         _require_some(candidates, variants.left_out)
         seconds = request.seconds or _SECONDS_EACH * len(candidates) + _SECONDS_FINAL
         note(f"measuring {len(candidates)} ways to run {request.model}, about {seconds:.0f} s")
@@ -243,7 +243,7 @@ def _load(path: Path) -> ir.Model:
     return model
 
 
-def _wanted(request: TuneRequest, model: ir.Model) -> VariantRequest:
+def _choices(request: TuneRequest, model: ir.Model) -> VariantRequest:
     """Return what to choose from, with the defaults that the model and this machine give."""
     own = _precision_of(model)
     fixed = image_input(model).batch
@@ -254,7 +254,7 @@ def _wanted(request: TuneRequest, model: ir.Model) -> VariantRequest:
             batches = (fixed,)
         elif request.goal is Goal.LATENCY:  # which no larger batch makes shorter
             batches = (1,)
-    wanted = VariantRequest(
+    choices = VariantRequest(
         model=request.model,
         own_precision=own,
         precisions=_precisions(request, own),
@@ -269,9 +269,9 @@ def _wanted(request: TuneRequest, model: ir.Model) -> VariantRequest:
         recovery=request.recovery,
         skip_bad=request.skip_bad,
     )
-    if not wanted.quantizes:
+    if not choices.quantizes:
         _refuse_accuracy_options(request, own)
-    return wanted
+    return choices
 
 
 def _precision_of(model: ir.Model) -> Precision:
@@ -283,33 +283,33 @@ def _precision_of(model: ir.Model) -> Precision:
 
 
 def _precisions(request: TuneRequest, own: str) -> tuple[str, ...]:
-    chosen = request.precisions
-    if chosen is None:
+    precisions = request.precisions
+    if precisions is None:
         return (own, INT8) if request.data is not None and own == _FLOAT else (own,)
-    if own == _FLOAT and INT8 in chosen and request.data is None:
+    if own == _FLOAT and INT8 in precisions and request.data is None:
         raise UsageError("INT8 takes images to calibrate with; pass --data IMAGES, or --precision fp32.")
-    if own != _FLOAT and chosen != (own,):
+    if own != _FLOAT and precisions != (own,):
         raise UsageError(
-            f"{request.model} is {own} already, so --precision {','.join(chosen)} can't be had from it; pass the float "
-            "model that it was made from, or leave --precision out."
+            f"{request.model} is {own} already, so --precision {','.join(precisions)} can't be had from it; pass the "
+            "float model that it was made from, or leave --precision out."
         )
-    return chosen
+    return precisions
 
 
 def _refuse_accuracy_options(request: TuneRequest, own: str) -> None:
-    why = "no INT8 file is to be made; pass --data IMAGES and no --precision"
+    reason = "no INT8 file is to be made; pass --data IMAGES and no --precision"
     if own != _FLOAT:
-        why = f"{request.model} is {own} already; pass the float model that it was made from"
+        reason = f"{request.model} is {own} already; pass the float model that it was made from"
     options = {"--data": request.data, "--eval-data": request.eval_data, "--max-drop": request.max_drop}
     for option, value in options.items():
         if value is not None:
-            raise UsageError(f"{option} is for making INT8 files, and {why}, or leave {option} out.")
+            raise UsageError(f"{option} is for making INT8 files, and {reason}, or leave {option} out.")
 
 
 def _runtimes() -> tuple[str, ...]:
     """Return the runtimes of ONNX files, but for the one that is slow on purpose."""
-    others = {*NETWORK_RUNTIMES, *ENGINE_RUNTIMES.values(), NODE_BY_NODE}
-    return tuple(name for name in RUNTIMES if name not in others)
+    excluded = {*NETWORK_RUNTIMES, *ENGINE_RUNTIMES.values(), NODE_BY_NODE}
+    return tuple(name for name in RUNTIMES if name not in excluded)
 
 
 def _installed_runtimes() -> tuple[str, ...]:
@@ -331,15 +331,15 @@ def _require_choices(option: str, values: tuple[str, ...] | None, possible: tupl
         raise UsageError(f"{option} {wrong or ''!r}: choose from {', '.join(possible)}.")
 
 
-def _candidates(wanted: VariantRequest, files: Sequence[Variant]) -> list[Candidate]:
+def _candidates(choices: VariantRequest, files: Sequence[Variant]) -> list[Candidate]:
     """Return every way to run every file."""
     return [
         Candidate(variant=variant, runtime=runtime, batch=batch, threads=threads)
         for variant in files
-        for runtime in wanted.runtimes
+        for runtime in choices.runtimes
         if variant.runtimes is None or runtime in variant.runtimes
-        for threads in wanted.threads
-        for batch in wanted.batches
+        for threads in choices.threads
+        for batch in choices.batches
     ]
 
 
@@ -350,9 +350,9 @@ def _require_some(candidates: Sequence[Candidate], left_out: Sequence[LeftOut]) 
         raise GateError(f"There is nothing left to choose from. {' '.join(reasons)}")
 
 
-def _write(chosen: Measured, request: TuneRequest) -> tuple[DeploymentSettings, Path]:
+def _write(best: Measured, request: TuneRequest) -> tuple[DeploymentSettings, Path]:
     """Write the settings, and before them the file, if that was made; return both."""
-    variant = chosen.candidate.variant
+    variant = best.candidate.variant
     model = request.made_at if variant.made else variant.path
     settings = DeploymentSettings(
         model=TunedModel(
@@ -361,13 +361,11 @@ def _write(chosen: Measured, request: TuneRequest) -> tuple[DeploymentSettings, 
             precision=variant.precision,
             regroup=_regroup_word(variant),
         ),
-        run=RunSettings(
-            runtime=chosen.candidate.runtime, threads=chosen.candidate.threads, batch=chosen.candidate.batch
-        ),
+        run=RunSettings(runtime=best.candidate.runtime, threads=best.candidate.threads, batch=best.candidate.batch),
         asked=Goals(goal=request.goal, latency_bound_ms=request.latency_bound_ms, max_drop_points=request.max_drop),
-        expected=_expected(chosen),
+        expected=_expected(best),
         machine=this_machine(),
-        versions=_versions(chosen.candidate.runtime),
+        versions=_versions(best.candidate.runtime),
     )
     settings.to_toml()  # raises before a file is written if it can't be
     if variant.made:
@@ -376,10 +374,10 @@ def _write(chosen: Measured, request: TuneRequest) -> tuple[DeploymentSettings, 
     return settings, model
 
 
-def _expected(chosen: Measured) -> Expected:
-    throughput = chosen.throughput_estimate()
-    p50, p90 = chosen.percentile_estimate(50), chosen.percentile_estimate(90)
-    drop = chosen.candidate.variant.drop_points
+def _expected(best: Measured) -> Expected:
+    throughput = best.throughput_estimate()
+    p50, p90 = best.percentile_estimate(50), best.percentile_estimate(90)
+    drop = best.candidate.variant.drop_points
     return Expected(
         images_per_second=_significant(throughput.value),
         images_per_second_interval=_interval(throughput),
@@ -387,8 +385,8 @@ def _expected(chosen: Measured) -> Expected:
         p50_ms_interval=_interval(p50),
         p90_ms=_significant(p90.value),
         p90_ms_interval=_interval(p90),
-        calls=len(chosen.seconds),
-        drop_points=None if drop is None else _significant(drop),
+        calls=len(best.seconds),
+        drop_points=drop and _significant(drop),
     )
 
 
@@ -443,7 +441,7 @@ def _candidate_json(candidate: Candidate) -> dict[str, Any]:
 def _trial_json(trial: Trial, bounds: Bounds) -> dict[str, Any]:
     return {
         **_candidate_json(trial.candidate),
-        "status": "ok" if trial.reason is None else "left out",
+        "status": "left out" if trial.reason else "ok",
         "reason": trial.reason,
         "finalist": trial.is_finalist,
         **_times_json(trial.measured, bounds),

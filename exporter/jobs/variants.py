@@ -120,14 +120,14 @@ class _Workshop:
     def _quantize_request(self, target: str | None) -> QuantizeRequest:
         """Return the request for a target; later ones read the calibration table of the first."""
         request, table = self._request, self._folder / "table.json"
-        known, chosen = table.exists(), target_for(target, this_cpu())
+        calibrated, rules = table.exists(), target_for(target, this_cpu())
         return quantize.QuantizeRequest(
             model=request.model,
-            output=self._folder / f"{request.model.stem}-{chosen.name}.onnx",
-            target=chosen,
+            output=self._folder / f"{request.model.stem}-{rules.name}.onnx",
+            target=rules,
             data=request.data,
-            tables=(table,) if known else (),
-            save_table=None if known else table,
+            tables=(table,) if calibrated else (),
+            save_table=None if calibrated else table,
             recovery=request.recovery,
             samples=request.samples,
             batch=8,
