@@ -20,6 +20,7 @@ from rexport.benchmarks.interleave import Failure, Job, Timing
 from rexport.deployment_settings import load_settings
 from rexport.model_file import load, save
 from rexport.passes.float16 import with_float16
+from rexport.tuning import Comparison
 from tests._graphs import convolution, graph
 from tests.cli._run import invoke, run, run_json
 
@@ -201,7 +202,8 @@ def test_regrouped_files_are_for_onnx_runtime(
         "rexport.tuning.groups._seconds",
         lambda layer, forms, conditions: {form: 2.0 / form.merged for form in forms},
     )
-    monkeypatch.setattr("rexport.tuning.groups._if_faster", lambda result, *_: result)
+    faster = Comparison(speedup=2.0, interval=(1.9, 2.1))
+    monkeypatch.setattr("rexport.tuning.groups.compare", lambda *_, **__: faster)
     run("tune g.onnx -o p.toml --on cpu,openvino --batch 1 --threads 1")
     settings = load_settings(Path("p.toml"))
     assert (settings.model.regroup, settings.run.runtime, settings.model.file) == ("measure", "cpu", "g-tuned.onnx")
