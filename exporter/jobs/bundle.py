@@ -144,7 +144,7 @@ def run(request: BundleRequest, *, note: Note = unsaid) -> BundleResult:
     require_files_apart(request)
     if request.model is None:
         return BundleResult(keys=_make_keys(request))
-    key = request.key and load_private_key(request.key)
+    key = load_private_key(request.key) if request.key else None
     options = _with_preprocessing(request, request.model, note)
     name, version = request.bundle_name, request.version or 1
     output = request.bundle_file

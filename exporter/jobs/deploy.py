@@ -113,7 +113,7 @@ def run(request: DeployRequest, *, report: Report = QUIET, note: Note = unsaid) 
     if not for_tool or selection.addresses or selection.inventory is not None:
         devices = selection.devices()
     cargo = Cargo.load(request.bundle, trust=request.trust)
-    key = request.trust and load_public_key(request.trust)
+    key = load_public_key(request.trust) if request.trust else None
     if for_tool:
         return DeployResult(request=request, bundle=cargo, files=_write(request, cargo, key, devices))
     work = Installation(cargo=cargo, trust=key, dry_run=request.dry_run)

@@ -111,7 +111,7 @@ def run(request: FuseRequest, *, progress: Progress = silent, note: Note = unsai
         result = fuse(original, passes=passes, reference=reference)
         fused = result.model if preprocessing is None else with_raw_images(result.model, preprocessing)
     forms = choose_forms(fused, request.forms, verify=request.verify, progress=progress)
-    difference = reference and reference.difference(forms.model)
+    difference = reference.difference(forms.model) if reference else None
     save(forms.model, request.output)
     return FuseResult(
         request=request,

@@ -265,7 +265,7 @@ def quantize_file(
         tables=tuple(map(Path, tables)),
         save_table=_path(save_table),
         calibrator=calibrator if isinstance(calibrator, Calibrator) else Calibrator.parse(calibrator),
-        recovery=recovery and Recovery(recovery),
+        recovery=Recovery(recovery) if recovery else None,
         samples=samples,
         eval_data=_path(eval_data),
         max_drop=max_drop,
@@ -277,7 +277,7 @@ def quantize_file(
 
 
 def _path(text: str | Path | None) -> Path | None:
-    return text and Path(text)
+    return Path(text) if text else None
 
 
 def check_gate(eval_data: Path | None, max_drop: float | None, min_speedup: float | None = None) -> None:

@@ -262,7 +262,7 @@ class _Work:
             classes=images.classes,
             images=fingerprint(images.train),
             test_images=fingerprint(images.test),
-            qat=self.quantized and self.quantized.fingerprint(),
+            qat=self.quantized.fingerprint() if self.quantized else None,
         )
 
     def train(

@@ -142,7 +142,12 @@ def test_a_calibration_table(model: ir.Model, tmp_path: Path) -> None:
         ("m.onnx", b"no model", ModelFileError, "is not an ONNX file"),
         ("t.json", b'{"schema": "rexport.calibration/2"}', DataError, "not a calibration table"),
         ("t.json", b'{"schema": "rexport.bench/1"}', InputError, "is none of what can be inspected"),
-        ("e", b"", InputError, "is none of what can be inspected: deployment settings, a calibration table, an engine, an ONNX"),
+        (
+            "e",
+            b"",
+            InputError,
+            "is none of what can be inspected: deployment settings, a calibration table, an engine, an ONNX",
+        ),
     ],
 )
 def test_broken_and_unknown_files_are_refused(
