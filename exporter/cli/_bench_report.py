@@ -9,6 +9,7 @@ import typer
 
 from rexport._words import counted
 from rexport.cli._limits import print_layers, print_peaks, speed
+from rexport.cli._reports import NONE, or_dash, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +98,7 @@ def _print_rows(report: BenchReport) -> None:
     names = report.file_names
     columns = {"model": [names[row.model] for row in report.measured]}
     columns |= {name: [cell(row) for row in report.measured] for name, cell in _COLUMNS.items()}
-    shown = {name: cells for name, cells in columns.items() if any(cell not in ("", _NONE) for cell in cells)}
+    shown = {name: cells for name, cells in columns.items() if any(cell not in ("", NONE) for cell in cells)}
     rows = list(zip(*shown.values(), strict=True))
     print_table(tuple(shown), rows, title=f"{report.machine}; {_where(report)}", left=(0, 1))
 
@@ -122,18 +123,14 @@ def _where(report: BenchReport) -> str:
     return f"{text} on {'core' if len(cores) == 1 else 'cores'} {', '.join(map(str, cores))}"
 
 
-def _number(value: float | None, digits: int) -> str:
-    return _NONE if value is None else f"{value:,.{digits}f}"
-
-
 def _interval(row: Row) -> str:
     low, high = row.speedup_interval or (None, None)
-    return f"{_number(low, 2)}–{_number(high, 2)}"
+    return f"{or_dash(low, ',.2f')}–{or_dash(high, ',.2f')}"
 
 
 def _agrees(row: Row) -> str:
     if row.agreement is None:
-        return _NONE
+        return NONE
     return f"{row.agreement:.1%} WRONG" if row.wrong else f"{row.agreement:.1%}"
 
 
@@ -141,20 +138,19 @@ def _phases(row: Row) -> str:
     return " + ".join(f"{milliseconds:.2f}" for milliseconds in (row.phases_ms or {}).values())
 
 
-_NONE = "–"
 _COLUMNS: dict[str, Callable[[Row], str]] = {
     "runtime": lambda row: row.runtime,
     "batch": lambda row: str(row.batch),
-    "img/s": lambda row: _number(row.images_per_second, 1),
-    "p50 ms": lambda row: _number(row.latency_ms.p50, 2),
-    "p90 ms": lambda row: _number(row.latency_ms.p90, 2),
+    "img/s": lambda row: or_dash(row.images_per_second, ",.1f"),
+    "p50 ms": lambda row: or_dash(row.latency_ms.p50, ",.2f"),
+    "p90 ms": lambda row: or_dash(row.latency_ms.p90, ",.2f"),
     "up + compute + down": _phases,
-    "speed-up": lambda row: _number(row.speedup, 2),
+    "speed-up": lambda row: or_dash(row.speedup, ",.2f"),
     "95 %": _interval,
     "agrees": _agrees,
-    "SQNR": lambda row: _number(row.sqnr_db, 0),
-    "top-1": lambda row: _NONE if row.top1 is None else f"{row.top1:.1%}",
-    "MiB": lambda row: _number(row.peak_memory_mib, 0),
+    "SQNR": lambda row: or_dash(row.sqnr_db, ",.0f"),
+    "top-1": lambda row: or_dash(row.top1, ".1%"),
+    "MiB": lambda row: or_dash(row.peak_memory_mib, ",.0f"),
     "GMAC/s": lambda row: speed(row.gmacs_per_second),
-    "of peak": lambda row: _NONE if row.share_of_peak is None else f"{100 * row.share_of_peak:.0f} %",
+    "of peak": lambda row: percent(row.share_of_peak, 0),
 }

@@ -66,7 +66,7 @@ def print_gate(result: GateResult) -> None:
 
 
 def _point_row(result: GateResult, point: GatePoint) -> list[str]:
-    from rexport.cli._reports import percent
+    from rexport.cli._reports import NONE, percent
 
     return [
         str(len(point.float_layers)) + (" ←" if point == result.chosen else ""),
@@ -74,7 +74,7 @@ def _point_row(result: GateResult, point: GatePoint) -> list[str]:
         percent(point.top1),
         f"{result.drop_of(point):.2f}",
         _db(point.sqnr_db),
-        "–" if point.comparison is None else str(point.comparison),
+        str(point.comparison or NONE),
     ]
 
 

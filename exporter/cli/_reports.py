@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from rexport.passes import PassReport
 
-__all__ = ["in_units", "percent", "print_passes", "size_of"]
+__all__ = ["NONE", "in_units", "or_dash", "percent", "print_passes", "size_of"]
+
+NONE = "–"
+"""The cell of a number that there is none of."""
 
 
 def print_passes(reports: Sequence[PassReport], *, explain: bool = False) -> None:
@@ -46,6 +49,11 @@ def in_units(size: int) -> str:
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
 
 
-def percent(fraction: float | None) -> str:
+def or_dash(value: float | None, spec: str) -> str:
+    """Return a number formatted by ``spec``, or a dash for none."""
+    return NONE if value is None else format(value, spec)
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
     """Return a fraction in per cent, or a dash for none."""
-    return "–" if fraction is None else f"{100 * fraction:.2f} %"
+    return NONE if fraction is None else f"{100 * fraction:.{digits}f} %"

@@ -8,6 +8,7 @@ import typer
 
 from rexport._errors import UsageError
 from rexport.benchmarks.scenarios.scenario import Scenario
+from rexport.cli._reports import or_dash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,11 +80,13 @@ def say_trial(trial: Trial) -> None:
     """Say what came of a trial, on stderr."""
     from rexport.cli._console import say
 
-    latency = trial.p99_ms if trial.p99_ms is not None else trial.p90_ms
-    name = "p99" if trial.p99_ms is not None else "p90"
-    seen = "given up" if trial.stopped else f"{name} {_number(latency, 2)} ms"
+    outcome = f"p99 {or_dash(trial.p99_ms, ',.2f')} ms"
+    if trial.stopped:
+        outcome = "given up"
+    elif trial.p99_ms is None:
+        outcome = f"p90 {or_dash(trial.p90_ms, ',.2f')} ms"
     say(
-        f"{trial.purpose}: {trial.rate_per_second:,.1f} queries/s, {trial.queries} answered, {seen}: "
+        f"{trial.purpose}: {trial.rate_per_second:,.1f} queries/s, {trial.queries} answered, {outcome}: "
         f"{'holds' if trial.held else 'does not hold'}"
     )
 
@@ -112,15 +115,15 @@ def print_rows(rows: Sequence[Row], *, title: str) -> None:
 
 
 def _cells(row: Row) -> list[str]:
-    cells = [row.model, row.runtime, str(row.batch), _number(row.images_per_second, 1)]
+    cells = [row.model, row.runtime, str(row.batch), or_dash(row.images_per_second, ",.1f")]
     if row.server is not None:
         confirmed = row.server.confirmed
-        cells += [_number(confirmed.mean_batch if confirmed else None, 1), f"p{row.server.percentile}"]
+        cells += [or_dash(confirmed.mean_batch if confirmed else None, ",.1f"), f"p{row.server.percentile}"]
     return cells + _latencies(row.latency_ms)
 
 
 def _latencies(latency: Latency) -> list[str]:
-    return [_number(value, 2) for value in (latency.p50, latency.p90, latency.p99)]
+    return [or_dash(value, ",.2f") for value in (latency.p50, latency.p90, latency.p99)]
 
 
 def _print_loadgen(rows: Sequence[Row]) -> None:
@@ -136,7 +139,7 @@ def _print_loadgen(rows: Sequence[Row]) -> None:
                 row.model,
                 row.runtime,
                 "VALID" if verdict.valid else "INVALID",
-                _number(verdict.samples_per_second, 1),
+                or_dash(verdict.samples_per_second, ",.1f"),
                 str(verdict.queries),
                 *_latencies(verdict.latency_ms),
             ]
@@ -149,7 +152,3 @@ def _print_loadgen(rows: Sequence[Row]) -> None:
             why = "; ".join(reason.rstrip(".") for reason in verdict.reasons)
             note(f"{row.model} on {row.runtime}, INVALID: {why}.")
     note(runs[0][1].note)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rexport.cli._console import note, print_table
+from rexport.cli._reports import or_dash
 
 if TYPE_CHECKING:
     from rexport.jobs.tune import TuneResult
@@ -74,6 +75,6 @@ def _cells(trial: Trial, search: SearchResult) -> tuple[str, ...]:
         f"{throughput.low:,.1f}–{throughput.high:,.1f}",
         f"{measured.percentile_ms(50):.2f}",
         f"{measured.percentile_ms(90):.2f}",
-        "–" if variant.drop_points is None else f"{variant.drop_points:.2f}",
+        or_dash(variant.drop_points, ".2f"),
         stage,
     )
