@@ -180,7 +180,7 @@ class Child:
         if sys.platform == "win32":
             self._process.kill()
             return
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended before; macOS says EPERM then
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _read(self) -> None:
