@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rexport.benchmarks import machine_facts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -241,7 +243,8 @@ def plant(
         for fault, outcome in pool.map(one, chosen):
             rows.append({**asdict(fault), "outcome": outcome})
             if json_file is not None:
-                json_file.write_text(json.dumps({"seed": seed, **_counted(rows)}, indent=1) + "\n")
+                head = {"schema": "rexport.planted-faults/1", "machine": machine_facts().to_json(), "seed": seed}
+                json_file.write_text(json.dumps(head | _counted(rows), indent=1) + "\n")
             if outcome == "missed" or outcome == "not run":
                 print(f"{fault.file}:{fault.line}: {outcome}: {fault.was!r} → {fault.becomes!r}", flush=True)
     counted = _counted(rows)
