@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
+from rexport._words import first_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
@@ -234,8 +236,7 @@ def answer_requests(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> NoRet
         try:
             reply = answer(json.loads(requests.get()))
         except Exception as error:  # each library raises its own
-            kind = type(error).__name__
-            reply = {"error": next(iter(str(error).strip().splitlines()), kind), "kind": kind}
+            reply = {"error": first_line(error), "kind": type(error).__name__}
         print(json.dumps(reply), file=replies, flush=True)
 
 

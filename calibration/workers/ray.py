@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import RexportError, UnavailableError
+from rexport._words import first_line
 from rexport.calibration.workers.base import memory_errors
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _connect(ray: Any, address: str | None) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         where = f" at {address}" if address else ""
         raise UnavailableError(
-            f"There is no Ray cluster{where} to connect to ({str(error).splitlines()[0]}); see `ray status`."
+            f"There is no Ray cluster{where} to connect to ({first_line(error)}); see `ray status`."
         ) from error
 
 
@@ -134,4 +135,4 @@ def _result(ray: Any, reference: Any) -> Any:
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
-        raise RexportError(f"{_LOST}: {str(error).splitlines()[0]}") from error
+        raise RexportError(f"{_LOST}: {first_line(error)}") from error

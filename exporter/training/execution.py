@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from rexport._errors import UnavailableError, UsageError
+from rexport._words import first_line
 
 __all__ = ["Execution", "choose_execution"]
 
@@ -75,7 +76,7 @@ def _why_no_cuda() -> str | None:
     try:
         torch.zeros(1, device="cuda").add_(1).item()
     except (RuntimeError, AssertionError) as error:  # no driver, or a GPU that this build has no kernels for
-        return str(error).splitlines()[0].rstrip(".")
+        return first_line(error).rstrip(".")
     return None
 
 
