@@ -101,7 +101,7 @@ def _file(source: Source, path: Path) -> Subject:
     model = model_file.load(path)
     image = model_file.image_input(model, path)
     metadata = model_file.Metadata.of(model)
-    preprocessing, _ = model_file.preprocessing_of(model, path)
+    preprocessing = model_file.preprocessing_of(model, path)
     size = preprocessing.size
     sides = _CAMERA if preprocessing.takes is Takes.PICTURES else (size, size)
     network, no_network = _network_of(source, metadata)

@@ -6,21 +6,21 @@ A small TOML file (https://toml.io/en/v1.0.0). Keys may be added to it, none ren
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from rexport._cpu import this_cpu
 from rexport._documents import Count, Finite, Positive, Sha256, as_record, load_toml
 from rexport._errors import InputError, ModelFileError, OutputError
 from rexport._files import file_sha256, write_text
+from rexport.choices import Goal  # noqa: TC001 - msgspec reads the fields' types
 
 __all__ = [
     "SCHEMAS",
     "DeploymentSettings",
     "Expected",
-    "Goal",
     "Goals",
     "Precision",
     "Regroup",
@@ -38,13 +38,6 @@ Regroup = Literal["off", "measure"]
 
 _HEADER = "# What `rexport tune` found best here. Run it again with `rexport bench --settings` and this file.\n"
 _ADVICE = "write it again with `rexport tune`"
-
-
-class Goal(StrEnum):
-    """What is looked for: the most images per second, or the shortest call."""
-
-    THROUGHPUT = "throughput"
-    LATENCY = "latency"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +113,12 @@ class TunedMachine:
     cpu: str
     int8: str
     cores: Count
+
+    @classmethod
+    def here(cls) -> TunedMachine:
+        """Return the facts of this machine."""
+        cpu = this_cpu()
+        return cls(cpu=cpu.name, int8=cpu.int8, cores=cpu.cores)
 
     def differences(self, current: TunedMachine) -> tuple[str, ...]:
         """Return the facts in which the ``current`` machine differs, as text; empty if there are none."""

@@ -28,6 +28,7 @@ from rexport._onnx_proto import (
     read_all_tensors,
     why_not_readable,
 )
+from rexport._progress import Note, unsaid
 from rexport._words import first_line
 from rexport.preprocessing import PictureOptions, Preprocessing, Takes
 
@@ -335,8 +336,8 @@ def is_size_assumed(model: ir.Model) -> bool:
 
 
 def preprocessing_of(
-    model: ir.Model, path: Path | str = "The model", options: PictureOptions | None = None
-) -> tuple[Preprocessing, str | None]:
+    model: ir.Model, path: Path | str = "The model", options: PictureOptions | None = None, *, note: Note = unsaid
+) -> Preprocessing:
     """Return how pictures become a model's input: as its file states, with the changes of the user's ``options``.
 
     Args:
@@ -344,10 +345,7 @@ def preprocessing_of(
         path: Its name in sentences.
         options: Values that replace those that the file states, or the defaults; their ``size`` is for a model that
             takes any.
-
-    Returns:
-        The preprocessing, and a sentence for the user where some of it is assumed or ``options`` replace a stated
-        value.
+        note: Told where some of it is assumed, or ``options`` replace a stated value.
 
     Raises:
         ModelFileError: It has no image input, or its metadata can't be read.
@@ -369,7 +367,10 @@ def preprocessing_of(
         raise UsageError(f"{path} says that it takes {stated.takes} images, and its input is of another type.")
     if image.size not in (None, stated.size):
         raise UsageError(f"{path} says that its pictures are {stated.size} pixels wide, and its input is {image.size}.")
-    return replace(options, size=size).applied_to(stated, str(path))
+    preprocessing, remark = replace(options, size=size).applied_to(stated, str(path))
+    if remark is not None:
+        note(remark)
+    return preprocessing
 
 
 def state_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:

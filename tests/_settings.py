@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from rexport.choices import Goal
 from rexport.deployment_settings import (
     DeploymentSettings,
     Expected,
-    Goal,
     Goals,
     RunSettings,
     TunedMachine,

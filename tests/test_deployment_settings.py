@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from rexport._errors import InputError, ModelFileError, OutputError
 from rexport._files import file_sha256
+from rexport.choices import Goal
 from rexport.deployment_settings import (
     SCHEMAS,
     DeploymentSettings,
     Expected,
-    Goal,
     Goals,
     RunSettings,
     TunedMachine,

@@ -341,7 +341,7 @@ def _other_machine(differences: tuple[str, ...]) -> InputError:
 
 
 def _shown(value: int | str | None) -> str:
-    return str(value or "not there")
+    return "not there" if value is None else str(value)
 
 
 def _times(row: Change) -> str:

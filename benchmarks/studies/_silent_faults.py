@@ -30,8 +30,8 @@ from benchmarks.studies._random_networks import run
 from rexport._cpu import this_cpu
 from rexport._errors import RexportError, VerificationError
 from rexport.calibration.workers import choose_workers
+from rexport.choices import Recovery
 from rexport.evaluation import proof
-from rexport.jobs.choices import Recovery
 from rexport.jobs.quantize import QuantizeRequest
 from rexport.jobs.quantize import run as run_quantize
 from rexport.quantization import target_for

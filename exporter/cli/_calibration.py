@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rexport._errors import UsageError
+from rexport.choices import Recovery
 from rexport.cli._console import note
-from rexport.jobs.choices import Recovery
 
 if TYPE_CHECKING:
     from rexport.calibration.workers import Workers

@@ -1,11 +1,14 @@
-"""Options of the commands that work on devices."""
+"""Options of the commands that work on devices, and the devices that they choose."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rexport.deploy.inventory import DeviceSelection
 
 __all__ = [
     "Addresses",
@@ -18,6 +21,7 @@ __all__ = [
     "Parallel",
     "Python",
     "Root",
+    "selection",
 ]
 
 Addresses = Annotated[
@@ -47,3 +51,19 @@ ConnectTimeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help=
 InstallTimeout = Annotated[
     float, typer.Option(metavar="SECONDS", min=1, help="How long an installation may take, self-check included.")
 ]
+
+
+def selection(
+    addresses: list[str] | None,
+    inventory: Path | None,
+    groups: list[str] | None,
+    *,
+    root: str | None,
+    python: str | None,
+) -> DeviceSelection:
+    """Return which devices the options choose."""
+    from rexport.deploy.inventory import DeviceSelection
+
+    return DeviceSelection(
+        addresses=tuple(addresses or ()), inventory=inventory, groups=tuple(groups or ()), root=root, python=python
+    )

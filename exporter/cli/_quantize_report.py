@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rexport.choices import Recovery
 from rexport.cli._console import print_table
 from rexport.cli._gate import print_gate
 from rexport.cli._reports import in_units, size_of
 from rexport.cli._tuning import print_forms
-from rexport.jobs.choices import Recovery
 
 if TYPE_CHECKING:
     from rexport.jobs.calibration import RecoveryResult

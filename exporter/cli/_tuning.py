@@ -8,7 +8,7 @@ import typer
 
 from rexport._errors import UsageError
 from rexport._words import counted
-from rexport.jobs.choices import Stem
+from rexport.choices import Stem
 
 if TYPE_CHECKING:
     from rexport.jobs.layer_forms import LayerForms, LayerFormsResult

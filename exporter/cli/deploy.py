@@ -57,16 +57,13 @@ def deploy(
     """
     from rexport.cli._console import note, print_json
     from rexport.cli._fleet_report import show_steps
-    from rexport.deploy.inventory import DeviceSelection
     from rexport.deploy.rollout import Pace
     from rexport.deploy.ssh import Access
     from rexport.jobs.deploy import DeployRequest, run
 
     request = DeployRequest(
         bundle=bundle,
-        devices=DeviceSelection(
-            addresses=tuple(addresses or ()), inventory=inventory, groups=tuple(group or ()), root=root, python=python
-        ),
+        devices=_fleet.selection(addresses, inventory, group, root=root, python=python),
         access=Access(
             identity=identity, known_hosts=known_hosts, connect_timeout=connect_timeout, install_timeout=install_timeout
         ),

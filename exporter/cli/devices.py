@@ -38,14 +38,11 @@ def status(
 
     If a device can't be reached, the exit code is 6.
     """
-    from rexport.deploy.inventory import DeviceSelection
     from rexport.deploy.ssh import Access
     from rexport.jobs.devices import DevicesRequest
 
     request = DevicesRequest(
-        devices=DeviceSelection(
-            addresses=tuple(addresses or ()), inventory=inventory, groups=tuple(group or ()), root=root, python=python
-        ),
+        devices=_fleet.selection(addresses, inventory, group, root=root, python=python),
         access=Access(identity=identity, known_hosts=known_hosts, connect_timeout=connect_timeout),
         parallel=parallel,
     )
@@ -71,14 +68,11 @@ def rollback(
 
     Where that fails, the active version stays. If it failed on any device, the exit code is 6.
     """
-    from rexport.deploy.inventory import DeviceSelection
     from rexport.deploy.ssh import Access
     from rexport.jobs.devices import DevicesRequest
 
     request = DevicesRequest(
-        devices=DeviceSelection(
-            addresses=tuple(addresses or ()), inventory=inventory, groups=tuple(group or ()), root=root, python=python
-        ),
+        devices=_fleet.selection(addresses, inventory, group, root=root, python=python),
         access=Access(
             identity=identity, known_hosts=known_hosts, connect_timeout=connect_timeout, install_timeout=install_timeout
         ),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport._errors import UsageError
+from rexport.choices import FloatPrecision
 from rexport.cli._options import Json, Mean, Output, Resize, Std, Weights
-from rexport.jobs.choices import FloatPrecision
 
 if TYPE_CHECKING:
     from rexport.exporting import Parity

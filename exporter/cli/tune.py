@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from rexport.choices import Goal
 from rexport.cli._calibration import RecoverChoice
 from rexport.cli._gate import EvalData
 from rexport.cli._options import Json, Output, SkipBad, parse_counts, parse_words
-from rexport.deployment_settings import Goal
 
 __all__ = ["tune"]
 

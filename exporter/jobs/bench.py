@@ -19,8 +19,7 @@ from rexport.benchmarks.loadgen import require_loadgen
 from rexport.benchmarks.profiling.layers import profile_layers
 from rexport.benchmarks.scenarios import Scenario, ScenariosInterrupted, run_rows
 from rexport.benchmarks.suite import planned
-from rexport.deployment_settings import load_settings
-from rexport.jobs.tune import this_machine
+from rexport.deployment_settings import TunedMachine, load_settings
 from rexport.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
@@ -198,7 +197,7 @@ def run(
         result = benchmarks.bench(
             request.models,
             runtimes=request.runtimes,
-            batches=request.batches or _BATCHES,
+            batches=_BATCHES if request.batches is None else request.batches,
             threads=request.threads,
             from_pixels=request.from_pixels,
             on_device=request.on_device,
@@ -244,7 +243,7 @@ def with_settings(request: BenchRequest, note: Note) -> BenchRequest:
         f"by {path}: {run.runtime}, batch {run.batch}, {counted(run.threads, 'thread')}; "
         f"{expected.images_per_second:,.1f} images per second are expected ({low:,.1f} to {high:,.1f})"
     )
-    differences = settings.machine.differences(this_machine())
+    differences = settings.machine.differences(TunedMachine.here())
     if differences:
         note(
             f"{path} is of another machine ({'; '.join(differences)}), so other numbers, and another choice, may be "
@@ -310,7 +309,9 @@ def _run_scenario(
     """Run a scenario on every row, one after the other."""
     if scenario.loadgen:
         require_loadgen()
-    batches = (1,) if request.single_stream else request.batches or _BATCHES
+    batches = _BATCHES if request.batches is None else request.batches
+    if request.single_stream:
+        batches = (1,)
     plans = planned(
         request.models,
         runtimes=request.runtimes,

@@ -176,7 +176,4 @@ def _with_preprocessing(request: BundleRequest, model: Path, note: Note) -> Bund
     """Return the request with how pictures become the model's input; where that is assumed, it is noted."""
     if request.preprocessing is not None:
         return request
-    preprocessing, text = preprocessing_of(load(model), model, request.pictures)
-    if text is not None:
-        note(text)
-    return replace(request, preprocessing=preprocessing)
+    return replace(request, preprocessing=preprocessing_of(load(model), model, request.pictures, note=note))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rexport._errors import UsageError
 from rexport._files import write_text
 from rexport.calibration import CalibrationTable, calibrate_dataset, costlier_than_minmax
-from rexport.jobs.choices import Recovery
+from rexport.choices import Recovery
 from rexport.model_file import model_hash
 from rexport.quantization import recover
 

@@ -291,9 +291,7 @@ def _of_network(source: Source, request: EvaluateRequest, note: Note) -> _Model:
 def _of_file(path: Path, request: EvaluateRequest, note: Note) -> _Model:
     model = described(path)
     _require_classifier(model, path, request.views)
-    preprocessing, assumed = preprocessing_of(model, path, request.options)
-    if assumed is not None:
-        note(assumed)
+    preprocessing = preprocessing_of(model, path, request.options, note=note)
     return _Model(
         source=Source(path=path),
         preprocessing=preprocessing,

@@ -10,11 +10,11 @@ from rexport._errors import UsageError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport.calibration import calibrate, open_dataset
+from rexport.choices import FloatPrecision
 from rexport.class_names import read_class_names
 from rexport.exporting import DEFAULT_TOLERANCE, export
 from rexport.exporting.export import DEFAULT_OPSET
 from rexport.exporting.half import to_half
-from rexport.jobs.choices import FloatPrecision
 from rexport.model_file import Head, Metadata, default_opset, image_input, save, tensor_json
 from rexport.models import known_facts, network_preprocessing, registry
 from rexport.models.modules import outputs_in, results_of
@@ -185,7 +185,7 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
 def _outputs(module: nn.Module, request: ExportRequest, size: int, note: Note) -> int:
     """Run the network and return how many outputs it has, as many as were asked for."""
     results = results_of(module, size)
-    name = request.result or next(iter(results))
+    name = next(iter(results)) if request.result is None else request.result
     if name not in results:
         raise UsageError(f"--result {name}: {request.network} returns {', '.join(results)}.")
     if len(results) > 1 and request.result is None:

@@ -103,9 +103,7 @@ def run(request: FuseRequest, *, progress: Progress = silent, note: Note = unsai
     original = load(request.model)
     preprocessing = None
     if request.raw_image:
-        preprocessing, remark = preprocessing_of(original, request.model, request.options)
-        if remark is not None:
-            note(remark)
+        preprocessing = preprocessing_of(original, request.model, request.options, note=note)
     with progress(f"fusing {request.model.name}", None):
         reference = _reference(original, preprocessing) if request.verify else None
         result = fuse(original, passes=passes, reference=reference)

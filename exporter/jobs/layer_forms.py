@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rexport._progress import Progress, silent
-from rexport.jobs.choices import Stem
+from rexport.choices import Stem
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -29,10 +29,10 @@ from rexport.calibration import (
     open_dataset,
 )
 from rexport.calibration.dataset import note_skipped, spread
+from rexport.choices import Recovery
 from rexport.evaluation.judging import judging_runtime_for, weakest_layer
 from rexport.evaluation.proof import Pictures, Proof, Verdict, prove
 from rexport.jobs.calibration import RECOVERY_PICTURES, RecoveryResult, calibrate, recover_accuracy
-from rexport.jobs.choices import Recovery
 from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
 from rexport.model_file import (
     Metadata,
@@ -265,7 +265,7 @@ def quantize_file(
         tables=tuple(map(Path, tables)),
         save_table=_path(save_table),
         calibrator=calibrator if isinstance(calibrator, Calibrator) else Calibrator.parse(calibrator),
-        recovery=Recovery(recovery) if recovery else None,
+        recovery=None if recovery is None else Recovery(recovery),
         samples=samples,
         eval_data=_path(eval_data),
         max_drop=max_drop,
@@ -277,7 +277,7 @@ def quantize_file(
 
 
 def _path(text: str | Path | None) -> Path | None:
-    return Path(text) if text else None
+    return None if text is None else Path(text)
 
 
 def check_gate(eval_data: Path | None, max_drop: float | None, min_speedup: float | None = None) -> None:
@@ -520,9 +520,7 @@ def _open(
     """Return how pictures become the model's input, those to calibrate with, and those to measure accuracy with."""
     if request.data is None and request.eval_data is None:
         return None, None, None
-    preprocessing, remark = preprocessing_of(model, request.model, request.options)
-    if remark is not None:
-        note(remark)
+    preprocessing = preprocessing_of(model, request.model, request.options, note=note)
     pictures, labelled = (
         None if folder is None else open_dataset(folder, preprocessing) for folder in (request.data, request.eval_data)
     )

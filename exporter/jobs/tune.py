@@ -18,10 +18,10 @@ from rexport._errors import GateError, ModelFileError, UnavailableError, UsageEr
 from rexport._files import check_writable, file_sha256, write_bytes
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport.benchmarks import machine_facts
+from rexport.choices import Goal
 from rexport.deployment_settings import (
     DeploymentSettings,
     Expected,
-    Goal,
     Goals,
     Precision,
     Regroup,
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.benchmarks import Machine
-    from rexport.jobs.choices import Recovery
+    from rexport.choices import Recovery
     from rexport.tuning import Estimate, Measured, Trial, Variant
 
-__all__ = ["TuneRequest", "TuneResult", "run", "this_machine"]
+__all__ = ["TuneRequest", "TuneResult", "run"]
 
 _SCHEMA = "rexport.tune/1"
 _DEFAULT_RUNTIMES = (ONNX_RUNTIME_CPU, "openvino")
@@ -226,12 +226,6 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
     return TuneResult(request=request, machine=machine, variants=variants, search=search, settings=settings, model=file)
 
 
-def this_machine() -> TunedMachine:
-    """Return what settings say of the machine that they were measured on, of this one."""
-    cpu = this_cpu()
-    return TunedMachine(cpu=cpu.name, int8=cpu.int8, cores=cpu.cores)
-
-
 def _load(path: Path) -> ir.Model:
     if not path.exists() and path.suffix != ".onnx":
         raise UsageError(
@@ -261,7 +255,7 @@ def _choices(request: TuneRequest, model: ir.Model) -> VariantRequest:
         regroup=request.regroup,
         runtimes=request.runtimes or _installed_runtimes(),
         batches=batches,
-        threads=request.threads or _threads(),
+        threads=_threads() if request.threads is None else request.threads,
         data=request.data,
         eval_data=request.eval_data,
         max_drop=request.max_drop,
@@ -364,7 +358,7 @@ def _write(best: Measured, request: TuneRequest) -> tuple[DeploymentSettings, Pa
         run=RunSettings(runtime=best.candidate.runtime, threads=best.candidate.threads, batch=best.candidate.batch),
         asked=Goals(goal=request.goal, latency_bound_ms=request.latency_bound_ms, max_drop_points=request.max_drop),
         expected=_expected(best),
-        machine=this_machine(),
+        machine=TunedMachine.here(),
         versions=_versions(best.candidate.runtime),
     )
     settings.to_toml()  # raises before a file is written if it can't be

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport._progress import Note, Progress
+    from rexport.choices import Recovery
     from rexport.deployment_settings import Precision
-    from rexport.jobs.choices import Recovery
     from rexport.jobs.quantize import QuantizeRequest, QuantizeResult
 
 __all__ = ["INT8", "MEASURE", "OFF", "ONNX_RUNTIME_CPU", "LeftOut", "VariantRequest", "Variants", "make_variants"]

@@ -14,11 +14,13 @@ import numpy as np
 
 from rexport._words import counted
 from rexport.benchmarks.results import speedup
-from rexport.deployment_settings import Goal, Precision
+from rexport.choices import Goal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from rexport.deployment_settings import Precision
 
 __all__ = ["Bounds", "Candidate", "Estimate", "Goal", "Measured", "Variant", "choose", "nearest", "order"]
 

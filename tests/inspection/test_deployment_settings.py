@@ -9,10 +9,10 @@ import pytest
 
 from rexport._errors import InputError
 from rexport._files import file_sha256
+from rexport.choices import Goal
 from rexport.deployment_settings import (
     DeploymentSettings,
     Expected,
-    Goal,
     Goals,
     RunSettings,
     TunedMachine,

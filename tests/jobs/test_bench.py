@@ -17,9 +17,8 @@ from rexport.benchmarks import BenchResult, Row, Status, machine_facts
 from rexport.benchmarks.document import Kind, Peak, PeakPrecision
 from rexport.benchmarks.results import timed
 from rexport.benchmarks.scenarios import Scenario, ScenarioRequest
-from rexport.deployment_settings import DeploymentSettings, RunSettings, write_settings
+from rexport.deployment_settings import DeploymentSettings, RunSettings, TunedMachine, write_settings
 from rexport.jobs.bench import BenchReport, BenchRequest, measure_limits, profile_rows, run, with_settings
-from rexport.jobs.tune import this_machine
 from rexport.model_file import save
 from tests._settings import SETTINGS
 from tests.quantization._tables import exported
@@ -60,7 +59,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeploymentSetti
     Path("there").mkdir()
     Path("there/m.onnx").write_bytes(b"weights")
     model = replace(SETTINGS.model, file="m.onnx", sha256=file_sha256(Path("there/m.onnx")))
-    written = replace(SETTINGS, model=model, machine=this_machine())
+    written = replace(SETTINGS, model=model, machine=TunedMachine.here())
     write_settings(written, Path("there/s.toml"))
     return written
 

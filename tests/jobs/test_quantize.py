@@ -14,8 +14,8 @@ import pytest
 
 import rexport.jobs.quantize as job
 from rexport._errors import ModelFileError, UsageError, VerificationError
+from rexport.choices import Recovery
 from rexport.evaluation.proof import Pictures, Verdict
-from rexport.jobs.choices import Recovery
 from rexport.jobs.quantize import QuantizeRequest, check_gate, run
 from rexport.model_file import Metadata, load, save
 from rexport.preprocessing import PictureOptions

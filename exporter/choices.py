@@ -1,10 +1,10 @@
-"""The choices that a request and its command's options share; importing them loads nothing heavy."""
+"""The choices that requests, records and the options of commands share; importing them loads nothing."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["FloatPrecision", "Recovery", "Stem"]
+__all__ = ["FloatPrecision", "Goal", "Recovery", "Stem"]
 
 
 class FloatPrecision(StrEnum):
@@ -12,6 +12,13 @@ class FloatPrecision(StrEnum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+
+
+class Goal(StrEnum):
+    """What is looked for: the most images per second, or the shortest call."""
+
+    THROUGHPUT = "throughput"
+    LATENCY = "latency"
 
 
 class Recovery(StrEnum):
