@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from cuda.core.utils import StridedMemoryView
+
     from rexport.engine_file import EngineFacts
-    from rexport.runtimes._device_array import DeviceArray
     from rexport.runtimes._tensorrt import EngineMemory
     from rexport.runtimes.source import Source
 
@@ -132,14 +133,14 @@ class EngineRuntime:
         self._kept.compute()
         return self._kept.download()
 
-    def run_there(self, images: Any) -> DeviceArray:
+    def run_there(self, images: Any) -> StridedMemoryView:
         """Run images that lie on the GPU, such as a tensor of PyTorch, and return the first output there, uncopied.
 
         Args:
             images: Of the engine's shape and type, in C order, with ``__dlpack__`` or ``__cuda_array_interface__``.
 
         Returns:
-            What ``torch.from_dlpack`` and ``torch.as_tensor(…, device="cuda")`` take; all is done by then.
+            What ``torch.from_dlpack`` takes; all is done by then.
 
         Raises:
             UsageError: The images lie elsewhere, or have gaps.

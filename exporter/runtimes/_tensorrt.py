@@ -11,19 +11,21 @@ not load. Not run on a GPU yet; the tests run it on a stand-in for the packages,
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rexport._errors import UnavailableError
 from rexport.runtimes import Phases
-from rexport.runtimes._cuda import Cuda, Graph
-from rexport.runtimes._device_array import CUDA, DeviceArray, view_of
+from rexport.runtimes._cuda import Cuda
 from rexport.runtimes._engine_shapes import EngineShapes, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from cuda.core.graph import Graph
+    from cuda.core.utils import StridedMemoryView
 
     from rexport.runtimes._engine_shapes import Profile
 
@@ -32,9 +34,6 @@ __all__ = ["EngineMemory", "LoadedEngine"]
 
 class LoadedEngine:
     """An engine on the GPU, with the stream that it computes in.
-
-    Attributes:
-        DEVICE: DLPack's number for the device of its memory.
 
     Args:
         trt: The package, ``tensorrt`` or ``tensorrt_rtx``.
@@ -46,8 +45,6 @@ class LoadedEngine:
     Raises:
         UnavailableError: There is no GPU, or TensorRT can't load the engine, or it is no network of images.
     """
-
-    DEVICE: ClassVar[int] = CUDA
 
     def __init__(
         self,
@@ -147,9 +144,8 @@ class EngineMemory:
         sizes = {tensor.name: tensor.bytes_at(batch) for tensor in self._tensors}
         self._device = {name: self._cuda.allocate(size) for name, size in sizes.items()}
         self._pinned = {name: self._cuda.allocate_pinned(size) for name, size in sizes.items()}
-        self._address({name: buffer.pointer for name, buffer in self._device.items()})
-        self._array(self._tensors[0])[...] = 0
-        self._cuda.upload(self._device[self._tensors[0].name], self._pinned[self._tensors[0].name])
+        self._address({name: buffer.handle for name, buffer in self._device.items()})
+        self._queue_upload(np.zeros((), self._tensors[0].dtype))
         engine.execute(self._context)  # once before capturing: what is set up at the first run stays out of the graph
         self._cuda.synchronize()
         self._graph, self.why_no_graph = self._captured()
@@ -158,15 +154,13 @@ class EngineMemory:
         """Copy the images into pinned memory, and queue their way to the device."""
         self._cuda.enter()
         self._cuda.synchronize()  # the last upload may still read the pinned memory
-        tensor = self._tensors[0]
-        np.copyto(self._array(tensor), images, casting="same_kind")
-        self._cuda.upload(self._device[tensor.name], self._pinned[tensor.name])
+        self._queue_upload(images)
 
     def compute(self) -> None:
         """Queue the engine's run on what was uploaded."""
         self._cuda.enter()
         if self._graph is not None:
-            self._graph.launch()
+            self._cuda.launch(self._graph)
         else:
             self._engine.execute(self._context)
 
@@ -181,19 +175,18 @@ class EngineMemory:
 
     def phases(self, images: np.ndarray) -> Phases:
         """Upload, compute and download, an event before and after each, and ask the events once all is done."""
-        with self._cuda.events(4) as events:
-            self._cuda.record(events[0])
-            self.upload(images)
-            self._cuda.record(events[1])
-            self.compute()
-            self._cuda.record(events[2])
-            self._queue_download(self._tensors[1:2])
-            self._cuda.record(events[3])
-            self._cuda.synchronize()
-            upload, compute, download = (self._cuda.seconds_between(*pair) for pair in pairwise(events))
+        events = [self._cuda.record()]
+        self.upload(images)
+        events.append(self._cuda.record())
+        self.compute()
+        events.append(self._cuda.record())
+        self._queue_download(self._tensors[1:2])
+        events.append(self._cuda.record())
+        self._cuda.synchronize()
+        upload, compute, download = ((after - before) / 1e3 for before, after in pairwise(events))
         return Phases(upload=upload, compute=compute, download=download, clock="device")
 
-    def run_there(self, images: Any) -> DeviceArray:
+    def run_there(self, images: Any) -> StridedMemoryView:
         """Run images that are on the device already, and return the first output there; nothing is copied.
 
         Args:
@@ -204,35 +197,30 @@ class EngineMemory:
             UnavailableError: They are of another shape or type.
         """
         self._cuda.enter()
-        view = view_of(images, stream=self._cuda.stream, device=self._engine.DEVICE)
+        view = self._cuda.view(images)
         tensor = self._tensors[0]
         if (view.shape, view.dtype) != (self._shapes[tensor.name], tensor.dtype):
             raise UnavailableError(
                 f"The engine takes {tensor.dtype} of shape {self._shapes[tensor.name]} here, not {view.dtype} of shape "
                 f"{view.shape}."
             )
-        if view.stream is not None:
-            self._cuda.wait_for(view.stream)
         results = {output.name: self._cuda.allocate(self._device[output.name].size) for output in self._tensors[1:]}
         try:  # the graph has the addresses that it was captured with, so that the work is queued piece by piece
-            self._address({tensor.name: view.pointer} | {name: buffer.pointer for name, buffer in results.items()})
+            self._address({tensor.name: view.ptr} | {name: buffer.handle for name, buffer in results.items()})
             self._engine.execute(self._context)
             self._cuda.synchronize()
         finally:
-            self._address({name: buffer.pointer for name, buffer in self._device.items()})
+            self._address({name: buffer.handle for name, buffer in self._device.items()})
         first = self._tensors[1]
-        buffer = results[first.name]
-        return DeviceArray(
-            buffer.pointer, self._shapes[first.name], first.dtype, owner=buffer, device=self._engine.DEVICE
-        )
+        return self._cuda.hand_out(results[first.name], self._shapes[first.name], first.dtype)
 
     def free(self) -> None:
         """Give the memory back."""
         self._cuda.enter()
         self._cuda.synchronize()
         self._graph = self._context = None
-        for buffer in (*self._device.values(), *self._pinned.values()):
-            buffer.free()
+        self._device.clear()
+        self._pinned.clear()
 
     def _address(self, pointers: dict[str, int]) -> None:
         for name, pointer in pointers.items():
@@ -248,12 +236,16 @@ class EngineMemory:
             return None, str(error)
 
     def _array(self, tensor: Tensor) -> np.ndarray:
-        view = self._pinned[tensor.name].view()
-        return np.frombuffer(view, tensor.dtype).reshape(self._shapes[tensor.name])
+        return np.from_dlpack(self._pinned[tensor.name]).view(tensor.dtype).reshape(self._shapes[tensor.name])
+
+    def _queue_upload(self, images: np.ndarray) -> None:
+        tensor = self._tensors[0]
+        np.copyto(self._array(tensor), images, casting="same_kind")
+        self._cuda.copy(self._device[tensor.name], self._pinned[tensor.name])
 
     def _queue_download(self, tensors: tuple[Tensor, ...]) -> None:
         for tensor in tensors:
-            self._cuda.download(self._pinned[tensor.name], self._device[tensor.name])
+            self._cuda.copy(self._pinned[tensor.name], self._device[tensor.name])
 
     def _download(self, tensors: tuple[Tensor, ...]) -> list[np.ndarray]:
         self._cuda.enter()

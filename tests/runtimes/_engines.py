@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -15,15 +16,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+from cuda.bindings._internal import driver as bindings
+from cuda.pathfinder import LoadedDL
 
 from rexport.engine import BatchRange, BuildOptions, build_engine
 from rexport.engine_file import BackendName, EngineFacts, facts_path
 from rexport.model_file import save
-from rexport.runtimes import _cuda
 from tests._graphs import convolution, graph, images, vector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cuda.core.utils import StridedMemoryView
+
+    from rexport.runtimes._cuda import Cuda
 
 _HERE = Path(__file__).parent
 _KINDS = {onnx.TensorProto.FLOAT: "float", onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.FLOAT16: "half"}
@@ -128,7 +134,9 @@ class StandIns:
         self.driver = ctypes.CDLL(str(folder / "libcuda.so.1"))
         self._patch = monkeypatch
         shutil.copy(_HERE / "_stand_in_tensorrt.py", folder / "tensorrt.py")
-        monkeypatch.setattr(_cuda, "_DRIVER", str(folder / "libcuda.so.1"))
+        # the first one to be used stays the driver of this process
+        loaded = LoadedDL(str(folder / "libcuda.so.1"), False, self.driver._handle, "a stand-in")
+        monkeypatch.setattr(bindings, "load_nvidia_dynamic_lib", lambda _: loaded)
         monkeypatch.setenv("STAND_IN_DRIVER", str(folder / "libcuda.so.1"))
         monkeypatch.syspath_prepend(folder)
         # what is imported from now on is forgotten at the end of the test
@@ -152,6 +160,19 @@ class StandIns:
     def launches(self) -> int:
         """How often a graph was launched."""
         return int(self.driver.stand_in_launches())
+
+
+def at_address(pointer: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the floats that lie in the stand-in's memory, which is this machine's."""
+    size = 4 * math.prod(shape)
+    return np.frombuffer((ctypes.c_ubyte * size).from_address(pointer), np.float32).reshape(shape)
+
+
+def on_stand_in(cuda: Cuda, array: np.ndarray) -> StridedMemoryView:
+    """Return an array as another library has it on the GPU."""
+    data = cuda.allocate(array.nbytes)
+    at_address(data.handle, array.shape)[...] = array
+    return cuda.hand_out(data, array.shape, array.dtype)
 
 
 def compile_driver(folder: Path) -> None:
