@@ -2,8 +2,8 @@
 
     ratio = median over rounds r of  median(peer's calls in r) / median(our calls in r)
 
-with the 95 % bootstrap interval over rounds (:mod:`rexport.benchmarks.results`); above 1 ours is faster. The best peer
-is the one with the highest throughput in the finals.
+with its interval at 95 % (:mod:`rexport.benchmarks.intervals`); above 1 ours is faster. The best peer is
+the one with the highest throughput in the finals.
 """
 
 from __future__ import annotations

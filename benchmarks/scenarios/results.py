@@ -16,7 +16,7 @@ __all__ = ["FEWEST_QUERIES", "OfflineResult", "ServerResult", "SingleStreamResul
 
 # What a percentile takes: MLPerf's rules for ending a run early, at 99 % confidence
 FEWEST_QUERIES = {50: 1, 90: 64, 99: 662}
-_ROUNDS = 10  # that the calls of an offline run are split into, to bootstrap from
+_ROUNDS = 10  # that the calls of an offline run are split into, for an interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Choosing among the measured ways to run a model: arithmetic on times, nothing is run here.
 
 Candidates beyond the bounds are out. Of the rest, the best has the most images per second, or the shortest median call.
-But a cheaper candidate wins if its times can't be told apart from the best (95 % bootstrap interval of the ratio, round
+But a cheaper candidate wins if its times can't be told apart from the best (95 % interval of the ratio, round
 by round) and it is no more than 5 % behind: one with fewer threads, a smaller batch, or the original file.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport._words import counted
+from rexport.benchmarks.intervals import of_median
 from rexport.benchmarks.results import speedup
 from rexport.choices import Goal
 
@@ -25,13 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Bounds", "Candidate", "Estimate", "Goal", "Measured", "Variant", "choose", "nearest", "order"]
 
 _AS_GOOD = 1.05  # how many times as good the best may be as the cheaper one
-_RESAMPLES = 1000
 _ROUNDING = 1e-9  # of differences and ratios
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A measured number, and the interval of 95 % of the bootstrap."""
+    """A measured number, and its interval at 95 %."""
 
     value: float
     low: float
@@ -99,18 +99,11 @@ class Measured:
         """Return a percentile of the calls, in milliseconds."""
         return 1e3 * float(np.percentile(self.seconds, percent))
 
-    def percentile_estimate(self, percent: int, *, seed: int = 0) -> Estimate:
-        """Return a percentile of the calls in milliseconds, with the 95 % bootstrap interval over rounds."""
-        random = np.random.default_rng(seed)
-        blocks = [np.asarray(block) for block in self.rounds]
-        drawn = [
-            np.percentile(
-                np.concatenate([blocks[index] for index in random.integers(len(blocks), size=len(blocks))]), percent
-            )
-            for _ in range(_RESAMPLES)
-        ]
-        low, high = np.percentile(drawn, [2.5, 97.5])
-        return Estimate(value=self.percentile_ms(percent), low=1e3 * float(low), high=1e3 * float(high))
+    def percentile_estimate(self, percent: int) -> Estimate:
+        """Return a percentile of the calls in milliseconds, with the interval that those of the rounds tell."""
+        value = self.percentile_ms(percent)
+        low, high = of_median([1e3 * float(np.percentile(block, percent)) for block in self.rounds])
+        return Estimate(value=value, low=min(low, value), high=max(high, value))
 
     def throughput_estimate(self) -> Estimate:
         """Return images per second at the median call, with the interval that follows from the call's."""
