@@ -195,7 +195,7 @@ def test_the_nearest_is_accurate_and_then_the_fastest() -> None:
 
 @pytest.mark.slow
 def test_intervals_hold_the_true_median_about_as_often_as_they_say() -> None:
-    """Of 200 measurements 95 % or a few more: order statistics of ten rounds can't be closer. Below 90 % is no chance."""
+    """Of 200 measurements 95 % or a few more, which is as close as order statistics of ten rounds come."""
     inside = 0
     for seed in range(200):
         estimate = measured(0.010, noise=0.1, seed=seed).percentile_estimate(50)
