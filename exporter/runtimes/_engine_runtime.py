@@ -6,7 +6,6 @@ own first (``engine_trial``), so that neither a crash nor a hang is the caller's
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,13 +14,13 @@ from rexport._errors import UnavailableError, UsageError
 from rexport.engine_file import is_engine, read_facts, read_intact
 from rexport.runtimes import ENGINE_RUNTIMES, Phases
 from rexport.runtimes._engine_shapes import EngineShapes
+from rexport.runtimes._last_shapes import LastShapes
 from rexport.runtimes._onnx_files import filled_up
 from rexport.runtimes.engine_trial import Limits, load, try_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from cuda.core.utils import StridedMemoryView
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from rexport.runtimes.source import Source
 
 __all__ = ["EngineRuntime"]
-
-_MOST_SHAPES = 4  # a batch, the last one of a data set, and as many again
 
 
 class EngineRuntime:
@@ -67,15 +64,13 @@ class EngineRuntime:
         if try_first:
             try_out(self.path, data, self.facts, limits)
         self._engine = load(self.path, data, self.facts, cuda_graph=cuda_graph)
-        self._memories: OrderedDict[int, EngineMemory] = OrderedDict()
+        self._memories = LastShapes[int, "EngineMemory"]()
         self._kept: EngineMemory | None = None
 
     def __enter__(self) -> EngineRuntime:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for memory in filter(None, (*self._memories.values(), self._kept)):
             memory.free()
         self._memories.clear()
@@ -159,13 +154,7 @@ class EngineRuntime:
             yield self._memory(part.batch, part.profile), full, part.stop - part.start
 
     def _memory(self, batch: int, profile: int) -> EngineMemory:
-        if batch in self._memories:
-            self._memories.move_to_end(batch)
-        else:
-            if len(self._memories) >= _MOST_SHAPES:
-                self._memories.popitem(last=False)[1].free()
-            self._memories[batch] = self._engine.memory(batch, profile)
-        return self._memories[batch]
+        return self._memories.at(batch, lambda: self._engine.memory(batch, profile), free=lambda memory: memory.free())
 
 
 def _file(source: Source, backend: str) -> Path:

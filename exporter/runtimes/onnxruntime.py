@@ -16,8 +16,6 @@ from rexport._errors import ModelFileError
 from rexport.runtimes._onnx_files import in_batches, onnx_file, run_in_batches
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy as np
 
     from rexport.runtimes.source import Source
@@ -34,6 +32,9 @@ __all__ = [
 ]
 
 _ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
+_REFUSALS = (
+    _ERRORS.Fail, _ERRORS.InvalidGraph, _ERRORS.InvalidArgument, _ERRORS.NotImplemented, _ERRORS.InvalidProtobuf
+)  # fmt: skip
 _CODES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 # It makes integers of the weights and biases of float layers between integers (1.31): weights with one scale for all of
 # it, which is far coarser than the file for another runtime that leaves them in float; and biases at a scale that it
@@ -65,12 +66,11 @@ def open_session(
             took 1.6 GiB with it and 1.0 without, at the same speed.
         as_on_arm: Whether to take integer kernels for int8 activations too, as ONNX Runtime does on ARM. Elsewhere it
             runs half of such a model in float, which is faster there.
-        exact_sums: Whether to add products of integers in 32 bits on x86 processors without VNNI too, where ONNX
-            Runtime otherwise adds pairs of them in 16, which saturate.
-        profile_to: Record the time of each node; ``end_profiling()`` writes a file whose name begins with this path,
-            and returns it.
-        optimize: Whether to change the graph at all. As it is, it computes each node by itself, and every tensor can be
-            looked at without changing another; slowly.
+        exact_sums: Whether to add products of integers in 32 bits on x86 processors without VNNI too, where pairs of
+            them are otherwise added in 16, which saturate.
+        profile_to: Record the time of each node; ``end_profiling()`` returns a file whose name begins with this path.
+        optimize: Whether to change the graph at all. Otherwise each node is computed by itself, slowly, and every
+            tensor can be looked at without changing another.
 
     Raises:
         ModelFileError: ONNX Runtime refuses the model.
@@ -89,19 +89,17 @@ def open_session(
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     if exact_sums:
         options.add_session_config_entry("session.x64quantprecision", "1")
-    source = model if isinstance(model, bytes) else str(model)
+    return _load(model, options)
+
+
+def _load(model: bytes | Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    name, source = ("The model", model) if isinstance(model, bytes) else (model, str(model))
+    disabled = harmful_optimizers(model) or None
     try:
         return onnxruntime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=harmful_optimizers(model) or None
+            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
         )
-    except (
-        _ERRORS.Fail,
-        _ERRORS.InvalidGraph,
-        _ERRORS.InvalidArgument,
-        _ERRORS.NotImplemented,
-        _ERRORS.InvalidProtobuf,
-    ) as error:
-        name = "The model" if isinstance(model, bytes) else model
+    except _REFUSALS as error:
         raise ModelFileError(f"{name} does not load in ONNX Runtime: {said(error)}.") from error
 
 
@@ -144,9 +142,7 @@ class OnnxRuntimeCpu:
     def __enter__(self) -> OnnxRuntimeCpu:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         del self._session
 
     def run(self, images: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ arithmetic of sizes (``Shape`` and what follows it), a handful of integers that 
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import onnxruntime
@@ -16,6 +16,7 @@ from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, UnavailableError, UsageError
 from rexport.runtimes import Phases
 from rexport.runtimes._device_memory import DeviceMemory, OrtMemory, TorchMemory, cuda_stream
+from rexport.runtimes._last_shapes import LastShapes
 from rexport.runtimes._onnx_files import in_batches, onnx_file, run_in_batches
 from rexport.runtimes.onnxruntime import fixed_batch, harmful_optimizers, said
 from rexport.runtimes.probes import PROBES, fell_back, load_libraries, require
@@ -23,17 +24,15 @@ from rexport.runtimes.probes import PROBES, fell_back, load_libraries, require
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
     import numpy as np
 
     from rexport.runtimes.source import Source
 
-__all__ = ["MOST_SHAPES", "OnnxRuntimeGpu", "check_it_ran_there", "open_on_provider"]
+__all__ = ["OnnxRuntimeGpu", "check_it_ran_there", "open_on_provider"]
 
 _ERRORS = onnxruntime.capi.onnxruntime_pybind11_state
 _QUIET = 4  # fatal errors only: the others are raised too, or found out below
-MOST_SHAPES = 4  # a batch, the last one of a data set, and as many again
 _OF_SIZES = {"Shape", "Size", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Cast", "Reshape", "Range", "Where",
              "Constant", "ConstantOfShape", "Expand", "Add", "Sub", "Mul", "Div", "Min", "Max", "Floor", "Ceil",
              "Equal", "Less"}  # fmt: skip
@@ -61,16 +60,14 @@ class OnnxRuntimeGpu:
         require(self.NAME)
         load_libraries(self.PROVIDER, *PROBES[self.NAME].arguments[1:])
         self._stream = cuda_stream() if self.DEVICE == "cuda" else None
-        self._memories: OrderedDict[tuple[int, ...], DeviceMemory] = OrderedDict()
+        self._memories = LastShapes[tuple[int, ...], DeviceMemory]()
         self._kept: DeviceMemory | None = None
         self._batch = self._load()
 
     def __enter__(self) -> OnnxRuntimeGpu:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._memories.clear()
         self._kept = None
         self._unload()
@@ -139,13 +136,7 @@ class OnnxRuntimeGpu:
         return memory.download()
 
     def _memory(self, images: np.ndarray) -> DeviceMemory:
-        if images.shape in self._memories:
-            self._memories.move_to_end(images.shape)
-        else:
-            self._memories[images.shape] = self._new_memory(images)
-            if len(self._memories) > MOST_SHAPES:
-                self._memories.popitem(last=False)
-        return self._memories[images.shape]
+        return self._memories.at(images.shape, lambda: self._new_memory(images))
 
     def _new_memory(self, images: np.ndarray) -> DeviceMemory:
         session = self._session_for(images.shape)

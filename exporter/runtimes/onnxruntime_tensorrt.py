@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import onnx
@@ -18,11 +19,11 @@ import onnxruntime
 
 from rexport._errors import ModelFileError
 from rexport._files import cache_folder
-from rexport.runtimes.onnxruntime_gpu import MOST_SHAPES, OnnxRuntimeGpu
+from rexport.runtimes._last_shapes import LastShapes
+from rexport.runtimes.onnxruntime_gpu import OnnxRuntimeGpu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 __all__ = ["ENTRIES", "Facts", "OnnxRuntimeTensorRt", "engine_options", "facts_of", "provider_options"]
 
@@ -61,7 +62,7 @@ class OnnxRuntimeTensorRt(OnnxRuntimeGpu):
 
     def _load(self) -> int | None:
         self._facts = facts_of(self._path)
-        self._sessions: dict[tuple[int, ...], onnxruntime.InferenceSession] = {}
+        self._sessions = LastShapes[tuple[int, ...], onnxruntime.InferenceSession]()
         fixed = tuple(size for size in self._facts.shape if size is not None)
         if len(fixed) == len(self._facts.shape):
             self._session_for(fixed)
@@ -71,15 +72,13 @@ class OnnxRuntimeTensorRt(OnnxRuntimeGpu):
         self._sessions.clear()
 
     def _session_for(self, shape: tuple[int, ...]) -> onnxruntime.InferenceSession:
-        if shape not in self._sessions:
-            folder = cache_folder() / "tensorrt"
-            options = provider_options(self._facts, shape, folder)
-            for key in ("trt_engine_cache_path", "trt_timing_cache_path"):
-                (folder / options[key]).mkdir(parents=True, exist_ok=True)
-            self._sessions[shape] = self._open(options, ENTRIES)
-            if len(self._sessions) > MOST_SHAPES:
-                del self._sessions[next(iter(self._sessions))]
-        return self._sessions[shape]
+        return self._sessions.at(shape, lambda: self._new_session(shape))
+
+    def _new_session(self, shape: tuple[int, ...]) -> onnxruntime.InferenceSession:
+        options = provider_options(self._facts, shape, cache_folder() / "tensorrt")
+        for key in ("trt_engine_cache_path", "trt_timing_cache_path"):
+            Path(options[key]).mkdir(parents=True, exist_ok=True)
+        return self._open(options, ENTRIES)
 
 
 def facts_of(path: Path) -> Facts:

@@ -9,16 +9,15 @@ models are not touched by that.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, UnavailableError
+from rexport.runtimes._last_shapes import LastShapes
 from rexport.runtimes._onnx_files import onnx_file, run_in_batches
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     import numpy as np
 
@@ -28,7 +27,6 @@ __all__ = ["OpenVino"]
 
 _MULTIPLY = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
 _CAPABILITY = {"f16": "FP16", "bf16": "BF16"}  # of the processor, by the type of the model
-_MOST_SHAPES = 4  # a batch, the last one of a data set, and as many again
 
 
 class OpenVino:
@@ -49,16 +47,14 @@ class OpenVino:
         self._strict = threads is not None
         self._count_times = count_times
         self._precision = _precision(self._model, self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-        self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._requests = LastShapes[tuple[int, ...], Any]()
         if shape.is_static:
             self.request(tuple(shape.to_shape()))
 
     def __enter__(self) -> OpenVino:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._requests.clear()
         del self._model, self._core
 
@@ -77,13 +73,7 @@ class OpenVino:
 
     def request(self, shape: tuple[int, ...]) -> Any:
         """Return OpenVINO's request for inputs of a shape."""
-        if shape in self._requests:
-            self._requests.move_to_end(shape)
-        else:
-            self._requests[shape] = self._compile(shape).create_infer_request()
-            if len(self._requests) > _MOST_SHAPES:
-                self._requests.popitem(last=False)
-        return self._requests[shape]
+        return self._requests.at(shape, lambda: self._compile(shape).create_infer_request())
 
     def _compile(self, shape: tuple[int, ...]) -> Any:
         model = self._model.clone()

@@ -11,8 +11,6 @@ from rexport._errors import UnavailableError
 from rexport.models import registry
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy as np
 
     from rexport.runtimes.source import Source
@@ -32,9 +30,7 @@ class TorchEager:
     def __enter__(self) -> TorchEager:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         del self._module
 
     def run(self, images: np.ndarray) -> np.ndarray:

@@ -15,8 +15,6 @@ from rexport.models import registry
 from rexport.runtimes.probes import require
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy as np
 
     from rexport.runtimes.source import Source
@@ -44,9 +42,7 @@ class TorchCuda:
     def __enter__(self) -> TorchCuda:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         del self._module
 
     def run(self, images: np.ndarray) -> np.ndarray:
