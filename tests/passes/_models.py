@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # A folded weight is rounded once, by 6e-8 of itself, and so is each product and sum of a convolution. The sums here
 # have at most 27 · 4 terms that partly cancel, so a hundred roundings of the largest result are more than enough.
 ROUNDING = 1e-5
+MAY_CHANGE = "is a graph input, so a caller may change it"
 
 
 def parse(text: str) -> ir.Model:
@@ -164,6 +165,29 @@ def refusal(one_pass: type[GraphPass], model: ir.Model) -> str:
     assert report.changed == 0
     (only,) = report.refusals
     return only.why
+
+
+def rewritten(
+    one_pass: type[GraphPass],
+    original: ir.Model,
+    operators: Mapping[str, int],
+    *,
+    changed: int = 1,
+    of_scale: float = ROUNDING,
+) -> ir.Model:
+    """Return what a pass makes of a model: these operators, with equal results, by so many changes and no refusal."""
+    model, report = changed_by(one_pass, original)
+    assert (report.changed, report.refusals) == (changed, ())
+    assert ops(model) == operators
+    assert_close(run(model), run(original), of_scale=of_scale)
+    return model
+
+
+def assert_untouched(one_pass: type[GraphPass], original: ir.Model) -> None:
+    """Check that a pass finds nothing in the model to change or to refuse."""
+    same, report = changed_by(one_pass, original)
+    assert (report.changed, report.refusals) == (0, ())
+    assert to_bytes(same) == to_bytes(original)
 
 
 def assert_close(actual: Sequence[np.ndarray], expected: Sequence[np.ndarray], *, of_scale: float = ROUNDING) -> None:

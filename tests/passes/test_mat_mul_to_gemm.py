@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from rexport.passes import DEFAULT_PASSES, MatMulToGemm, fuse
-from tests.passes._models import assert_close, changed_by, make, ops, parse, refusal, run
+from tests.passes._models import (
+    MAY_CHANGE,
+    assert_close,
+    assert_untouched,
+    changed_by,
+    make,
+    parse,
+    refusal,
+    rewritten,
+    run,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -136,7 +146,7 @@ DEFAULTS = {"dtype": "float", "inputs": "", "outputs": "", "last": "4", "nodes":
         ({"outputs": ", float[2, 2] w"}, "its linear layer's weight 'w' is an output of the model"),
         (
             {"nodes": "y = Gemm(x, w, k)", "inputs": ", float[2] k"},
-            "its linear layer's bias 'k' is a graph input, so a caller may change it",
+            f"its linear layer's bias 'k' {MAY_CHANGE}",
         ),
         (
             {"nodes": "y = Gemm(x, w, matrix)"},
@@ -166,9 +176,7 @@ def test_refusals_say_why(changes: dict[str, str], reason: str) -> None:
 )
 def test_no_match(changes: dict[str, str]) -> None:
     original = parse(TEXT.format(**DEFAULTS | changes))
-    same, report = changed_by(MatMulToGemm, original)
-    assert (report.changed, report.refusals) == (0, ())
-    assert ops(same) == ops(original)
+    assert_untouched(MatMulToGemm, original)
 
 
 @pytest.mark.parametrize(
@@ -182,16 +190,13 @@ def test_no_match(changes: dict[str, str]) -> None:
 )
 def test_an_addition_that_is_no_bias_stays(changes: dict[str, str]) -> None:
     original = parse(TEXT.format(**DEFAULTS | changes))
-    changed, report = changed_by(MatMulToGemm, original)
-    assert (report.changed, report.refusals) == (1, ())
-    assert ops(changed) == {"Gemm": 1, "Add": 1}
-    assert_close(run(changed), run(original))
+    rewritten(MatMulToGemm, original, {"Gemm": 1, "Add": 1})
 
 
 def test_a_batch_of_matrices_is_no_match() -> None:
     original = parse("""
         <ir_version: 9, opset_import: ["": 18]>
         graph (float[N, 3, 2] x) => (float[N, 3, 2] y) <float[2, 2] w = {1, 2, 3, 4}> { y = MatMul(x, w) }""")
-    assert changed_by(MatMulToGemm, original)[1].changed == 0
+    assert_untouched(MatMulToGemm, original)
     original.graph.inputs[0].shape = None
-    assert changed_by(MatMulToGemm, original)[1].changed == 0
+    assert_untouched(MatMulToGemm, original)

@@ -314,41 +314,28 @@ BY = "Raw images are normalised by the weights of the convolutions that read the
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        pytest.param(
+        (
             {"nodes": "p = Pad(x, n) y = Conv(p, w)", "weights": WEIGHTS + "int64[8] n = {0, 0, 1, 1, 0, 0, 1, 1}, "},
             BY.format(where="p", why="it is a Pad node"),
-            id="Pad",
         ),
-        pytest.param(
-            {"nodes": "r = Relu(x) c = Conv(x, w) y = Add(r, c)"},
-            BY.format(where="r", why="it is a Relu node"),
-            id="something else reads them too",
-        ),
-        pytest.param(
+        ({"nodes": "r = Relu(x) c = Conv(x, w) y = Add(r, c)"}, BY.format(where="r", why="it is a Relu node")),
+        (
             {"nodes": "y = Conv<group = 3>(x, g)", "weights": "float[3, 1, 1, 1] g = {1, 2, 3}, "},
             BY.format(where="y", why="it has groups"),
-            id="groups",
         ),
-        pytest.param(
+        (
             {"nodes": "y = Conv(x, w)  z = Conv(x, w)", "outputs": ", float[N, 3, 6, 6] z"},
             BY.format(where="y", why="its convolution's weight 'w' is shared with 1 other place"),
-            id="shared weight",
         ),
-        pytest.param(
+        (
             {"nodes": "v = Relu(w) y = Conv(x, v)"},
             BY.format(where="y", why="its convolution's weight 'v' is computed while the model runs"),
-            id="computed weight",
         ),
-        pytest.param(
+        (
             {"nodes": "y = Conv(x, w)", "outputs": ", float[N, 3, 6, 6] x"},
             "The images 'x' are an output of the model too, and can't become uint8.",
-            id="an output",
         ),
-        pytest.param(
-            {"nodes": "c = Conv(x, w)  y = Conv(c, x)"},
-            BY.format(where="y", why="it takes them for weights"),
-            id="the images are weights",
-        ),
+        ({"nodes": "c = Conv(x, w)  y = Conv(c, x)"}, BY.format(where="y", why="it takes them for weights")),
     ],
 )
 def test_refusals_say_why(parts: dict[str, str], message: str) -> None:
