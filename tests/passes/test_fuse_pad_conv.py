@@ -82,10 +82,8 @@ DEFAULTS = {
 )
 def test_other_convolutions_pad_themselves_too(changes: dict[str, str]) -> None:
     original = parse(MODEL.format(**DEFAULTS | changes))
-    changed, report = changed_by(FusePadConv, original)
-    assert (report.changed, report.refusals) == (1, ())
+    changed = rewritten(FusePadConv, original)
     assert ops(changed)["Pad"] == 0
-    assert_close(run(changed), run(original))
 
 
 def test_a_side_that_is_not_padded_would_be_seen() -> None:

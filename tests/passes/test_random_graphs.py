@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, seed, settings
 import rexport
 from rexport.model_file import to_bytes
 from tests._deep import deep
+from tests.passes._models import contents
 from tests.passes._random_graphs import Case, cases
 
 if TYPE_CHECKING:
@@ -84,12 +85,6 @@ def assert_equal(case: Case, model: ir.Model) -> None:
 
 def interface(proto: onnx.ModelProto) -> list[tuple[str, int]]:
     return [(value.name, value.type.tensor_type.elem_type) for value in (*proto.graph.input, *proto.graph.output)]
-
-
-def contents(model: ir.Model) -> list[bytes]:
-    graph = onnx.load_from_string(to_bytes(model)).graph
-    weights = sorted(graph.initializer, key=lambda tensor: tensor.name)
-    return [part.SerializeToString() for part in (*graph.node, *weights)]
 
 
 def reference(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], float]:

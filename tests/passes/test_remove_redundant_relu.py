@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from onnx import helper
 
 from rexport.passes import RemoveRedundantRelu
-from tests.passes._models import assert_untouched, changed_by, make, ops, parse, refusal, rewritten, run
+from tests.passes._models import assert_untouched, changed_by, make, ops, parse, refusal, rewritten
 
 WEIGHTS = """
     <float zero = {0}, float one = {1}, float six = {6}, float minus = {-1}, float[3, 1, 1] positive = {0, 1, 2},
@@ -43,11 +42,8 @@ def test_a_relu_that_changes_nothing_goes(nodes: str) -> None:
     ends = "  ".join(f"y{i} = Neg({results[i]})" for i in read)
     outputs = ", ".join(f"float[A{i}, B{i}, C{i}, D{i}] y{i}" for i in read)
     original = parse(model(f"{nodes}  {ends}", outputs=outputs))
-    changed, report = changed_by(RemoveRedundantRelu, original)
-    assert (report.changed, report.refusals) == (1, ())
+    changed = rewritten(RemoveRedundantRelu, original, of_scale=0)
     assert ops(changed)["Relu"] == ops(original)["Relu"] - 1
-    for actual, expected in zip(run(changed), run(original), strict=True):
-        np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from onnx import helper
 
 from rexport.passes import ShareDuplicates
-from tests.passes._models import assert_untouched, changed_by, make, ops, parse, run
+from tests.passes._models import assert_close, assert_untouched, changed_by, make, ops, parse, rewritten, run
 
 
 def model(nodes: str, outputs: str = "float[2, 2] y", inputs: str = "", opset: int = 18) -> str:
@@ -16,10 +16,8 @@ def model(nodes: str, outputs: str = "float[2, 2] y", inputs: str = "", opset: i
 
 def test_equal_constants_are_stored_once() -> None:
     original = parse(model("p = Add(x, a)  q = Mul(p, b)  y = Sub(q, a)"))
-    changed, report = changed_by(ShareDuplicates, original)
-    assert (report.changed, report.refusals) == (1, ())
+    changed = rewritten(ShareDuplicates, original, of_scale=0)
     assert list(changed.graph.initializers) == ["a", "c"]  # of another shape
-    np.testing.assert_array_equal(run(changed)[0], run(original)[0])
 
 
 @pytest.mark.parametrize("kind", ["inputs", "outputs"])
@@ -84,8 +82,7 @@ def test_outputs_keep_their_names_and_nodes() -> None:
     )
     changed, _ = changed_by(ShareDuplicates, original)
     assert [value.name for value in changed.graph.outputs] == ["y", "z", "w"]
-    for actual, expected in zip(run(changed), run(original), strict=True):
-        np.testing.assert_array_equal(actual, expected)
+    assert_close(run(changed), run(original), of_scale=0)
 
 
 def test_what_a_branch_reads_is_found_there_and_branches_stay() -> None:
