@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from rexport._errors import UnavailableError
@@ -48,6 +48,15 @@ class Job:
     preprocessing: Preprocessing | None = None
     on_device: bool = False
     pictures: Pictures | None = None
+
+    @property
+    def batch(self) -> int:
+        """Images per call."""
+        return self.shape[0]
+
+    def with_batch(self, batch: int) -> Job:
+        """Return the job at another batch size."""
+        return replace(self, shape=(batch, *self.shape[1:]))
 
     def loading(self) -> dict[str, Any]:
         """Return the arguments of the worker's command ``load``."""

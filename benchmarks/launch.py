@@ -154,13 +154,13 @@ class Launch:
             return
         preprocessing, path = job.pictures.preprocessing, folder / f"{index}.npy"
         images = len(np.load(job.pictures.path, mmap_mode="r"))
-        limit = self.timeout + _SLOWER * self._call_seconds[index] * math.ceil(images / job.shape[0])
+        limit = self.timeout + _SLOWER * self._call_seconds[index] * math.ceil(images / job.batch)
         self.workers[index].ask(
             "outputs",
             limit=limit,
             pictures=str(job.pictures.path),
             preprocessing=preprocessing and preprocessing.to_json(),
-            batch=job.shape[0],
+            batch=job.batch,
             to=str(path),
         )
         self.records[index].outputs = np.load(path)

@@ -16,12 +16,12 @@ from rexport.benchmarks.document import Latency, LoadgenResult
 from rexport.benchmarks.scenarios.loadgen_sut import MISSING
 from rexport.benchmarks.scenarios.process import opened
 from rexport.benchmarks.scenarios.results import FEWEST_QUERIES
-from rexport.benchmarks.scenarios.run import check_latency_bound, check_options, warm_up
+from rexport.benchmarks.scenarios.run import warm_up
 from rexport.benchmarks.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
-    from rexport.benchmarks.scenarios.image import Image
-    from rexport.runtimes.source import Source
+    from rexport.benchmarks.jobs import Job
+    from rexport.benchmarks.scenarios.request import ScenarioRequest
 
 __all__ = ["require_loadgen", "run_loadgen"]
 
@@ -42,89 +42,38 @@ _CONDITIONS = {
 }
 
 
-def run_loadgen(
-    source: Source,
-    runtime: str,
-    scenario: Scenario,
-    *,
-    threads: int | None = None,
-    batch: int = 1,
-    rate: float | None = None,
-    latency_bound_ms: float | None = None,
-    percentile: int = 99,
-    min_seconds: float = 10.0,
-    min_queries: int | None = None,
-    image: Image | None = None,
-    seed: int = 0,
-) -> LoadgenResult:
-    """Let LoadGen run a scenario on a model.
+def run_loadgen(job: Job, request: ScenarioRequest, *, rate: float | None = None) -> LoadgenResult:
+    """Let LoadGen run a scenario on a model, with the 64 queries that p90 takes, the 662 of p99, or more.
 
     Args:
-        source: The model.
-        runtime: A name from :data:`rexport.runtimes.RUNTIMES`.
-        scenario: Which.
-        threads: Threads of the runtime; by default all usable cores.
-        batch: The most samples to answer with one call; of single-stream, 1.
+        job: The model; its batch is the most samples to answer with one call, or 1 in the single-stream scenario.
+        request: The scenario. Of the server scenario p99 is judged by default.
         rate: Queries per second to issue; of the server scenario, where it is needed. LoadGen does not search: take
             what :func:`~rexport.benchmarks.scenarios.run_server` found.
-        latency_bound_ms: Likewise, in milliseconds.
-        percentile: Of the server scenario: 99 or 90 per cent have to be within the bound.
-        min_seconds: The least duration.
-        min_queries: The fewest queries; by default what the percentile takes (MLPerf: 64 for p90, 662 for p99).
-        image: What a query carries; by default what the model takes.
-        seed: Of the images. LoadGen's own seeds stay as they are.
 
     Raises:
-        UsageError: There is no such runtime, or the arguments do not go together.
+        UsageError: The arguments do not go together.
         UnavailableError: LoadGen is not installed, or the runtime can't run this model, or not here.
         RexportError: The model failed, or its process died or hung.
     """
-    server = scenario is Scenario.SERVER
-    if scenario is Scenario.SINGLE_STREAM:
-        batch = 1
-    check_options(runtime, threads=threads, batch=batch, seconds=min_seconds)
-    if server != (rate is not None) or server != (latency_bound_ms is not None):
-        raise UsageError("LoadGen's server scenario, and no other, takes a rate and a latency bound.")
-    if latency_bound_ms is not None:
-        check_latency_bound(latency_bound_ms, seconds=min_seconds)
-    if rate is not None and not 0 < rate < math.inf:
-        raise UsageError(f"Queries arrive at a rate larger than zero per second, not {rate:g}.")
-    if percentile not in (90, 99):
-        raise UsageError(f"The percentile of a latency bound is 90 or 99, not {percentile}.")
+    _check_rate(request, rate)
     require_loadgen()
-    judged = {Scenario.SERVER: percentile, Scenario.SINGLE_STREAM: 90}.get(scenario)
-    fewest = min_queries or FEWEST_QUERIES.get(judged or 0, 1)
-    with opened(source, runtime, image=image, threads=threads, batch=batch, seed=seed) as process:
-        sizes = range(1 if server else batch, batch + 1)
+    if request.scenario is Scenario.SINGLE_STREAM:
+        job = job.with_batch(1)
+    judged = {Scenario.SERVER: request.percentile or 99, Scenario.SINGLE_STREAM: 90}.get(request.scenario)
+    fewest = FEWEST_QUERIES.get(judged or 0, 1)
+    with opened(job) as process:
+        sizes = [job.batch] if rate is None else range(1, job.batch + 1)
         times = warm_up(process, sizes)
-        capacity = max(sizes[0] / times[0], sizes[-1] / times[-1])
-        target = {Scenario.SERVER: rate, Scenario.OFFLINE: capacity}.get(scenario)
-        settings: dict[str, float] = {
-            "min_duration_ms": math.ceil(min_seconds * 1e3),
-            "min_query_count": fewest,
-            # queries are made beforehand, and a run whose queries run out is INVALID: calls may turn out faster
-            "single_stream_expected_latency_ns": max(1, round(times[0] / 4 * 1e9)),
-        }
-        if target is not None:
-            settings |= {"server_target_qps": target, "offline_expected_qps": _MARGIN * target}
-        if latency_bound_ms is not None:
-            settings["server_target_latency_ns"] = round(latency_bound_ms * 1e6)
-            settings["server_target_latency_percentile"] = percentile / 100
-        issued = max(fewest, (rate or capacity) * min_seconds)
+        capacity = max(size / seconds for size, seconds in zip(sizes, times, strict=True))
+        issued = max(fewest, (rate or capacity) * request.seconds)
+        should_take = 2 * (issued / min(rate or capacity, capacity)) + request.seconds
+        target = {Scenario.SERVER: rate, Scenario.OFFLINE: capacity}.get(request.scenario)
+        settings = _settings(request, target=target, percentile=judged, one_call=times[0])
         entries = process.request(
-            "loadgen",
-            should_take=2 * (issued / min(rate or capacity, capacity)) + min_seconds,
-            scenario=_NAMES[scenario],
-            settings=settings,
+            "loadgen", should_take=should_take, scenario=_NAMES[request.scenario], settings=settings
         )
-    return _result(
-        entries,
-        scenario=scenario,
-        min_seconds=min_seconds,
-        target=target,
-        latency_bound_ms=latency_bound_ms,
-        percentile=judged,
-    )
+    return _result(entries, request, target=target, percentile=judged)
 
 
 def require_loadgen() -> None:
@@ -133,30 +82,49 @@ def require_loadgen() -> None:
         raise UnavailableError(MISSING)
 
 
+def _check_rate(request: ScenarioRequest, rate: float | None) -> None:
+    if (request.scenario is Scenario.SERVER) != (rate is not None):
+        raise UsageError("LoadGen's server scenario, and no other, takes a rate and a latency bound.")
+    if rate is not None and not 0 < rate < math.inf:
+        raise UsageError(f"Queries arrive at a rate larger than zero per second, not {rate:g}.")
+
+
+def _settings(
+    request: ScenarioRequest, *, target: float | None, percentile: int | None, one_call: float
+) -> dict[str, float]:
+    """Return LoadGen's settings; ``one_call`` is what the smallest call takes, in seconds."""
+    settings: dict[str, float] = {
+        "min_duration_ms": math.ceil(request.seconds * 1e3),
+        "min_query_count": FEWEST_QUERIES.get(percentile or 0, 1),
+        # queries are made beforehand, and a run whose queries run out is INVALID: calls may turn out faster
+        "single_stream_expected_latency_ns": max(1, round(one_call / 4 * 1e9)),
+    }
+    if target is not None:
+        settings |= {"server_target_qps": target, "offline_expected_qps": _MARGIN * target}
+    if request.latency_bound_ms is not None and percentile is not None:
+        settings["server_target_latency_ns"] = round(request.latency_bound_ms * 1e6)
+        settings["server_target_latency_percentile"] = percentile / 100
+    return settings
+
+
 def _result(
-    entries: dict[str, Any],
-    *,
-    scenario: Scenario,
-    min_seconds: float,
-    target: float | None,
-    latency_bound_ms: float | None,
-    percentile: int | None,
+    entries: dict[str, Any], request: ScenarioRequest, *, target: float | None, percentile: int | None
 ) -> LoadgenResult:
     queries = int(entries["result_query_count"])
     return LoadgenResult(
-        scenario=scenario,
+        scenario=request.scenario,
         valid=entries["result_validity"] == "VALID",
         reasons=_reasons(entries),
-        samples_per_second=entries.get(_RATES[scenario]),
+        samples_per_second=entries.get(_RATES[request.scenario]),
         latency_ms=Latency(**{f"p{percent}": _latency(entries, percent, queries) for percent in FEWEST_QUERIES}),
         queries=queries,
-        min_seconds=min_seconds,
+        min_seconds=request.seconds,
         target_per_second=target,
-        latency_bound_ms=latency_bound_ms,
+        latency_bound_ms=request.latency_bound_ms,
         percentile=percentile,
         early_stopping=_plain(entries.get("early_stopping_result", "")),
         version=str(entries["loadgen_version"]),
-        note=_note(min_seconds),
+        note=_note(request.seconds),
     )
 
 

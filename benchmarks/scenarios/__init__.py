@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from rexport._lazy import lazy
 
 if TYPE_CHECKING:
-    from rexport.benchmarks.scenarios.image import Image
-    from rexport.benchmarks.scenarios.outcome import Outcome, ScenarioRequest, ScenariosInterrupted, run_job, run_rows
+    from rexport.benchmarks.scenarios.outcome import Outcome, ScenariosInterrupted, run_job, run_rows
+    from rexport.benchmarks.scenarios.request import ScenarioRequest
     from rexport.benchmarks.scenarios.results import OfflineResult, ServerResult, SingleStreamResult
     from rexport.benchmarks.scenarios.run import run_offline, run_server, run_single_stream
     from rexport.benchmarks.scenarios.scenario import Scenario
 
 __all__ = [
-    "Image",
     "OfflineResult",
     "Outcome",
     "Scenario",
@@ -34,8 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ScenarioRequest": "outcome",
-    "Image": "image",
+    "ScenarioRequest": "request",
     "OfflineResult": "results",
     "Outcome": "outcome",
     "Scenario": "scenario",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import RexportError, UsageError
 from rexport.benchmarks.jobs import Failure
 from rexport.benchmarks.loadgen import run_loadgen
-from rexport.benchmarks.scenarios.image import Image
-from rexport.benchmarks.scenarios.run import check_latency_bound, run_offline, run_server, run_single_stream
+from rexport.benchmarks.scenarios.run import run_offline, run_server, run_single_stream
 from rexport.benchmarks.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -18,42 +16,10 @@ if TYPE_CHECKING:
 
     from rexport.benchmarks.document import LoadgenResult, Row, Trial
     from rexport.benchmarks.jobs import Job
+    from rexport.benchmarks.scenarios.request import ScenarioRequest
     from rexport.benchmarks.scenarios.results import OfflineResult, ServerResult, SingleStreamResult
 
-__all__ = ["Outcome", "ScenarioRequest", "ScenariosInterrupted", "run_job", "run_rows"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScenarioRequest:
-    """Which scenario, and how.
-
-    Attributes:
-        scenario: Which.
-        latency_bound_ms: Of the server scenario, and of no other.
-        percentile: Likewise; ``None`` leaves the choice to :func:`run_server`.
-        seconds: The least length of a run, or of a trial.
-        loadgen: Whether LoadGen runs it as well, at the rate that was found.
-
-    Raises:
-        UsageError: The values do not go together, or a number makes no sense.
-    """
-
-    scenario: Scenario
-    latency_bound_ms: float | None = None
-    percentile: int | None = None
-    seconds: float = 10.0
-    loadgen: bool = False
-
-    def __post_init__(self) -> None:
-        bound, is_server = self.latency_bound_ms, self.scenario is Scenario.SERVER
-        if bound is not None and not is_server:
-            raise UsageError("--latency-bound is of the server scenario; pass --scenario server too, or leave it out.")
-        if bound is None and is_server:
-            raise UsageError("--scenario server needs a bound for the latency; pass --latency-bound 20, say.")
-        if not 0 < self.seconds < math.inf:
-            raise UsageError(f"--seconds {self.seconds:g}: a run lasts more than 0 seconds, such as 10.")
-        if bound is not None:
-            check_latency_bound(bound, seconds=self.seconds)
+__all__ = ["Outcome", "ScenariosInterrupted", "run_job", "run_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +51,6 @@ def run_rows(
     """Run the scenario of each row, one row at a time: what fails has its reason, and the others go on.
 
     Raises:
-        UsageError: The numbers make no sense.
         ScenariosInterrupted: Ctrl-C was pressed.
     """
     rows: list[Row] = []
@@ -104,7 +69,7 @@ def run_job(
     """Run the scenario on a job's model, runtime, threads and images; its batch is the largest to form.
 
     Raises:
-        UsageError: The numbers make no sense; what goes wrong with the model is a :class:`Failure`.
+        UsageError: There is no such runtime; what goes wrong with the model is a :class:`Failure`.
     """
     try:
         return _run(job, request, on_trial)
@@ -115,46 +80,17 @@ def run_job(
 
 
 def _run(job: Job, request: ScenarioRequest, on_trial: Callable[[Trial], None] | None) -> Outcome:
-    image = Image(shape=job.shape[1:], dtype=job.dtype, preprocessing=job.preprocessing)
-    batch = job.shape[0]
     result: SingleStreamResult | OfflineResult | ServerResult
-    rate, percentile = None, 99
+    rate = None
     if request.scenario is Scenario.SERVER:
-        assert request.latency_bound_ms is not None  # the request was checked
-        result = run_server(
-            job.source,
-            job.runtime,
-            threads=job.threads,
-            batch=batch,
-            latency_bound_ms=request.latency_bound_ms,
-            percentile=request.percentile,
-            seconds=request.seconds,
-            image=image,
-            on_trial=on_trial,
-        )
-        rate, percentile = result.rate_per_second, result.percentile or percentile
+        result = run_server(job, request, on_trial=on_trial)
+        rate, request = result.rate_per_second, replace(request, percentile=result.percentile)
         if rate is None:
             return Outcome(result=result, loadgen=None)
     elif request.scenario is Scenario.OFFLINE:
-        result = run_offline(
-            job.source, job.runtime, threads=job.threads, batch=batch, image=image, min_seconds=request.seconds
-        )
+        result = run_offline(job, request)
     else:
-        result = run_single_stream(
-            job.source, job.runtime, threads=job.threads, image=image, min_seconds=request.seconds
-        )
+        result = run_single_stream(job, request)
     if not request.loadgen:
         return Outcome(result=result, loadgen=None)
-    verdict = run_loadgen(
-        job.source,
-        job.runtime,
-        request.scenario,
-        threads=job.threads,
-        batch=batch,
-        rate=rate,
-        latency_bound_ms=request.latency_bound_ms,
-        percentile=percentile,
-        min_seconds=request.seconds,
-        image=image,
-    )
-    return Outcome(result=result, loadgen=verdict)
+    return Outcome(result=result, loadgen=run_loadgen(job, request, rate=rate))

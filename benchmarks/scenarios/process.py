@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from rexport import _errors
 from rexport._child import Child, ChildError
-from rexport._cpu import this_cpu
 from rexport._errors import RexportError
 from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
-from rexport.benchmarks.scenarios.image import Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rexport.runtimes.source import Source
+    from rexport.benchmarks.jobs import Job
 
-__all__ = ["SutProcess", "opened", "user_errors"]
+__all__ = ["SutProcess", "opened"]
 
 _LOADING = 900.0  # seconds: a compiler of graphs may take minutes
 _PATIENCE = 120.0  # seconds beyond what a command should take, before it counts as hanging
@@ -45,40 +43,18 @@ class SutProcess(Child):
 
 
 @contextlib.contextmanager
-def user_errors(source: Source, runtime: str) -> Iterator[None]:
-    """Turn what goes wrong in the process into the error of :mod:`rexport._errors` that it was there."""
+def opened(job: Job) -> Iterator[SutProcess]:
+    """Yield a process with a job's model loaded and images ready, and end it after the block.
+
+    What goes wrong in the process is raised here as the error of :mod:`rexport._errors` that it was there.
+    """
+    cores = choose_cores(job.threads, sibling_groups(usable_cores()))
     try:
-        yield
+        with SutProcess(cores=cores) as process:
+            process.request("load", should_take=_LOADING, **job.loading())
+            process.request("prepare", should_take=0, seed=0, **job.images())
+            yield process
     except ChildError as error:
         if error.kind in _errors.__all__:
             raise getattr(_errors, error.kind)(str(error)) from error
-        raise RexportError(f"{source} failed on {runtime}: {error}") from error
-
-
-@contextlib.contextmanager
-def opened(
-    source: Source, runtime: str, *, image: Image | None, threads: int | None, batch: int, seed: int
-) -> Iterator[SutProcess]:
-    """Yield a process with the model loaded and images ready, and end it after the block.
-
-    By default images are what the model takes, and there are as many threads as usable cores.
-    """
-    image, threads = image or Image.of(source), threads or this_cpu().cores
-    cores = choose_cores(threads, sibling_groups(usable_cores()))
-    with user_errors(source, runtime), SutProcess(cores=cores) as process:
-        process.request(
-            "load",
-            should_take=_LOADING,
-            runtime=runtime,
-            threads=threads,
-            path=source.path and str(source.path),
-            network=source.network,
-            weights=source.weights and str(source.weights),
-            num_classes=source.num_classes,
-        )
-        preprocessing = image.preprocessing and image.preprocessing.to_json()
-        shape, dtype = image.shape, image.dtype
-        process.request(
-            "prepare", should_take=0, shape=shape, dtype=dtype, preprocessing=preprocessing, batch=batch, seed=seed
-        )
-        yield process
+        raise RexportError(f"{job.source} failed on {job.runtime}: {error}") from error

@@ -3,7 +3,7 @@
 It reads one JSON object a line from stdin and answers each with one on stdout:
 
     {"do": "load", "runtime": "cpu", "path": "m.onnx", "threads": 2}                    {}
-    {"do": "prepare", "shape": [3, 224, 224], "dtype": "float32", "preprocessing": null, "batch": 8, "seed": 0}   {}
+    {"do": "prepare", "shape": [8, 3, 224, 224], "dtype": "float32", "preprocessing": null, "seed": 0}  {}
     {"do": "warm up", "sizes": [1, 2, 8]}                                {"seconds": {"1": 0.01, …}}
     {"do": "single-stream", "min_seconds": 3, "min_queries": 64}         {"seconds": […]}
     {"do": "offline", "min_seconds": 3}                                  {"seconds": […], "elapsed": 3.1}
@@ -91,10 +91,10 @@ class Worker:
             case {"do": "load", "runtime": str(runtime), "threads": threads, **model}:
                 self._runtime = open_runtime(runtime, read_source(model), threads=threads, expendable=True)
                 return {}
-            case {"do": "prepare", "preprocessing": text, "batch": int(batch), **images}:
+            case {"do": "prepare", "shape": [batch, *image], "dtype": dtype, "preprocessing": text, "seed": int(seed)}:
                 if self._runtime is None:
                     raise ValueError("load a model before its images")
-                library = _library(batch=batch, **images)
+                library = _library(batch, image, dtype, seed)
                 self._sut = SystemUnderTest(self._runtime, library, read_preprocessing(text), batch)
                 return {}
             case {"do": "warm up", "sizes": list(sizes)}:
@@ -131,11 +131,11 @@ class Worker:
         return {"seconds": seconds, "elapsed": time.perf_counter() - start}
 
 
-def _library(*, shape: list[int], dtype: str, batch: int, seed: int) -> np.ndarray:
-    """Return at least ``batch`` images, and more than the processor's caches hold."""
-    bytes_each = int(np.prod(shape)) * np.dtype(dtype).itemsize
+def _library(batch: int, image: list[int], dtype: str, seed: int) -> np.ndarray:
+    """Return at least ``batch`` images of a shape, and more than the processor's caches hold."""
+    bytes_each = int(np.prod(image)) * np.dtype(dtype).itemsize
     count = max(batch, min(_LIBRARY_IMAGES, -(-_LIBRARY_BYTES // bytes_each)))
-    return random_images((count, *shape), dtype, seed)
+    return random_images((count, *image), dtype, seed)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ from rexport._errors import RexportError, UnavailableError, UsageError
 from rexport.benchmarks.document import Latency, LoadgenResult
 from rexport.benchmarks.jobs import Job
 from rexport.benchmarks.loadgen import run_loadgen
-from rexport.benchmarks.scenarios import Image, Outcome, Scenario, ScenarioRequest, run_job
+from rexport.benchmarks.scenarios import Outcome, Scenario, ScenarioRequest, run_job
 from rexport.benchmarks.scenarios.loadgen_sut import parse_log, run_under_loadgen
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import numpy as np
 
@@ -31,14 +32,17 @@ loadgen = pytest.mark.skipif(
 )
 
 
-def short(path: Any, scenario: Scenario, **options: Any) -> LoadgenResult:
-    return run_loadgen(Source(path=path), "cpu", scenario, threads=1, **{"min_seconds": 0.3} | options)
+def short(
+    path: Path, scenario: Scenario, *, batch: int = 1, side: int = 8, rate: float | None = None, **options: Any
+) -> LoadgenResult:
+    job = Job(source=Source(path=path), runtime="cpu", shape=(batch, 3, side, side), threads=1)
+    return run_loadgen(job, ScenarioRequest(scenario=scenario, **{"seconds": 0.3, **options}), rate=rate)
 
 
 @pytest.mark.slow
 @loadgen
 def test_a_single_stream_is_valid_by_its_own_settings_and_no_mlperf_result(make_model: MakeModel) -> None:
-    result = short(make_model("m.onnx", size=32), Scenario.SINGLE_STREAM, batch=8)
+    result = short(make_model("m.onnx", size=32), Scenario.SINGLE_STREAM, batch=8, side=32)
     assert (result.valid, result.reasons) == (True, ())
     assert result.queries >= 64
     assert result.percentile == 90
@@ -53,7 +57,7 @@ def test_a_single_stream_is_valid_by_its_own_settings_and_no_mlperf_result(make_
 @pytest.mark.slow
 @loadgen
 def test_offline_is_one_query_of_many_samples(make_model: MakeModel) -> None:
-    result = short(make_model("m.onnx", size=32), Scenario.OFFLINE, batch=8)
+    result = short(make_model("m.onnx", size=32), Scenario.OFFLINE, batch=8, side=32)
     assert result.queries == 1
     assert result.latency_ms == Latency()
     assert result.samples_per_second is not None
@@ -67,12 +71,13 @@ def test_offline_is_one_query_of_many_samples(make_model: MakeModel) -> None:
 @loadgen
 def test_a_server_that_holds_is_valid_and_one_with_no_chance_is_not(make_model: MakeModel) -> None:
     path = make_model("m.onnx", size=32)
-    easy = short(path, Scenario.SERVER, batch=4, rate=400.0, latency_bound_ms=50.0, percentile=90)
+    options: dict[str, Any] = {"batch": 4, "side": 32, "rate": 400.0, "percentile": 90}
+    easy = short(path, Scenario.SERVER, latency_bound_ms=50.0, **options)
     assert (easy.valid, easy.reasons) == (True, ())
     assert easy.samples_per_second is not None
     assert easy.samples_per_second < 600  # it can't complete more than arrive
     # one image takes longer than this
-    hopeless = short(path, Scenario.SERVER, batch=4, rate=400.0, latency_bound_ms=0.001, percentile=90)
+    hopeless = short(path, Scenario.SERVER, latency_bound_ms=0.001, **options)
     assert not hopeless.valid
     assert hopeless.reasons[:2] == (
         "the latency at its percentile is above the bound",
@@ -131,7 +136,7 @@ def test_a_model_that_fails_in_the_middle_ends_the_run_with_its_error() -> None:
 @loadgen
 def test_a_process_that_fails_says_so(make_model: MakeModel) -> None:
     with pytest.raises(RexportError, match=r"m\.onnx failed on cpu"):
-        short(make_model("m.onnx"), Scenario.OFFLINE, image=Image(shape=(3, 9, 9)))
+        short(make_model("m.onnx"), Scenario.OFFLINE, side=9)
 
 
 @pytest.mark.slow
@@ -145,23 +150,20 @@ def test_a_job_runs_loadgen_beside(make_model: MakeModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "options", "match"),
+    ("scenario", "rate", "match"),
     [
-        (Scenario.SERVER, {}, "takes a rate and a latency bound"),
-        (Scenario.SERVER, {"rate": 10.0}, "takes a rate and a latency bound"),
-        (Scenario.OFFLINE, {"rate": 10.0}, "and no other"),
-        (Scenario.SERVER, {"rate": -1.0, "latency_bound_ms": 20.0}, "rate larger than zero"),
-        (Scenario.SERVER, {"rate": float("nan"), "latency_bound_ms": 20.0}, "rate larger than zero"),
-        (Scenario.SERVER, {"rate": 1.0, "latency_bound_ms": 0.0}, "--latency-bound 0"),
-        (Scenario.SERVER, {"rate": 1.0, "latency_bound_ms": 20.0, "percentile": 50}, "90 or 99"),
-        (Scenario.OFFLINE, {"min_seconds": 0.0}, "more than 0 seconds"),
+        (Scenario.SERVER, None, "takes a rate and a latency bound"),
+        (Scenario.OFFLINE, 10.0, "and no other"),
+        (Scenario.SERVER, -1.0, "rate larger than zero"),
+        (Scenario.SERVER, float("nan"), "rate larger than zero"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
-    make_model: MakeModel, scenario: Scenario, options: dict[str, Any], match: str
+def test_a_rate_that_makes_no_sense_is_refused(
+    make_model: MakeModel, scenario: Scenario, rate: float | None, match: str
 ) -> None:
+    bound = {Scenario.SERVER: 20.0}.get(scenario)
     with pytest.raises(UsageError, match=match):
-        short(make_model("m.onnx"), scenario, **options)
+        short(make_model("m.onnx"), scenario, rate=rate, latency_bound_ms=bound, seconds=10.0)
 
 
 def test_without_the_package_it_says_what_to_install(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from rexport.benchmarks.scenarios import Image, run, worker
+from rexport.benchmarks.jobs import Job
+from rexport.benchmarks.scenarios import run, worker
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ class FakeClock:
 class FakeMachine:
     """Runs every command of the scenarios on a model that takes ``service(images)`` seconds, in no time at all."""
 
-    source = Source(path=Path("fake.onnx"))
-    image = Image(shape=(3, 1, 1))
+    job = Job(source=Source(path=Path("fake.onnx")), runtime="cpu", shape=(1, 3, 1, 1), threads=1)
 
     def __init__(self, service: Callable[[int], float]) -> None:
         self.clock = FakeClock()
@@ -58,9 +58,9 @@ def fake_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], f
         machine = FakeMachine(service)
 
         @contextmanager
-        def opened(source: Source, runtime: str, *, batch: int, **_: Any) -> Iterator[FakeMachine]:
-            library = np.zeros((max(batch, 4), 3, 1, 1), np.float32)
-            machine.worker._sut = worker.SystemUnderTest(machine, library, None, batch)  # type: ignore[arg-type]
+        def opened(job: Job) -> Iterator[FakeMachine]:
+            library = np.zeros((max(job.batch, 4), 3, 1, 1), np.float32)
+            machine.worker._sut = worker.SystemUnderTest(machine, library, None, job.batch)  # type: ignore[arg-type]
             yield machine
 
         monkeypatch.setattr(run, "opened", opened)

@@ -8,26 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rexport._errors import ModelFileError, RexportError, UnavailableError, UsageError
+from rexport._errors import RexportError, UsageError
 from rexport.benchmarks.document import Row, Status, Trial
 from rexport.benchmarks.jobs import Failure, Job
 from rexport.benchmarks.scenarios import (
-    Image,
     Outcome,
     Scenario,
     ScenarioRequest,
     ScenariosInterrupted,
     process,
     run_job,
-    run_offline,
     run_rows,
     run_server,
-    run_single_stream,
 )
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes.source import Source
@@ -41,12 +39,17 @@ if TYPE_CHECKING:
     MakeMachine = Callable[[Callable[[int], float]], FakeMachine]
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-QUICK: dict[str, Any] = {"threads": 1, "batch": 4, "latency_bound_ms": 40, "seconds": 0.4}
+QUICK = ScenarioRequest(scenario=Scenario.SERVER, latency_bound_ms=40, seconds=0.4)
+
+
+def job_of(path: Path, *, batch: int = 4, side: int = 8) -> Job:
+    return Job(source=Source(path=path), runtime="cpu", shape=(batch, 3, side, side), threads=1)
 
 
 @pytest.mark.slow
 def test_a_real_server(make_model: MakeModel) -> None:
-    result = run_server(Source(path=make_model("m.onnx", size=64)), "cpu", **QUICK, percentile=90, precision=0.5)
+    job = job_of(make_model("m.onnx", size=64), side=64)
+    result = run_server(job, replace(QUICK, percentile=90), precision=0.5)
     assert result.rate_per_second is not None, result.reason
     last = result.confirmed
     assert last is not None
@@ -71,9 +74,8 @@ def test_every_scenario_of_a_job(make_model: MakeModel) -> None:
         run_job(job, ScenarioRequest(scenario=Scenario.SERVER))
 
 
-def row_and_job(path: Path, *, runtime: str = "cpu", side: int = 8) -> tuple[Row, Job]:
-    job = Job(source=Source(path=path), runtime=runtime, shape=(2, 3, side, side), threads=1)
-    return Row(model=path.name, runtime=runtime, batch=2, threads=1), job
+def row_and_job(path: Path, *, side: int = 8) -> tuple[Row, Job]:
+    return Row(model=path.name, runtime="cpu", batch=2, threads=1), job_of(path, batch=2, side=side)
 
 
 @pytest.mark.slow
@@ -108,23 +110,24 @@ def test_ctrl_c_keeps_the_rows_that_are_finished(make_model: MakeModel, fake_mac
 
 
 def test_from_pixels_on_the_preprocessing_is_part_of_it(make_model: MakeModel) -> None:
-    image = Image(shape=(8, 8, 3), dtype="uint8", preprocessing=Preprocessing(size=8))
-    source = Source(path=make_model("m.onnx"))
-    assert run_single_stream(source, "cpu", threads=1, image=image, min_seconds=0.05).images_per_second > 0
+    job = replace(job_of(make_model("m.onnx")), shape=(1, 8, 8, 3), dtype="uint8", preprocessing=Preprocessing(size=8))
+    outcome = run_job(job, ScenarioRequest(scenario=Scenario.SINGLE_STREAM, seconds=0.05))
+    assert isinstance(outcome, Outcome), outcome
 
 
 @pytest.mark.slow
 def test_a_model_that_can_not_run_says_so(make_model: MakeModel, tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="rexport onnx"):
-        run_server(Source(network="cifar_resnet8"), "cpu", **QUICK)
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
-    with pytest.raises(ModelFileError):
-        run_offline(Source(path=tmp_path / "broken.onnx"), "cpu", batch=1, image=Image(shape=(3, 8, 8)))
-    job = Job(source=Source(path=make_model("m.onnx")), runtime="cpu", shape=(1, 3, 9, 9), threads=1)
-    outcome = run_job(job, ScenarioRequest(scenario=Scenario.OFFLINE, seconds=0.1))
-    assert isinstance(outcome, Failure)
-    assert outcome.kind == "RexportError"
-    assert "failed on cpu" in outcome.reason
+    network = replace(job_of(tmp_path), source=Source(network="cifar_resnet8"))
+    for job, kind, reason in (
+        (network, "UnavailableError", "rexport onnx"),
+        (job_of(tmp_path / "broken.onnx"), "ModelFileError", "broken.onnx"),
+        (job_of(make_model("m.onnx"), side=9), "RexportError", "failed on cpu"),
+    ):
+        outcome = run_job(job, ScenarioRequest(scenario=Scenario.OFFLINE, seconds=0.1))
+        assert isinstance(outcome, Failure)
+        assert outcome.kind == kind
+        assert reason in outcome.reason
 
 
 class Watched(process.SutProcess):
@@ -155,10 +158,7 @@ def is_gone(pid: int) -> bool:
 def test_a_process_that_dies_is_an_error_and_not_a_hang(make_model: MakeModel, watched: type[Watched]) -> None:
     with pytest.raises(RexportError, match=r"m\.onnx failed on cpu.*SIGKILL"):
         run_server(
-            Source(path=make_model("m.onnx")),
-            "cpu",
-            **QUICK,
-            on_trial=lambda trial: os.kill(watched.last.pid, signal.SIGKILL),
+            job_of(make_model("m.onnx")), QUICK, on_trial=lambda trial: os.kill(watched.last.pid, signal.SIGKILL)
         )
 
 
@@ -171,7 +171,7 @@ def test_a_process_that_hangs_is_given_up(
         os.kill(watched.last.pid, signal.SIGSTOP)
 
     with pytest.raises(RexportError, match=r"It did not answer for [\d.]+ s \(server\)"):
-        run_server(Source(path=make_model("m.onnx")), "cpu", **QUICK, on_trial=stop)
+        run_server(job_of(make_model("m.onnx")), QUICK, on_trial=stop)
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_after_ctrl_c_no_process_is_left(make_model: MakeModel, watched: type[Wa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_server(Source(path=make_model("m.onnx")), "cpu", **QUICK, on_trial=interrupt)
+        run_server(job_of(make_model("m.onnx")), QUICK, on_trial=interrupt)
     assert is_gone(watched.last.pid)
 
 
@@ -189,10 +189,11 @@ def test_after_ctrl_c_no_process_is_left(make_model: MakeModel, watched: type[Wa
 def test_the_process_ends_in_the_middle_of_a_run_if_its_parent_is_killed(make_model: MakeModel) -> None:
     code = (
         "from pathlib import Path\n"
-        "from rexport.benchmarks.scenarios import Image, process\n"
+        "from rexport.benchmarks.jobs import Job\n"
+        "from rexport.benchmarks.scenarios import process\n"
         "from rexport.runtimes.source import Source\n"
         f"source = Source(path=Path({str(make_model('m.onnx'))!r}))\n"
-        "with process.opened(source, 'cpu', image=Image(shape=(3, 8, 8)), threads=1, batch=1, seed=0) as sut:\n"
+        "with process.opened(Job(source=source, runtime='cpu', shape=(1, 3, 8, 8), threads=1)) as sut:\n"
         "    print(sut.pid, flush=True)\n"
         "    sut.request('offline', should_take=60, min_seconds=60)\n"
     )
@@ -210,6 +211,5 @@ def test_the_process_ends_in_the_middle_of_a_run_if_its_parent_is_killed(make_mo
 
 @linux
 def test_a_process_holds_its_own_runtime_only(make_model: MakeModel) -> None:
-    source = Source(path=make_model("m.onnx"))
-    with process.opened(source, "cpu", image=Image(shape=(3, 8, 8)), threads=1, batch=1, seed=0) as sut:
+    with process.opened(job_of(make_model("m.onnx"))) as sut:
         assert "libtorch" not in Path(f"/proc/{sut.pid}/maps").read_text()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,25 +13,21 @@ import pytest
 from rexport._errors import UsageError
 from rexport.benchmarks.document import Latency, Row, Trial
 from rexport.benchmarks.scenarios import (
-    Image,
+    Scenario,
+    ScenarioRequest,
     ServerResult,
     run_offline,
     run_server,
     run_single_stream,
 )
-from rexport.preprocessing import Preprocessing, Takes
-from rexport.runtimes.source import Source
 from tests._deep import deep
+from tests.benchmarks.scenarios.conftest import FakeMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.benchmarks.conftest import MakeModel
-    from tests.benchmarks.scenarios.conftest import FakeMachine
-
     MakeMachine = Callable[[Callable[[int], float]], FakeMachine]
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 SERVICE = 0.010  # seconds
 
 
@@ -58,9 +52,20 @@ def highest_md1_rate(bound: float, service: float, share: float) -> float:
     return low
 
 
-def fake_server(machine: FakeMachine, **options: Any) -> ServerResult:
-    defaults: dict[str, Any] = {"batch": 1, "threads": 1, "image": machine.image}
-    return run_server(machine.source, "cpu", **defaults | options)
+def server_request(**options: Any) -> ScenarioRequest:
+    return ScenarioRequest(scenario=Scenario.SERVER, **options)
+
+
+def fake_server(
+    machine: FakeMachine,
+    *,
+    batch: int = 1,
+    precision: float = 0.05,
+    on_trial: Callable[[Trial], None] | None = None,
+    **options: Any,
+) -> ServerResult:
+    request = server_request(**options)
+    return run_server(machine.job.with_batch(batch), request, precision=precision, on_trial=on_trial)
 
 
 def test_erlangs_formula_is_that_of_pollaczek_and_khinchine_in_the_mean() -> None:
@@ -173,7 +178,7 @@ def test_a_queue_that_grows_is_not_taken_for_one_that_holds(fake_machine: MakeMa
 
 def test_offline_counts_all_the_time(fake_machine: MakeMachine) -> None:
     machine = fake_machine(lambda images: 0.004 * images)
-    result = run_offline(machine.source, "cpu", threads=1, batch=8, image=machine.image, min_seconds=1)
+    result = run_offline(machine.job.with_batch(8), ScenarioRequest(scenario=Scenario.OFFLINE, seconds=1))
     assert result.images_per_second == pytest.approx(250)
     assert set(machine.calls) == {8}
     assert 1 <= result.elapsed < 1.04
@@ -183,43 +188,28 @@ def test_offline_counts_all_the_time(fake_machine: MakeMachine) -> None:
 
 def test_a_single_stream_has_the_64_queries_of_p90(fake_machine: MakeMachine) -> None:
     machine = fake_machine(lambda images: 0.5)
-    result = run_single_stream(machine.source, "cpu", threads=1, image=machine.image, min_seconds=1)
+    request = ScenarioRequest(scenario=Scenario.SINGLE_STREAM, seconds=1)
+    result = run_single_stream(machine.job.with_batch(8), request)
     assert len(result.seconds) == 64
     assert set(machine.calls) == {1}
     assert result.latency_ms == {"p50": pytest.approx(500), "p90": pytest.approx(500), "p99": None}
     assert result.images_per_second == pytest.approx(2)
 
 
-@pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])
-def test_a_bound_that_makes_no_sense_is_refused(bound: float) -> None:
-    with pytest.raises(UsageError, match="larger than zero"):
-        run_server(Source(path=Path("m.onnx")), "cpu", batch=1, latency_bound_ms=bound)
-
-
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"runtime": "gpu9"}, "no runtime 'gpu9'"),
-        ({"threads": 0}, "1 thread or more"),
-        ({"batch": 0}, "1 image or more"),
+        *(({"latency_bound_ms": bound}, "larger than zero") for bound in (0.0, -1.0, math.nan, math.inf)),
         ({"seconds": 0.0}, "more than 0 seconds"),
         ({"seconds": math.nan}, "more than 0 seconds"),
         ({"percentile": 95}, "90 or 99, not 95"),
-        ({"precision": 0.0}, "between 0 and 1"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], match: str) -> None:
-    defaults: dict[str, Any] = {"runtime": "cpu", "batch": 1, "latency_bound_ms": 20}
+def test_a_request_that_makes_no_sense_is_refused(options: dict[str, Any], match: str) -> None:
     with pytest.raises(UsageError, match=match):
-        run_server(Source(path=Path("m.onnx")), **defaults | options)
+        server_request(**{"latency_bound_ms": 20, **options})
 
 
-def test_the_image_is_what_the_file_takes(make_model: MakeModel) -> None:
-    assert Image.of(Source(path=make_model("a.onnx", size=16))) == Image(shape=(3, 16, 16))
-    assert Image.of(Source(path=make_model("b.onnx", size="H"))) == Image(shape=(3, 224, 224))
-    raw = Image(shape=(8, 8, 3), dtype="uint8")
-    assert Image.of(Source(path=make_model("c.onnx", raw=True))) == raw
-    whole = Preprocessing(size=8, takes=Takes.PICTURES).to_json()
-    path = make_model("d.onnx", size="H", raw=True, preprocessing=whole)
-    assert Image.of(Source(path=path)) == Image(shape=(480, 640, 3), dtype="uint8")
-    assert Image.of(Source(network="cifar_resnet20")) == Image(shape=(3, 32, 32))
+def test_a_precision_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        run_server(FakeMachine.job, server_request(latency_bound_ms=20), precision=0.0)
