@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import random
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from rexport.benchmarks.jobs import Failure, Interrupted, Job, Timing
 from rexport.benchmarks.launch import Launch, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rexport._progress import Progress
 
@@ -58,25 +58,18 @@ def measure(
         progress: Told of processes loaded, and of blocks.
 
     Returns:
-        For each job its times, or why there are none. A job that fails, hangs, or whose process dies, leaves the
-        others alone.
+        For each job its times, or why it has none: a job that fails, hangs or dies leaves the others alone.
 
     Raises:
         Interrupted: Ctrl-C was pressed; it has the outcomes so far.
     """
-    groups = sibling_groups(usable_cores())
-    cores = [choose_cores(job.threads, groups) for job in jobs]
     records = [Record() for _ in jobs]
     rounds = max(_FEWEST_ROUNDS, _ROUNDS // launches)
     shuffle = random.Random(seed).shuffle
     with tempfile.TemporaryDirectory() as folder, progress("measuring", launches * len(jobs) * (1 + rounds)) as advance:
         try:
             for number in range(launches):
-                with ExitStack() as stack:
-                    workers = [
-                        stack.enter_context(Child("rexport.benchmarks.worker", cores=core_set, rests=True))
-                        for core_set in cores
-                    ]
+                with _workers(jobs) as workers:
                     launch = Launch(
                         jobs=jobs,
                         workers=workers,
@@ -85,30 +78,36 @@ def measure(
                         calls=math.ceil(min_calls / launches),
                         rounds=rounds,
                         timeout=timeout,
-                    )
-                    launch.prepare(
-                        seed,
-                        backwards=number % 2 == 1,
-                        outputs_to=Path(folder) if number == 0 else None,
                         advance=advance,
                     )
-                    _run_rounds(launch, shuffle, advance)
+                    launch.prepare(seed, Path(folder), backwards=number % 2 == 1)
+                    _run_rounds(launch, shuffle)
         except KeyboardInterrupt as error:
             _keep_pairs(records)
             raise Interrupted([record.outcome() for record in records]) from error
     return [record.outcome() for record in records]
 
 
-def _run_rounds(launch: Launch, shuffle: Callable[[list[int]], None], advance: Callable[[int], None]) -> None:
+@contextmanager
+def _workers(jobs: Sequence[Job]) -> Iterator[list[Child]]:
+    groups = sibling_groups(usable_cores())
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(Child("rexport.benchmarks.worker", cores=choose_cores(job.threads, groups), rests=True))
+            for job in jobs
+        ]
+
+
+def _run_rounds(launch: Launch, shuffle: Callable[[list[int]], None]) -> None:
     order: list[int] = []
     while not launch.is_done:
         if order:
-            launch.run_round([index for index in reversed(order) if index in launch.alive], advance)
+            launch.run_round([index for index in reversed(order) if index in launch.alive])
             order = []
         else:
             order = launch.alive
             shuffle(order)
-            launch.run_round(order, advance)
+            launch.run_round(order)
 
 
 def _keep_pairs(records: Sequence[Record]) -> None:

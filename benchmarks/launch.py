@@ -79,6 +79,7 @@ class Launch:
         calls: the fewest calls, to time in this launch.
         rounds: How many rounds the seconds are spread over.
         timeout: Seconds after which a process that does not answer counts as hanging.
+        advance: Told of every job loaded, and of every block.
     """
 
     jobs: Sequence[Job]
@@ -88,6 +89,7 @@ class Launch:
     calls: int
     rounds: int
     timeout: float
+    advance: Callable[[int], None]
     _next_calls: dict[int, int] = field(default_factory=dict)
     _call_seconds: dict[int, float] = field(default_factory=dict)
 
@@ -101,14 +103,13 @@ class Launch:
         """Whether every job that has not failed has its calls and seconds."""
         return all(self._has_enough(self.records[index]) for index in self.alive)
 
-    def prepare(self, seed: int, *, backwards: bool, outputs_to: Path | None, advance: Callable[[int], None]) -> None:
-        """Load the models and warm them up, one at a time, and compute the outputs that are asked for, if any.
+    def prepare(self, seed: int, folder: Path, *, backwards: bool) -> None:
+        """Load the models and warm them up, one at a time, and compute the outputs that no earlier launch did.
 
         Args:
             seed: Of the input.
+            folder: For the files in which outputs come.
             backwards: Whether the last job comes first: to be loaded first must not favour the same one every time.
-            outputs_to: A folder for the files in which outputs come; ``None`` leaves them out.
-            advance: Told of every job.
         """
         for index in self.alive:  # packages are imported at once, models loaded alone: that is timed
             self.workers[index].send("import", runtime=self.jobs[index].runtime)
@@ -118,19 +119,18 @@ class Launch:
         for index in sorted(self.alive, reverse=backwards):
             with self._failures_of(index):
                 self._load(index, seed)
-                if outputs_to is not None:
-                    self._compute_outputs(index, outputs_to)
-            advance(1)
+                self._compute_outputs(index, folder)
+            self.advance(1)
         for record in self.records:
             record.launches.append(0)
 
-    def run_round(self, order: Sequence[int], advance: Callable[[int], None]) -> None:
+    def run_round(self, order: Sequence[int]) -> None:
         """Run a block of each of these jobs; only a complete round is kept."""
         blocks: dict[int, _Block] = {}
         for index in order:
             with self._failures_of(index):
                 blocks[index] = self._run_block(index)
-            advance(1)
+            self.advance(1)
         for index, block in blocks.items():
             self.records[index].blocks.append(block)
             self.records[index].launches[-1] += 1
@@ -150,7 +150,7 @@ class Launch:
 
     def _compute_outputs(self, index: int, folder: Path) -> None:
         job = self.jobs[index]
-        if job.pictures is None:
+        if job.pictures is None or self.records[index].outputs is not None:
             return
         preprocessing, path = job.pictures.preprocessing, folder / f"{index}.npy"
         images = len(np.load(job.pictures.path, mmap_mode="r"))

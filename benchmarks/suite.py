@@ -42,7 +42,7 @@ class BenchInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True, kw_only=True)
 class _Slot:
-    """A row to be: what it is, what is to be measured or why it can't be, and the pictures it is shown."""
+    """A row to fill: what to measure for it or why that can't be, and the pictures that its model is shown."""
 
     subject: Subject
     row: Row
@@ -68,10 +68,10 @@ def bench(
 ) -> BenchResult:
     """Measure how fast models run here, each in a process of its own, interleaved, and whether they agree.
 
-    Speed is measured on random input, and a file that PyTorch is to run stands for the network it was exported from,
-    with fresh weights. Rows of one batch size are measured together and can be compared; each batch size gets new
-    processes, so that a row's memory is its own. Beside its times, every model gives its outputs for the same pictures,
-    which are compared with the first one's (see ``outputs``).
+    Speed is measured on random input, and PyTorch runs the network that a file was exported from, with fresh weights.
+    Rows of one batch size are measured together and can be compared; each batch size gets new processes, so that a
+    row's memory is its own. Every model's outputs for the same pictures are compared with the first one's (see
+    ``outputs``).
 
     Args:
         sources: ONNX files, engine files and networks of the zoo. The first is what the others' speed-up refers to.
@@ -101,26 +101,18 @@ def bench(
         DataError: The pictures can't be read, or do not fit a model.
         BenchInterrupted: Ctrl-C was pressed; it has the result so far.
     """
-    _check_arguments(sources, runtimes, batches, threads)
     _check_numbers(min_seconds, min_calls, launches, timeout, samples)
-    subjects = _examined(sources)
-    cores = threads or this_cpu().cores
+    plans = _plans(sources, runtimes, batches, threads, from_pixels=from_pixels)
     machine = machine_facts()
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         gallery = Gallery(Path(folder), data=data, samples=samples)
-        slots = [
-            _slot(subject, runtime, batch, cores, gallery, from_pixels=from_pixels, on_device=on_device)
-            for batch in dict.fromkeys(batches)
-            for subject in subjects
-            for runtime in _runtimes(subject, runtimes)
-        ]
-        rows: list[Row] = []
+        slots = [_slot(*plan, gallery, on_device=on_device) for plan in plans]
         for batch in dict.fromkeys(batches):
             part = [slot for slot in slots if slot.row.batch == batch]
-            jobs = [slot.plan for slot in part if isinstance(slot.plan, Job)]
             try:
                 outcomes = measure(
-                    jobs,
+                    [slot.plan for slot in part if isinstance(slot.plan, Job)],
                     min_seconds=min_seconds,
                     min_calls=min_calls,
                     launches=launches,
@@ -143,28 +135,37 @@ def planned(
     threads: int | None = None,
     from_pixels: bool = False,
 ) -> tuple[tuple[Row, Job | Failure], ...]:
-    """Return the rows that :func:`bench` would measure, each with what is to be measured, or why it can't be.
+    """Return the rows that :func:`bench` would measure, each with what to measure, or why that can't be.
 
     Raises:
         UsageError: No or unknown models or runtimes, or numbers below 1.
         ModelFileError: A file is not a model of images.
     """
+    plans = _plans(sources, runtimes, batches, threads, from_pixels=from_pixels)
+    return tuple((row, plan) for _, row, plan in plans)
+
+
+def _plans(
+    sources: Sequence[str | Path | Source],
+    runtimes: Sequence[str] | None,
+    batches: Sequence[int],
+    threads: int | None,
+    *,
+    from_pixels: bool,
+) -> list[tuple[Subject, Row, Job | Failure]]:
     _check_arguments(sources, runtimes, batches, threads)
-    subjects = _examined(sources)
+    subjects = [examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources]
     cores = threads or this_cpu().cores
-    return tuple(
+    return [
         (
+            subject,
             _row(subject, runtime, batch, cores),
             _plan(subject, runtime, batch, cores, from_pixels=from_pixels),
         )
         for batch in dict.fromkeys(batches)
         for subject in subjects
         for runtime in _runtimes(subject, runtimes)
-    )
-
-
-def _examined(sources: Sequence[str | Path | Source]) -> list[Subject]:
-    return [examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources]
+    ]
 
 
 def _check_arguments(
@@ -203,26 +204,15 @@ def _runtimes(subject: Subject, requested: Sequence[str] | None) -> tuple[str, .
     return tuple(requested)
 
 
-def _slot(
-    subject: Subject,
-    runtime: str,
-    batch: int,
-    threads: int,
-    gallery: Gallery,
-    *,
-    from_pixels: bool,
-    on_device: bool,
-) -> _Slot:
-    row = _row(subject, runtime, batch, threads)
-    plan = _plan(subject, runtime, batch, threads, from_pixels=from_pixels)
+def _slot(subject: Subject, row: Row, plan: Job | Failure, gallery: Gallery, *, on_device: bool) -> _Slot:
     if isinstance(plan, Failure):
         return _Slot(subject=subject, row=row, plan=plan, hung=None)
-    hung = gallery.hang(row.model, subject.takes_on(runtime))
+    hung = gallery.hang(row.model, subject.takes_on(row.runtime))
     return _Slot(subject=subject, row=row, plan=replace(plan, on_device=on_device, pictures=hung.pictures), hung=hung)
 
 
 def _row(subject: Subject, runtime: str, batch: int, threads: int) -> Row:
-    """Return the row of what was not measured yet."""
+    """Return the row before anything is measured."""
     cautions = () if runtime in NETWORK_RUNTIMES else subject.cautions
     return Row(model=str(subject.source), runtime=runtime, batch=batch, threads=threads, flags=cautions)
 

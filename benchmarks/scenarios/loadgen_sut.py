@@ -23,25 +23,11 @@ if TYPE_CHECKING:
 
     from rexport.benchmarks.scenarios.worker import SystemUnderTest
 
-__all__ = ["MISSING", "import_loadgen", "parse_log", "run_under_loadgen"]
+__all__ = ["MISSING", "parse_log", "run_under_loadgen"]
 
 MISSING = "MLPerf's LoadGen is not installed; install it with `pip install 'rexport[loadgen]'`."
 _LIBRARY = 1024  # samples that LoadGen draws from; the images behind them go round
 _MARK = ":::MLLOG "
-
-
-def import_loadgen() -> ModuleType:
-    """Return ``mlperf_loadgen``.
-
-    Raises:
-        UnavailableError: It is not installed.
-    """
-    try:
-        import mlperf_loadgen
-    except ImportError as error:
-        raise UnavailableError(MISSING) from error
-    module: ModuleType = mlperf_loadgen
-    return module
 
 
 def run_under_loadgen(sut: SystemUnderTest, *, scenario: str, settings: dict[str, float]) -> dict[str, Any]:
@@ -59,7 +45,10 @@ def run_under_loadgen(sut: SystemUnderTest, *, scenario: str, settings: dict[str
         UnavailableError: LoadGen is not installed.
         Exception: Whatever the model raised.
     """
-    loadgen = import_loadgen()
+    try:
+        import mlperf_loadgen as loadgen
+    except ImportError as error:
+        raise UnavailableError(MISSING) from error
     test_settings = loadgen.TestSettings()
     test_settings.scenario = getattr(loadgen.TestScenario, scenario)
     test_settings.mode = loadgen.TestMode.PerformanceOnly
@@ -67,19 +56,11 @@ def run_under_loadgen(sut: SystemUnderTest, *, scenario: str, settings: dict[str
         setattr(test_settings, name, value)
     answering = _Answering(sut, loadgen)
     with tempfile.TemporaryDirectory(prefix="rexport-loadgen-") as folder:
-        output = loadgen.LogOutputSettings()
-        output.outdir = folder
-        output.copy_summary_to_stdout = False
-        logs = loadgen.LogSettings()
-        logs.log_output = output
-        logs.enable_trace = False
         system = loadgen.ConstructSUT(answering.take, lambda: None)
         library = loadgen.ConstructQSL(_LIBRARY, _LIBRARY, lambda indices: None, lambda indices: None)  # noqa: ARG005
+        no_audit = str(Path(folder) / "no-audit.config")  # none of the current folder changes the settings
         try:
-            # no audit.config of the current folder changes the settings
-            loadgen.StartTestWithLogSettings(
-                system, library, test_settings, logs, str(Path(folder) / "no-audit.config")
-            )
+            loadgen.StartTestWithLogSettings(system, library, test_settings, _logs(loadgen, folder), no_audit)
         finally:
             loadgen.DestroyQSL(library)
             loadgen.DestroySUT(system)
@@ -87,6 +68,15 @@ def run_under_loadgen(sut: SystemUnderTest, *, scenario: str, settings: dict[str
         if answering.failure is not None:
             raise answering.failure
         return parse_log((Path(folder) / "mlperf_log_detail.txt").read_text())
+
+
+def _logs(loadgen: ModuleType, folder: str) -> Any:
+    logs = loadgen.LogSettings()
+    logs.log_output = loadgen.LogOutputSettings()
+    logs.log_output.outdir = folder
+    logs.log_output.copy_summary_to_stdout = False
+    logs.enable_trace = False
+    return logs
 
 
 def parse_log(text: str) -> dict[str, Any]:

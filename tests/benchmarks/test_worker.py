@@ -264,9 +264,9 @@ def test_each_row_comes_as_often_before_another_as_after_it(
     orders: list[list[int]] = []
     run_round = Launch.run_round
 
-    def recorded(launch: Launch, order: Sequence[int], advance: Callable[[int], None]) -> None:
+    def recorded(launch: Launch, order: Sequence[int]) -> None:
         orders.append(list(order))
-        run_round(launch, order, advance)
+        run_round(launch, order)
 
     monkeypatch.setattr(Launch, "run_round", recorded)
     measure([job(make_model(f"{name}.onnx")) for name in "abc"], min_seconds=0.1, min_calls=1)
