@@ -111,5 +111,4 @@ def quantize(
         print_json(result.to_json())
     else:
         print_quantized(result)
-    if result.gate is not None:
-        result.gate.require()
+    result.require()

@@ -113,6 +113,13 @@ class BenchRequest:
         """Whether each query is of one image."""
         return self.scenario is not None and self.scenario.scenario is Scenario.SINGLE_STREAM
 
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batches, defaults included."""
+        if self.single_stream:
+            return (1,)
+        return _BATCHES if self.batches is None else self.batches
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchReport(BenchResult):
@@ -129,7 +136,9 @@ class BenchReport(BenchResult):
     def to_json(self) -> dict[str, Any]:
         """Return the document ``rexport.bench/1``."""
         document = super().to_json()
-        return document if self.changes is None else {**document, "changes": self.changes.to_json()}
+        if self.changes is not None:
+            document["changes"] = self.changes.to_json()
+        return document
 
     def to_markdown(self) -> str:
         """Return the table and what changed."""
@@ -182,43 +191,19 @@ def run(
         BenchInterrupted: Ctrl-C was pressed.
     """
     require_files_apart(request)
-    for path in (request.output, request.html, request.markdown):
-        if path is not None:
-            check_writable(path)
+    for path in filter(None, (request.output, request.html, request.markdown)):
+        check_writable(path)
     if request.html is not None:
         reports.require_extra()
-    old = reports.load_document(request.compare) if request.compare else None
-    if old is not None and request.max_regression is not None:
-        reports.require_same_machine(old, machine_facts().to_json())
+    old = None
+    if request.compare is not None:
+        old = reports.load_document(request.compare)
+        if request.max_regression is not None:
+            reports.require_same_machine(old, machine_facts().to_json())
     request = with_settings(request, note)
     if request.scenario is not None:
         return _run_scenario(request, request.scenario, old, on_trial)
-    try:
-        result = benchmarks.bench(
-            request.models,
-            runtimes=request.runtimes,
-            batches=_BATCHES if request.batches is None else request.batches,
-            threads=request.threads,
-            from_pixels=request.from_pixels,
-            on_device=request.on_device,
-            data=request.data,
-            samples=request.samples,
-            min_seconds=request.min_seconds,
-            min_calls=request.min_calls,
-            launches=request.launches,
-            timeout=request.timeout,
-            progress=progress,
-        )
-    except benchmarks.BenchInterrupted as interrupted:
-        if not interrupted.result.measured:
-            raise
-        partial = _report(request, interrupted.result, progress, note, peak=False)
-        raise BenchInterrupted(_write(partial, old)) from interrupted
-    report = _report(request, result, progress, note, peak=request.peak or request.remeasure_peak)
-    if request.layers:
-        _write_document(report)  # before layers are profiled, so that only the profiles can be lost
-        report = replace(report, layers=profile_rows(result.rows, progress, note))
-    return _write(report, old)
+    return _run_in_turns(request, old, progress, note)
 
 
 def with_settings(request: BenchRequest, note: Note) -> BenchRequest:
@@ -300,6 +285,36 @@ def _report(request: BenchRequest, result: BenchResult, progress: Progress, note
     return BenchReport(request=request, machine=result.machine, rows=rows, peaks=peaks, command=request.command)
 
 
+def _run_in_turns(request: BenchRequest, old: BenchResult | None, progress: Progress, note: Note) -> BenchReport:
+    """Measure all models against each other, and then the peak and the layers."""
+    try:
+        result = benchmarks.bench(
+            request.models,
+            runtimes=request.runtimes,
+            batches=request.batch_sizes,
+            threads=request.threads,
+            from_pixels=request.from_pixels,
+            on_device=request.on_device,
+            data=request.data,
+            samples=request.samples,
+            min_seconds=request.min_seconds,
+            min_calls=request.min_calls,
+            launches=request.launches,
+            timeout=request.timeout,
+            progress=progress,
+        )
+    except benchmarks.BenchInterrupted as interrupted:
+        if not interrupted.result.measured:
+            raise
+        partial = _report(request, interrupted.result, progress, note, peak=False)
+        raise BenchInterrupted(_write(partial, old)) from interrupted
+    report = _report(request, result, progress, note, peak=request.peak or request.remeasure_peak)
+    if request.layers:
+        _write_document(report)  # before layers are profiled, so that only the profiles can be lost
+        report = replace(report, layers=profile_rows(result.rows, progress, note))
+    return _write(report, old)
+
+
 def _run_scenario(
     request: BenchRequest,
     scenario: ScenarioRequest,
@@ -309,13 +324,10 @@ def _run_scenario(
     """Run a scenario on every row, one after the other."""
     if scenario.loadgen:
         require_loadgen()
-    batches = _BATCHES if request.batches is None else request.batches
-    if request.single_stream:
-        batches = (1,)
     plans = planned(
         request.models,
         runtimes=request.runtimes,
-        batches=batches,
+        batches=request.batch_sizes,
         threads=request.threads,
         from_pixels=request.from_pixels,
     )

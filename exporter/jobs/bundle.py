@@ -99,9 +99,12 @@ class BundleRequest(BundleOptions):
     @property
     def files_beside(self) -> tuple[Path, ...]:
         """What is written without being named."""
-        public = () if self.new_key is None else (public_path(self.new_key),)
-        bundle = (self.bundle_file,) if self.model is not None and self.signs and self.output is None else ()
-        return (*public, *bundle)
+        paths: list[Path] = []
+        if self.new_key is not None:
+            paths.append(public_path(self.new_key))
+        if self.model is not None and self.signs and self.output is None:
+            paths.append(self.bundle_file)
+        return tuple(paths)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +53,7 @@ class RecoveryResult:
                 "projections_joined": list(equalized.joined),
                 "layers_rounded": list(self.recovered.weights),
             }
-        return document | {
-            "images": self.images,
-            "seconds": self.seconds,
-        }
+        return document | {"images": self.images, "seconds": self.seconds}
 
 
 def calibrate(
@@ -109,29 +106,22 @@ def recover_accuracy(
     level = request.recovery_level
     if level is Recovery.NONE:
         return RecoveryResult(level=level), ()
-    observed = None
-    if level is Recovery.ADAROUND and pictures is not None:
-        observed = _Observed(pictures, request)
     start = perf_counter()
-    recovered = recover(
+    recover_with = partial(
+        recover,
         model,
         table,
         target=request.target,
         calibrator=request.calibrator,
-        images=observed,
-        total=1 if observed is None else observed.total,
-        preprocessing=None if observed is None else preprocessing,
         threads=request.threads,
         progress=progress,
     )
-    skipped = () if observed is None else tuple(observed.skipped)
-    result = RecoveryResult(
-        level=level,
-        recovered=recovered,
-        images=0 if observed is None else observed.total - len(skipped),
-        seconds=perf_counter() - start,
-    )
-    return result, skipped
+    if level is not Recovery.ADAROUND or pictures is None:
+        return RecoveryResult(level=level, recovered=recover_with(), seconds=perf_counter() - start), ()
+    observed = _Observed(pictures, request)
+    recovered = recover_with(images=observed, total=observed.total, preprocessing=preprocessing)
+    images, seconds = observed.total - len(observed.skipped), perf_counter() - start
+    return RecoveryResult(level=level, recovered=recovered, images=images, seconds=seconds), tuple(observed.skipped)
 
 
 class _Observed:

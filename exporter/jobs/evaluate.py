@@ -112,12 +112,12 @@ class EvaluateResult:
     def to_json(self) -> dict[str, Any]:
         """Return the document ``rexport.eval/1``."""
         views, evaluation = self.request.views, self.evaluation
-        scales = views.scales if isinstance(views, WholePictures) else None
+        crops, scales = (None, views.scales) if isinstance(views, WholePictures) else (views.count, None)
         document: dict[str, Any] = {
             "schema": "rexport.eval/1",
             "model": self.request.model,
             "images": evaluation.images,
-            "crops": None if scales else views.count,
+            "crops": crops,
             "scales": scales,
             "skipped": len(evaluation.skipped),
             "top1": evaluation.top1,
@@ -154,9 +154,7 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         RexportError: Workers are lost again and again.
     """
     source = Source.parse(request.model, weights=request.weights)
-    if source.network and request.weights is None:
-        raise UsageError(f"{request.model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
-    model = _of_network(source, request, note) if source.path is None else _of_file(source.path, request, note)
+    model = _describe(source, request, note)
     workers = request.workers or choose_workers(threads=request.threads)
     runtime = request.runtime or _default_runtime(model, workers, note)
     _require_fitting(source, runtime, workers)
@@ -176,7 +174,7 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
     )
     evaluation = work.evaluate()
     note_skipped(evaluation.skipped, note)
-    divergence = work.find_divergence() if request.find_divergence else None
+    divergence = work.find_divergence()
     return EvaluateResult(
         request=request, runtime=runtime, reference=path, evaluation=evaluation, divergence=divergence
     )
@@ -239,8 +237,10 @@ class _Work:
                 progress=self.progress,
             )
 
-    def find_divergence(self) -> DivergenceReport:
-        """Look for the first layer that differs from the reference, computed node by node."""
+    def find_divergence(self) -> DivergenceReport | None:
+        """Look for the first layer that differs from the reference, computed node by node, if that is requested."""
+        if not self.request.find_divergence:
+            return None
         assert self.reference is not None
         path, threads = self.reference.path, self.request.threads
         return find_divergence(
@@ -262,8 +262,9 @@ class _Work:
         """Return what makes the images of the data set those that a model takes."""
         if self.shown == model.preprocessing:
             return None
-        takes_pictures = self.shown.takes is Takes.PICTURES
-        return model.preprocessing.of_pictures if takes_pictures else model.preprocessing.to_input
+        if self.shown.takes is Takes.PICTURES:
+            return model.preprocessing.of_pictures
+        return model.preprocessing.to_input
 
     def _few_images(self, model: _Model) -> np.ndarray:
         """Return as many images as the evaluated model insists on, or up to four, as ``model`` takes them."""
@@ -271,6 +272,14 @@ class _Work:
         batches = self.dataset.batches(count, samples=count, skip_bad=self.request.skip_bad)
         images, prepare = next(iter(batches)).images, self._prepare(model)
         return images if prepare is None else prepare(images)
+
+
+def _describe(source: Source, request: EvaluateRequest, note: Note) -> _Model:
+    if source.path is not None:
+        return _of_file(source.path, request, note)
+    if request.weights is None:
+        raise UsageError(f"{request.model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
+    return _of_network(source, request, note)
 
 
 def _of_network(source: Source, request: EvaluateRequest, note: Note) -> _Model:
@@ -308,7 +317,8 @@ def _of_reference(path: Path, views: Views, preprocessing: Preprocessing) -> _Mo
         raise UsageError(f"The file {path} does not exist.")
     model = load(path)
     _require_classifier(model, path, views)
-    takes, stated = Takes.PIXELS if image_input(model).raw else Takes.NORMALISED, Metadata.of(model).preprocessing
+    takes = Takes.PIXELS if image_input(model).raw else Takes.NORMALISED
+    stated = Metadata.of(model).preprocessing
     if stated is not None:
         takes = stated.takes
     return _Model(source=Source(path=path), preprocessing=replace(preprocessing, takes=takes), head=head_of(model))
@@ -371,8 +381,8 @@ def _to_compare_with(model: _Model, request: EvaluateRequest) -> Path | None:
 
 def _open(data: Path, model: _Model, reference: _Model | None, note: Note) -> tuple[Dataset, Preprocessing]:
     """Return the images, prepared so far that the rest can be made of them for both models, and how far that is."""
-    both = [model.preprocessing] if reference is None else [model.preprocessing, reference.preprocessing]
-    shown = max(both, key=lambda preprocessing: len(preprocessing.takes.in_graph))
+    prepared = [described.preprocessing for described in (model, reference) if described is not None]
+    shown = max(prepared, key=lambda preprocessing: len(preprocessing.takes.in_graph))
     dataset, classes = open_dataset(data, shown), model.classes
     if classes and dataset.classes and not set(dataset.classes) <= set(classes):
         note(

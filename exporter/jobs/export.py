@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from rexport.exporting import ExportResult
     from rexport.exporting.half import HalfResult
+    from rexport.preprocessing import Preprocessing
 
 __all__ = ["ExportReport", "ExportRequest", "run"]
 
@@ -90,9 +91,12 @@ class ExportRequest:
             raise UsageError(
                 "--features gives the results of modules, so --result means nothing with it; pass one of them."
             )
-        if self.head is not Head.LOGITS or self.class_names is not None:
-            wrong = f"--head {self.head}" if self.class_names is None else "--class-names"
-            raise UsageError(f"--features gives no classes, so {wrong} means nothing with it; pass one of the two.")
+        options = {"--class-names": self.class_names is not None, f"--head {self.head}": self.head is not Head.LOGITS}
+        for option, is_given in options.items():
+            if is_given:
+                raise UsageError(
+                    f"--features gives no classes, so {option} means nothing with it; pass one of the two."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +113,7 @@ class ExportReport:
         """Return the document ``rexport.onnx/1``."""
         model = self.exported.model
         metadata = Metadata.of(model)
-        document = {
+        document: dict[str, Any] = {
             "schema": "rexport.onnx/1",
             "file": str(self.request.output),
             "bytes": self.size,
@@ -124,7 +128,9 @@ class ExportReport:
             "passes": [report.to_json() for report in self.exported.reports],
             "precision": str(self.request.precision),
         }
-        return document if self.half is None else document | {"half": self.half.to_json()}
+        if self.half is not None:
+            document["half"] = self.half.to_json()
+        return document
 
 
 def run(request: ExportRequest, *, progress: Progress = silent, note: Note = unsaid) -> ExportReport:
@@ -158,38 +164,47 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
     if remark is not None:
         note(remark)
     with progress(f"exporting {request.network}", None):
-        exported = export(
-            module,
-            preprocessing=preprocessing,
-            network=request.network,
-            classes=classes,
-            head=request.head,
-            features=request.features,
-            batch=request.batch,
-            any_size=request.any_size,
-            raw_image=request.raw_image,
-            resize_in_graph=request.resize_in_graph,
-            opset=request.opset,
-            fused=request.fused,
-            tolerance=request.tolerance,
-        )
-    half = None
+        exported = _export(request, module, preprocessing, classes)
+    model, half = exported.model, None
     if request.precision is FloatPrecision.FP16:
-        half = _in_half(exported.model, request.data, progress, note)
-    save(exported.model if half is None else half.conversion.model, request.output)
+        half = _in_half(model, request.data, progress, note)
+        model = half.conversion.model
+    save(model, request.output)
     return ExportReport(
         request=request, exported=exported, classes=classes, half=half, size=request.output.stat().st_size
+    )
+
+
+def _export(
+    request: ExportRequest, module: nn.Module, preprocessing: Preprocessing, classes: tuple[str, ...]
+) -> ExportResult:
+    return export(
+        module,
+        preprocessing=preprocessing,
+        network=request.network,
+        classes=classes,
+        head=request.head,
+        features=request.features,
+        batch=request.batch,
+        any_size=request.any_size,
+        raw_image=request.raw_image,
+        resize_in_graph=request.resize_in_graph,
+        opset=request.opset,
+        fused=request.fused,
+        tolerance=request.tolerance,
     )
 
 
 def _outputs(module: nn.Module, request: ExportRequest, size: int, note: Note) -> int:
     """Run the network and return how many outputs it has, as many as were asked for."""
     results = results_of(module, size)
-    name = next(iter(results)) if request.result is None else request.result
+    name = request.result
+    if name is None:
+        name = next(iter(results))
+        if len(results) > 1:
+            note(f"{request.network} returns {', '.join(results)}; this is {name}, and --result NAME takes another.")
     if name not in results:
         raise UsageError(f"--result {name}: {request.network} returns {', '.join(results)}.")
-    if len(results) > 1 and request.result is None:
-        note(f"{request.network} returns {', '.join(results)}; this is {name}, and --result NAME takes another.")
     outputs = outputs_in(results[name])
     if request.num_classes not in (None, outputs):
         raise UsageError(

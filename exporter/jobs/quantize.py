@@ -23,11 +23,7 @@ from rexport._cpu import this_cpu
 from rexport._errors import DataError, UsageError, VerificationError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
-from rexport.calibration import (
-    CalibrationTable,
-    Calibrator,
-    open_dataset,
-)
+from rexport.calibration import CalibrationTable, Calibrator, open_dataset
 from rexport.calibration.dataset import note_skipped, spread
 from rexport.choices import Recovery
 from rexport.evaluation.judging import judging_runtime_for, weakest_layer
@@ -174,8 +170,8 @@ class QuantizeResult:
     table: CalibrationTable
     recovery: RecoveryResult
     gate: GateResult | None
-    layers: tuple[LayerReport, ...]
     skipped: tuple[BadImage, ...]
+    layers: tuple[LayerReport, ...] = ()
     repaired: tuple[str, ...] = ()
     size: int | None = None
     forms: LayerFormsResult | None = None
@@ -215,6 +211,11 @@ class QuantizeResult:
             **self.forms.to_json(),
         }
 
+    def require(self) -> None:
+        """Raise :class:`GateError` where the gate does not hold."""
+        if self.gate is not None:
+            self.gate.require()
+
 
 def quantize_file(
     model: str | Path,
@@ -232,27 +233,15 @@ def quantize_file(
     progress: Progress = silent,
     note: Note = unsaid,
 ) -> QuantizeResult:
-    """Quantize an ONNX file, as ``rexport quantize`` does; what else it takes, :class:`QuantizeRequest` has.
+    """Quantize an ONNX file, as ``rexport quantize`` does.
+
+    The arguments are attributes of :class:`QuantizeRequest`, which has more of them; the ``target`` is this machine by
+    default. ``progress`` is told of all that takes long, and ``note`` what the user should know of.
 
     Example::
 
         result = rexport.quantize("model.onnx", data="pictures", output="int8.onnx")
         print(result.proof)
-
-    Args:
-        model: A float ONNX file.
-        output: Where the INT8 file goes.
-        data: Pictures: ``DIR/<class>/<picture>``, a flat folder, or an ``.npy`` or ``.npz`` file.
-        target: What will run it, or its name; by default what this machine is.
-        calibrator: How ranges follow from the statistics.
-        recovery: What is done against the loss of accuracy.
-        tables: Calibration tables of earlier runs.
-        save_table: Where the calibration table goes.
-        eval_data: Labelled pictures to measure accuracy with.
-        max_drop: Percentage points of top-1 that may be lost on them.
-        samples: How many pictures to calibrate with.
-        progress: Told of all that takes long.
-        note: Told what the user should know of.
 
     Raises:
         RexportError: As :func:`run`; ``GateError`` too where the accuracy that was asked for can't be had.
@@ -271,8 +260,7 @@ def quantize_file(
         max_drop=max_drop,
     )
     result = run(request, progress=progress, note=note)
-    if result.gate is not None:
-        result.gate.require()
+    result.require()
     return result
 
 
@@ -307,51 +295,24 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
         OutputError: A file can't be written.
     """
     require_files_apart(request)
-    outputs = [path for path in (request.output, request.save_table) if path is not None]
-    for path in outputs:
+    for path in filter(None, (request.output, request.save_table)):
         check_writable(path)
     if request.min_speedup is not None and not request.runs_here:
         raise UsageError(
             f"--min-speedup measures on ONNX Runtime on this machine, which is not what --target "
             f"{request.target.name} is for; leave it out, and measure the file where it is to run."
         )
-    original = load(request.model)
-    require_float(original, request.model)
-    preprocessing, pictures, labelled = _open(request, original, note)
-    with progress(f"fusing {request.model.name}", None):
-        model = _fuse(original, request.target, note, verify=request.verify)
-    table, skipped = calibrate(request, model, pictures, progress, note)
-    recovery, skipped_too = recover_accuracy(request, model, table, pictures, preprocessing, progress)
-    work = _Work(
-        request=request,
-        original=original,
-        model=model,
-        table=table,
-        recovery=recovery,
-        pictures=pictures or labelled,
-        progress=progress,
-        note=note,
-    )
-    gate = None if labelled is None else work.measure_accuracy(labelled)
-    skipped = tuple(dict.fromkeys([*skipped, *skipped_too]))
-    note_skipped(skipped, note)
-    result = QuantizeResult(
-        request=request,
-        table=table,
-        recovery=recovery,
-        gate=gate,
-        layers=() if gate is None else gate.quantized.layers,
-        skipped=skipped,
-    )
-    if gate is not None and gate.why_not is not None:
-        return result
-    int8 = work.make(frozenset() if gate is None else frozenset(gate.chosen.float_layers))
-    speed = None
-    if request.min_speedup is not None:
-        speed = require_speedup(
-            model, int8.forms.model, at_least=request.min_speedup, conditions=work.conditions, progress=progress
-        )
-    return work.write(int8, replace(result, speed=speed), preprocessing)
+    work = _prepare(request, progress, note)
+    gate = work.measure_accuracy()
+    note_skipped(work.skipped, note)
+    result = QuantizeResult(request=request, table=work.table, recovery=work.recovery, gate=gate, skipped=work.skipped)
+    float_layers: tuple[str, ...] = ()
+    if gate is not None:
+        if gate.why_not is not None:
+            return replace(result, layers=gate.quantized.layers)
+        float_layers = gate.chosen.float_layers
+    int8 = work.make(frozenset(float_layers))
+    return work.write(int8, replace(result, speed=work.compare_speed(int8)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,7 +334,10 @@ class _Work:
     model: ir.Model
     table: CalibrationTable
     recovery: RecoveryResult
+    preprocessing: Preprocessing | None
     pictures: Dataset | None
+    labelled: Dataset | None
+    skipped: tuple[BadImage, ...]
     progress: Progress
     note: Note
 
@@ -399,13 +363,15 @@ class _Work:
             recovered=self.recovery.recovered,
         )
 
-    def measure_accuracy(self, labelled: Dataset) -> GateResult:
-        """Quantize with as few layers in float as the gate needs."""
+    def measure_accuracy(self) -> GateResult | None:
+        """Quantize with as few layers in float as the gate needs; ``None`` without labelled pictures."""
         request = self.request
+        if self.labelled is None:
+            return None
         return mix_precision(
             self.model,
             self.quantize,
-            Exam(dataset=labelled, skip_bad=request.skip_bad, threads=request.threads),
+            Exam(dataset=self.labelled, skip_bad=request.skip_bad, threads=request.threads),
             max_drop=math.inf if request.max_drop is None else request.max_drop,
             conditions=self.conditions if request.runs_here else None,
             progress=self.progress,
@@ -441,11 +407,20 @@ class _Work:
         self._judge(proof, quantized.model, batches)
         return _Int8Model(quantized=quantized, forms=forms, proof=proof, repaired=repaired)
 
-    def write(self, int8: _Int8Model, result: QuantizeResult, preprocessing: Preprocessing | None) -> QuantizeResult:
+    def compare_speed(self, int8: _Int8Model) -> Comparison | None:
+        """Measure the file against the float model, if a speed-up is asked for; raise :class:`GateError` below it."""
+        least = self.request.min_speedup
+        if least is None:
+            return None
+        return require_speedup(
+            self.model, int8.forms.model, at_least=least, conditions=self.conditions, progress=self.progress
+        )
+
+    def write(self, int8: _Int8Model, result: QuantizeResult) -> QuantizeResult:
         """Write the file, with what was stated of its pictures and what was shown of it, and return the result."""
         request, model = self.request, int8.forms.model
-        if preprocessing is not None:
-            state_preprocessing(model, preprocessing)
+        if self.preprocessing is not None:
+            state_preprocessing(model, self.preprocessing)
         _describe(model, int8)
         executed: Counter[str] = Counter()
         if request.target.runtime == ONNX_RUNTIME:
@@ -466,9 +441,10 @@ class _Work:
 
     def _proof_pictures(self) -> tuple[Pictures, list[np.ndarray]]:
         """Return pictures to prove with: if there are enough of them, such as recovery has not seen."""
-        if self.pictures is None:
+        available = self.pictures or self.labelled
+        if available is None:
             return Pictures.DRAWN, [_drawn_pictures(self.original, self.table)]
-        request, count = self.request, len(self.pictures)
+        request, count = self.request, len(available)
         recovered_on: set[int] = set()
         if request.recovery_level is Recovery.ADAROUND:
             recovered_on = set(spread(count, min(request.samples, RECOVERY_PICTURES)))
@@ -476,7 +452,7 @@ class _Work:
         kind, indices = Pictures.HELD_OUT, fresh
         if len(fresh) < max(1, min(_PROOF_PICTURES, count // 2)):
             kind, indices = Pictures.SEEN, list(range(count))
-        pictures = self.pictures.subset([indices[index] for index in spread(len(indices), _PROOF_PICTURES)])
+        pictures = available.subset([indices[index] for index in spread(len(indices), _PROOF_PICTURES)])
         try:
             batches = [batch.images for batch in pictures.batches(_PROOF_BATCH, skip_bad=True) if len(batch.images)]
         except DataError:  # not one of them can be read
@@ -514,6 +490,30 @@ class _Work:
         )
 
 
+def _prepare(request: QuantizeRequest, progress: Progress, note: Note) -> _Work:
+    """Read and fuse the model, calibrate it, and recover accuracy."""
+    original = load(request.model)
+    require_float(original, request.model)
+    preprocessing, pictures, labelled = _open(request, original, note)
+    with progress(f"fusing {request.model.name}", None):
+        model = _fuse(original, request.target, note, verify=request.verify)
+    table, skipped = calibrate(request, model, pictures, progress, note)
+    recovery, skipped_too = recover_accuracy(request, model, table, pictures, preprocessing, progress)
+    return _Work(
+        request=request,
+        original=original,
+        model=model,
+        table=table,
+        recovery=recovery,
+        preprocessing=preprocessing,
+        pictures=pictures,
+        labelled=labelled,
+        skipped=tuple(dict.fromkeys([*skipped, *skipped_too])),
+        progress=progress,
+        note=note,
+    )
+
+
 def _open(
     request: QuantizeRequest, model: ir.Model, note: Note
 ) -> tuple[Preprocessing | None, Dataset | None, Dataset | None]:
@@ -535,8 +535,9 @@ def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir
     """
     own = with_own_weights(original)
     result = fuse(own)
-    reference = Reference(original) if verify else None
-    if reference is not None:
+    reference = None
+    if verify:
+        reference = Reference(original)
         try:
             reference.difference(result.model)
         except VerificationError:  # proven pass by pass, which takes longer, the one at fault is taken back

@@ -123,22 +123,18 @@ def run(
     _export(weights, fp32, progress, note, say)
     _quantize(fp32, digits / "train", int8, progress, note, say)
     models = (_NETWORK, str(fp32), str(int8))
-    evaluations = [
-        evaluate.run(
-            evaluate.EvaluateRequest(model=model, weights=trained, data=digits / "test", reference=fp32),
-            progress=progress,
-            note=note,
-        ).evaluation
+    requests = [
+        evaluate.EvaluateRequest(model=model, weights=trained, data=digits / "test", reference=fp32)
         for model, trained in zip(models, (weights, None, None), strict=True)
     ]
+    evaluations = [evaluate.run(request, progress=progress, note=note).evaluation for request in requests]
     say(f"evaluated on the {_HELD_OUT} held-out digits")
     speeds = bench.run(
         bench.BenchRequest(models=models, batches=(1, 32), min_seconds=1.0, launches=1), progress=progress, note=note
     ).rows
     say("measured, each model in a process of its own, in turns")
-    names, files = ("torch", "fp32", "int8"), (weights, fp32, int8)
-    rows = tuple(map(_row, names, files, evaluations, speeds[:3], speeds[3:]))
-    return QuickstartResult(request=request, rows=rows, seconds=perf_counter() - started)
+    rows = map(_row, ("torch", "fp32", "int8"), (weights, fp32, int8), evaluations, speeds[:3], speeds[3:])
+    return QuickstartResult(request=request, rows=tuple(rows), seconds=perf_counter() - started)
 
 
 def _train(folder: Path, weights: Path, progress: Progress, say: Note) -> None:

@@ -136,7 +136,7 @@ class TrainRequest:
     @property
     def files_beside(self) -> tuple[Path, ...]:
         """What is written without being named."""
-        return (self.checkpoint,) if self.int8 is None else (self.checkpoint, self.int8)
+        return tuple(filter(None, (self.checkpoint, self.int8)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,20 +204,11 @@ def run(request: TrainRequest, *, progress: Progress = silent, note: Note = unsa
     started = perf_counter()
     require_files_apart(request)
     check_writable(request.output)
-    torch.set_num_threads(request.threads or this_cpu().cores)
     work = _prepare(request, progress, note, say)
     identity = work.identity()
-    checkpoint = _open_checkpoint(request, identity, say)
-    pictures, held_out = (
-        open_pictures(folder, skip_bad=request.skip_bad, progress=progress)
-        for folder in (work.images.train, work.images.test)
-    )
-    try:
-        epochs = work.train(pictures, held_out, checkpoint, progress, say)
-    except KeyboardInterrupt:
-        if checkpoint.path.exists():
-            note(f"the same command goes on from {checkpoint.path}.")
-        raise
+    checkpoint = work.open_checkpoint(identity)
+    pictures, held_out = work.open_pictures()
+    epochs = work.train(pictures, held_out, checkpoint)
     work.write()
     checkpoint.remove()
     note_skipped((*pictures.skipped, *held_out.skipped), note)
@@ -241,6 +232,9 @@ class _Work:
     recipe: Recipe
     execution: Execution
     quantized: FakeQuantized | None
+    progress: Progress
+    note: Note
+    say: Note
 
     def identity(self) -> RunIdentity:
         """Return what a checkpoint has to be of, as long as the module is not trained."""
@@ -265,28 +259,47 @@ class _Work:
             qat=self.quantized.fingerprint() if self.quantized else None,
         )
 
-    def train(
-        self, pictures: Pictures, held_out: Pictures, checkpoint: CheckpointFile, progress: Progress, say: Note
-    ) -> tuple[EpochResult, ...]:
+    def open_checkpoint(self, identity: RunIdentity) -> CheckpointFile:
+        """Return the checkpoint, checked; say where the training goes on if there is one."""
+        checkpoint = CheckpointFile(self.request.checkpoint, identity, every=self.request.checkpoint_every)
+        if self.request.restart:
+            checkpoint.remove()
+        snapshot = checkpoint.read()
+        if snapshot is not None:
+            self.say(f"going on from {checkpoint.path}, after {snapshot.position} (--restart begins anew)")
+        return checkpoint
+
+    def open_pictures(self) -> tuple[Pictures, Pictures]:
+        """Return the pictures to train and to test with."""
+        skip_bad, images = self.request.skip_bad, self.images
+        pictures = open_pictures(images.train, skip_bad=skip_bad, progress=self.progress)
+        return pictures, open_pictures(images.test, skip_bad=skip_bad, progress=self.progress)
+
+    def train(self, pictures: Pictures, held_out: Pictures, checkpoint: CheckpointFile) -> tuple[EpochResult, ...]:
         """Train, and say what with and how it goes."""
         request, recipe, execution = self.request, self.recipe, self.execution
-        say(
+        self.say(
             f"{request.network} on {len(pictures)} images of {len(self.images.classes)} classes, {len(held_out)} to "
             f"test with; {recipe.epochs} epochs of {recipe.name} at {recipe.learning_rate:g}, {execution.device} "
             f"{execution.precision}"
         )
-        return train(
-            self.module if self.quantized is None else self.quantized,
-            pictures,
-            recipe=recipe,
-            augment=request.augment,
-            head_only=request.freeze_backbone,
-            test=held_out,
-            execution=execution,
-            checkpoint=checkpoint,
-            after_epoch=lambda epoch: say(_in_words(epoch, recipe.epochs)),
-            progress=progress,
-        )
+        try:
+            return train(
+                self.quantized or self.module,
+                pictures,
+                recipe=recipe,
+                augment=request.augment,
+                head_only=request.freeze_backbone,
+                test=held_out,
+                execution=execution,
+                checkpoint=checkpoint,
+                after_epoch=lambda epoch: self.say(_in_words(epoch, recipe.epochs)),
+                progress=self.progress,
+            )
+        except KeyboardInterrupt:
+            if checkpoint.path.exists():
+                self.note(f"the same command goes on from {checkpoint.path}.")
+            raise
 
     def write(self) -> None:
         """Write the weights; and before them the INT8 file, whose weights the module gets."""
@@ -302,6 +315,7 @@ class _Work:
 
 def _prepare(request: TrainRequest, progress: Progress, note: Note, say: Note) -> _Work:
     """Find the pictures, and build the network and, if it is for INT8, what it computes there."""
+    torch.set_num_threads(request.threads or this_cpu().cores)
     execution = choose_execution(request.device, request.precision if request.qat is None else "fp32")
     preprocessing, remark = network_preprocessing(registry.find(request.network), request.weights, request.options)
     if remark is not None and not preprocessing.assumed:
@@ -324,7 +338,17 @@ def _prepare(request: TrainRequest, progress: Progress, note: Note, say: Note) -
         if request.learning_rate is None:
             recipe = replace(recipe, learning_rate=recipe.learning_rate * _QAT_LEARNING_RATE)
         quantized = _fake_quantize(request, request.qat, module, images, progress)
-    return _Work(request=request, module=module, images=images, recipe=recipe, execution=execution, quantized=quantized)
+    return _Work(
+        request=request,
+        module=module,
+        images=images,
+        recipe=recipe,
+        execution=execution,
+        quantized=quantized,
+        progress=progress,
+        note=note,
+        say=say,
+    )
 
 
 def _build(request: TrainRequest, images: ImageSplit, note: Note, say: Note) -> nn.Module:
@@ -351,16 +375,6 @@ def _fake_quantize(
     pictures = open_dataset(folder, preprocessing)
     table = calibrate_dataset(model, pictures, batch=_QAT_BATCH, samples=_QAT_SAMPLES, progress=progress).table
     return fake_quantize(model, table, target=target, network=module)
-
-
-def _open_checkpoint(request: TrainRequest, identity: RunIdentity, say: Note) -> CheckpointFile:
-    checkpoint = CheckpointFile(request.checkpoint, identity, every=request.checkpoint_every)
-    if request.restart:
-        checkpoint.remove()
-    snapshot = checkpoint.read()
-    if snapshot is not None:
-        say(f"going on from {checkpoint.path}, after {snapshot.position} (--restart begins anew)")
-    return checkpoint
 
 
 def _in_words(epoch: EpochResult, epochs: int) -> str:

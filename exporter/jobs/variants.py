@@ -107,8 +107,7 @@ class _Workshop:
         request = self._quantize_request(target)
         try:
             result = quantize.run(request, progress=self._progress, note=self._note)
-            if result.gate is not None:
-                result.gate.require()
+            result.require()
         except (GateError, ModelFileError, VerificationError) as error:
             self._left_out.append(LeftOut(what=f"INT8 for {request.target.name}", reason=str(error)))
             return

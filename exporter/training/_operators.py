@@ -21,12 +21,15 @@ __all__ = ["compute", "require_known"]
 
 def require_known(node: ir.Node) -> None:
     """Raise :class:`UsageError` for an operator that can't be trained here."""
-    pads_by_name = node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET"
-    if node.domain or node.op_type not in _OPERATORS or pads_by_name or int_attribute(node, "ceil_mode", 0):
-        raise UsageError(
-            f"Fine-tuning with INT8 does not know the operator {node.op_type} of {name_of(node)}"
-            f"{' with these attributes' if node.op_type in _OPERATORS else ''}; fine-tune the network without --qat."
-        )
+    subject = f"{node.op_type} of {name_of(node)}"
+    if node.op_type in _OPERATORS:
+        pads_by_name = node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET"
+        if not (node.domain or pads_by_name or int_attribute(node, "ceil_mode", 0)):
+            return
+        subject += " with these attributes"
+    raise UsageError(
+        f"Fine-tuning with INT8 does not know the operator {subject}; fine-tune the network without --qat."
+    )
 
 
 def compute(node: ir.Node, inputs: Sequence[Tensor | None]) -> Tensor:
@@ -40,15 +43,16 @@ def _convolution(node: ir.Node, inputs: list[Tensor]) -> Tensor:
     x = _padded(x, node.attributes.get_ints("pads", [0] * 2 * spatial), 0.0)
     strides, dilations = (list(node.attributes.get_ints(name, [1] * spatial)) for name in ("strides", "dilations"))
     result: Tensor = torch.conv2d(
-        x, weight, bias[0] if bias else None, strides, 0, dilations, node.attributes.get_int("group", 1)
+        x, weight, next(iter(bias), None), strides, 0, dilations, node.attributes.get_int("group", 1)
     )
     return result
 
 
 def _gemm(node: ir.Node, inputs: list[Tensor]) -> Tensor:
     x, weight, *bias = inputs
-    weight = weight if node.attributes.get_int("transB", 0) else weight.t()
-    return F.linear(x, weight, bias[0] if bias else None)
+    if not node.attributes.get_int("transB", 0):
+        weight = weight.t()
+    return F.linear(x, weight, next(iter(bias), None))
 
 
 def _max_pool(node: ir.Node, inputs: list[Tensor]) -> Tensor:

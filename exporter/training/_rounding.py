@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rexport.quantization.schemes import Integers
 
-__all__ = ["INT32", "round_tensor", "round_weight"]
+__all__ = ["INT32", "along_axis", "round_tensor", "round_weight"]
 
 INT32 = (-(2**31), 2**31 - 1)
 
@@ -50,12 +50,17 @@ def round_weight(weight: Tensor, integers: Integers, *, axis: int, smallest_scal
         smallest_scale: What no channel's scale may fall below, ``(O,)``.
     """
     with torch.no_grad():
-        others = [other for other in range(weight.ndim) if other != axis]
-        largest = weight.abs().amax(others)
+        largest = weight.abs().amax([index for index in range(weight.ndim) if index != axis])
         own = torch.from_numpy(with_scales_of_zeros((largest.double() / integers.high).cpu().numpy())).to(
             smallest_scale
         )
         scale = torch.maximum(own, smallest_scale).float()
-        shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
-    rounded = round_tensor(weight, scale.reshape(shape), torch.zeros(()).to(weight), (integers.low, integers.high))
-    return rounded, scale
+    along = along_axis(scale, axis, weight.ndim)
+    return round_tensor(weight, along, torch.zeros(()).to(weight), (integers.low, integers.high)), scale
+
+
+def along_axis(values: Tensor, axis: int, dimensions: int) -> Tensor:
+    """Return ``(O,)`` in the shape that broadcasts along one axis of a tensor."""
+    shape = [1] * dimensions
+    shape[axis] = -1
+    return values.reshape(shape)

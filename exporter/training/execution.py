@@ -30,9 +30,9 @@ class Execution:
 
     def autocast(self) -> torch.autocast:
         """Return the context manager that the forward pass and the loss run in."""
-        dtype = _DTYPES[self.precision]
-        mixed = dtype != torch.float32
-        return torch.autocast(self.device, dtype if mixed else torch.bfloat16, enabled=mixed)
+        if self.precision == "fp32":
+            return torch.autocast(self.device, torch.bfloat16, enabled=False)
+        return torch.autocast(self.device, _DTYPES[self.precision])
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return what keeps small gradients from vanishing in fp16, and does nothing in the others."""

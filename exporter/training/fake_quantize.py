@@ -24,7 +24,7 @@ from rexport.quantization import quantize
 from rexport.quantization.layers import WEIGHTED, output_axis
 from rexport.quantization.schemes import SMALLEST_SCALE
 from rexport.training._operators import compute, require_known
-from rexport.training._rounding import INT32, round_tensor, round_weight
+from rexport.training._rounding import INT32, along_axis, round_tensor, round_weight
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -97,8 +97,8 @@ class FakeQuantized(nn.Module):
             raise UsageError("Fine-tuning with INT8 needs a model with one input, the images.")
         for node in model.graph:
             if name_of(node) in trained:
-                for index, role in _ROLES.items():
-                    array = constant(node.inputs[index]) if index < len(node.inputs) else None
+                for role, value in zip(_ROLES.values(), node.inputs[1:], strict=False):
+                    array = constant(value)
                     if array is not None:
                         self.register_parameter(_key(node, role), nn.Parameter(torch.from_numpy(array.copy())))
         for node in self._graph:
@@ -182,8 +182,7 @@ class FakeQuantized(nn.Module):
             return x
         if scale.ndim:
             axis = node.attributes.get_int("axis", 1)
-            shape = [-1 if index == axis else 1 for index in range(x.ndim)]
-            scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+            scale, zero_point = (along_axis(values, axis, x.ndim) for values in (scale, zero_point))
         return (x.float() - zero_point.float()) * scale
 
     def _weights(self, node: ir.Node) -> list[Tensor | None]:
@@ -191,19 +190,19 @@ class FakeQuantized(nn.Module):
         weight = self._parameter(node, "weight")
         bias: Tensor | None = self._parameter(node, "bias")
         assert weight is not None
-        source = None if node.inputs[1] is None else node.inputs[1].producer()
-        if not is_op(source, "DequantizeLinear"):
+        assert node.inputs[1] is not None
+        if not is_op(node.inputs[1].producer(), "DequantizeLinear"):
             return [weight, bias]
-        rounded_bias = bias is not None and self._target.integer_bias
-        input_scale = self._input_scale(node) if rounded_bias else None
-        smallest = torch.zeros(weight.shape[output_axis(node)], dtype=torch.float64, device=weight.device)
-        if bias is not None and input_scale is not None:
-            smallest = bias.detach().double().abs().div(2**30).clamp_min(SMALLEST_SCALE) / input_scale.double()
-        integers, scale = round_weight(weight, self._target.weights, axis=output_axis(node), smallest_scale=smallest)
-        if bias is not None and input_scale is not None:
-            products = (input_scale.double() * scale).float()
-            bias = round_tensor(bias, products, torch.zeros_like(products), INT32)
-        return [integers, bias]
+        axis = output_axis(node)
+        if bias is None or not self._target.integer_bias:
+            smallest = torch.zeros(weight.shape[axis], dtype=torch.float64, device=weight.device)
+            integers, _ = round_weight(weight, self._target.weights, axis=axis, smallest_scale=smallest)
+            return [integers, bias]
+        input_scale = self._input_scale(node).double()
+        smallest = bias.detach().double().abs().div(2**30).clamp_min(SMALLEST_SCALE) / input_scale
+        integers, scale = round_weight(weight, self._target.weights, axis=axis, smallest_scale=smallest)
+        products = (input_scale * scale).float()
+        return [integers, round_tensor(bias, products, torch.zeros_like(products), INT32)]
 
     def _input_scale(self, node: ir.Node) -> Tensor:
         assert node.inputs[0] is not None

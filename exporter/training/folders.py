@@ -102,8 +102,10 @@ def _folders(data: Path, test: Path | None) -> tuple[Path, Path]:
 
 
 def _require_folder(path: Path, hint: str) -> None:
+    if not path.exists():
+        raise DataError(f"{path} does not exist; {hint}.")
     if not path.is_dir():
-        raise DataError(f"{path} {'is not a folder' if path.exists() else 'does not exist'}; {hint}.")
+        raise DataError(f"{path} is not a folder; {hint}.")
 
 
 def _has_folders(folder: Path) -> bool:

@@ -52,10 +52,7 @@ def train(
     after_epoch: Callable[[EpochResult], None] = lambda result: None,  # noqa: ARG005
     progress: Progress = silent,
 ) -> tuple[EpochResult, ...]:
-    """Train ``module`` in place by cross-entropy and leave it on the CPU, in eval mode.
-
-    The same module, pictures, recipe and number of threads give the same weights on the CPU; on CUDA, as far as its
-    kernels add up in a fixed order.
+    """Train ``module`` in place by cross-entropy, leave it on the CPU, in eval mode, and return all epochs' results.
 
     Args:
         module: Takes float32 of shape ``(N, 3, S, S)`` and returns logits of shape ``(N, classes)``.
@@ -69,26 +66,14 @@ def train(
         after_epoch: Told of every epoch.
         progress: Told of every picture.
 
-    Returns:
-        What each epoch came to, those before a stop included.
-
     Raises:
         RexportError: The loss is not finite.
         DataError: A picture can't be read.
     """
-    trainer = _Trainer(
-        module=module,
-        pictures=pictures,
-        recipe=recipe,
-        augment=augment,
-        head_only=head_only,
-        test=test,
-        execution=execution or Execution(),
-        checkpoint=checkpoint,
-    )
+    execution = execution or Execution()
+    trainer = _Trainer(module, pictures, test, recipe, execution, checkpoint, augment=augment, head_only=head_only)
     try:
-        deterministic = _deterministic(strict=trainer.execution.device == "cpu")
-        with deterministic, torch.random.fork_rng(range(torch.cuda.device_count())):
+        with _deterministic(strict=execution.device == "cpu"), torch.random.fork_rng(range(torch.cuda.device_count())):
             return trainer.run(after_epoch, progress)
     finally:
         for parameter in module.parameters():
@@ -96,20 +81,22 @@ def train(
         module.cpu().eval()
 
 
-@dataclass(kw_only=True)
+@dataclass
 class _Trainer:
     module: nn.Module
     pictures: Pictures
-    recipe: Recipe
-    augment: bool
-    head_only: bool
     test: Pictures | None
+    recipe: Recipe
     execution: Execution
     checkpoint: CheckpointFile | None
+    augment: bool
+    head_only: bool
 
     def __post_init__(self) -> None:
         module, recipe = self.module.to(self.execution.device), self.recipe
-        trained = module.get_submodule(last_linear(module)) if self.head_only else module
+        trained = module
+        if self.head_only:
+            trained = module.get_submodule(last_linear(module))
         module.requires_grad_(False)
         trained.requires_grad_(True)
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -148,20 +135,25 @@ class _Trainer:
                 self._step(pixels, labels)
                 advance(len(part))
                 self.position = replace(self.position, seconds=perf_counter() - start)
-                every = self.checkpoint.every if self.checkpoint else None
-                if every and self.position.steps % every == 0 and self.position.steps < self.steps_per_epoch:
+                if self._is_checkpoint_due():
                     self._save(began)
         ended = self.position
         result = EpochResult(
             epoch=len(ended.epochs) + 1,
             loss=ended.loss / ended.seen,
             train_top1=ended.right / ended.seen,
-            top1=None if self.test is None else _top1(self.module, self.test, self.execution),
+            top1=_top1(self.module, self.test, self.execution),
             seconds=perf_counter() - start,
         )
         self.position = Position(epochs=(*ended.epochs, result))
         self._save(self.random.get_state())
         return result
+
+    def _is_checkpoint_due(self) -> bool:
+        steps = self.position.steps
+        if self.checkpoint is None or not self.checkpoint.every or steps == self.steps_per_epoch:
+            return False
+        return steps % self.checkpoint.every == 0
 
     def _step(self, pixels: Tensor, labels: Tensor) -> None:
         if len(labels):  # all of them may be bad
@@ -212,8 +204,7 @@ class _Trainer:
         )
 
     def _restore(self) -> None:
-        snapshot = None if self.checkpoint is None else self.checkpoint.read()
-        if snapshot is None:
+        if self.checkpoint is None or (snapshot := self.checkpoint.read()) is None:
             return
         self.module.load_state_dict(snapshot.model)
         for name, buffer in snapshot.momentum.items():
@@ -234,7 +225,9 @@ class _Trainer:
         )
 
 
-def _top1(module: nn.Module, pictures: Pictures, execution: Execution) -> float:
+def _top1(module: nn.Module, pictures: Pictures | None, execution: Execution) -> float | None:
+    if pictures is None:
+        return None
     module.eval()
     right = seen = 0
     chosen: Sequence[Tensor] = torch.split(torch.arange(len(pictures)), _TEST_BATCH)

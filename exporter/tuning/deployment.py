@@ -157,7 +157,9 @@ class _Search:
             final += last
             best = choose(last, self._bounds, self._goal)
             alive = self._next_best()
-        closest = nearest(final or self._measured, self._bounds) if best is None else None
+        closest = None
+        if best is None:
+            closest = nearest(final or self._measured, self._bounds)
         return SearchResult(
             trials=tuple(self._trials.values()), chosen=best, nearest=closest, seconds=monotonic() - self._start
         )

@@ -119,8 +119,14 @@ def regroup(
     if merged is not None:
         return _rewritten(model, lambda _: GroupForm(merged=merged), verify=verify)
     conditions = conditions_for(model, batch=batch, threads=threads)
+    return _regroup_as_measured(model, conditions, timings or Timings(), verify=verify, progress=progress)
+
+
+def _regroup_as_measured(
+    model: ir.Model, conditions: Conditions, timings: Timings, *, verify: bool, progress: Progress
+) -> RegroupResult:
     layers = grouped_layers(model, size=picture_size(model))
-    choices = _fastest(layers, conditions, timings or Timings(), progress)
+    choices = _fastest(layers, conditions, timings, progress)
     by_name = {name: choice.form for choice in choices for name in choice.nodes}
     result = _rewritten(model, lambda conv: by_name.get(name_of(conv), AS_IT_IS), verify=verify)
     result = replace(result, choices=choices, conditions=conditions)

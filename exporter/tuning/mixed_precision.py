@@ -176,30 +176,7 @@ def mix_precision(
         ModelFileError: The model is no classifier.
     """
     _require_sense(exam, max_drop, most_float)
-    search = _Search(model, quantize_with, exam, max_drop, progress)
-    point = search.measure(())
-    sensitivities: tuple[LayerSensitivity, ...] = ()
-    why_not = None
-    if not search.holds(point):
-        probe = search.take_probe()
-        sensitivities = layer_sensitivities(model, quantize_with, probe, progress=progress)
-        passing = search.run([layer.name for layer in sensitivities], most_float)
-        if passing is None:
-            why_not = search.why_not(most_float)
-        else:
-            point = passing
-    points = search.curve(point, conditions)
-    point = next(measured for measured in points if set(measured.float_layers) == set(point.float_layers))
-    return GateResult(
-        quantized=quantize_with(frozenset(point.float_layers)),
-        chosen=point,
-        points=points,
-        float_top1=search.float_top1,
-        images=search.images,
-        max_drop=max_drop,
-        sensitivities=sensitivities,
-        why_not=why_not,
-    )
+    return _Search(model, quantize_with, exam, max_drop, progress).decide(most_float, conditions)
 
 
 def _require_sense(exam: Exam, max_drop: float, most_float: float) -> None:
@@ -276,6 +253,32 @@ class _Search:
         self._layers = tuple(integer_layers(quantize_with(frozenset())))
         self._points: dict[frozenset[str], GatePoint] = {}
         self._probe: Probe | None = None
+
+    def decide(self, most_float: float, conditions: Conditions | None) -> GateResult:
+        """Return the model that passes, and all that was measured on the way to it."""
+        point = self.measure(())
+        sensitivities: tuple[LayerSensitivity, ...] = ()
+        why_not = None
+        if not self.holds(point):
+            probe = self.take_probe()
+            sensitivities = layer_sensitivities(self.model, self.quantize_with, probe, progress=self.progress)
+            passing = self.run([layer.name for layer in sensitivities], most_float)
+            if passing is None:
+                why_not = self.why_not(most_float)
+            else:
+                point = passing
+        points = self.curve(point, conditions)
+        point = next(measured for measured in points if set(measured.float_layers) == set(point.float_layers))
+        return GateResult(
+            quantized=self.quantize_with(frozenset(point.float_layers)),
+            chosen=point,
+            points=points,
+            float_top1=self.float_top1,
+            images=self.images,
+            max_drop=self.max_drop,
+            sensitivities=sensitivities,
+            why_not=why_not,
+        )
 
     def take_probe(self) -> Probe:
         exam = self.exam

@@ -76,4 +76,6 @@ def block_stem(
     conditions = conditions_for(model, batch=batch, threads=threads)
     comparison = compare(model, changed, conditions, progress=progress)
     result = StemResult(model=changed, kept=True, report=report, conditions=conditions, comparison=comparison)
-    return result if comparison.is_faster else replace(result, model=model, kept=False)
+    if not comparison.is_faster:
+        return replace(result, model=model, kept=False)
+    return result
