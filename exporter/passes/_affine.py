@@ -30,12 +30,10 @@ def mapped_by(node: ir.Node) -> ir.Value | None:
         return node.inputs[0]
     if not is_op(node, *_OPERANDS) or len(node.inputs) != 2:
         return None
-    first, second = node.inputs
-    if (constant(first) is None) is (constant(second) is None):
+    computed = [value for value in node.inputs if constant(value) is None]
+    if len(computed) != 1 or (node.op_type == "Div" and computed[0] is node.inputs[1]):
         return None
-    if constant(first) is None:
-        return first
-    return None if node.op_type == "Div" else second
+    return computed[0]
 
 
 def may_broadcast(node: ir.Node) -> bool:
@@ -93,8 +91,7 @@ def affine_of(node: ir.Node, *, channels: int, rank: int) -> Affine:
 
 def _operand(node: ir.Node) -> ir.Value | None:
     """Return the constant of an addition or a multiplication."""
-    first, second = node.inputs
-    return first if mapped_by(node) is second else second
+    return next((value for value in node.inputs if value is not mapped_by(node)), None)
 
 
 def _per_channel(array: np.ndarray, channels: int, rank: int) -> np.ndarray | None:

@@ -93,7 +93,7 @@ def summands(root: ir.Node) -> tuple[list[ir.Node], list[ir.Value]]:
 
 def _branches(source: ir.Value, levels: list[tuple[ir.Node, ...]], *, split: bool) -> Branches | None:
     branches = Branches(source, tuple(reversed(levels)), split)
-    return branches if branches.ungrouped() else None
+    return branches if levels and branches.ungrouped() else None
 
 
 def _divided(values: Sequence[ir.Value]) -> ir.Value | None:
@@ -103,9 +103,8 @@ def _divided(values: Sequence[ir.Value]) -> ir.Value | None:
     if first is None or not first.inputs or first.inputs[0] is None:
         return None
     source = first.inputs[0]
-    if is_op(first, "Split"):
-        by_channels = int_attribute(first, "axis", 0) == 1
-        return source if by_channels and list(first.outputs) == list(values) else None
+    if is_op(first, "Split") and int_attribute(first, "axis", 0) == 1 and list(first.outputs) == list(values):
+        return source
     slices = [node for node in nodes if is_op(node, "Slice") and node.inputs[0] is source]
     shape, end = shape_of(source), 0
     if len(slices) < len(nodes) or len(shape) < 2 or not isinstance(shape[1], int):

@@ -32,13 +32,14 @@ class Builder:
         name: str,
         *,
         shape: Iterable[int | ir.SymbolicDim | None] | None,
-        dtype: ir.DataType,
+        dtype: ir.DataType | None,
         **attributes: Any,
     ) -> ir.Value:
         """Insert a node of the standard operators and return its one result; a ``shape`` may be unknown."""
         free = free_name(self.graph, f"{self.prefix}_{name}")
         node = ir.node(op_type, inputs, attributes, name=free)
         (value,) = node.outputs
+        assert dtype is not None
         value.name, value.type = free, ir.TensorType(dtype)
         value.shape = None if shape is None else ir.Shape(shape)
         self.graph.insert_before(self.before, node)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_initializer",
+    "attributes_of",
     "axes_of",
     "bypass",
     "clip_bounds",
@@ -206,6 +207,11 @@ def only_consumer(value: ir.Value) -> ir.Node | None:
     if len(value.uses()) != 1 or value.is_graph_output():
         return None
     return value.consumers()[0]
+
+
+def attributes_of(node: ir.Node) -> dict[str, Any]:
+    """Return the values of a node's attributes by their names."""
+    return {name: attribute.value for name, attribute in node.attributes.items()}
 
 
 def int_attribute(node: ir.Node, name: str, default: int) -> int:

@@ -24,7 +24,7 @@ from rexport._errors import ModelFileError
 from rexport.model_file import image_input
 from rexport.passes._batch_norm import Affine
 from rexport.passes._conv import set_weights, weights_of, why_not_foldable, why_not_storable
-from rexport.passes._graph import int_attribute, is_op, name_of
+from rexport.passes._graph import int_attribute, is_op, name_of, shape_of
 
 if TYPE_CHECKING:
     from rexport.passes._builder import Builder
@@ -98,16 +98,10 @@ def require(reader: ir.Node, why_not: str | None) -> None:
 
 def dequantized(builder: Builder, planes: ir.Value, normalisation: Normalisation) -> ir.Value:
     """Return r for pixels, uint8 of shape ``(N, C, H, W)``."""
-    assert planes.shape is not None
     scale = builder.constant("scale", np.asarray(SCALE))
     zero_point = builder.constant("zero_point", np.asarray(normalisation.zero_point, np.uint8))
-    return builder.node(
-        "DequantizeLinear",
-        [planes, scale, zero_point],
-        "dequantized",
-        shape=list(planes.shape),
-        dtype=ir.DataType.FLOAT,
-    )
+    inputs = [planes, scale, zero_point]
+    return builder.node("DequantizeLinear", inputs, "dequantized", shape=shape_of(planes), dtype=ir.DataType.FLOAT)
 
 
 def into_bias(conv: ir.Node, normalisation: Normalisation) -> None:

@@ -38,11 +38,10 @@ def is_never_negative(value: ir.Value) -> bool:
 def _never_negative_if(value: ir.Value) -> list[ir.Value] | None:
     """Return the tensors that must not be negative for ``value`` not to be; ``None`` if it may be negative anyway."""
     array, node = constant(value), value.producer()
-    if array is not None:
-        return [] if array.min(initial=0) >= 0 else None
-    if is_op(node, "Clip"):
-        bounds = clip_bounds(node)
-        return [] if bounds is not None and min(bounds) >= 0 else None
+    if array is not None and array.min(initial=0) >= 0:
+        return []
+    if is_op(node, "Clip") and (bounds := clip_bounds(node)) is not None and min(bounds) >= 0:
+        return []
     if is_op(node, *_NEVER_NEGATIVE):
         return []
     if is_op(node, *_KEEPING):

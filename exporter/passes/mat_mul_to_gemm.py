@@ -56,9 +56,9 @@ class MatMulToGemm(RewritePass[_Product]):
         weight = constant(input_at(node, 1))
         if not is_op(node, "MatMul", "Gemm") or weight is None or weight.ndim != 2:
             return None
-        if is_op(node, "Gemm"):
-            return None if is_linear_layer(node) else _Product(node)
-        if len(shape_of(node.inputs[0])) != 2:
+        if is_op(node, "Gemm") and not is_linear_layer(node):
+            return _Product(node)
+        if is_op(node, "Gemm") or len(shape_of(node.inputs[0])) != 2:
             return None
         addition = only_consumer(node.outputs[0])
         if (

@@ -69,9 +69,9 @@ class MergeBranches(RewritePass[_Merge]):
 
     def match(self, node: ir.Node) -> _Merge | None:
         """Match a Concat of channels, or the last of several additions, below equal branches."""
-        if is_op(node, "Concat") and int_attribute(node, "axis", 0) == 1 and None not in node.inputs:
-            branches = climb(inputs_of(node))
-            return _Merge(node, branches) if branches and branches.levels else None
+        is_join = is_op(node, "Concat") and int_attribute(node, "axis", 0) == 1 and None not in node.inputs
+        if is_join and (branches := climb(inputs_of(node))):
+            return _Merge(node, branches)
         if is_op(node, "Add") and not is_op(only_consumer(node.outputs[0]), "Add"):
             return _match_sum(node)
         return None
@@ -128,7 +128,7 @@ def _match_sum(root: ir.Node) -> _Merge | None:
         if len(pictures) < max(2, len(ends)) or any(only_consumer(picture) is None for picture in pictures):
             continue
         branches = climb(pictures)
-        if branches and branches.levels and branches.ungrouped(ends):
+        if branches and branches.ungrouped(ends):
             addends = tuple(value for value in values if value not in results)
             return _Merge(root, branches, ends, addends, tuple(node for node in additions if node is not root))
     return None
@@ -191,6 +191,5 @@ def _common_name(level: Sequence[ir.Node]) -> str:
     first, second = (re.split(r"(?=[./])", name_of(node)) for node in level[:2])
     if len(first) != len(second):
         return "".join(first)
-    return "".join(part for part, counterpart in zip(first, second, strict=True) if part == counterpart) or "".join(
-        first
-    )
+    common = (part for part, counterpart in zip(first, second, strict=True) if part == counterpart)
+    return "".join(common) or "".join(first)

@@ -85,8 +85,7 @@ def _prove(original: ir.Model, converted: ir.Model, reference: Reference) -> Non
         ) from error
     if all(difference <= reference.tolerance for difference in differences.values()):
         return
-    node = _first_that_differs(original, converted)
-    changed = _rewritten(original, start, end) if node is None else f"{node.op_type} ({name_of(node)})"
+    changed = _first_that_differs(original, converted) or _rewritten(original, start, end)
     raise VerificationError(
         f"ONNX's converter from opset {start} to {end} changes the results of this model: of {changed}; export it "
         f"again with opset {end} or later."
@@ -108,8 +107,8 @@ def _since(op_type: str, opset: int) -> int | None:
         return None
 
 
-def _first_that_differs(original: ir.Model, converted: ir.Model) -> ir.Node | None:
-    """Return the first operator, as they run, whose result differs; ``None`` if that can't be told."""
+def _first_that_differs(original: ir.Model, converted: ir.Model) -> str:
+    """Return the first operator, as they run, whose result differs, and its name; empty if that can't be told."""
     old, new = _exposed(original), _exposed(converted)
     names = [str(value.name) for value in old.graph.outputs if value.name in {v.name for v in new.graph.outputs}]
     for model in (old, new):
@@ -119,9 +118,10 @@ def _first_that_differs(original: ir.Model, converted: ir.Model) -> ir.Node | No
         reference = Reference(old)
         differences = reference.differences(new)
     except RexportError:
-        return None
+        return ""
     differing = (value for value in old.graph.outputs if not differences[str(value.name)] <= reference.tolerance)
-    return next((value.producer() for value in differing), None)
+    nodes = filter(None, (value.producer() for value in differing))
+    return next((f"{node.op_type} ({name_of(node)})" for node in nodes), "")
 
 
 def _exposed(model: ir.Model) -> ir.Model:

@@ -21,7 +21,7 @@ from rexport.model_file import Metadata
 from rexport.passes._border import with_constant_channel
 from rexport.passes._builder import Builder
 from rexport.passes._conv import pads, weights_of, why_not_storable
-from rexport.passes._graph import remembered_names, replace_initializer
+from rexport.passes._graph import remembered_names, replace_initializer, shape_of
 from rexport.passes._pixels import SCALE, Normalisation, dequantized, images_of, into_bias, readers_of, require
 from rexport.passes.raise_opset import raise_opset
 from rexport.preprocessing import Preprocessing, Takes
@@ -77,23 +77,19 @@ def _read_four_channels(conv: ir.Node, normalisation: Normalisation, constant: i
 
 
 def _channels_last(images: ir.Value) -> ir.Shape:
-    assert images.shape is not None
-    batch, channels, height, width = images.shape
+    batch, channels, height, width = shape_of(images)
     return ir.Shape([batch, height, width, channels])
 
 
 def _channels_first(builder: Builder, pixels: ir.Value) -> ir.Value:
-    assert pixels.shape is not None
-    batch, height, width, channels = pixels.shape
+    batch, height, width, channels = shape_of(pixels)
     shape = [batch, channels, height, width]
     return builder.node("Transpose", [pixels], "channels_first", shape=shape, dtype=_UINT8, perm=[0, 3, 1, 2])
 
 
 def _with_constant(builder: Builder, planes: ir.Value, pixel: int) -> ir.Value:
-    assert planes.shape is not None
-    shape = list(planes.shape)
-    shape[1] = 4
-    inputs = [planes, _constant_channel(builder, planes, pixel)]
+    batch, _, *sides = shape_of(planes)
+    shape, inputs = [batch, 4, *sides], [planes, _constant_channel(builder, planes, pixel)]
     return builder.node("Concat", inputs, "with_constant", shape=shape, dtype=_UINT8, axis=1)
 
 
@@ -103,9 +99,8 @@ def _constant_channel(builder: Builder, planes: ir.Value, pixel: int) -> ir.Valu
     It is computed from the shape of the pictures where that is open. Pad, the obvious operator, takes ONNX Runtime 0.26
     ms for a picture of 224×224, and a Concat next to nothing.
     """
-    assert planes.shape is not None
-    batch, _, height, width = planes.shape
-    sizes = [batch, 1, height, width]
+    batch, _, *sides = shape_of(planes)
+    sizes = [batch, 1, *sides]
     static = [size for size in sizes if isinstance(size, int)]
     fill = np.array([pixel], np.uint8)
     if len(static) == len(sizes):

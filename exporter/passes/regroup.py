@@ -49,10 +49,9 @@ class Regroup(RewritePass[_Regrouping]):
 
     def match(self, node: ir.Node) -> _Regrouping | None:
         """Match a grouped convolution some of whose groups are to merge."""
-        if groups_of(node) == 1:
+        if groups_of(node) == 1 or (merged := self._merged(node)) <= 1:
             return None
-        merged = self._merged(node)
-        return _Regrouping(node, merged) if merged > 1 else None
+        return _Regrouping(node, merged)
 
     def check(self, match: _Regrouping) -> str | None:
         """Allow a divisor of the groups, and a constant weight, floats or integers, of the convolution's own."""

@@ -23,7 +23,7 @@ import onnx_ir as ir
 from rexport._errors import ModelFileError, UsageError
 from rexport.model_file import Metadata, default_opset, image_input
 from rexport.passes._builder import Builder
-from rexport.passes._graph import is_op, remembered_names
+from rexport.passes._graph import is_op, producer_of, remembered_names, shape_of
 from rexport.preprocessing import Interpolation, Takes
 
 if TYPE_CHECKING:
@@ -69,10 +69,9 @@ def with_resize(model: ir.Model) -> ir.Model:
     changed = model.clone()
     graph = changed.graph
     index, pixels = next((i, value) for i, value in enumerate(graph.inputs) if value.name == image.name)
-    assert pixels.shape is not None
     pixels.name = None
     with remembered_names(graph):
-        shape = ir.Shape([pixels.shape[0], "height", "width", 3])
+        shape = ir.Shape([shape_of(pixels)[0], "height", "width", 3])
         pictures = ir.Value(name=image.name, shape=shape, type=ir.TensorType(_UINT8))
         graph.inputs[index] = pictures
         cut = _cut(Builder(graph, before=graph[0], prefix=image.name), pictures, preprocessing)
@@ -86,14 +85,13 @@ def cut_pixels(model: ir.Model) -> ir.Value:
     return next(
         node.outputs[0]
         for node in model.graph
-        if is_op(node, "Slice") and node.inputs[0] is not None and is_op(node.inputs[0].producer(), "Resize")
+        if is_op(node, "Slice") and producer_of(node.inputs[0], "Resize") is not None
     )
 
 
 def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> ir.Value:
     """Resize ``pictures`` and return the middle of them."""
-    assert pictures.shape is not None
-    batch, size = pictures.shape[0], preprocessing.size
+    batch, size = shape_of(pictures)[0], preprocessing.size
 
     def number(name: str, *values: int | None) -> ir.Value:
         return builder.constant(name, np.array(values))
@@ -104,7 +102,7 @@ def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> 
         return builder.node(op_type, inputs, name, shape=[length], dtype=_INT64, **attributes)
 
     two, crop = number("two", 2), number("size", size)
-    shape = compute("Shape", [pictures], "shape", length=len(pictures.shape))
+    shape = compute("Shape", [pictures], "shape", length=4)
     sides = compute("Slice", [shape, number("first_side", 1), number("behind_sides", 3)], "sides")
     shorter = compute("ReduceMin", [sides], "shorter_side", length=1, keepdims=1)
     scaled = compute("Mul", [sides, number("resize", preprocessing.resize)], "scaled_sides")

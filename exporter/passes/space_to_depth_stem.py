@@ -20,7 +20,16 @@ import onnx_ir as ir
 
 from rexport.passes._base import NodePass
 from rexport.passes._builder import Builder
-from rexport.passes._graph import constant, contents_of, graph_of, int_attribute, is_op, name_of, shape_of
+from rexport.passes._graph import (
+    attributes_of,
+    constant,
+    contents_of,
+    graph_of,
+    int_attribute,
+    is_op,
+    name_of,
+    shape_of,
+)
 from rexport.passes._quantized import change_weight, dequantize_of, stored, why_not_changeable
 
 __all__ = ["SpaceToDepthStem"]
@@ -93,23 +102,23 @@ class SpaceToDepthStem(NodePass):
         match.attributes.add(ir.AttrInt64s("kernel_shape", [vertical.new_kernel, horizontal.new_kernel]))
         pads = [vertical.new_begin, horizontal.new_begin, vertical.new_end, horizontal.new_end]
         match.attributes.add(ir.AttrInt64s("pads", pads))
-        picture, dequantize = match.inputs[0], dequantize_of(match.inputs[0])
-        assert picture is not None
-        source = stored(picture)
-        assert source is not None
-        assert source.dtype is not None
-        builder, shape = Builder(graph_of(match), before=match, prefix=name_of(match)), _shape_in_blocks(picture)
-        blocks = builder.node("SpaceToDepth", [source], "blocks", shape=shape, dtype=source.dtype, blocksize=_BLOCK)
-        if dequantize is not None:
-            assert picture.dtype is not None
-            attributes = {name: attribute.value for name, attribute in dequantize.attributes.items()}
-            inputs = [blocks, *dequantize.inputs[1:]]
-            blocks = builder.node(
-                "DequantizeLinear", inputs, "dequantized", shape=shape, dtype=picture.dtype, **attributes
-            )
-        match.replace_input_with(0, blocks)
-        if dequantize is not None and not picture.uses() and not picture.is_graph_output():
-            graph_of(match).remove(dequantize, safe=True)
+        _read_blocks(match)
+
+
+def _read_blocks(conv: ir.Node) -> None:
+    """Let a convolution read its picture, floats or integers, in blocks."""
+    picture, dequantize = conv.inputs[0], dequantize_of(conv.inputs[0])
+    source = stored(picture)
+    assert picture is not None
+    assert source is not None
+    builder, shape = Builder(graph_of(conv), before=conv, prefix=name_of(conv)), _shape_in_blocks(picture)
+    blocks = builder.node("SpaceToDepth", [source], "blocks", shape=shape, dtype=source.dtype, blocksize=_BLOCK)
+    if dequantize is not None:
+        inputs, attributes = [blocks, *dequantize.inputs[1:]], attributes_of(dequantize)
+        blocks = builder.node("DequantizeLinear", inputs, "dequantized", shape=shape, dtype=picture.dtype, **attributes)
+    conv.replace_input_with(0, blocks)
+    if dequantize is not None and not picture.uses() and not picture.is_graph_output():
+        graph_of(conv).remove(dequantize, safe=True)
 
 
 def _axes(conv: ir.Node) -> tuple[_Axis, _Axis]:
@@ -130,10 +139,7 @@ def _in_blocks(weight: np.ndarray, zeros: np.ndarray, vertical: _Axis, horizonta
     return np.ascontiguousarray(blocks).reshape(outputs, _BLOCK * _BLOCK * inputs, rows, columns)
 
 
-def _shape_in_blocks(picture: ir.Value) -> list[int | ir.SymbolicDim | None]:
-    assert picture.shape is not None
-    batch, channels, height, width = picture.shape
-    assert isinstance(channels, int)
-    assert isinstance(height, int)
-    assert isinstance(width, int)
+def _shape_in_blocks(picture: ir.Value) -> list[int | ir.SymbolicDim]:
+    batch, *sizes = shape_of(picture)
+    channels, height, width = (size for size in sizes if isinstance(size, int))
     return [batch, _BLOCK * _BLOCK * channels, height // _BLOCK, width // _BLOCK]

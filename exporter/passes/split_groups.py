@@ -19,6 +19,7 @@ import onnx_ir as ir
 from rexport.passes._base import RewritePass
 from rexport.passes._builder import Builder
 from rexport.passes._graph import (
+    attributes_of,
     constant,
     contents_of,
     graph_of,
@@ -28,6 +29,7 @@ from rexport.passes._graph import (
     name_of,
     only_consumer,
     producer_of,
+    shape_of,
     take_over,
 )
 from rexport.passes._quantized import dequantize_of, stored
@@ -105,10 +107,8 @@ class SplitGroups(RewritePass[_Split]):
             results.append(branch.dequantize(match.after, branch.follow(match.after, value)))
         *replaced, last = [node for node in (conv, *match.after) if not is_op(node, "QuantizeLinear")]
         old = last.outputs[0]
-        assert old.shape is not None
-        assert old.dtype is not None
         builder = Builder(graph, before=conv, prefix=name_of(conv))
-        joined = builder.node("Concat", results, "branches", shape=list(old.shape), dtype=old.dtype, axis=1)
+        joined = builder.node("Concat", results, "branches", shape=shape_of(old), dtype=old.dtype, axis=1)
         take_over(old, joined)
         graph.remove([*reversed(replaced), *reversed(match.between), first], safe=True)
 
@@ -136,15 +136,15 @@ class _Branch:
 
     def convolve(self, conv: ir.Node, picture: ir.Value | None, name: str) -> ir.Value:
         """Repeat a convolution for this branch's part of its outputs, without groups."""
-        attributes = {key: attribute.value for key, attribute in conv.attributes.items() if key != "group"}
+        attributes = attributes_of(conv)
+        attributes.pop("group", None)
         numbers = [self._part(value, f"{name}.{role}") for value, role in zip(conv.inputs[1:], _ROLES, strict=False)]
         return self._node(conv, "Conv", [picture, *numbers], name, attributes)
 
     def follow(self, nodes: Sequence[ir.Node], value: ir.Value) -> ir.Value:
         """Repeat nodes that map each number by itself."""
         for node in nodes:
-            attributes = {key: attribute.value for key, attribute in node.attributes.items()}
-            value = self._node(node, node.op_type, [value, *node.inputs[1:]], name_of(node), attributes)
+            value = self._node(node, node.op_type, [value, *node.inputs[1:]], name_of(node), attributes_of(node))
         return value
 
     def dequantize(self, nodes: Sequence[ir.Node], value: ir.Value) -> ir.Value:
@@ -163,11 +163,9 @@ class _Branch:
         attributes: Mapping[str, Any],
     ) -> ir.Value:
         result = like.outputs[0]
-        assert result.shape is not None
         source = inputs[1] if op_type == "DequantizeLinear" else result
         assert source is not None
-        assert source.dtype is not None
-        batch, channels, *sizes = result.shape
+        batch, channels, *sizes = shape_of(result)
         assert isinstance(channels, int)
         shape = [batch, channels // self.groups, *sizes]
         return self.builder.node(op_type, inputs, name, shape=shape, dtype=source.dtype, **attributes)
@@ -185,10 +183,8 @@ class _Branch:
             self.builder.constant(f"{name}_{role}", self._slice(contents_of(parameter), outputs))
             for parameter, role in zip(inputs_of(dequantize), _STORED, strict=False)
         ]
-        assert parts[0].shape is not None
-        attributes = {key: attribute.value for key, attribute in dequantize.attributes.items()}
-        dtype = value.dtype or ir.DataType.FLOAT
-        shape = list(parts[0].shape)
+        shape, dtype = shape_of(parts[0]), value.dtype or ir.DataType.FLOAT
+        attributes = attributes_of(dequantize)
         return self.builder.node("DequantizeLinear", parts, name, shape=shape, dtype=dtype, **attributes)
 
     def _slice(self, array: np.ndarray, outputs: int) -> np.ndarray:

@@ -58,8 +58,9 @@ class SubsampleToConv(RewritePass[_Subsample]):
 
     def match(self, node: ir.Node) -> _Subsample | None:
         """Match a Pad of channels below Slices that leave pixels out, and nothing else."""
-        rank = rank_of(node) if is_op(node, "Pad") else None
-        if rank is None or rank < 3 or why_not_fixed(node, rank) is not None or padding_of(node, rank).axes != {1}:
+        if not is_op(node, "Pad") or (rank := rank_of(node) or 0) < 3:
+            return None
+        if why_not_fixed(node, rank) is not None or padding_of(node, rank).axes != {1}:
             return None
         strides, slices = [1] * rank, list[ir.Node]()
         value, reader = node.inputs[0], node

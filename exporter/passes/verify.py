@@ -69,7 +69,8 @@ class Reference:
         Raises:
             VerificationError: The changed model is not valid ONNX, or its results differ by more than ``tolerance``.
         """
-        tolerance = self.tolerance if tolerance is None else tolerance
+        if tolerance is None:
+            tolerance = self.tolerance
         differences = self.differences(changed)
         for name, difference in differences.items():
             if not difference <= tolerance:

@@ -29,7 +29,7 @@ import onnx_ir as ir
 
 from rexport.passes._builder import Builder
 from rexport.passes._conv import pads_the_same
-from rexport.passes._graph import remembered_names
+from rexport.passes._graph import remembered_names, shape_of
 from rexport.passes._pixels import Normalisation, dequantized, images_of, into_bias, readers_of, require
 
 if TYPE_CHECKING:
@@ -60,21 +60,15 @@ def with_whole_pixels(model: ir.Model, preprocessing: Preprocessing) -> ir.Model
     _, images = images_of(changed)
     convolutions = readers_of(images)
     normalisation = Normalisation.of(preprocessing)
-    mean, std = (np.array(numbers, np.float64) for numbers in (preprocessing.mean, preprocessing.std))
-    colour = np.rint(255 * mean).astype(np.uint8)
+    colour = np.rint(255 * np.array(preprocessing.mean)).astype(np.uint8)
     is_gray = bool((colour == normalisation.zero_point).all())  # which is what a quantized convolution pads with
     if not is_gray and (same := next(filter(pads_the_same, convolutions), None)):
         require(same, "it works out its own padding from the picture's size (auto_pad)")
-    graph = changed.graph
-    with remembered_names(graph):
-        builder = Builder(graph, before=graph[0], prefix=str(images.name))
-        inputs = [
-            images,
-            builder.constant("pixel_scale", (1 / (255 * std)).astype(np.float32)),
-            builder.constant("pixel_zero_point", colour),
-        ]
-        assert images.shape is not None
-        pixels = builder.node("QuantizeLinear", inputs, "pixels", shape=list(images.shape), dtype=_UINT8, axis=1)
+    with remembered_names(changed.graph):
+        builder = Builder(changed.graph, before=changed.graph[0], prefix=str(images.name))
+        scale = builder.constant("pixel_scale", (1 / (255 * np.array(preprocessing.std))).astype(np.float32))
+        inputs = [images, scale, builder.constant("pixel_zero_point", colour)]
+        pixels = builder.node("QuantizeLinear", inputs, "pixels", shape=shape_of(images), dtype=_UINT8, axis=1)
         frame = _Frame(builder, pixels, colour)
 
         @cache
@@ -120,16 +114,14 @@ class _Frame:
             return picture
         strips = {size: [self._strip(picture, axis, size)] for size in sorted({before, after} - {0})}
         parts = [*strips.get(before, []), picture, *strips.get(after, [])]
-        assert picture.shape is not None
-        size = picture.shape[axis]
-        shape: list[int | ir.SymbolicDim | None] = list(picture.shape)
+        shape: list[int | ir.SymbolicDim | None] = list(shape_of(picture))
+        size = shape[axis]
         shape[axis] = size + before + after if isinstance(size, int) else None
         return self.builder.node("Concat", parts, f"with_{_STRIPS[axis]}", shape=shape, dtype=_UINT8, axis=axis)
 
     def _strip(self, picture: ir.Value, axis: int, size: int) -> ir.Value:
         """Return a strip that is ``size`` wide along an axis, and as long as the picture along the others."""
-        assert picture.shape is not None
-        sizes = [*picture.shape]
+        sizes = list(shape_of(picture))
         sizes[axis] = size
         static = [size if isinstance(size, int) else 1 for size in sizes]
         strip = np.ascontiguousarray(np.broadcast_to(self.colour.reshape(1, -1, 1, 1), static))
