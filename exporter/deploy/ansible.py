@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
 from rexport.deploy.container import write_files
 from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT, Device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from rexport.deploy.remote import Cargo
-    from rexport.deploy.signing import PublicKey
+    from rexport.deploy.remote import Shipment
 
 __all__ = ["write_role"]
 
@@ -100,58 +98,46 @@ dependencies: []
 """
 
 
-def write_role(
-    folder: Path,
-    *,
-    cargo: Cargo,
-    key: PublicKey | None,
-    devices: Sequence[Device] = (),
-    root: str = DEFAULT_ROOT,
-    python: str = DEFAULT_PYTHON,
-    inputs: Iterable[Path] = (),
-) -> tuple[Path, ...]:
+def write_role(folder: Path, shipment: Shipment, *, devices: Sequence[Device] = ()) -> tuple[Path, ...]:
     """Write the role with the bundle and the agent in it, a playbook, and an inventory.
 
     Args:
-        folder: Where; it is made if it is missing, and other files in it stay.
-        cargo: The bundle.
-        key: The public key that the devices are to trust; ``None`` where they do.
+        folder: Is made if it is missing; other files in it stay.
+        shipment: What the role installs.
         devices: For the inventory; an example without.
-        root: rexport's folder on devices for which the inventory names no other.
-        python: The Python there, likewise.
-        inputs: The files that all this was read from, which stay as they are.
 
     Returns:
         The files that were written.
 
     Raises:
         OutputError: They can't be.
-        UsageError: One of them is one of ``inputs``.
+        UsageError: One of them is one of the shipment's inputs.
     """
-    bundle = f"{cargo.manifest.name}-{cargo.manifest.version}.rxb"
-    defaults = {
-        "rexport_root": root,
-        "rexport_python": python,
-        "rexport_bundle": bundle,
-        "rexport_copy": f"{{{{ rexport_root }}}}/incoming/{cargo.source.sha256}.rxb",
+    role = "roles/rexport"
+    texts = {
+        "deploy.yml": _PLAYBOOK,
+        "inventory.yml": _inventory(devices or (Device(host="device-1.example", user="pi"),)),
+        f"{role}/defaults/main.yml": _mapping(_defaults(shipment)),
+        f"{role}/meta/main.yml": _META,
+        f"{role}/tasks/main.yml": _TASKS,
+    }
+    files = {name: text.encode() for name, text in texts.items()}
+    files |= {f"{role}/files/{name}": data for name, data in shipment.files().items()}
+    return write_files(folder, {name: (data, 0o644) for name, data in files.items()}, inputs=shipment.inputs)
+
+
+def _defaults(shipment: Shipment) -> dict[str, Any]:
+    cargo, key = shipment.cargo, shipment.key
+    return {
+        "rexport_root": shipment.root,
+        "rexport_python": shipment.python,
+        "rexport_bundle": f"{shipment.name}.rxb",
+        "rexport_copy": f"{{{{ rexport_root }}}}/{cargo.place}",
         "rexport_version": cargo.manifest.id,
         "rexport_trust": key.fingerprint() if key else "",
         "rexport_agent": ["{{ rexport_python }}", "{{ rexport_root }}/rexport-agent.pyz"],
         "rexport_options": ["--root", "{{ rexport_root }}", "--json"],
     }
-    role = "roles/rexport"
-    texts = {
-        "deploy.yml": _PLAYBOOK,
-        "inventory.yml": _inventory(devices or (Device(host="device-1.example", user="pi"),)),
-        f"{role}/defaults/main.yml": _mapping(defaults),
-        f"{role}/meta/main.yml": _META,
-        f"{role}/tasks/main.yml": _TASKS,
-    }
-    files = {name: text.encode() for name, text in texts.items()}
-    files |= {f"{role}/files/{AGENT_NAME}": agent_bytes(), f"{role}/files/{bundle}": cargo.source.data}
-    if key is not None:
-        files[f"{role}/files/trusted.pem"] = key.pem()
-    return write_files(folder, {name: (data, 0o644) for name, data in files.items()}, inputs=inputs)
 
 
 def _inventory(devices: Sequence[Device]) -> str:

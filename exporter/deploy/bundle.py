@@ -70,18 +70,9 @@ def make_bundle(payload: Payload, *, name: str, version: int, key: PrivateKey, o
     """
     require_name(name)
     require_version(version)
-    optional = {_PROFILE: payload.profile, _TABLE: payload.table}
-    if payload.classes:
-        optional[_CLASSES] = _as_json(payload.classes)
     golden = Golden(min_sqnr_db=options.min_sqnr_db)
-    files = {
-        MODEL: payload.model.data,
-        golden.input: npy(payload.golden.input),
-        golden.logits: npy(payload.golden.logits),
-        **{engine.file: data for engine, data in payload.engines},
-        **{name: data for name, data in optional.items() if data},
-    }
-    classes, profile, table = (name if name in files else None for name in (_CLASSES, _PROFILE, _TABLE))
+    files = _files(payload, golden)
+    names = {name: name for name in files}
     manifest = Manifest(
         name=name,
         version=version,
@@ -90,12 +81,12 @@ def make_bundle(payload: Payload, *, name: str, version: int, key: PrivateKey, o
         model=MODEL,
         head=str(head_of(payload.model.model)),
         engines=tuple(engine for engine, _ in payload.engines),
-        classes=classes,
+        classes=names.get(_CLASSES),
         preprocessing=_described(payload.preprocessing),
         golden=golden,
         limits=options.limits,
-        profile=profile,
-        table=table,
+        profile=names.get(_PROFILE),
+        table=names.get(_TABLE),
     )
     contents = sign_files(manifest, files, key)
     if options.openssf:
@@ -103,6 +94,19 @@ def make_bundle(payload: Payload, *, name: str, version: int, key: PrivateKey, o
         contents = replace(contents, files={**contents.files, MODEL_SIGNATURE: signature})
     signed = from_bytes(contents.manifest)
     return MadeBundle(contents=contents, manifest=signed, notes=tuple(_notes(payload, signed)))
+
+
+def _files(payload: Payload, golden: Golden) -> dict[str, bytes]:
+    optional = {_PROFILE: payload.profile, _TABLE: payload.table}
+    if payload.classes:
+        optional[_CLASSES] = (json.dumps(payload.classes, ensure_ascii=False, indent=0) + "\n").encode()
+    return {
+        MODEL: payload.model.data,
+        golden.input: npy(payload.golden.input),
+        golden.logits: npy(payload.golden.logits),
+        **{engine.file: data for engine, data in payload.engines},
+        **{name: data for name, data in optional.items() if data},
+    }
 
 
 def _target(payload: Payload, options: BundleOptions) -> Target:
@@ -144,10 +148,6 @@ def _described(preprocessing: Preprocessing) -> dict[str, Any]:
         "crop": "centre",
         "interpolation": f"{preprocessing.interpolation}-antialiased",
     }
-
-
-def _as_json(names: tuple[str, ...]) -> bytes:
-    return (json.dumps(names, ensure_ascii=False, indent=0) + "\n").encode()
 
 
 def _notes(payload: Payload, manifest: Manifest) -> list[str]:

@@ -8,16 +8,14 @@ import shlex
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
+from rexport.deploy.agent_file import AGENT_NAME
 from rexport.deploy.container import write_files
 from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
-    from rexport.deploy.remote import Cargo
-    from rexport.deploy.signing import PublicKey
+    from rexport.deploy.remote import Shipment
 
 __all__ = ["module_source", "write_module"]
 
@@ -59,43 +57,33 @@ def module_source(*, root: str, python: str) -> str:
     return re.sub(r"  # noqa.*", "", text)
 
 
-def write_module(
-    folder: Path,
-    *,
-    cargo: Cargo,
-    key: PublicKey | None,
-    root: str = DEFAULT_ROOT,
-    python: str = DEFAULT_PYTHON,
-    inputs: Iterable[Path] = (),
-) -> tuple[Path, ...]:
+def write_module(folder: Path, shipment: Shipment) -> tuple[Path, ...]:
     """Write the module, the agent, the bundle, a script that makes an artifact of it, and what to do with them.
 
     Args:
-        folder: Where; it is made if it is missing, and other files in it stay.
-        cargo: The bundle.
-        key: The public key that the devices are to trust, if it is to lie beside.
-        root: rexport's folder on the devices.
-        python: The Python there.
-        inputs: The files that all this was read from, which stay as they are.
+        folder: Is made if it is missing; other files in it stay.
+        shipment: What the module installs.
 
     Returns:
         The files that were written.
 
     Raises:
         OutputError: They can't be.
-        UsageError: One of them is one of ``inputs``.
+        UsageError: One of them is one of the shipment's inputs.
     """
-    artifact = f"{cargo.manifest.name}-{cargo.manifest.version}"
-    bundle = f"{artifact}.rxb"
-    words = {"artifact": artifact, "bundle": shlex.quote(bundle), "modules": _MODULES, "agent": AGENT_NAME}
-    paths = {"root": shlex.quote(root), "python": shlex.quote(python)}
+    artifact, root, python = shipment.name, shipment.root, shipment.python
+    words = {
+        "artifact": artifact,
+        "bundle": shlex.quote(f"{artifact}.rxb"),
+        "modules": _MODULES,
+        "agent": AGENT_NAME,
+        "root": shlex.quote(root),
+        "python": shlex.quote(python),
+    }
     files = {
         "rexport": (module_source(root=root, python=python).encode(), 0o755),
-        AGENT_NAME: (agent_bytes(), 0o644),
-        bundle: (cargo.source.data, 0o644),
         "make-artifact.sh": (_MAKE_ARTIFACT.format(**words).encode(), 0o755),
-        "README.md": (_READ_ME.format(**words, **paths).encode(), 0o644),
+        "README.md": (_READ_ME.format(**words).encode(), 0o644),
+        **{name: (data, 0o644) for name, data in shipment.files().items()},
     }
-    if key is not None:
-        files["trusted.pem"] = (key.pem(), 0o644)
-    return write_files(folder, files, inputs=inputs)
+    return write_files(folder, files, inputs=shipment.inputs)

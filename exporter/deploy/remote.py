@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import DeviceError, VerificationError
 from rexport.deploy import container, signing
-from rexport.deploy.agent_file import AGENT_NAME
+from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
+from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT
 from rexport.deploy.manifest import from_bytes
 from rexport.deploy.ssh import Source, no_python
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from rexport.deploy.inventory import Device
+    from rexport.deploy.signing import PublicKey
     from rexport.deploy.ssh import Connection
     from rexport.device._manifest import Manifest
 
-__all__ = ["Agent", "AgentRefusedError", "Cargo", "Probe"]
+__all__ = ["Agent", "AgentRefusedError", "Cargo", "Probe", "Shipment"]
 
 _ROUNDS = 3  # of sending, where the device has less than it said, or other bytes
 _PATIENCE = 30.0  # seconds that an agent may wait for another one, beside its own work
@@ -79,6 +81,37 @@ class Cargo:
     def place(self) -> str:
         """Where it arrives below the root of a device; see ``_receiver.py``."""
         return f"incoming/{self.source.sha256}.rxb"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipment:
+    """What another tool, such as Ansible, brings to devices.
+
+    Attributes:
+        cargo: The bundle.
+        key: The public key that the devices are to trust; ``None`` where they do.
+        root: rexport's folder on devices for which no other is named.
+        python: The Python there, likewise.
+        inputs: The files that all this was read from, which stay as they are.
+    """
+
+    cargo: Cargo
+    key: PublicKey | None = None
+    root: str = DEFAULT_ROOT
+    python: str = DEFAULT_PYTHON
+    inputs: Sequence[Path] = ()
+
+    @property
+    def name(self) -> str:
+        """What the bundle's file is called, without ``.rxb``."""
+        return f"{self.cargo.manifest.name}-{self.cargo.manifest.version}"
+
+    def files(self) -> dict[str, bytes]:
+        """Return the agent, the bundle and, if there is one, the key, by the names of their files."""
+        files = {AGENT_NAME: agent_bytes(), f"{self.name}.rxb": self.cargo.source.data}
+        if self.key is not None:
+            files["trusted.pem"] = self.key.pem()
+        return files
 
 
 @dataclass(frozen=True, kw_only=True)

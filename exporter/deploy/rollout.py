@@ -203,7 +203,7 @@ async def roll_out(
     report: Report = QUIET,
     note: Note = unsaid,
 ) -> tuple[Result, ...]:
-    """Do the same work on devices, batch by batch.
+    """Do the same work on devices, batch by batch, and return what became of each, in their order.
 
     Args:
         devices: In this order.
@@ -213,18 +213,11 @@ async def roll_out(
         report: Told how it goes.
         note: Told of host keys that can't be read.
 
-    Returns:
-        A result for each device, in their order.
-
     Raises:
         InputError: A private key or the file of host keys can't be used; no device was touched.
         UnavailableError: asyncssh is not installed.
     """
-    for place in access.read_known_hosts().passed_over:
-        note(f"{place}: no host key can be read there; the line is passed over.")
-    for identity in {device.identity or access.identity for device in devices}:
-        if identity is not None:
-            load_identity(identity)
+    _try_keys(devices, access, note)
     report.begin(devices)
     free = asyncio.Semaphore(pace.parallel)
 
@@ -241,6 +234,14 @@ async def roll_out(
         else:
             results += await asyncio.gather(*map(visit, batch))
     return tuple(results)
+
+
+def _try_keys(devices: Sequence[Device], access: Access, note: Note) -> None:
+    """Read the host keys and the private keys, so that what is wrong with them comes out before a device is touched."""
+    for place in access.read_known_hosts().passed_over:
+        note(f"{place}: no host key can be read there; the line is passed over.")
+    for identity in filter(None, {device.identity or access.identity for device in devices}):
+        load_identity(identity)
 
 
 def require_success(results: Sequence[Result], activity: str) -> None:

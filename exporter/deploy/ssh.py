@@ -337,15 +337,7 @@ async def _open(device: Device, access: Access) -> asyncssh.SSHClientConnection:
     import_asyncssh()
     import asyncssh
 
-    known_hosts = access.read_known_hosts().entries
-    identity = device.identity or access.identity
-    options: dict[str, Any] = {}
-    if device.user is not None:
-        options["username"] = device.user
-    if device.port is not None:
-        options["port"] = device.port
-    if identity is not None:
-        options["client_keys"] = [load_identity(identity)]
+    known_hosts, login = access.read_known_hosts().entries, _login(device, access)
     try:
         async with asyncio.timeout(access.connect_timeout):
             return await asyncssh.connect(
@@ -353,7 +345,7 @@ async def _open(device: Device, access: Access) -> asyncssh.SSHClientConnection:
                 known_hosts=known_hosts,
                 preferred_auth=("publickey",),  # never ask for a password
                 keepalive_interval=max(access.step_timeout / 4, 1),
-                **options,
+                **login,
             )
     except TimeoutError:
         raise UnreachableError(
@@ -379,6 +371,13 @@ async def _open(device: Device, access: Access) -> asyncssh.SSHClientConnection:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UnreachableError(f"{device} can't be reached: {reason}; is it on, and its address right?") from error
+
+
+def _login(device: Device, access: Access) -> dict[str, Any]:
+    """Return asyncssh's options; what nobody stated is left to ``~/.ssh/config``."""
+    identity = device.identity or access.identity
+    options = {"username": device.user, "port": device.port, "client_keys": identity and [load_identity(identity)]}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def no_python(device: Device, finished: Finished) -> DeviceError:

@@ -14,7 +14,7 @@ from rexport.deploy.ansible import write_role
 from rexport.deploy.installation import Installation
 from rexport.deploy.inventory import Device, DeviceSelection, override
 from rexport.deploy.mender import write_module
-from rexport.deploy.remote import Cargo
+from rexport.deploy.remote import Cargo, Shipment
 from rexport.deploy.rollout import QUIET, Pace, Report, require_success, roll_out
 from rexport.deploy.signing import load_public_key
 from rexport.deploy.ssh import Access
@@ -128,10 +128,8 @@ def _write(
     selection = request.devices
     inputs = [path for path in (request.bundle, selection.inventory, request.trust) if path is not None]
     device = override(Device(host="device"), root=selection.root, python=selection.python)
-    root, python = device.root, device.python
+    shipment = Shipment(cargo=cargo, key=key, root=device.root, python=device.python, inputs=inputs)
     if request.ansible is not None:
-        return write_role(
-            request.ansible, cargo=cargo, key=key, devices=devices, root=root, python=python, inputs=inputs
-        )
+        return write_role(request.ansible, shipment, devices=devices)
     assert request.mender is not None
-    return write_module(request.mender, cargo=cargo, key=key, root=root, python=python, inputs=inputs)
+    return write_module(request.mender, shipment)

@@ -19,7 +19,7 @@ import pytest
 from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
 from rexport.deploy.ansible import write_role
 from rexport.deploy.inventory import Device
-from rexport.deploy.remote import Cargo
+from rexport.deploy.remote import Cargo, Shipment
 from rexport.deploy.signing import load_public_key
 from tests.deploy._cargo import faulty_runtime
 
@@ -33,8 +33,7 @@ _PLAYBOOK = shutil.which("ansible-playbook")
 
 def _write(folder: Path, bundle: Path, supplies: Supplies) -> Cargo:
     cargo = Cargo.load(bundle)
-    key = load_public_key(supplies.public)
-    write_role(folder, cargo=cargo, key=key, devices=(), python=sys.executable)
+    write_role(folder, Shipment(cargo=cargo, key=load_public_key(supplies.public), python=sys.executable))
     return cargo
 
 
@@ -100,8 +99,7 @@ def test_the_role_on_local_devices(tmp_path: Path, supplies: Supplies) -> None:
 
 def test_what_is_written(tmp_path: Path, supplies: Supplies) -> None:
     device = Device(host="camera-1", user="pi", port=2222, identity=tmp_path / "key", root="/opt/rexport")
-    cargo = Cargo.load(supplies.first)
-    written = write_role(tmp_path / "out", cargo=cargo, key=None, devices=(device,))
+    written = write_role(tmp_path / "out", Shipment(cargo=Cargo.load(supplies.first)), devices=(device,))
     role = tmp_path / "out" / "roles" / "rexport"
     assert set(written) == {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert (role / "files" / "tiny-1.rxb").read_bytes() == supplies.first.read_bytes()

@@ -13,7 +13,7 @@ import pytest
 from rexport.deploy import _mender_module
 from rexport.deploy.agent_file import AGENT_NAME
 from rexport.deploy.mender import module_source, write_module
-from rexport.deploy.remote import Cargo
+from rexport.deploy.remote import Cargo, Shipment
 from rexport.deploy.signing import load_public_key
 from tests.deploy._cargo import faulty_runtime
 
@@ -29,15 +29,9 @@ class _Mender:
     def __init__(self, folder: Path, supplies: Supplies) -> None:
         self.folder = folder
         self.root = folder / "rexport"
-        key = load_public_key(supplies.public)
         self.module = folder / "made" / "rexport"
-        write_module(
-            folder / "made",
-            cargo=Cargo.load(supplies.first),
-            key=key,
-            root=str(self.root),
-            python=sys.executable,
-        )
+        cargo, key = Cargo.load(supplies.first), load_public_key(supplies.public)
+        write_module(folder / "made", Shipment(cargo=cargo, key=key, root=str(self.root), python=sys.executable))
         self.root.mkdir()
         shutil.copy(folder / "made" / AGENT_NAME, self.root)
         self.agent("key", "add", str(folder / "made" / "trusted.pem"))
@@ -132,8 +126,8 @@ def test_root_and_python_are_written_into_the_module() -> None:
 
 
 def test_what_is_written(tmp_path: Path, supplies: Supplies) -> None:
-    cargo = Cargo.load(supplies.first)
-    written = write_module(tmp_path / "out", cargo=cargo, key=None, root="/var/lib/x", python="python3")
+    shipment = Shipment(cargo=Cargo.load(supplies.first), root="/var/lib/x", python="python3")
+    written = write_module(tmp_path / "out", shipment)
     assert sorted(path.name for path in written) == [
         "README.md",
         "make-artifact.sh",
