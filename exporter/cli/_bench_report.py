@@ -114,13 +114,11 @@ def _print_notes(report: BenchReport) -> None:
 
 def _where(report: BenchReport) -> str:
     """Return the threads, and the cores if all rows were kept on the same."""
-    threads = report.rows[0].threads
-    text = counted(threads, "thread")
-    places = {row.affinity for row in report.measured}
-    cores = places.pop() if len(places) == 1 else None
-    if not cores:
+    text = counted(report.rows[0].threads, "thread")
+    first, *others = {row.affinity for row in report.measured}
+    if others or not first:
         return text
-    return f"{text} on {'core' if len(cores) == 1 else 'cores'} {', '.join(map(str, cores))}"
+    return f"{text} on {'core' if len(first) == 1 else 'cores'} {', '.join(map(str, first))}"
 
 
 def _interval(row: Row) -> str:

@@ -37,11 +37,7 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def print_table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    title: str | None = None,
-    left: Collection[int] = (0,),
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, left: Collection[int] = (0,)
 ) -> None:
     """Print a table to stdout; the columns whose indices are in ``left`` are left-aligned, the others right."""
     from rich import box
@@ -73,14 +69,8 @@ def progress(description: str, total: int | None) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-    )
+    text, eta = TextColumn("{task.description}"), TextColumn("eta")
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), eta, TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=total)

@@ -67,7 +67,7 @@ def _print_divergence(report: DivergenceReport, compared: str) -> None:
     if report.arithmetic == "int8":
         allowed += ", and a step of integers"
     print(f"{looked}; {allowed}.")
-    print(f"No layer of {compared} by more than that." if report.first is None else report.first)
+    print(report.first or f"No layer of {compared} by more than that.")
 
 
 def _difference(row: TensorRow) -> str:

@@ -31,7 +31,7 @@ def note_reasons(results: Sequence[Result]) -> None:
 
 def version_of(folder: str | None) -> str:
     """Return name and version of what is installed in a device's ``folder``, without the hash behind them."""
-    return "" if folder is None else folder.rpartition("-")[0]
+    return (folder or "").rpartition("-")[0]
 
 
 @contextmanager

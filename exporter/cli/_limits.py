@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport.cli._reports import listed, or_dash
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rexport.benchmarks.document import Peak
     from rexport.benchmarks.profiling.profiled import LayerProfile
 
-__all__ = [
-    "Layers",
-    "PeakOption",
-    "RemeasurePeak",
-    "print_layers",
-    "print_peaks",
-    "speed",
-]
+__all__ = ["Layers", "PeakOption", "RemeasurePeak", "print_layers", "print_peaks", "speed"]
 
 PeakOption = Annotated[
     bool,
@@ -63,7 +58,7 @@ def print_layers(profile: LayerProfile) -> None:
     ranked = sorted(profile.layers, key=lambda layer: -layer.seconds)
     rows = []
     for layer in ranked[:_SHOWN]:
-        macs = "" if layer.macs is None else f"{layer.macs / 1e6:,.1f}"
+        macs = or_dash(layer.macs and layer.macs / 1e6, ",.1f", none="")
         rate = speed(layer.gmacs_per_second, none="")
         rows.append((layer.name, layer.op_type, layer.precision, macs, _ms(layer.seconds), _share(layer.share), rate))
     columns = ("layer", "operator", "precision", "10⁶ MACs", "ms", "share", "GMAC/s")
@@ -74,8 +69,7 @@ def print_layers(profile: LayerProfile) -> None:
         if layer.advice is not None:
             said[layer.advice].append(layer.name)
     for advice, names in said.items():
-        others = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        note(f"{', '.join(names[:3])}{others}: {advice}")
+        note(f"{listed(names)}: {advice}")
     for remark in profile.remarks:
         note(f"{profile.model}: {remark}")
 

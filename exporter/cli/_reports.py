@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rexport.passes import PassReport
 
-__all__ = ["NONE", "in_units", "or_dash", "percent", "print_passes", "size_of"]
+__all__ = ["NONE", "in_units", "listed", "or_dash", "percent", "print_passes", "size_of"]
 
 NONE = "–"
 """The cell of a number that there is none of."""
@@ -35,8 +35,13 @@ def print_passes(reports: Sequence[PassReport], *, explain: bool = False) -> Non
             continue
         for why in dict.fromkeys(refusal.why for refusal in report.refusals):
             places = [refusal.where for refusal in report.refusals if refusal.why == why]
-            more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-            print(f"{report.name} left {', '.join(places[:3])}{more}: {why}")
+            print(f"{report.name} left {listed(places)}: {why}")
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return ``a, b, c and 2 more``."""
+    few = ", ".join(names[:most])
+    return f"{few} and {len(names) - most} more" if len(names) > most else few
 
 
 def size_of(path: Path) -> str:
@@ -49,9 +54,9 @@ def in_units(size: int) -> str:
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
 
 
-def or_dash(value: float | None, spec: str) -> str:
+def or_dash(value: float | None, spec: str, *, none: str = NONE) -> str:
     """Return a number formatted by ``spec``, or a dash for none."""
-    return NONE if value is None else format(value, spec)
+    return none if value is None else format(value, spec)
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:

@@ -16,15 +16,7 @@ if TYPE_CHECKING:
     from rexport.benchmarks.document import Latency, Row, Trial
     from rexport.benchmarks.scenarios import ScenarioRequest
 
-__all__ = [
-    "LatencyBound",
-    "Loadgen",
-    "ScenarioChoice",
-    "TrialSeconds",
-    "parse_scenario",
-    "print_rows",
-    "say_trial",
-]
+__all__ = ["LatencyBound", "Loadgen", "ScenarioChoice", "TrialSeconds", "parse_scenario", "print_rows", "say_trial"]
 
 ScenarioChoice = Annotated[
     Scenario | None,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from rexport.cli._console import note, print_table
-from rexport.cli._reports import or_dash
+from rexport.cli._reports import listed, or_dash
 
 if TYPE_CHECKING:
     from rexport.jobs.tune import TuneResult
-    from rexport.tuning import Candidate, SearchResult, Trial
+    from rexport.tuning import SearchResult, Trial
 
 __all__ = ["print_result"]
 
@@ -38,13 +39,12 @@ def print_result(result: TuneResult) -> None:
         )
     for left_out in result.variants.left_out:
         note(f"{left_out.what} is left out: {left_out.reason}")
-    reasons: dict[str, list[Candidate]] = {}
+    reasons = defaultdict(list)
     for trial in search.trials:
         if trial.reason is not None:
-            reasons.setdefault(trial.reason, []).append(trial.candidate)
+            reasons[trial.reason].append(str(trial.candidate))
     for reason, candidates in reasons.items():
-        more = f" and {len(candidates) - 1} more" if len(candidates) > 1 else ""
-        note(f"{candidates[0]}{more} left out: {reason}")
+        note(f"{listed(candidates, 1)} left out: {reason}")
 
 
 def _ranked(search: SearchResult) -> list[Trial]:

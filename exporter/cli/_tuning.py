@@ -95,10 +95,8 @@ def _cells(choice: LayerChoice) -> tuple[str, ...]:
 
 def _stem_in_words(result: StemResult) -> str:
     if not result.report.changed:
-        refusals = result.report.refusals
-        return (
-            f"as it was, as {refusals[0].why}" if refusals else "as it was, as no convolution of stride 2 comes first"
-        )
+        reasons = (refusal.why for refusal in result.report.refusals)
+        return f"as it was, as {next(reasons, 'no convolution of stride 2 comes first')}"
     if result.comparison is None or result.conditions is None:
         return "it reads 2 × 2 blocks"
     return _gain("it reads 2 × 2 blocks", result.kept, result.comparison, result.conditions)

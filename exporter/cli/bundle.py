@@ -160,7 +160,7 @@ def parse_expiry(text: str, now: datetime | None = None) -> datetime | None:
         if span is None:
             return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
         today = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
-        return today + timedelta(days=1 + int(span[1]) * (7 if span[2] == "w" else 1))
+        return today + timedelta(days=1 + int(span[1]) * {"d": 1, "w": 7}[span[2]])
     except (ValueError, OverflowError):
         raise UsageError(
             f"--expires takes a date such as 2027-11-27, a time such as 30d or 26w, or never, not {text!r}."
@@ -178,7 +178,7 @@ def parse_runtimes(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
         match = _RUNTIME.fullmatch(text.replace(" ", ""))
         if match is None:
             raise UsageError(f"--runtime takes a name and versions such as 'onnxruntime>=1.20,<2', not {text!r}.")
-        runtimes[match[1]] = tuple(match[2].split(",")) if match[2] else ()
+        runtimes[match[1]] = tuple(filter(None, (match[2] or "").split(",")))
     return runtimes
 
 

@@ -85,6 +85,7 @@ def deploy(
 def _print(result: DeployResult) -> None:
     from rexport.cli._console import print_table, say
     from rexport.cli._fleet_report import note_reasons, version_of
+    from rexport.cli._reports import or_dash
 
     ansible, mender, manifest = result.request.ansible, result.request.mender, result.bundle.manifest
     for path in result.files:
@@ -99,8 +100,8 @@ def _print(result: DeployResult) -> None:
                 str(device.device),
                 str(device.outcome),
                 version_of(device.active),
-                f"{device.sent_bytes / 2**20:.1f}" if device.sent_bytes else "",
-                f"{device.seconds:.1f}" if device.seconds else "",
+                or_dash(device.sent_bytes / 2**20 or None, ".1f", none=""),
+                or_dash(device.seconds or None, ".1f", none=""),
             )
             for device in result.devices
         ]

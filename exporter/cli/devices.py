@@ -113,6 +113,6 @@ def _run(request: DevicesRequest, *, as_json: bool) -> None:
 def _in_words(facts: Any, words: str) -> str:
     """Return what an agent says, where it says it; another version of it may not."""
     try:
-        return words.format(**facts) if isinstance(facts, dict) else ""
-    except KeyError:
+        return words.format(**facts)
+    except (KeyError, TypeError):
         return ""

@@ -14,9 +14,7 @@ __all__ = ["doctor"]
 _REQUIRED = ("cpu", "torch")
 
 
-def doctor(
-    as_json: Json = False,
-) -> None:
+def doctor(as_json: Json = False) -> None:
     """Show which runtimes work on this machine and, for each that does not, why and what to do.
 
     Each runtime is made to run a small model in a process of its own: being installed is not being usable.

@@ -119,8 +119,10 @@ def _parse_backend(name: str) -> BackendName:
 
 
 def _parse_capabilities(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
     try:
-        return () if text is None else tuple(int(part) for part in text.split(","))
+        return tuple(map(int, text.split(",")))
     except ValueError:
         raise UsageError(f"--sm takes compute capabilities such as 86,89, not {text!r}.") from None
 

@@ -36,7 +36,7 @@ def models(
 def _document(network: Network, summary: Summary, *, stages: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
-    document = {
+    document: dict[str, Any] = {
         "name": network.name,
         "depth": network.depth,
         "parameters": summary.parameters,
@@ -44,7 +44,9 @@ def _document(network: Network, summary: Summary, *, stages: bool) -> dict[str, 
         "input_size": network.input_size,
         "paper": network.paper,
     }
-    return document | {"stages": [asdict(stage) for stage in summary.stages]} if stages else document
+    if stages:
+        document["stages"] = [asdict(stage) for stage in summary.stages]
+    return document
 
 
 def _print_networks(rows: list[tuple[Network, Summary]]) -> None:

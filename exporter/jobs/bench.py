@@ -173,13 +173,7 @@ def run(
     note: Note = unsaid,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> BenchReport:
-    """Measure, compare with the earlier run, and write the files that were asked for.
-
-    Args:
-        request: What to do.
-        progress: Told of all that takes long.
-        note: Told what the user should know of.
-        on_trial: Told of each trial of a scenario.
+    """Measure, compare with the earlier run, and write the files that were asked for; tell ``on_trial`` of each trial.
 
     Raises:
         UsageError: A runtime or number makes no sense.

@@ -141,11 +141,6 @@ class EvaluateResult:
 def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = unsaid) -> EvaluateResult:
     """Evaluate a model.
 
-    Args:
-        request: What to do.
-        progress: Told of all that takes long.
-        note: Told what the user should know of: what is assumed, and which images were left out.
-
     Raises:
         UsageError: The values do not fit the model.
         DataError: Images can't be read, or their folders do not fit the model's outputs.

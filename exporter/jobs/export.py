@@ -136,11 +136,6 @@ class ExportReport:
 def run(request: ExportRequest, *, progress: Progress = silent, note: Note = unsaid) -> ExportReport:
     """Build the network, export and prove it, and write the file.
 
-    Args:
-        request: What to do.
-        progress: Told of all that takes long.
-        note: Told what the user should know of: what is assumed.
-
     Raises:
         UsageError: There is no such network, or the values do not fit it.
         WeightsError: The weights can't be read, or are of another network.

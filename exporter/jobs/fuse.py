@@ -86,11 +86,6 @@ class FuseResult:
 def run(request: FuseRequest, *, progress: Progress = silent, note: Note = unsaid) -> FuseResult:
     """Run the passes, choose the forms of layers, prove the result, and write it.
 
-    Args:
-        request: What to do.
-        progress: Told of all that takes long.
-        note: Told what the user should know of: what is assumed.
-
     Raises:
         UsageError: There is no such pass, or the values do not fit the model.
         ModelFileError: The file can't be read, or is not valid.

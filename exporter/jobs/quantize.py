@@ -281,11 +281,6 @@ def check_gate(eval_data: Path | None, max_drop: float | None, min_speedup: floa
 def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = unsaid) -> QuantizeResult:
     """Quantize, and write the file if the accuracy that was asked for holds.
 
-    Args:
-        request: What to do.
-        progress: Told of all that takes long.
-        note: Told what the user should know of: what is assumed, and what is weak.
-
     Raises:
         UsageError: The values do not fit the model, or no speed can be measured here.
         ModelFileError: The model is quantized already, or can't be read.

@@ -101,12 +101,6 @@ def run(
 ) -> QuickstartResult:
     """Go the whole way.
 
-    Args:
-        request: Where the files go.
-        progress: Told of all that takes long.
-        note: Told what the user should know of.
-        say: Told of each step when it is done.
-
     Raises:
         OutputError: The folder can't be made, or written to.
         UnavailableError: scikit-learn is not installed, or a model can't be measured here.

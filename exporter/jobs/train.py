@@ -186,12 +186,6 @@ def run(request: TrainRequest, *, progress: Progress = silent, note: Note = unsa
     A checkpoint lies beside the output until then. If the training is stopped, at whatever point, the same request
     goes on from there; on the CPU the weights are the same to the last bit as without the stop.
 
-    Args:
-        request: What to do.
-        progress: Told of all that takes long.
-        note: Told what the user should know of.
-        say: Told how the training goes: what it begins with, and each epoch.
-
     Raises:
         UsageError: There is no such network, recipe or device, or the checkpoint is of another training.
         DataError: Pictures can't be used.

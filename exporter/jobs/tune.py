@@ -31,7 +31,7 @@ from rexport.deployment_settings import (
     write_settings,
 )
 from rexport.jobs.quantize import check_gate
-from rexport.jobs.variants import INT8, MEASURE, OFF, ONNX_RUNTIME_CPU, LeftOut, VariantRequest, Variants, make_variants
+from rexport.jobs.variants import INT8, MEASURE, OFF, ONNX_RUNTIME_CPU, VariantRequest, Variants, make_variants
 from rexport.model_file import image_input, is_size_assumed, load, picture_size
 from rexport.quantization import require_float
 from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, NODE_BY_NODE, RUNTIMES
@@ -190,11 +190,6 @@ class TuneResult:
 def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsaid) -> TuneResult:
     """Measure the ways to run a model against each other, and write down the best as deployment settings.
 
-    Args:
-        request: What to do.
-        progress: Told of all that takes long.
-        note: Told what the user should know of.
-
     Raises:
         UsageError: The values do not fit the model.
         ModelFileError: The file is not a model of pictures.
@@ -214,7 +209,9 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
     with tempfile.TemporaryDirectory(prefix="rexport-tune-") as folder:
         variants = make_variants(choices, Path(folder), progress=progress, note=note)
         candidates = _candidates(choices, variants.files)
-        _require_some(candidates, variants.left_out)
+        if not candidates:
+            reasons = dict.fromkeys(variant.reason for variant in variants.left_out)
+            raise GateError(f"There is nothing left to choose from. {' '.join(reasons)}")
         seconds = request.seconds or _SECONDS_EACH * len(candidates) + _SECONDS_FINAL
         note(f"measuring {len(candidates)} ways to run {request.model}, about {seconds:.0f} s")
         search = search_deployment(
@@ -249,19 +246,12 @@ def _choices(request: TuneRequest, model: ir.Model) -> VariantRequest:
         elif request.goal is Goal.LATENCY:  # which no larger batch makes shorter
             batches = (1,)
     choices = VariantRequest(
-        model=request.model,
+        tuning=request,
         own_precision=own,
         precisions=_precisions(request, own),
-        regroup=request.regroup,
         runtimes=request.runtimes or _installed_runtimes(),
         batches=batches,
         threads=_threads() if request.threads is None else request.threads,
-        data=request.data,
-        eval_data=request.eval_data,
-        max_drop=request.max_drop,
-        samples=request.samples,
-        recovery=request.recovery,
-        skip_bad=request.skip_bad,
     )
     if not choices.quantizes:
         _refuse_accuracy_options(request, own)
@@ -337,13 +327,6 @@ def _candidates(choices: VariantRequest, files: Sequence[Variant]) -> list[Candi
     ]
 
 
-def _require_some(candidates: Sequence[Candidate], left_out: Sequence[LeftOut]) -> None:
-    """Raise what the files that could not be made failed for, if there is nothing else to run."""
-    if not candidates:
-        reasons = dict.fromkeys(variant.reason for variant in left_out)
-        raise GateError(f"There is nothing left to choose from. {' '.join(reasons)}")
-
-
 def _write(best: Measured, request: TuneRequest) -> tuple[DeploymentSettings, Path]:
     """Write the settings, and before them the file, if that was made; return both."""
     variant = best.candidate.variant
@@ -395,7 +378,7 @@ def _significant(value: float) -> float:
 def _versions(runtime: str) -> dict[str, str]:
     """Return the versions of what the times depend on: rexport, and what is behind the runtime."""
     versions = {"rexport": metadata.version("rexport"), "python": platform.python_version()}
-    distributions = ("openvino",) if runtime == "openvino" else ("onnxruntime", "onnxruntime-gpu")
+    distributions = {"openvino": ("openvino",)}.get(runtime, ("onnxruntime", "onnxruntime-gpu"))
     for name in distributions:
         try:
             versions[distributions[0]] = metadata.version(name)

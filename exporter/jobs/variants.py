@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport._progress import Note, Progress
-    from rexport.choices import Recovery
     from rexport.deployment_settings import Precision
     from rexport.jobs.quantize import QuantizeRequest, QuantizeResult
+    from rexport.jobs.tune import TuneRequest
 
 __all__ = ["INT8", "MEASURE", "OFF", "ONNX_RUNTIME_CPU", "LeftOut", "VariantRequest", "Variants", "make_variants"]
 
@@ -33,21 +33,14 @@ _TARGETS = {"openvino": "openvino", "tensorrt": "tensorrt"}  # of the other runt
 
 @dataclass(frozen=True, kw_only=True)
 class VariantRequest:
-    """The files to make, for which runtimes, and how to quantize (see ``rexport.jobs.quantize.QuantizeRequest``)."""
+    """The files to make and for which runtimes: the request, with the defaults that its model and this machine give."""
 
-    model: Path
+    tuning: TuneRequest
     own_precision: Precision
     precisions: tuple[str, ...]
-    regroup: tuple[str, ...]
     runtimes: tuple[str, ...]
     batches: tuple[int, ...]
     threads: tuple[int, ...]
-    data: Path | None
-    eval_data: Path | None
-    max_drop: float | None
-    samples: int
-    recovery: Recovery | None
-    skip_bad: bool
 
     @property
     def quantizes(self) -> bool:
@@ -91,14 +84,14 @@ class _Workshop:
         self._quantized: list[QuantizeResult] = []
 
     def make(self) -> Variants:
-        request = self._request
+        request, tuning = self._request, self._request.tuning
         if request.own_precision in request.precisions:
-            drop = None if request.eval_data is None else 0.0  # it is what the others are compared with
-            self._files.append(Variant(path=request.model, precision=request.own_precision, drop_points=drop))
+            drop = None if tuning.eval_data is None else 0.0  # it is what the others are compared with
+            self._files.append(Variant(path=tuning.model, precision=request.own_precision, drop_points=drop))
         if request.quantizes:
             for target in dict.fromkeys(_TARGETS.get(runtime) for runtime in request.runtimes):
                 self._quantize(target)
-        if MEASURE in request.regroup:
+        if MEASURE in tuning.regroup:
             self._files = [form for variant in self._files for form in self._forms(variant)]
         return Variants(files=tuple(self._files), left_out=tuple(self._left_out), quantized=tuple(self._quantized))
 
@@ -118,22 +111,21 @@ class _Workshop:
 
     def _quantize_request(self, target: str | None) -> QuantizeRequest:
         """Return the request for a target; later ones read the calibration table of the first."""
-        request, table = self._request, self._folder / "table.json"
-        calibrated, rules = table.exists(), target_for(target, this_cpu())
-        return quantize.QuantizeRequest(
-            model=request.model,
-            output=self._folder / f"{request.model.stem}-{rules.name}.onnx",
+        tuning, table, rules = self._request.tuning, self._folder / "table.json", target_for(target, this_cpu())
+        request = quantize.QuantizeRequest(
+            model=tuning.model,
+            output=self._folder / f"{tuning.model.stem}-{rules.name}.onnx",
             target=rules,
-            data=request.data,
-            tables=(table,) if calibrated else (),
-            save_table=None if calibrated else table,
-            recovery=request.recovery,
-            samples=request.samples,
+            data=tuning.data,
+            save_table=table,
+            recovery=tuning.recovery,
+            samples=tuning.samples,
             batch=8,
-            skip_bad=request.skip_bad,
-            eval_data=request.eval_data,
-            max_drop=request.max_drop,
+            skip_bad=tuning.skip_bad,
+            eval_data=tuning.eval_data,
+            max_drop=tuning.max_drop,
         )
+        return replace(request, tables=(table,), save_table=None) if table.exists() else request
 
     def _forms(self, variant: Variant) -> list[Variant]:
         """Return a file, and its regrouped form where ONNX Runtime is to run it and is faster with it."""
@@ -143,10 +135,10 @@ class _Workshop:
         regrouped = self._regrouped(variant)
         if regrouped is None:
             return [variant]
-        path = self._folder / f"{self._request.model.stem}-{variant.precision}-regrouped.onnx"
+        path = self._folder / f"{self._request.tuning.model.stem}-{variant.precision}-regrouped.onnx"
         save(regrouped, path)
         form = replace(variant, path=path, regrouped=True, made=True, runtimes=(ONNX_RUNTIME_CPU,))
-        if OFF not in self._request.regroup:
+        if OFF not in self._request.tuning.regroup:
             runtimes = tuple(runtime for runtime in runtimes if runtime != ONNX_RUNTIME_CPU)
         return [replace(variant, runtimes=runtimes), form] if runtimes else [form]
 
