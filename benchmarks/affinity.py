@@ -21,7 +21,9 @@ _SYSTEM = Path("/sys/devices/system/cpu")
 
 def usable_cores() -> tuple[int, ...]:
     """Return the numbers of the cores that this process may use, in order; empty where the system does not say."""
-    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    return tuple(sorted(os.sched_getaffinity(0)))
 
 
 def sibling_groups(usable: Iterable[int], *, system: Path = _SYSTEM) -> tuple[tuple[int, ...], ...]:

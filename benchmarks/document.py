@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import islice
-from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from rexport._documents import Count, Finite, Natural, Positive, as_record, load_json
@@ -21,6 +20,7 @@ from rexport.benchmarks.scenarios.scenario import Scenario  # noqa: TC001
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 __all__ = [
     "SCHEMA",
@@ -382,14 +382,9 @@ def short_names(models: Iterable[str]) -> dict[str, str]:
         >>> short_names(["a/net.onnx", "b/net.onnx", "c/other.onnx", "resnet50"])
         {'a/net.onnx': 'a/net.onnx', 'b/net.onnx': 'b/net.onnx', 'c/other.onnx': 'other.onnx', 'resnet50': 'resnet50'}
     """
-    names = {model: _file_name(model) for model in models}
+    names = {model: model.replace("\\", "/").rpartition("/")[2] or model for model in models}
     file_names = list(names.values())
     return {model: name if file_names.count(name) == 1 else model for model, name in names.items()}
-
-
-def _file_name(model: str) -> str:
-    flavour = PureWindowsPath if "\\" in model else PurePosixPath
-    return flavour(model).name or model
 
 
 def _check_schema(schema: object, where: str) -> None:

@@ -114,8 +114,8 @@ class Failure:
 
     def row_fields(self) -> dict[str, Any]:
         """Return the fields of the row that has no times."""
-        unavailable = self.kind == UnavailableError.__name__
-        return {"status": Status.UNAVAILABLE if unavailable else Status.FAILED, "reason": self.reason}
+        status = {UnavailableError.__name__: Status.UNAVAILABLE}.get(self.kind, Status.FAILED)
+        return {"status": status, "reason": self.reason}
 
 
 class Interrupted(KeyboardInterrupt):

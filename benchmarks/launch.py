@@ -62,7 +62,7 @@ class Record:
             warm_up_calls=self.warm_up_calls,
             affinity=self.affinity,
             clocks=tuple(block.clock_mhz for block in self.blocks),
-            phases_ms={name: median(times[name] for times in phases) * 1e3 for name in phases[0]} if phases else None,
+            phases_ms={name: 1e3 * median(times[name] for times in phases) for name in next(iter(phases), ())} or None,
             outputs=self.outputs,
         )
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import UnavailableError, UsageError
 from rexport.benchmarks.document import Latency, LoadgenResult
+from rexport.benchmarks.results import FEWEST_QUERIES
 from rexport.benchmarks.scenarios.loadgen_sut import MISSING
 from rexport.benchmarks.scenarios.process import opened
-from rexport.benchmarks.scenarios.results import FEWEST_QUERIES
 from rexport.benchmarks.scenarios.run import warm_up
 from rexport.benchmarks.scenarios.scenario import Scenario
 

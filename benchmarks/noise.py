@@ -57,9 +57,9 @@ def flags(rounds: Sequence[Sequence[float]], clocks: Sequence[float | None] = ()
     if change is not None:
         direction = "slower" if change > 0 else "faster"
         sentences.append(f"calls became {abs(change):.0%} {direction} while measuring: the machine drifted.")
-    throttled = _throttling([clock for clock in clocks if clock])
-    if throttled is not None:
-        sentences.append(f"the processor's clock fell by {throttled:.0%} while measuring: it was throttled.")
+    fall = _fall([clock for clock in clocks if clock])
+    if fall >= _THROTTLED:
+        sentences.append(f"the processor's clock fell by {fall:.0%} while measuring: it was throttled.")
     return tuple(sentences)
 
 
@@ -115,9 +115,9 @@ def _clocks_of_cpuinfo(cores: set[int], cpuinfo: Path) -> list[float]:
     return clocks
 
 
-def _throttling(clocks: Sequence[float]) -> float | None:
+def _fall(clocks: Sequence[float]) -> float:
+    """Return the share of itself by which the clock fell; 0 for too few rounds."""
     if len(clocks) < _FEWEST_ROUNDS:
-        return None
+        return 0.0
     quarter = len(clocks) // 4
-    fall = 1 - median(clocks[-quarter:]) / median(clocks[:quarter])
-    return fall if fall >= _THROTTLED else None
+    return 1 - median(clocks[-quarter:]) / median(clocks[:quarter])

@@ -86,8 +86,7 @@ def measure_peaks(
     cores = threads or this_cpu().cores
     cache = JsonCache(path or cache_folder() / "peaks.json", schema=_SCHEMA, check=_read)
     facts = _facts(runtime, precision, cores, loads)
-    entry = None if again else cache.find(facts)
-    if entry is not None:
+    if not again and (entry := cache.find(facts)) is not None:
         return tuple(replace(peak, remembered=True) for peak in _read(entry))
     peaks = _measured(runtime, precision, cores, loads, progress)
     if all(peak.steady for peak in peaks):

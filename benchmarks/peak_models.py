@@ -11,7 +11,6 @@ output channel.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,18 +47,20 @@ class Load:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """The shape of its input, float32."""
-        return (self.images, self._ends, self.side, self.side)
+        return (self.images, self._layers[0][0], self.side, self.side)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one call."""
-        layers = self.layers * self.kernel**2 * self.channels**2
-        ends = 2 * _ENDS * self.channels if self.kind is Kind.CONVOLUTION else 0
-        return self.images * self.side**2 * (layers + ends)
+        return self.images * self.side**2 * sum(read * written * kernel**2 for read, written, kernel in self._layers)
 
     @property
-    def _ends(self) -> int:
-        return _ENDS if self.kind is Kind.CONVOLUTION else self.channels
+    def _layers(self) -> list[tuple[int, int, int]]:
+        """Of each layer, the channels that it reads and writes, and the height and width of its kernel."""
+        equal = [(self.channels, self.channels, self.kernel)] * self.layers
+        if self.kind is Kind.MATRIX_PRODUCT:
+            return equal
+        return [(_ENDS, self.channels, 1), *equal, (self.channels, _ENDS, 1)]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""
@@ -75,16 +76,14 @@ class Load:
         """Return the serialized model."""
         chain = _Chain(precision, np.random.default_rng(seed))
         result = chain.start(flat=self.kind is Kind.MATRIX_PRODUCT)
-        if self.kind is Kind.MATRIX_PRODUCT:
-            for index in range(self.layers):
-                result = chain.layer("Gemm", result, (self.channels, self.channels), f"layer{index}", transB=1)
-        else:
-            widths = [_ENDS, *[self.channels] * (self.layers + 1), _ENDS]
-            for index, (read, written) in enumerate(pairwise(widths)):
-                side = self.kernel if 0 < index <= self.layers else 1
-                shape = (written, read, side, side)
-                result = chain.layer("Conv", result, shape, f"layer{index}", pads=[side // 2] * 4)
-        return chain.end(result, self.shape)
+        for index, (read, written, kernel) in enumerate(self._layers):
+            name = f"layer{index}"
+            if self.kind is Kind.MATRIX_PRODUCT:
+                result = chain.layer("Gemm", result, (written, read), name, transB=1)
+            else:
+                result = chain.layer("Conv", result, (written, read, kernel, kernel), name, pads=[kernel // 2] * 4)
+        serialized: bytes = chain.model("peak", result, self.shape).SerializeToString()
+        return serialized
 
 
 class _Chain(LayerGraph):
@@ -114,7 +113,3 @@ class _Chain(LayerGraph):
         weight = self.constant(f"{name}.weight", (spread * self._random.standard_normal(shape)).astype(np.float32))
         bias = self.constant(f"{name}.bias", np.zeros(shape[0], np.float32))
         return self.node("Relu", [self.node(op_type, [read, weight, bias], name, **attributes)], f"{name}_relu")
-
-    def end(self, result: str, shape: tuple[int, ...]) -> bytes:
-        serialized: bytes = self.model("peak", result, shape).SerializeToString()
-        return serialized

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["DRAWN", "Gallery", "Hung", "draw_pictures"]
+__all__ = ["CAMERA", "DRAWN", "Gallery", "Hung", "draw_pictures"]
 
 DRAWN = 32  # pictures, where there is no folder
 _FINEST = 64  # pixels along the shorter side that a picture is drawn in
-_CAMERA = (480, 640)  # height and width of a drawn picture for a model that resizes: VGA
+CAMERA = (480, 640)  # height and width of the pictures for a model that resizes them itself: VGA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,5 +156,5 @@ def _before_normalising(preprocessing: Preprocessing) -> Preprocessing:
 def _drawn(preprocessing: Preprocessing) -> np.ndarray:
     from PIL.Image import fromarray
 
-    sides = _CAMERA if preprocessing.resize else (preprocessing.size, preprocessing.size)
+    sides = CAMERA if preprocessing.resize else (preprocessing.size, preprocessing.size)
     return np.stack([preprocessing.pixels(fromarray(picture)) for picture in draw_pictures(DRAWN, *sides)])

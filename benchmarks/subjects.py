@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rexport import model_file
 from rexport._errors import EngineFileError, UsageError
 from rexport.benchmarks.outputs import Identity, Precision, precision_of
+from rexport.benchmarks.pictures import CAMERA
 from rexport.classifier_head import head_of
 from rexport.engine_file import is_engine, read_facts
 from rexport.model_file import Head
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["Subject", "examine"]
-
-_CAMERA = (480, 640)  # height and width of the pictures for a file that resizes them itself: VGA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +102,7 @@ def _file(source: Source, path: Path) -> Subject:
     metadata = model_file.Metadata.of(model)
     preprocessing = model_file.preprocessing_of(model, path)
     size = preprocessing.size
-    sides = _CAMERA if preprocessing.takes is Takes.PICTURES else (size, size)
+    sides = CAMERA if preprocessing.takes is Takes.PICTURES else (size, size)
     network, no_network = _network_of(source, metadata)
     cautions: tuple[str, ...] = ()
     if model_file.is_size_assumed(model):
@@ -127,9 +126,10 @@ def _engine(source: Source, path: Path) -> Subject:
     facts = read_facts(path)
     image = EngineShapes.of_facts(facts)
     metadata = model_file.Metadata.of_properties(facts.metadata)
-    raw, shape = image.images.dtype.kind == "u", image.images.shape
+    shape = image.images.shape
     size = shape[-2]  # of either layout: NHWC of pixels, or NCHW
-    if shape[1:] != ((size, size, 3) if raw else (3, size, size)):
+    raw = (size, size, 3) if image.images.dtype.kind == "u" else None
+    if shape[1:] != (raw or (3, size, size)):
         raise EngineFileError(f"{path} takes no square pictures of three channels: its input is {shape}.")
     preprocessing = metadata.preprocessing
     if preprocessing is None or preprocessing.size != size:
@@ -146,7 +146,7 @@ def _engine(source: Source, path: Path) -> Subject:
             weights=metadata.weights_sha256,
             softmax=metadata.head is Head.SOFTMAX,
         ),
-        raw=(size, size, 3) if raw else None,
+        raw=raw,
         fixed_batch=image.most if image.least == image.most else None,
         batches=range(image.least, image.most + 1),
         no_network=f"{source} is an engine, and PyTorch runs networks.",

@@ -64,7 +64,9 @@ class Shown:
             raise DataError("The model is no classifier.")
         outputs = self.outputs.shape[1]
         indices = class_indices(self.hung.folders, self.subject.classes, outputs)
-        return top1(self.outputs, labels if indices.size == 0 else indices[labels])
+        if indices.size:
+            labels = indices[labels]
+        return top1(self.outputs, labels)
 
 
 def judge(rows: Sequence[Row], answers: Sequence[Shown | None]) -> tuple[Row, ...]:

@@ -145,7 +145,7 @@ def peak_memory_mib() -> float | None:
     except ImportError:
         return None
     # macOS counts bytes, the other systems KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / {"darwin": 2**20}.get(sys.platform, 2**10)
 
 
 def _import(runtime: str) -> None:

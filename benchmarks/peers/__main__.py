@@ -53,16 +53,16 @@ def main(
     if not every:
         tools = ", ".join(sorted({setting.tool.lower() for setting in (*SPEED, *ACCURACY)}))
         raise typer.BadParameter(f"{only} is none of {tools}.", param_hint="--only")
-    pairs = [(Network(name=name, weights=None, data=_needed(data)), fast) for name in _split(network)]
-    pairs += [(Network.trained(text), every) for text in trained or ()]
+    cases = [(Network(name=name, weights=None, data=_needed(data)), fast, samples) for name in _split(network)]
+    cases += [(Network.trained(text), every, trained_samples) for text in trained or ()]
     files.mkdir(parents=True, exist_ok=True)
     installed, versions, refused = _install(every, environments)
     rows: list[dict[str, Any]] = []
     speeds: list[dict[str, Any]] = []
     stopped = False
     try:
-        for case, settings in pairs:
-            home = case.prepare(files, samples=samples if case.weights is None else trained_samples)
+        for case, settings, count in cases:
+            home = case.prepare(files, samples=count)
             outcomes = []
             for setting in settings:
                 anew = _is_named(setting, again, everything=again == "all")

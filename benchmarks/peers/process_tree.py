@@ -73,9 +73,10 @@ def run_tree(
         finally:
             _end(process)
     failure = None
-    if process.returncode:
-        late = seconds > limit
-        failure = f"It was stopped after {limit:.0f} seconds." if late else _cause(process.returncode, log)
+    if process.returncode and seconds > limit:
+        failure = f"It was stopped after {limit:.0f} seconds."
+    elif process.returncode:
+        failure = _cause(process.returncode, log)
     log.unlink()
     return Outcome(seconds=seconds, peak_memory_mib=peak or None, failure=failure)
 

@@ -7,6 +7,7 @@ is good: of its settings the fastest that is not broken counts, on each runtime 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,7 @@ class Setting:
     @property
     def file(self) -> str:
         """The name of the file that it makes."""
-        words = f"{self.tool}-{self.name}".lower()
-        return "-".join("".join(c if c.isalnum() else " " for c in words).split()) + ".onnx"
+        return re.sub(r"[\W_]+", "-", f"{self.tool}-{self.name}".lower()).strip("-") + ".onnx"
 
     def command(self, python: Path | None, *, model: str, images: str, output: str) -> list[str]:
         """Return the command; ``python`` is the interpreter of the environment."""

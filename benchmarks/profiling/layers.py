@@ -19,6 +19,7 @@ from rexport._child import Child, ChildError
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, UnavailableError, UsageError
 from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
+from rexport.benchmarks.pictures import CAMERA
 from rexport.benchmarks.profiling.advice import Conditions, advise, remarks
 from rexport.benchmarks.profiling.join import joined
 from rexport.benchmarks.profiling.lines import Measured
@@ -35,7 +36,6 @@ __all__ = ["profile_layers"]
 
 _WARM_UP = 5
 _TIMEOUT = 300.0
-_CAMERA = (480, 640)  # height and width of the pictures for a file that resizes them itself: VGA
 
 
 def profile_layers(
@@ -63,15 +63,8 @@ def profile_layers(
     image = image_input(model, path)
     if image.batch not in (None, batch):
         raise UsageError(f"{path} takes batches of {image.batch} only; profile it with `--batch {image.batch}`.")
-    cores = threads or this_cpu().cores
-    request = {
-        "runtime": runtime,
-        "shape": _shape(model, batch),
-        "dtype": "uint8" if image.raw else "float32",
-        "threads": cores,
-        "warm_up": _WARM_UP,
-        "calls": calls,
-    }
+    threads = threads or this_cpu().cores
+    request = {"runtime": runtime, "threads": threads, "calls": calls, **_images(model, batch)}
     measured = _measured(tagged(model), path, request)
     layers = joined(model, measured.lines, batch=batch)
     conditions = Conditions.of(layers, runtime=runtime, batch=batch)
@@ -79,24 +72,22 @@ def profile_layers(
         model=str(path),
         runtime=runtime,
         batch=batch,
-        threads=cores,
+        threads=threads,
         call_seconds=measured.call_seconds,
         layers=tuple(replace(layer, advice=advise(layer, conditions)) for layer in layers),
         remarks=remarks(layers, conditions),
     )
 
 
-def _cores(threads: int) -> tuple[int, ...]:
-    return choose_cores(threads, sibling_groups(usable_cores()))
-
-
-def _shape(model: ir.Model, batch: int) -> tuple[int, int, int, int]:
+def _images(model: ir.Model, batch: int) -> dict[str, Any]:
+    """Return the shape and the type of what a model takes."""
     size = picture_size(model)
     if not image_input(model).raw:
-        return (batch, 3, size, size)
-    preprocessing = Metadata.of(model).preprocessing
-    takes_pictures = preprocessing is not None and preprocessing.takes is Takes.PICTURES
-    return (batch, *(_CAMERA if takes_pictures else (size, size)), 3)
+        return {"shape": (batch, 3, size, size), "dtype": "float32"}
+    preprocessing, sides = Metadata.of(model).preprocessing, (size, size)
+    if preprocessing is not None and preprocessing.takes is Takes.PICTURES:
+        sides = CAMERA
+    return {"shape": (batch, *sides, 3), "dtype": "uint8"}
 
 
 def _measured(model: bytes, path: Path, request: dict[str, Any]) -> Measured:
@@ -104,9 +95,11 @@ def _measured(model: bytes, path: Path, request: dict[str, Any]) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         file.write_bytes(model)
+        request = {**request, "path": str(file), "warm_up": _WARM_UP}
+        cores = choose_cores(request["threads"], sibling_groups(usable_cores()))
         try:
-            with Child("rexport.benchmarks.profiling.worker", cores=_cores(request["threads"])) as child:
-                return Measured.from_json(child.ask("profile", limit=_TIMEOUT, **request, path=str(file)))
+            with Child("rexport.benchmarks.profiling.worker", cores=cores) as child:
+                return Measured.from_json(child.ask("profile", limit=_TIMEOUT, **request))
         except ChildError as error:
             kind = ModelFileError if error.kind == ModelFileError.__name__ else UnavailableError
             reason = str(error).replace(str(file), str(path))

@@ -57,8 +57,9 @@ def profile(path: Path, images: np.ndarray, *, threads: int, warm_up: int, calls
         seconds = {name: median((b[name] - a[name]) / calls_per_block for a, b in pairwise(sums)) for name in sums[0]}
         executed = [info for info in request.get_profiling_info() if info.status == type(info).Status.EXECUTED]
         graph = request.get_compiled_model().get_runtime_model().get_ordered_ops()
-        origins = {node.get_friendly_name(): node.get_rt_info() for node in graph}
-        lines = tuple(_line(i, origins.get(i.node_name), max(seconds[i.node_name], 0.0)) for i in executed)
+        facts = {node.get_friendly_name(): node.get_rt_info() for node in graph}
+        nodes = {name: tags_in(info[_ORIGINS].astype(str)) for name, info in facts.items() if _ORIGINS in info}
+        lines = tuple(_line(i, nodes.get(i.node_name, ()), max(seconds[i.node_name], 0.0)) for i in executed)
     return Measured(lines=lines, call_seconds=median(call_seconds))
 
 
@@ -69,8 +70,7 @@ def _sums(request: Any, calls: int) -> dict[str, float]:
     return {info.node_name: calls * (info.real_time.total_seconds() + half) for info in infos}
 
 
-def _line(info: Any, facts: Any, seconds: float) -> Line:
-    nodes = tags_in(facts[_ORIGINS].astype(str)) if facts and _ORIGINS in facts else ()
+def _line(info: Any, nodes: tuple[int, ...], seconds: float) -> Line:
     operator = None  # is that of the nodes
     if not nodes:
         operator = {"Reorder": "layout change", "Transpose": "layout change"}.get(info.node_type, info.node_type)

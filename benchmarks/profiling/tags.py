@@ -28,7 +28,7 @@ def tagged(model: ir.Model) -> bytes:
         node.name = f"rx{index}x"
         for place, value in enumerate(node.outputs):
             if value.name:
-                value.name = f"rx{index}x" if place == 0 else f"rx{index}x_{place}"
+                value.name = f"rx{index}x_{place}".removesuffix("_0")
     return to_bytes(copy)
 
 

@@ -12,7 +12,7 @@ import warnings
 from bisect import bisect_left, bisect_right
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
 
 from matplotlib import style as styles
@@ -122,13 +122,8 @@ class Scale:
 
     label: str
     ticks: Sequence[float]
-    log: bool = False
+    kind: Literal["linear", "log"] = "linear"
     written: Callable[[float], str] = number
-
-    @property
-    def kind(self) -> str:
-        """Its name in Matplotlib."""
-        return "log" if self.log else "linear"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +167,7 @@ def log_scale(label: str, values: Sequence[float]) -> Scale:
     low, high = min(values), max(values)
     mantissas = (1.0,) if high / low > 1000 else (1.0, 2.0, 5.0)
     ticks = LogLocator(subs=mantissas, numticks=12).tick_values(low / 10, high * 10)
-    return Scale(label=label, ticks=_holding(ticks, low, high), log=True)
+    return Scale(label=label, ticks=_holding(ticks, low, high), kind="log")
 
 
 def line_chart(label: str, lines: Mapping[Style, Sequence[Point]], *, x: Scale, y: Scale) -> str:

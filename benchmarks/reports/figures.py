@@ -80,7 +80,7 @@ def curves(document: BenchResult, names: Legend) -> tuple[Figure, ...]:
     batches = sorted({row.batch for row in rows})
     if len(batches) < 2:
         return ()
-    over, x = f"over batch sizes {batches[0]} to {batches[-1]}", Scale(label="batch size", ticks=batches, log=True)
+    over, x = f"over batch sizes {batches[0]} to {batches[-1]}", Scale(label="batch size", ticks=batches, kind="log")
     throughput, latency = (
         {style: [point(row) for row in rows] for style, rows in series.items()} for point in (_throughput, _latency)
     )

@@ -89,7 +89,7 @@ def _along(seconds: float, middle: float) -> float:
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return cell(None if seconds is None else seconds * 1e3)
+    return cell(seconds and 1e3 * seconds)
 
 
 def _policy(css: str) -> str:

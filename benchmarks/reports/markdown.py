@@ -77,8 +77,7 @@ def escaped(text: str) -> str:
 
 
 def _note(note: Note) -> str:
-    where = "" if note.where is None else f"{escaped(note.where)}: "
-    return f"**{note.kind}** {where}{escaped(note.text)}"
+    return f"**{note.kind}** {': '.join(map(escaped, filter(None, (note.where, note.text))))}"
 
 
 def _table(table: Table) -> str:

@@ -181,9 +181,11 @@ def threads_line(document: BenchResult) -> str:
         return ""
     (count,) = threads
     text = counted(count, "thread")
-    affinities = {row.affinity for row in document.measured}
-    cores = affinities.pop() if len(affinities) == 1 else None
-    return f"{text} on cores {', '.join(map(str, cores))}" if cores else text
+    affinities = {row.affinity or () for row in document.measured}
+    if len(affinities) != 1 or () in affinities:
+        return text
+    (cores,) = affinities
+    return f"{text} on cores {', '.join(map(str, cores))}"
 
 
 def cell(value: float | None, digits: int | None = None) -> str:
@@ -213,7 +215,7 @@ def three_digits(value: float) -> str:
     """
     if value == 0:
         return "0"
-    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if abs(value) < 1000 else 0
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
 
 

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from rexport.benchmarks.document import Latency, ServerSearch
-from rexport.benchmarks.results import latency_percentiles
+from rexport.benchmarks.results import FEWEST_QUERIES, latency_percentiles
 from rexport.benchmarks.scenarios.scenario import Scenario
 
-__all__ = ["FEWEST_QUERIES", "OfflineResult", "ServerResult", "SingleStreamResult", "nearest_rank"]
+__all__ = ["OfflineResult", "ServerResult", "SingleStreamResult", "nearest_rank"]
 
-# What a percentile takes: MLPerf's rules for ending a run early, at 99 % confidence
-FEWEST_QUERIES = {50: 1, 90: 64, 99: 662}
 _ROUNDS = 10  # that the calls of an offline run are split into, for an interval
 
 

@@ -10,14 +10,9 @@ import numpy as np
 
 from rexport._errors import UsageError
 from rexport.benchmarks.document import Trial
+from rexport.benchmarks.results import FEWEST_QUERIES
 from rexport.benchmarks.scenarios.process import opened
-from rexport.benchmarks.scenarios.results import (
-    FEWEST_QUERIES,
-    OfflineResult,
-    ServerResult,
-    SingleStreamResult,
-    nearest_rank,
-)
+from rexport.benchmarks.scenarios.results import OfflineResult, ServerResult, SingleStreamResult, nearest_rank
 from rexport.benchmarks.scenarios.search import highest_rate
 
 if TYPE_CHECKING:

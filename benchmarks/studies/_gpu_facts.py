@@ -33,10 +33,10 @@ def gpu_facts() -> dict[str, Any]:
     versions = {name: _version(name) for name in _PACKAGES}
     command = ["nvidia-smi", f"--query-gpu={','.join(_FIELDS.values())}", "--format=csv,noheader"]
     try:
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
         return {**dict.fromkeys(_FIELDS), "packages": versions}
-    return {**facts_in(finished.stdout if finished.returncode == 0 else ""), "packages": versions}
+    return {**facts_in(finished.stdout), "packages": versions}
 
 
 def facts_in(text: str) -> dict[str, str | None]:

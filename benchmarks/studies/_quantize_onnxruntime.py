@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BATCH = 8
+_ACTIVATIONS = {"u8s8": QuantType.QUInt8, "s8s8": QuantType.QInt8}
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
@@ -44,7 +45,7 @@ def main(model: str, images: str, output: str, types: str, method: str) -> None:
         _Images(np.load(images), onnx.load(prepared).graph.input[0].name),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        activation_type=QuantType.QUInt8 if types == "u8s8" else QuantType.QInt8,
+        activation_type=_ACTIVATIONS[types],
         weight_type=QuantType.QInt8,
         calibrate_method=getattr(CalibrationMethod, method),
     )

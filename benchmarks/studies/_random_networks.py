@@ -63,7 +63,9 @@ class RandomNetwork:
 
     def data(self, pictures: np.ndarray) -> np.ndarray:
         """Return what a file for calibration holds of pictures."""
-        return self.inputs(pictures) if self.is_ready else pictures
+        if self.is_ready:
+            return self.inputs(pictures)
+        return pictures
 
 
 def random_network(seed: int) -> RandomNetwork:
@@ -146,7 +148,7 @@ class _Builder:
 
     def node_name(self) -> str:
         number = len(self.nodes)
-        if self.naming == "unnamed" or self.chance(30 if self.naming == "crossed" else 2):
+        if self.naming == "unnamed" or self.chance({"crossed": 30}.get(self.naming, 2)):
             return ""
         if self.naming == "same" and self.chance(40):
             return "node"
@@ -254,7 +256,7 @@ class _Builder:
         if mirrored and self.chance(8):
             self.note("transposed weight")
             return self.only("Transpose", self.pick(*mirrored), perm=[1, 0, *range(2, len(shape))])
-        fan_in = int(np.prod(shape)) // shape[1 if transposed else 0]
+        fan_in = int(np.prod(shape)) // shape[int(transposed)]
         array = self.random.standard_normal(shape) * np.sqrt(2 / fan_in)
         if self.chance(10):
             self.note("channels of other scale")
@@ -394,9 +396,7 @@ class _Builder:
     def act(self, tensor: str, kind: str | None = None) -> str:
         kind = kind or self.activation
         if kind == "Mixed":
-            kind = self.pick(
-                "Relu", "Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "SiLU", "Sigmoid", "Elu", "Tanh"
-            )
+            kind = self.pick(*_MIXED)
             self.note(kind)
         if kind == "Clip":
             if self.opset < 11:
@@ -431,7 +431,7 @@ class _Builder:
         self.note(kind)
         if kind == "slice":
             return self.slice(tensor, (0, 0), (2**31 - 1, 2**31 - 1), (2, 3), (2, 2))
-        op_type, stride = kind.split()[0], 1 if kind.endswith("1") else 2
+        op_type, stride = kind.split()[0], {"MaxPool stride 1": 1}.get(kind, 2)
         kernel = self.pick(2, 3, 3) if stride == 2 else 3
         pads = {2: 0, 3: 1}[kernel]
         attributes: dict[str, Any] = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pads] * 4}
@@ -445,7 +445,7 @@ class _Builder:
         if self.opset >= 10 and self.chance(35):
             self.note(f"{op_type} ceil_mode")
             attributes["ceil_mode"] = 1
-        dilated = self.opset >= (10 if op_type == "MaxPool" else 19)
+        dilated = self.opset >= {"MaxPool": 10, "AveragePool": 19}[op_type]
         if dilated and self.chance(10) and self.side(tensor) >= 8 and "auto_pad" not in attributes:
             self.note(f"{op_type} dilations")
             attributes["dilations"] = [2, 2]
@@ -478,8 +478,8 @@ class _Builder:
         scales = self.constant(np.array([1, 1, 2, 2], np.float32), plain=True)
         if self.opset < 11:
             return self.only("Upsample" if self.opset < 10 else "Resize", tensor, scales, mode=mode)
-        coordinates = self.pick("half_pixel", "asymmetric", *(["align_corners"] if mode == "linear" else []))
-        rounding = "floor" if mode == "nearest" else None
+        third, rounding = {"nearest": ((), "floor"), "linear": (("align_corners",), None)}[mode]
+        coordinates = self.pick("half_pixel", "asymmetric", *third)
         roi = "" if self.opset >= 13 else self.constant(np.zeros(0, np.float32), plain=True)
         return self.only(
             "Resize", tensor, roi, scales, mode=mode, coordinate_transformation_mode=coordinates, nearest_mode=rounding

@@ -271,15 +271,7 @@ def plainly_quantized(proto: onnx.ModelProto, batches: _Batches) -> onnx.ModelPr
     plain = onnx.ModelProto()
     plain.CopyFrom(proto)
     graph = plain.graph
-    pictured = {graph.input[0].name}  # tensors that depend on the pictures
-    to_round: dict[str, None] = {}
-    for node in graph.node:
-        if pictured & set(node.input):
-            pictured |= set(node.output)
-        if node.op_type in _WEIGHTED:
-            to_round |= dict.fromkeys(node.input[:2])
-        elif node.op_type in _JOINING and all(name in pictured for name in node.input):
-            to_round |= dict.fromkeys(node.input)
+    pictured, to_round = _tensors_to_round(graph)
     values = _values(plain, list(to_round), batches)
     nodes: list[onnx.NodeProto] = []
     rounded: dict[tuple[str, int], str] = {}
@@ -306,6 +298,20 @@ def plainly_quantized(proto: onnx.ModelProto, batches: _Batches) -> onnx.ModelPr
     return plain
 
 
+def _tensors_to_round(graph: onnx.GraphProto) -> tuple[set[str], dict[str, None]]:
+    """Return the tensors that depend on the pictures, and those that layers and sums read."""
+    pictured = {graph.input[0].name}
+    to_round: dict[str, None] = {}
+    for node in graph.node:
+        if pictured & set(node.input):
+            pictured |= set(node.output)
+        if node.op_type in _WEIGHTED:
+            to_round |= dict.fromkeys(node.input[:2])
+        elif node.op_type in _JOINING and all(name in pictured for name in node.input):
+            to_round |= dict.fromkeys(node.input)
+    return pictured, to_round
+
+
 def _output_axis(node: onnx.NodeProto) -> int:
     """Return the axis of a node's weight that its outputs' channels are along."""
     if node.op_type == "Conv" or any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
@@ -318,16 +324,18 @@ def _values(proto: onnx.ModelProto, names: Sequence[str], batches: _Batches) -> 
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     fed = {name: np.concatenate([feeds[name] for feeds in batches]) for name in batches[0]}
     computed = [name for name in names if name not in stored and name not in fed]
+    if not computed:
+        return stored | fed
     watched = onnx.ModelProto()
     watched.CopyFrom(proto)
     del watched.graph.output[:]
     watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in computed)
-    results = [run(watched, feeds) for feeds in batches] if computed else []
-    joined = {name: np.concatenate(parts) for name, *parts in zip(computed, *results, strict=True)}
-    dependent = {name: joined[name] if len(results) > 1 else results[0][i] for i, name in enumerate(computed)}
-    for index, name in enumerate(computed):  # a computed weight is the same on each batch
-        if all(np.array_equal(results[0][index], part[index]) for part in results[1:]):
-            dependent[name] = results[0][index]
+    results = [run(watched, feeds) for feeds in batches]
+    dependent = {}
+    for name, first, *others in zip(computed, *results, strict=True):
+        dependent[name] = first  # a computed weight is the same on each batch
+        if not all(np.array_equal(first, part) for part in others):
+            dependent[name] = np.concatenate([first, *others])
     return stored | fed | dependent
 
 

@@ -49,13 +49,7 @@ def main(
             {"images": count, "peak_memory_mib": _measure("rexport", model, data, count)["peak_memory_mib"]}
             for count in (int(text) for text in memory_at.split(","))
         ]
-    rows = []
-    for work, runs in measured.items():
-        seconds = [figures["seconds"] for figures in runs]
-        most = max(figures["peak_memory_mib"] for figures in runs)
-        rows.append({"what": work, "images": images[work], "seconds": seconds, "peak_memory_mib": most})
-        ms_per_image = 1e3 * statistics.median(seconds) / images[work]
-        print(f"{work}: {ms_per_image:.1f} ms a picture over {images[work]}, {most:.0f} MiB at most")
+    rows = [_row(work, images[work], runs) for work, runs in measured.items()]
     ratio = _median_ratio(rows, "rexport", "bare")
     print(f"calibration takes {ratio:.2f} × the bare inference")
     for row in memory:
@@ -80,6 +74,15 @@ def _measure(work: str, model: Path, data: Path, samples: int) -> dict[str, floa
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
     return figures
+
+
+def _row(work: str, images: int, runs: list[dict[str, float]]) -> dict[str, Any]:
+    """Return the figures of all rounds, and print them."""
+    seconds = [figures["seconds"] for figures in runs]
+    most = max(figures["peak_memory_mib"] for figures in runs)
+    ms_per_image = 1e3 * statistics.median(seconds) / images
+    print(f"{work}: {ms_per_image:.1f} ms a picture over {images}, {most:.0f} MiB at most")
+    return {"what": work, "images": images, "seconds": seconds, "peak_memory_mib": most}
 
 
 def _median_ratio(rows: list[dict[str, Any]], first: str, second: str) -> float:

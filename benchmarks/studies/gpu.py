@@ -61,17 +61,17 @@ _TF32 = "NVIDIA_TF32_OVERRIDE"
 
 @dataclass(frozen=True, kw_only=True)
 class _Cell:
-    """A precision on a runtime: the file that it runs, or the reason why there is none."""
+    """A precision on a runtime: the file that it runs, or the reason why it can't."""
 
     precision: str
     runtime: str
-    file: str | None = None
-    reason: str | None = None
+    file: str
+    reason: str | None
 
     def to_json(self, **keys: Any) -> dict[str, Any]:
         row = {"precision": self.precision, "runtime": self.runtime}
-        if self.file is None:
-            row |= {"status": "unavailable", "reason": str(self.reason)}
+        if self.reason is not None:
+            row |= {"status": "unavailable", "reason": self.reason}
         return {**row, **keys}
 
 
@@ -95,7 +95,7 @@ def main(
     if usable:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            file_names = {str(cell.file) for cell in _planned(why_not, {}) if cell.file is not None}
+            file_names = {cell.file for cell in _planned(why_not, {}) if cell.reason is None}
             parity, refused = _make_files(folder, file_names, network, weights, data.resolve(), samples)
             cells = _planned(why_not, refused)
             accuracy = [_evaluated(folder, cell, data.resolve(), samples) for cell in cells]
@@ -122,10 +122,10 @@ def _planned(why_not: dict[str, str | None], refused: dict[str, str]) -> list[_C
     cells = []
     for precision in PRECISIONS:
         for runtime in RUNTIMES:
-            stem = "fp32" if precision == "tf32" else precision
+            stem = precision.replace("tf32", "fp32")
             file = f"{stem}-{_BACKENDS[runtime]}.engine" if runtime in _BACKENDS else f"{stem}.onnx"
             reason = _NOT_DONE.get((runtime, precision)) or why_not[runtime] or refused.get(file)
-            cells.append(_Cell(precision=precision, runtime=runtime, file=None if reason else file, reason=reason))
+            cells.append(_Cell(precision=precision, runtime=runtime, file=file, reason=reason))
     return cells
 
 
@@ -171,7 +171,7 @@ def _rexport(*arguments: str, cwd: Path) -> tuple[dict[str, Any] | None, str | N
 
 def _evaluated(folder: Path, cell: _Cell, data: Path, samples: int) -> dict[str, Any]:
     """Return the accuracy of a file on a runtime, and how closely it follows float32 on the CPU."""
-    if cell.file is None:
+    if cell.reason is not None:
         return cell.to_json()
     if cell.runtime in NETWORK_RUNTIMES:
         return cell.to_json(status="unavailable", reason="It runs the network that the file was proven equal to.")
@@ -191,20 +191,20 @@ def _measured(folder: Path, cells: list[_Cell], batches: list[int], min_seconds:
     """Measure what can be; speed-ups are over the first row of the same file and batch."""
     rows: dict[_Cell, list[dict[str, Any]]] = {}
     for strict in (True, False):
-        part = [cell for cell in cells if (cell.precision == "fp32") is strict and cell.file is not None]
+        part = [cell for cell in cells if (cell.precision == "fp32") is strict and cell.reason is None]
         with _tensor_float(allowed=not strict):
             for file in dict.fromkeys(cell.file for cell in part):
                 of_file = [cell for cell in part if cell.file == file]
                 measured = bench(
-                    [Source(path=folder / str(file))],
+                    [Source(path=folder / file)],
                     runtimes=[cell.runtime for cell in of_file],
                     batches=batches,
                     min_seconds=min_seconds,
                     timeout=900.0,  # an engine of ONNX Runtime's is built at the first call
                 )
                 for cell in of_file:
-                    found = [row.to_json() for row in measured.rows if row.runtime == cell.runtime]
-                    rows[cell] = [cell.to_json(**_without_folder(row, folder)) for row in found]
+                    own_rows = [row.to_json() for row in measured.rows if row.runtime == cell.runtime]
+                    rows[cell] = [cell.to_json(**_without_folder(row, folder)) for row in own_rows]
     return [row for cell in cells for row in rows.get(cell, [cell.to_json()])]
 
 

@@ -19,13 +19,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks.peers.networks import CALIBRATION, FLOAT, TEST, Network
 from benchmarks.studies._commands import rexport, run
 from benchmarks.studies._int8_settings import (
     GROUPS,
@@ -36,30 +36,8 @@ from benchmarks.studies._int8_settings import (
     versions_of,
 )
 from benchmarks.studies._results import JsonFile, write_results
-from rexport._errors import UsageError
 
 __all__ = ["main"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Case:
-    """A trained network and its pictures."""
-
-    network: str
-    weights: Path
-    data: Path
-
-    @classmethod
-    def parse(cls, text: str) -> _Case:
-        parts = text.rsplit(":", 2)
-        if len(parts) != 3:
-            raise UsageError(f"{text}: expected NETWORK:WEIGHTS:DATA, such as cifar_resnet20:resnet20.th:cifar10.")
-        return cls(network=parts[0], weights=Path(parts[1]).resolve(), data=Path(parts[2]).resolve())
-
-    @property
-    def name(self) -> str:
-        """What the network is called in the results."""
-        return f"{self.weights.stem} on {self.data.name}"
 
 
 def main(
@@ -79,16 +57,15 @@ def main(
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        uses_nncf = any(setting.tool == "NNCF" for setting in settings)
         nncf = ""
         versions = versions_of(sys.executable, "rexport", "onnxruntime-gpu")
-        if uses_nncf:
-            nncf = str(nncf_python.absolute()) if nncf_python else nncf_environment(folder / "nncf")
+        if any(setting.tool == "NNCF" for setting in settings):
+            nncf = str(Path(nncf_python or nncf_environment(folder / "nncf")).absolute())
             versions |= versions_of(nncf, "nncf")
-        for case in map(_Case.parse, cases):
-            _prepare(case, samples, folder)
+        for network in map(Network.trained, cases):
+            home = network.prepare(folder, samples=samples)
             for setting in settings:
-                rows.append({"network": case.name, **_measure(setting, case, samples, folder, nncf)})
+                rows.append({"network": network.label, **_measure(setting, network, samples, home, nncf)})
                 print(_in_words(rows[-1]), flush=True)
     summary = [_summary(group, rows) for group in GROUPS]
     for line in summary:
@@ -96,59 +73,20 @@ def main(
     write_results(json_file, "int8-peers", samples=samples, versions=versions, rows=rows, summary=summary)
 
 
-def _prepare(case: _Case, samples: int, folder: Path) -> None:
-    """Write the float files and the pictures as arrays."""
-    import numpy as np
-
-    from rexport.calibration import open_dataset
-    from rexport.model_file import Metadata, load
-
-    rexport("onnx", case.network, "--weights", str(case.weights), "-o", "fp32.onnx", cwd=folder)
-    _export_plainly(case, folder / "plain.onnx")
-    preprocessing = Metadata.of(load(folder / "fp32.onnx")).preprocessing
-    assert preprocessing is not None
-    for part, count in (("calibration", samples), ("test", None)):
-        batches = list(open_dataset(case.data / part, preprocessing).batches(64, samples=count))
-        images, labels = np.concatenate([batch.images for batch in batches]), [batch.labels for batch in batches]
-        if count is not None:
-            np.save(folder / "calibration.npy", images)
-        else:
-            np.savez(folder / "test.npz", images=images, labels=np.concatenate([la for la in labels if la is not None]))
-
-
-def _export_plainly(case: _Case, path: Path) -> None:
-    """Write what PyTorch's exporter makes of the network by itself."""
-    import torch
-
-    from rexport.models import build
-
-    module = build(case.network, weights=case.weights)
-    torch.onnx.export(
-        module,
-        (torch.zeros(2, 3, 32, 32),),
-        path,
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes=({0: "batch"},),
-        external_data=False,
-        verbose=False,
-    )
-
-
-def _measure(setting: Setting, case: _Case, samples: int, folder: Path, nncf: str) -> dict[str, Any]:
+def _measure(setting: Setting, network: Network, samples: int, folder: Path, nncf: str) -> dict[str, Any]:
     row: dict[str, Any] = {"tool": setting.tool, "setting": setting.name}
-    models, extra = ["fp32.onnx"], ["--samples", str(samples)]
+    models, extra = [FLOAT["fused"]], ["--samples", str(samples)]
     if setting.is_peer:  # some of which refuse a fused file
-        models, extra = ["fp32.onnx", "plain.onnx"], []
+        models, extra = [*FLOAT.values()], []
     for model in models:
         command = setting.command(
-            model, "int8.onnx", pictures=str(case.data / "calibration"), arrays="calibration.npy", nncf=nncf
+            model, "int8.onnx", pictures=str(network.data / "calibration"), arrays=CALIBRATION, nncf=nncf
         )
         try:
             measured = run([*command, *extra], cwd=folder)
         except subprocess.CalledProcessError:
             continue
-        result = rexport("eval", "int8.onnx", "--data", "test.npz", "--reference", "fp32.onnx", cwd=folder)
+        result = rexport("eval", "int8.onnx", "--data", TEST, "--reference", FLOAT["fused"], cwd=folder)
         return {
             **row,
             "model": model.removesuffix(".onnx"),

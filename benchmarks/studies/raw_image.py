@@ -39,11 +39,8 @@ def main(
         files = ("fp32.onnx", "fp32-raw.onnx", "int8.onnx", "int8-raw.onnx")
         calibration = ("--data", str(data.resolve()), "--samples", str(samples))
         write_random_weights(network, folder / "weights.safetensors")
-        for fp32, int8, options in (
-            ("fp32.onnx", "int8.onnx", ()),
-            ("fp32-raw.onnx", "int8-raw.onnx", ("--raw-image",)),
-        ):
-            rexport("onnx", network, "--weights", "weights.safetensors", *options, "-o", fp32, cwd=folder)
+        for fp32, int8, *form in (files[::2], (*files[1::2], "--raw-image")):
+            rexport("onnx", network, "--weights", "weights.safetensors", *form, "-o", fp32, cwd=folder)
             rexport("quantize", fp32, *calibration, "-o", int8, cwd=folder)
         for start in ((), ("--from-pixels",)):
             options = ("--on", "cpu", "--batch", batch, "--min-seconds", str(min_seconds), *start)

@@ -211,10 +211,10 @@ def _of_devices(parts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         "concurrency": "two installs and a rollback at once",
         "mutations": "wrong files into `inspect`, `fuse`, `quantize`",
     }
+    notes = {"power-cuts": f" (without fsync {control['failures']} of {control['cases']})"}
     for name, claim in names.items():
         figure = f"{parts[name]['failures']} of {parts[name]['cases']:,} end badly"
-        beside = f" (without fsync {control['failures']} of {control['cases']})" if name == "power-cuts" else ""
-        yield claim, figure + beside, "reliability"
+        yield claim, figure + notes.get(name, ""), "reliability"
 
 
 def _beside_peers(summary: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -35,7 +35,7 @@ def main(
     json_file: JsonFile = None,
 ) -> None:
     """Measure a regrouped INT8 file."""
-    results: list[dict[str, Any]] = []
+    results = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rexport("onnx", network, "-o", "fp32.onnx", cwd=folder)
@@ -61,10 +61,8 @@ def main(
                 }
             )
             for over, (ratio, (low, high)) in gains.items():
-                print(
-                    f"{network} INT8 regrouped, batch {images}: {ratio:.2f} times {over.upper()} "
-                    f"({low:.2f} to {high:.2f}; {_TARGETS[over]} is asked for)"
-                )
+                interval = f"{low:.2f} to {high:.2f}; {_TARGETS[over]} is asked for"
+                print(f"{network} INT8 regrouped, batch {images}: {ratio:.2f} times {over.upper()} ({interval})")
     print(machine_facts())
     write_results(json_file, "regroup", network=network, targets=_TARGETS, batches=results)
 

@@ -21,6 +21,8 @@ from rexport.benchmarks.machine import machine_facts
 
 __all__ = ["main"]
 
+_NETWORK = "cifar_resnet20"
+
 
 def main(
     model: Annotated[
@@ -38,38 +40,22 @@ def main(
     benches: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        original = folder / "one.onnx"
         if model is None:
-            rexport("onnx", "cifar_resnet20", "-o", "one.onnx", cwd=folder)
+            rexport("onnx", _NETWORK, "-o", "one.onnx", cwd=folder)
         else:
-            shutil.copyfile(model, original)
-        shutil.copyfile(original, folder / "two.onnx")
+            shutil.copyfile(model, folder / "one.onnx")
+        shutil.copyfile(folder / "one.onnx", folder / "two.onnx")
         spread = ("--min-seconds", str(min_seconds), "--launches", str(launches))
-        options = ("--on", on, "--batch", str(batch), *spread)
         for number in range(repetitions):
-            first, second = rexport("bench", "one.onnx", "two.onnx", *options, cwd=folder)["rows"]
-            if second["speedup"] is None:
-                raise SystemExit(f"It can't be measured: {first['reason'] or second['reason']}")
-            low, high = second["speedup_interval"]
-            benches.append(
-                {
-                    "ratio": second["speedup"],
-                    "interval": [low, high],
-                    "holds": low <= 1 <= high,
-                    "images_per_second": [row["images_per_second"] for row in (first, second)],
-                    "images_per_second_interval": [row["images_per_second_interval"] for row in (first, second)],
-                    "flags": [*first["flags"], *second["flags"]],
-                }
-            )
-            verdict = "contains 1" if low <= 1 <= high else "does not contain 1"
-            print(f"{number + 1:3}: {second['speedup']:.3f} ({low:.3f} to {high:.3f}) {verdict}", flush=True)
+            benches.append(_bench(folder, "--on", on, "--batch", str(batch), *spread))
+            print(f"{number + 1:3}: {_in_words(benches[-1])}", flush=True)
     held_by = sum(bench["holds"] for bench in benches)
     print(f"{held_by} of {repetitions} intervals contain 1")
     print(machine_facts())
     write_results(
         json_file,
         "self-test",
-        model=model.name if model else "cifar_resnet20",
+        model=model.name if model else _NETWORK,
         runtime=on,
         batch=batch,
         launches=launches,
@@ -78,6 +64,27 @@ def main(
         held=held_by,
         benches=benches,
     )
+
+
+def _bench(folder: Path, *options: str) -> dict[str, Any]:
+    first, second = rexport("bench", "one.onnx", "two.onnx", *options, cwd=folder)["rows"]
+    if second["speedup"] is None:
+        raise SystemExit(f"It can't be measured: {first['reason'] or second['reason']}")
+    low, high = second["speedup_interval"]
+    return {
+        "ratio": second["speedup"],
+        "interval": [low, high],
+        "holds": low <= 1 <= high,
+        "images_per_second": [row["images_per_second"] for row in (first, second)],
+        "images_per_second_interval": [row["images_per_second_interval"] for row in (first, second)],
+        "flags": [*first["flags"], *second["flags"]],
+    }
+
+
+def _in_words(bench: dict[str, Any]) -> str:
+    low, high = bench["interval"]
+    verb = {True: "contains", False: "does not contain"}[bench["holds"]]
+    return f"{bench['ratio']:.3f} ({low:.3f} to {high:.3f}) {verb} 1"
 
 
 if __name__ == "__main__":

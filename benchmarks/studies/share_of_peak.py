@@ -47,9 +47,10 @@ def main(
             rexport("quantize", "fp32.onnx", *calibration, "--target", target, "-o", f"{target}.onnx", cwd=folder)
         for number in range(rounds):
             for runtime, target in _FILES.items():
-                options = ("--on", runtime, "--batch", batch, "--min-seconds", str(min_seconds), "--remeasure-peak")
-                profile = ("--layers",) if number == rounds - 1 else ()
-                document = rexport("bench", f"{target}.onnx", *options, *profile, cwd=folder)
+                options = ["--on", runtime, "--batch", batch, "--min-seconds", str(min_seconds), "--remeasure-peak"]
+                if number == rounds - 1:
+                    options.append("--layers")
+                document = rexport("bench", f"{target}.onnx", *options, cwd=folder)
                 rows += [_row(row, document["peaks"]) for row in document["rows"]]
                 layers += document.get("layers", [])
     summary = _summary(rows)

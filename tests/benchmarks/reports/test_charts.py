@@ -145,7 +145,7 @@ def test_dots_stand_where_their_values_are_and_names_cover_nothing(places: list[
 def two_lines() -> str:
     points = [Point(x=2.0**i, y=10.0 * i, interval=(9.0 * i, 11.0 * i), tooltip=f"{i}") for i in range(1, 4)]
     lines = {STYLE: points, Style(model=1, variant=1): [*points[:2], Point(x=8, y=30, interval=None, tooltip="none")]}
-    x, y = Scale(label="batch", ticks=[2, 4, 8], log=True), linear_scale("img/s", [0, 33])
+    x, y = Scale(label="batch", ticks=[2, 4, 8], kind="log"), linear_scale("img/s", [0, 33])
     return line_chart("what it shows", lines, x=x, y=y)
 
 
@@ -176,7 +176,7 @@ def test_a_curve_goes_through_its_points_and_their_intervals() -> None:
 
 
 def test_a_number_that_would_cover_another_is_left_out() -> None:
-    x = Scale(label="batch", ticks=[1000, 1001, 2000], log=True)
+    x = Scale(label="batch", ticks=[1000, 1001, 2000], kind="log")
     points = [Point(x=tick, y=1, interval=None, tooltip="") for tick in x.ticks]
     root = ElementTree.fromstring(line_chart("", {STYLE: points}, x=x, y=linear_scale("", [1])))
     assert [text.text for text in root.iter("text")][:3] == ["1,000", "2,000", "batch"]
