@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-__all__ = ["invoke", "rexport", "run", "run_json"]
+__all__ = ["interrupted", "invoke", "rexport", "run", "run_json"]
 
 testing._get_command = functools.cache(main.get_command)  # it takes 0.04 s, and the runner would do it every time
 
@@ -26,6 +26,15 @@ def rexport(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Compl
     """Run ``rexport`` with ``arguments`` in a process of its own."""
     command = [sys.executable, "-m", "rexport", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def interrupted(process: subprocess.Popen[str], exit_code: int = 130) -> tuple[str, str]:
+    """Wait for a command that was sent a signal, check that it ends cleanly, and return its stdout and stderr."""
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == exit_code, errors
+    assert "interrupted" in errors
+    assert "Traceback" not in errors, errors
+    return output, errors
 
 
 def run(command: str) -> str:

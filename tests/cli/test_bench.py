@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests._deep import deep
-from tests.cli._run import invoke
+from tests.cli._run import interrupted, invoke
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,13 +60,8 @@ def test_json_is_the_one_document_on_stdout_and_in_the_file(model: Path, tmp_pat
     assert document["schema"] == "rexport.bench/1"
     assert json.loads((tmp_path / "r.json").read_text()) == document
     (row,) = document["rows"]
-    assert (row["model"], row["runtime"], row["batch"], row["threads"], row["status"]) == (
-        str(model),
-        "cpu",
-        2,
-        1,
-        "ok",
-    )
+    assert (row["model"], row["runtime"], row["status"]) == (str(model), "cpu", "ok")
+    assert (row["batch"], row["threads"]) == (2, 1)
     assert len(row["seconds"]) == sum(row["calls_per_round"]) >= 3
     assert sum(row["rounds_per_launch"]) == len(row["calls_per_round"])
     low, high = row["images_per_second_interval"]
@@ -125,7 +120,6 @@ def test_top_1_of_pictures_stands_beside_the_speed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), *deep((signal.SIGTERM, 143))])
 def test_ctrl_c_keeps_what_was_measured(model: Path, tmp_path: Path, sent: signal.Signals, exit_code: int) -> None:
     output = tmp_path / "r.json"
-    command = [sys.executable, "-m", "rexport", "bench", str(model), "--batch", "1,2", "-o", str(output), *QUICK]
     # the second batch size takes an hour
     program = (
         "import sys; from rexport.benchmarks import suite; from rexport.cli import main; real = suite.measure\n"
@@ -136,16 +130,13 @@ def test_ctrl_c_keeps_what_was_measured(model: Path, tmp_path: Path, sent: signa
         "    return real(jobs, **options)\n"
         "suite.measure = measure; main()\n"
     )
-    command[1:3] = ["-c", program]
+    command = [sys.executable, "-c", program, "bench", str(model), "--batch", "1,2", "-o", str(output), *QUICK]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "second\n"
         time.sleep(1.0)
         process.send_signal(sent)
-        printed, errors = process.communicate(timeout=60)
-    assert process.returncode == exit_code, errors
-    assert "interrupted" in errors
-    assert "Traceback" not in errors
+        printed, _ = interrupted(process, exit_code)
     assert "tiny.onnx" in printed
     first, second = json.loads(output.read_text())["rows"]
     assert (first["batch"], first["status"]) == (1, "ok")
@@ -165,8 +156,6 @@ def test_nothing_measured_is_exit_code_5_with_the_reason(tmp_path: Path) -> None
     [
         (("cifar_resnet20", "--on", "abacus"), "choose from cpu"),
         (("cifar_resnet20", "--batch", "1,many"), "it takes numbers from 1 on, such as"),
-        (("cifar_resnet20", "--batch", "0"), "it takes numbers from 1 on"),
-        (("no_such_network",), "no_such_network"),
         (("missing.onnx",), "does not exist"),
         (("cifar_resnet20", "--timeout", "0"), "--timeout takes"),
         (("cifar_resnet20", "--data", "no-such-folder"), "does not exist"),
@@ -177,16 +166,3 @@ def test_a_mistake_is_exit_code_2_and_a_sentence(arguments: tuple[str, ...], wor
     assert result.exit_code == 2
     assert words in result.stderr
     assert not result.stdout
-
-
-def test_a_bad_file_is_exit_code_1(tmp_path: Path) -> None:
-    (tmp_path / "bad.onnx").write_bytes(b"no model at all")
-    result = rexport("bench", tmp_path / "bad.onnx")
-    assert result.exit_code == 1
-    assert "bad.onnx" in result.stderr
-
-
-def test_a_folder_that_is_not_there_is_told_before_measuring(tmp_path: Path) -> None:
-    result = rexport("bench", "cifar_resnet20", "-o", tmp_path / "missing" / "r.json")
-    assert result.exit_code == 1
-    assert "mkdir" in result.stderr

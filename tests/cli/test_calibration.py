@@ -18,7 +18,7 @@ from rexport.calibration import CalibrationTable, TensorStatistics
 from rexport.calibration.workers import choose_workers
 from rexport.model_file import save
 from tests._graphs import convolution, graph
-from tests.cli._run import invoke, run, run_json
+from tests.cli._run import interrupted, invoke, run, run_json
 
 _BODY = """
     a = Conv<pads = [1, 1, 1, 1]>(x, w1) r = Relu(a) b = Conv<pads = [1, 1, 1, 1]>(r, w2) c = Relu(b)
@@ -109,8 +109,6 @@ def test_older_options_say_what_to_type(workshop: Path, old: str, new: str) -> N
 
 
 _TABLE = [
-    ("quantize m.onnx -o out.onnx", 2, "pass --data IMAGES, or --table"),
-    ("quantize m.onnx --table t.json -o out.onnx --recover adaround", 2, "pass --data IMAGES too, or --recover equ"),
     ("quantize m.onnx --data images.npy -o out.onnx --calibrator kl", 2, "no calibrator 'kl'; choose one of minmax"),
     ("quantize m.onnx --data images.npy -o out.onnx --calibrator percentile:3", 2, "over 50 and up to 100"),
     ("quantize m.onnx --data images.npy -o out.onnx --workers two", 2, "--workers two: choose local, a number"),
@@ -179,9 +177,6 @@ def test_ctrl_c_ends_all_processes(workshop: Path) -> None:
             time.sleep(0.1)
         time.sleep(1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors, errors
-    assert "interrupted" in errors
+        interrupted(process)
     assert _ends(process.pid)
     assert not Path("out.onnx").exists()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli._run import invoke
+from tests.cli._run import interrupted, invoke
 from tests.deploy._cargo import new_keys, write_bundle
 from tests.faults.ssh_site import Site, site
 
@@ -98,10 +98,8 @@ def test_a_device_that_is_not_there(there: Site, bundle: Path) -> None:
     ("words", "exit_code", "said"),
     [
         ("BUNDLE", 2, "No device is named"),
-        ("BUNDLE pi@one --root here", 2, "--root is 'here'"),
         ("BUNDLE --inventory INVENTORY --group canary", 2, "there are first"),
         ("BUNDLE camera --inventory INVENTORY", 2, "camera is in no table of"),
-        ("BUNDLE pi@one --ansible a --mender b", 2, "name one"),
         ("BUNDLE pi@one --identity none", 1, "The private key none can't be read"),
         ("BUNDLE pi@one --known-hosts none", 1, "There is no file none"),
         ("none.rxb pi@one", 1, "none.rxb"),
@@ -156,19 +154,5 @@ def test_ctrl_c_ends_it(there: Site, bundle: Path) -> None:
         said = process.stderr.readline()
         assert said, shlex.join(command)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stdout) == (130, "")
-    assert "interrupted" in stderr
-    assert "Traceback" not in stderr
-
-
-@pytest.mark.parametrize("words", ["devices --help", "devices status --help"])
-def test_help_loads_nothing_heavy(words: str) -> None:
-    code = (
-        f"import sys\nsys.argv = ['rexport', *{words.split()!r}]\nfrom rexport.cli import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print('loaded:', [name for name in ('asyncssh', 'cryptography', 'asyncio', 'rich') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Usage: rexport devices" in done.stdout
-    assert done.stdout.splitlines()[-1] == "loaded: []"
+    output, _ = interrupted(process)
+    assert output == ""

@@ -47,8 +47,6 @@ def test_without_the_flag_little_agreement_is_noted(workshop: Path) -> None:
         ("eval cifar_resnet8 --weights w.pt --data test.npz --reference right.onnx --find-divergence", 2, "compares f"),
         ("eval cifar_resnet8 --weights w.pt --data test.npz --workers 2", 2, "--workers runs ONNX files"),
         ("eval right.onnx --data test.npz --workers processes", 2, "--workers processes: choose local, a number"),
-        ("eval right.onnx --data test.npz --on openvino --workers 2", 2, "leave it or --on openvino out"),
-        ("eval right.onnx --data test.npz --on abacus", 2, "There is no runtime 'abacus'"),
         ("eval right.onnx --data test.npz --on torch", 5, "PyTorch runs networks"),
         ("eval lost.engine --data test.npz", 2, "does not exist"),
     ],

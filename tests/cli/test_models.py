@@ -1,21 +1,11 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
-import typer
-from typer.testing import CliRunner
 
 import rexport.models
-from rexport._errors import UsageError
-from rexport.cli.models import models
 from rexport.models import find
 from tests._deep import deep
-
-app = typer.Typer()
-app.command()(models)
+from tests.cli._run import run, run_json
 
 
 @pytest.fixture(params=["some", *deep("all")])
@@ -28,7 +18,7 @@ def listed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
 
 
 def test_the_table_has_every_network_and_the_papers_numbers(listed: list[str]) -> None:
-    lines = _run().splitlines()
+    lines = run("models").splitlines()
     assert lines[1].split() == ["network", "depth", "parameters", "MACs", "input", "paper"]
     rows = {line.split()[0]: line.split()[1:5] for line in lines[3:] if line.strip()}
     assert list(rows) == listed
@@ -37,7 +27,7 @@ def test_the_table_has_every_network_and_the_papers_numbers(listed: list[str]) -
 
 
 def test_one_network_is_shown_stage_by_stage() -> None:
-    lines = [line.split() for line in _run("resnet50").splitlines() if line.strip()]
+    lines = [line.split() for line in run("models resnet50").splitlines() if line.strip()]
     assert lines[0] == ["resnet50:", "ResNet", "(1512.03385),", "input", "3×224×224"]
     assert lines[3:] == [
         ["conv1", "64×112×112", "9,536", "118.01M"],
@@ -51,7 +41,7 @@ def test_one_network_is_shown_stage_by_stage() -> None:
 
 
 def test_json_is_one_document_with_the_promised_keys(listed: list[str]) -> None:
-    document = json.loads(_run("--json"))
+    document = run_json("models")
     assert document["schema"] == "rexport.models/1"
     assert [network["name"] for network in document["networks"]] == listed
     assert document["networks"][0] == {
@@ -65,33 +55,7 @@ def test_json_is_one_document_with_the_promised_keys(listed: list[str]) -> None:
 
 
 def test_json_of_one_network_has_its_stages() -> None:
-    (network,) = json.loads(_run("cifar_resnet8", "--json"))["networks"]
+    (network,) = run_json("models cifar_resnet8")["networks"]
     assert network["name"] == "cifar_resnet8"
     assert [stage["name"] for stage in network["stages"]] == ["conv1", "layer1", "layer2", "layer3", "fc"]
     assert sum(stage["macs"] for stage in network["stages"]) == network["macs"]
-
-
-def test_an_unknown_network_is_a_usage_error() -> None:
-    result = CliRunner().invoke(app, ["resnet51"])
-    assert isinstance(result.exception, UsageError)
-    assert "Did you mean resnet50" in str(result.exception)
-
-
-def test_help_loads_nothing_heavy() -> None:
-    heavy = {"torch", "numpy", "rexport.models"}
-    code = f"import sys, rexport.cli.models; print(*({heavy} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == ""
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["-x"]])
-def test_help_and_unknown_options_say_how_to_call_it(arguments: list[str]) -> None:
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == (0 if arguments == ["--help"] else 2)
-    assert "Usage" in result.output
-
-
-def _run(*arguments: str) -> str:
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == 0, result.output
-    return result.stdout

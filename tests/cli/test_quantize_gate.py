@@ -100,9 +100,3 @@ def test_speeds_of_another_machine_are_not_measured(workshop: Path) -> None:
     assert "which is not what --target tensorrt is for" in " ".join(result.stderr.split())
     gate = run_json(f"{command} --eval-data test.npz --no-verify")["gate"]
     assert [point["speedup"] for point in gate["curve"]] == [None]
-
-
-def test_images_for_the_gate_have_labels(workshop: Path) -> None:
-    result = invoke(*f"{_QUANTIZE} --eval-data images.npy --max-drop 1".split())
-    assert result.exit_code == 2
-    assert "--eval-data DIR with DIR/<class>/<image>" in " ".join(result.stderr.split())

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from rexport.model_file import Metadata, load
 from rexport.models import build, load_weights
 from rexport.preprocessing import Preprocessing
-from tests.cli._run import invoke
+from tests.cli._run import interrupted, invoke
 from tests.training._images import write_images
 
 if TYPE_CHECKING:
@@ -145,11 +145,8 @@ def stopped(workshop: Path) -> Path:
         while not (workshop / "w.safetensors.resume").exists():
             time.sleep(0.001)
         process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+        _, errors = interrupted(process)
     assert "the same command goes on from w.safetensors.resume" in errors
-    assert "interrupted" in errors
-    assert "Traceback" not in errors
     return workshop
 
 
@@ -199,23 +196,14 @@ def test_fine_tuning_starts_at_a_tenth_of_the_learning_rate(workshop: Path) -> N
 
 _TABLE = [
     ("--data missing", 1, "missing does not exist"),
-    ("--data data/test", 1, "no folder train"),
-    ("--data half", 1, "no folder test (or val) beside train"),
-    ("--data data/train --test nowhere", 1, "nowhere does not exist"),
-    ("--data data/train --test more", 1, "more has a class that data/train has no images of: green"),
     ("--data one --test one", 1, "one class only (red, 1 in all)"),
     ("--data broken", 1, "broken/train/blue/000.png"),
     ("--data large", 1, "is 40×40 pixels"),
     ("--weights missing.pth", 1, "There is no file missing.pth"),
     ("--weights other.safetensors", 1, "other.safetensors does not fit the network"),
-    ("--freeze-backbone", 2, "pass --weights FILE"),
     ("-o nowhere/w.safetensors", 1, "mkdir -p nowhere"),
-    ("-o w.pth", 2, "let the name end in .safetensors"),
     ("--recipe adam", 2, "no recipe 'adam'"),
-    ("--lr 0", 2, "learning rate is larger than zero"),
-    ("--lr nan", 2, "learning rate is larger than zero"),
     ("--epochs 0", 2, "--epochs"),
-    ("--device tpu", 2, "no device 'tpu'"),
     ("--device cpu --precision fp16", 2, "fp16 is for CUDA"),
     ("--recipe paper --lr 1e30 --epochs 1", 1, "The training diverged: at step 2 of epoch 1"),
 ]
@@ -239,8 +227,6 @@ def test_a_network_of_another_number_of_outputs_is_not_trained(workshop: Path, n
 def test_one_sentence_and_no_file(workshop: Path, options: str, exit_code: int, message: str) -> None:
     from safetensors.torch import save_file
 
-    write_images(workshop / "half" / "train", count=1)
-    write_images(workshop / "more", ("green", "red"), count=1)
     write_images(workshop / "one", ("red",), count=1)
     for part in ("train", "test"):
         write_images(workshop / "broken" / part, count=2)

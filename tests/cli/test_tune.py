@@ -22,7 +22,7 @@ from rexport.model_file import load, save
 from rexport.passes.float16 import with_float16
 from rexport.tuning import Comparison
 from tests._graphs import convolution, graph
-from tests.cli._run import invoke, run, run_json
+from tests.cli._run import interrupted, invoke, run, run_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,12 +82,8 @@ def test_the_settings_say_what_was_measured(workshop: Path) -> None:
     assert [[stage["stage"] for stage in one["stages"]] for one in document["candidates"]] == [
         ["first look", "final"]
     ] * 2
-    assert (settings.run.runtime, settings.model.precision, settings.model.regroup, settings.asked.goal) == (
-        "cpu",
-        "fp32",
-        "off",
-        "throughput",
-    )
+    assert (settings.run.runtime, settings.asked.goal) == ("cpu", "throughput")
+    assert (settings.model.precision, settings.model.regroup) == ("fp32", "off")
     assert settings.machine.cpu == document["machine"]["cpu"]
     assert settings.versions["onnxruntime"] == document["machine"]["packages"]["onnxruntime"]
     assert settings.expected.drop_points is None
@@ -127,12 +123,8 @@ def test_what_had_to_be_made_is_written_beside_the_settings(workshop: Path, plan
     text = run("tune m.onnx -o out/p.toml --data images.npy --recover none --on cpu --batch 1,2")
     assert "out/m-tuned.onnx, made for it" in text
     settings = load_settings(Path("out/p.toml"))
-    assert (settings.model.file, settings.model.precision, settings.run.batch, settings.run.threads) == (
-        "m-tuned.onnx",
-        "int8",
-        1,
-        1,
-    )
+    assert (settings.model.file, settings.model.precision) == ("m-tuned.onnx", "int8")
+    assert (settings.run.batch, settings.run.threads) == (1, 1)
     assert settings.model_path(Path("out/p.toml")) == Path("out/m-tuned.onnx")
     assert file_sha256(Path("out/m-tuned.onnx")) == settings.model.sha256
     assert settings.expected.images_per_second == 500
@@ -265,11 +257,8 @@ def test_an_accuracy_that_integers_can_not_have_leaves_the_float_file(
     document = run_json(asked)
     assert [one["reason"] for one in document["left_out"]] == [why]
     settings = load_settings(Path("p.toml"))
-    assert (settings.model.precision, settings.expected.drop_points, settings.asked.max_drop_points) == (
-        "fp32",
-        0.0,
-        0.0,
-    )
+    assert settings.model.precision == "fp32"
+    assert settings.expected.drop_points == settings.asked.max_drop_points == 0.0
     Path("p.toml").unlink()
     result = invoke(*asked.split(), "--precision", "int8")
     assert result.exit_code == 4
@@ -309,8 +298,6 @@ def test_what_fails_is_a_row_with_the_reason(workshop: Path, monkeypatch: pytest
         ("--data images.npy --precision fp32", 2, "--data is for making INT8 files"),
         ("--data missing", 1, "missing"),
         ("--data images.npy --eval-data images.npy", 2, "Accuracy needs labels"),
-        ("--model-out m.onnx", 2, "name another file"),
-        ("--model-out p.toml", 2, "name two files"),
         ("--model-out no/such/m.onnx", 1, "mkdir"),
     ],
 )
@@ -328,7 +315,6 @@ def test_mistakes_are_sentences(workshop: Path, planted: list[Job], arguments: s
         ("cifar_resnet20", 2, "rexport onnx cifar_resnet20 -o cifar_resnet20.onnx"),
         ("missing.onnx", 1, "does not exist"),
         ("images.npy", 1, "is not an ONNX file"),
-        ("p.toml", 2, "name another file"),
     ],
 )
 def test_models_that_are_none(workshop: Path, model: str, code: int, words: str) -> None:
@@ -359,18 +345,10 @@ def test_ctrl_c_leaves_what_was_there(workshop: Path) -> None:
         assert "ways to run m.onnx" in process.stderr.readline()
         time.sleep(1.5)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "interrupted" in errors
-    assert "Traceback" not in errors
+        output, _ = interrupted(process)
     assert output == ""
     assert Path("p.toml").read_text() == "the old settings"
     # hidden ones are notes of libraries to themselves
     assert [path for path in Path("temporary").iterdir() if not path.name.startswith(".")] == []
-    assert sorted(path.name for path in workshop.iterdir()) == [
-        "images.npy",
-        "m.onnx",
-        "p.toml",
-        "temporary",
-        "test.npz",
-    ]
+    names = sorted(path.name for path in workshop.iterdir())
+    assert names == ["images.npy", "m.onnx", "p.toml", "temporary", "test.npz"]

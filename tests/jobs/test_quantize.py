@@ -226,7 +226,6 @@ def test_what_does_not_go_together_is_refused(folder: Path, changes: dict[str, A
 @pytest.mark.parametrize(
     ("eval_data", "max_drop", "min_speedup", "match"),
     [
-        (None, 0.5, None, "pass --eval-data DIR too"),
         (Path("d"), -1.0, None, "--max-drop -1"),
         (Path("d"), math.nan, None, "--max-drop nan"),
         (Path("d"), math.inf, None, "--max-drop inf"),
@@ -238,15 +237,6 @@ def test_a_gate_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=match):
         check_gate(eval_data, max_drop, min_speedup)
-
-
-@pytest.mark.parametrize("name", ["output", "save_table"])
-@pytest.mark.parametrize("read", ["m.onnx", "pictures.npy"])
-def test_nothing_that_is_read_is_written(folder: Path, name: str, read: str) -> None:
-    before = (folder / read).read_bytes()
-    with pytest.raises(UsageError, match="name another file"):
-        run(_request(folder, **{name: folder / read}))
-    assert (folder / read).read_bytes() == before
 
 
 def test_what_is_stated_of_pictures_is_stored(folder: Path) -> None:

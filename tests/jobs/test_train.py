@@ -43,13 +43,6 @@ def test_only_with_qat_there_is_an_int8_file() -> None:
     assert _request(weights=_WEIGHTS, qat=_QAT).int8 == Path("w.int8.onnx")
 
 
-def test_weights_are_not_overwritten_by_the_checkpoint(tmp_path: Path) -> None:
-    weights = tmp_path / "w.safetensors.resume"
-    weights.touch()
-    with pytest.raises(UsageError, match="name another file"):
-        run(_request(tmp_path, weights=weights))
-
-
 def test_what_is_said_and_returned(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     write_images(tmp_path / "data" / "train", count=4)
