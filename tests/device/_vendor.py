@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import platform
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from rexport.deploy.bundle import make_bundle
-from rexport.deploy.container import Contents, to_rxb, write_folder
+from rexport.deploy.container import to_rxb, write_folder
 from rexport.deploy.payload import BundleOptions, collect
 from rexport.deploy.signing import load_private_key, new_key_pair
 from rexport.device import _install
-from rexport.device._container import Archive
 from rexport.device._keys import add_key
-from rexport.device._self_check import Checked
 from rexport.device._state import Device
 from tests.deploy._bundles import saved
 from tests.faults.vendor import Vendor
@@ -27,10 +21,10 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from rexport.deploy.container import Contents
     from rexport.device._keys import Key
-    from rexport.device._self_check import Version
 
-__all__ = ["archive", "device_of", "new_vendor", "npy", "openssl_once", "passed", "write"]
+__all__ = ["device_of", "new_vendor", "openssl_once", "write"]
 
 
 def new_vendor(folder: Path) -> Vendor:
@@ -50,15 +44,6 @@ def device_of(folder: Path, *vendors: Vendor) -> Device:
     return device
 
 
-def archive(data: bytes | Contents) -> Archive:
-    """Return an ``.rxb`` file that is open for reading, and nowhere on the disk."""
-    descriptor = os.memfd_create("bundle")
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(data if isinstance(data, bytes) else to_rxb(data))
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return Archive(descriptor)
-
-
 def write(contents: Contents, path: Path) -> Path:
     """Write a bundle, as a folder unless the name ends in ``.rxb``."""
     if path.suffix == ".rxb":
@@ -66,12 +51,6 @@ def write(contents: Contents, path: Path) -> Path:
     else:
         write_folder(dict(contents.members()), path)
     return path
-
-
-def passed(version: Version, *, quick: bool = False) -> Checked:
-    """Stand in for the self-check where a test is of what comes before and after it."""
-    assert (version.folder / version.manifest.model).is_file()
-    return Checked("onnxruntime", "1.0", None, same_top1=True, latency_ms=None if quick else 1.0)
 
 
 def openssl_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +64,3 @@ def openssl_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return known[data, signature]
 
     monkeypatch.setattr(_install, "verify", verify_once)
-
-
-def npy(array: np.ndarray) -> bytes:
-    """Return the bytes of an ``.npy`` file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()

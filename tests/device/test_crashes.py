@@ -13,7 +13,8 @@ from rexport.device import _state
 from rexport.device._errors import AgentError, InstallError, UnusableError
 from rexport.device._install import install, load, roll_back
 from rexport.device._state import Device
-from tests.device._vendor import archive, device_of, openssl_once, passed
+from tests.device._vendor import device_of, openssl_once
+from tests.faults.vendor import archive, passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

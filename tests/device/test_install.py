@@ -17,7 +17,8 @@ from rexport.device._errors import AgentError, InstallError, RefusedError, Usage
 from rexport.device._install import collect_garbage, install, load, roll_back
 from rexport.device._keys import add_key, remove_key, trusted_keys
 from rexport.device._self_check import self_check
-from tests.device._vendor import archive, passed, write
+from tests.device._vendor import write
+from tests.faults.vendor import archive, passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from rexport.deploy.golden import npy
 from rexport.device import _self_check, _worker_process
 from rexport.device._errors import UnusableError
 from rexport.device._install import install, load
@@ -20,7 +21,7 @@ from rexport.device._target import _advice
 from rexport.device._worker_process import Bounds, WorkerError, answers_of_worker
 from rexport.model_file import to_bytes
 from tests.deploy._bundles import probabilities
-from tests.device._vendor import archive, npy, passed
+from tests.faults.vendor import archive, passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,12 +11,14 @@ import onnx
 import onnx.parser
 import pytest
 
+from rexport.deploy.golden import npy
 from rexport.device._backends import OnnxRuntime
 from rexport.device._errors import InstallError
 from rexport.device._install import install
 from rexport.device._self_check import Version, _engine, self_check
 from rexport.device._worker_process import Bounds, WorkerError, ask_worker
-from tests.device._vendor import archive, npy, passed, write
+from tests.device._vendor import write
+from tests.faults.vendor import archive, passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

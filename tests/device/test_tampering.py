@@ -1,156 +1,76 @@
-"""A flipped byte anywhere in a bundle, or its end anywhere: refused before a parser or runtime sees it.
+"""A changed byte anywhere in a bundle, or its end anywhere: refused before a parser or runtime sees it.
 
 Some by default; with ``-m deep`` every byte and every end of an ``.rxb``, and many of a folder's.
 """
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import zipfile
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from rexport.deploy.container import to_rxb
-from rexport.device import _install, _manifest
-from rexport.device._container import Folder
-from rexport.device._errors import AgentError, RefusedError
-from rexport.device._install import install
 from tests._deep import deep
-from tests.device._vendor import archive, openssl_once, write
+from tests.device._vendor import openssl_once, write
+from tests.faults._tampering_worker import Watch, changed
+from tests.faults.vendor import Vendor, Victim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from rexport.deploy.container import Contents
-    from rexport.device._container import Container
-    from rexport.device._self_check import Checked, Version
-    from rexport.device._state import Device
-    from tests.faults.vendor import Vendor
-
-
-class _Spy:
-    """What happened in this process: programs that were started, and what was parsed or checked."""
-
-    def __init__(self) -> None:
-        self.watching = False
-        self.started: list[str] = []
-        self.parsed: list[bytes] = []
-        self.checked = 0
-
-    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.watching and event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "ctypes.dlopen"):
-            self.started.append(str(arguments[0]).rsplit("/", 1)[-1])
-
-    def check(self, version: Version, *, quick: bool = False) -> Checked:
-        self.checked += 1
-        raise RefusedError("This bundle came as far as the self-check.")
-
-
-@pytest.fixture(scope="module")
-def _hooked() -> _Spy:
-    spy = _Spy()
-    sys.addaudithook(spy.hook)  # for the rest of this process
-    return spy
 
 
 @pytest.fixture
-def spy(_hooked: _Spy, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Spy]:
-    _hooked.started, _hooked.parsed, _hooked.checked, _hooked.watching = [], [], 0, True
-    parse = _manifest.parse_manifest
-
-    def parse_and_tell(data: bytes) -> Any:
-        _hooked.parsed.append(data)
-        return parse(data)
-
-    monkeypatch.setattr(_install, "parse_manifest", parse_and_tell)
-    openssl_once(monkeypatch)  # thousands of these bundles are right up to here
-    yield _hooked
-    _hooked.watching = False
+def contents(vendor: Vendor) -> Contents:
+    """An honest bundle, of a version that the device does not have."""
+    return vendor.bundle(9)
 
 
-def _refuse(device: Device, bundle: Container, contents: Contents, spy: _Spy) -> None:
-    with bundle, pytest.raises(AgentError):
-        install(device, bundle, check=spy.check)
-    assert spy.checked == 0
-    assert set(spy.parsed) <= {contents.manifest}
-    assert set(spy.started) <= {"openssl"}
-    assert device.active is None
-    assert not device.versions.exists() or not list(device.versions.iterdir())
-    assert not device.staging.exists() or not list(device.staging.iterdir())
+@pytest.fixture
+def watch(tmp_path: Path, vendor: Vendor, contents: Contents, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    openssl_once(monkeypatch)  # thousands of these bundles are right up to there
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    return Watch(Victim.new(tmp_path, vendor, installed=1).device.root, contents.manifest)
 
 
-def _flipped(data: bytes, position: int) -> bytes:
-    return data[:position] + bytes([data[position] ^ (1 << position % 8)]) + data[position + 1 :]
+@pytest.mark.slow
+def test_what_is_not_refused_would_be_seen(watch: Watch, contents: Contents, tmp_path: Path) -> None:
+    assert str(watch.problem_with(write(contents, tmp_path / "good.rxb"))).startswith("it ends with 0")
 
 
-@contextmanager
-def _without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", lambda descriptor: None)
-        yield
-
-
-def test_the_spy_sees_what_is_not_refused(vendor: Vendor, device: Device, spy: _Spy) -> None:
-    contents = vendor.bundle()
-    with pytest.raises(RefusedError, match="as far as the self-check"):
-        install(device, archive(contents), check=spy.check)
-    assert (spy.checked, spy.parsed) == (1, [contents.manifest])
-    assert "openssl" in spy.started
+def test_what_is_parsed_would_be_seen(watch: Watch, contents: Contents, tmp_path: Path) -> None:
+    wrong = write(replace(contents, files={**contents.files, "model.onnx": b"another"}), tmp_path / "wrong")
+    assert str(Watch(watch.root, b"another manifest").problem_with(wrong)).startswith("it parses b'{")
 
 
 @pytest.mark.parametrize("step", [23, *deep(1)])
-def test_flipped_bytes_of_an_rxb(
-    vendor: Vendor, device: Device, spy: _Spy, step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    contents = vendor.bundle()
-    data = to_rxb(contents)
-    with _without_waiting_for_the_disk(monkeypatch):
-        for position in range(0, len(data), step):
-            _refuse(device, archive(_flipped(data, position)), contents, spy)
-
-
-@pytest.mark.parametrize("step", [41, *deep(1)])
-def test_truncations_of_an_rxb(
-    vendor: Vendor, device: Device, spy: _Spy, step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    contents = vendor.bundle()
-    data = to_rxb(contents)
-    with _without_waiting_for_the_disk(monkeypatch):
-        for length in range(0, len(data), step):
-            _refuse(device, archive(data[:length]), contents, spy)
+def test_changed_bytes_and_truncations_of_an_rxb(watch: Watch, contents: Contents, tmp_path: Path, step: int) -> None:
+    good, wrong = to_rxb(contents), tmp_path / "wrong.rxb"
+    for case in range(0, 2 * len(good), step):
+        wrong.write_bytes(changed(good, case))
+        assert watch.problem_with(wrong) is None, case
 
 
 @pytest.mark.parametrize(("step", "openssl_step"), [(61, 397), *deep((7, 131))])
-def test_flipped_bytes_of_a_folder(
-    tmp_path: Path,
-    vendor: Vendor,
-    device: Device,
-    spy: _Spy,
-    step: int,
-    openssl_step: int,
-    monkeypatch: pytest.MonkeyPatch,
+def test_changed_bytes_and_truncations_of_a_folder(
+    watch: Watch, contents: Contents, tmp_path: Path, step: int, openssl_step: int
 ) -> None:
-    """No checksum stands before the signature here, so that each flip in the manifest asks openssl anew."""
-    contents = vendor.bundle()
+    """No checksum stands before the signature here, so that each change of the manifest asks openssl anew."""
     folder = write(contents, tmp_path / "bundle")
-    with _without_waiting_for_the_disk(monkeypatch):
-        for name, data in contents.members():
-            each = openssl_step if name == "manifest.json" else 9 if name == "manifest.sig" else step
-            for position in range(0, len(data), each):
-                (folder / name).write_bytes(_flipped(data, position))
-                _refuse(device, Folder(folder), contents, spy)
-                (folder / name).write_bytes(data[:position])
-                _refuse(device, Folder(folder), contents, spy)
-            (folder / name).write_bytes(data)
+    for name, data in contents.members():
+        each = {"manifest.json": openssl_step, "manifest.sig": 9}.get(name, step)
+        for position in range(0, len(data), each):
+            for case in (position, len(data) + position):
+                (folder / name).write_bytes(changed(data, case))
+                assert watch.problem_with(folder) is None, (name, case)
+        (folder / name).write_bytes(data)
 
 
-def test_members_in_another_order_twice_or_compressed(vendor: Vendor, device: Device, spy: _Spy) -> None:
-    import io
-    import zipfile
-
-    contents = vendor.bundle()
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_in_another_order_twice_or_compressed(watch: Watch, contents: Contents, tmp_path: Path) -> None:
     members = list(contents.members())
     for order, compression in (
         (members, zipfile.ZIP_DEFLATED),
@@ -160,16 +80,9 @@ def test_members_in_another_order_twice_or_compressed(vendor: Vendor, device: De
         ([*members, ("extra", b"")], zipfile.ZIP_STORED),
         (members[:-1], zipfile.ZIP_STORED),
     ):
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", compression) as file:
+        with zipfile.ZipFile(tmp_path / "wrong.rxb", "w", compression) as file:
             for name, data in order:
                 member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
                 member.create_system, member.external_attr, member.compress_type = 3, 0o100644 << 16, compression
-                with pytest.warns(UserWarning, match="Duplicate") if name in file.namelist() else _nothing():
-                    file.writestr(member, data)
-        _refuse(device, archive(buffer.getvalue()), contents, spy)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+                file.writestr(member, data)
+        assert watch.problem_with(tmp_path / "wrong.rxb") is None, order

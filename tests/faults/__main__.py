@@ -50,7 +50,7 @@ def _power_cuts(folder: Path, quick: bool, keep: Path | None, done: Callable[[in
 def _concurrency(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:
     from tests.faults import concurrency
 
-    return concurrency.run(folder, rounds=1 if quick else concurrency.ROUNDS, done=done)
+    return concurrency.run(folder, rounds=3 if quick else concurrency.ROUNDS, done=done)
 
 
 def _mutations(folder: Path, quick: bool, keep: Path | None, done: Callable[[int], None]) -> Part:

@@ -14,39 +14,76 @@ import json
 import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import mock
 
 from rexport.device.command_line import main as agent
+from tests.faults.agent import MAY_APPEAR, everything_below
 
-__all__ = ["changed", "main"]
+__all__ = ["Watch", "changed", "main"]
 
 _REFUSED = 3
+_STARTED: list[str] = []
+"""The programs that were started in this process, and the runtimes that were imported, since the last look."""
 
 
-class _Spy:
-    """What was given to a parser, and which programs were started, since the last look."""
+class Watch:
+    """Has the agent install wrong bundles, and watches what it parses, starts and leaves behind.
 
-    def __init__(self) -> None:
-        self.parsed: list[bytes] = []
-        self.started: list[str] = []
-        self._loads = json.loads
-        json.loads = self._watched_loads  # type: ignore[assignment]
-        sys.addaudithook(self._hook)
+    Args:
+        root: The device's; a version is installed there.
+        manifest: The only one that may be parsed, with or without bytes behind it.
+    """
 
-    def reset(self) -> None:
-        self.parsed, self.started = [], []
+    def __init__(self, root: Path, manifest: bytes) -> None:
+        self.root, self._manifest = root, manifest
+        self._state = (root / "state.json").read_bytes().strip()
+        self._before = everything_below(root, but=MAY_APPEAR)
+        _listen()
 
-    def _watched_loads(self, text: Any, *args: Any, **kwargs: Any) -> Any:
-        self.parsed.append(text if isinstance(text, bytes) else str(text).encode())
-        return self._loads(text, *args, **kwargs)
+    def problem_with(self, bundle: Path) -> str | None:
+        """Return what the agent did with a wrong bundle but refuse it, ``None`` if nothing."""
+        parsed: list[bytes] = []
+        loads = json.loads
 
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        def watched_loads(text: Any, *args: Any, **kwargs: Any) -> Any:
+            parsed.append((text if isinstance(text, bytes) else str(text).encode()).strip())
+            return loads(text, *args, **kwargs)
+
+        said = io.StringIO()
+        _STARTED.clear()
+        with mock.patch.object(json, "loads", watched_loads), redirect_stdout(said), redirect_stderr(said):
+            try:
+                code: object = agent(["install", str(bundle), "--root", str(self.root), "--json"])
+            except BaseException as error:
+                code = repr(error)
+        others = sorted(set(_STARTED) - {"openssl"})
+        unknown = [text for text in parsed if not self._manifest.startswith(text) and text != self._state]
+        if code != _REFUSED:
+            return f"it ends with {code}: {said.getvalue()[-200:]}"
+        if unknown:
+            return f"it parses {unknown[0][:60]!r}"
+        if others:
+            return f"it starts {', '.join(others)}"
+        if everything_below(self.root, but=MAY_APPEAR) != self._before:
+            return "it leaves something behind"
+        return None
+
+
+@cache
+def _listen() -> None:
+    """Note what is started from now on; a hook stays for the rest of the process."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen":
-            self.started.append(os.path.basename(os.fsdecode(arguments[0])))  # noqa: PTH119 (called very often)
+            _STARTED.append(os.path.basename(os.fsdecode(arguments[0])))  # noqa: PTH119 (called very often)
         elif event == "import" and str(arguments[0]).split(".")[0] in ("numpy", "onnxruntime", "tensorrt", "onnx"):
-            self.started.append(str(arguments[0]))
+            _STARTED.append(str(arguments[0]))
+
+    sys.addaudithook(hook)
 
 
 def changed(good: bytes, case: int) -> bytes:
@@ -59,39 +96,12 @@ def changed(good: bytes, case: int) -> bytes:
 
 def main(root: str, bundle: str, first: str, end: str, step: str) -> None:
     """Run the cases ``range(first, end, step)``."""
-    good = Path(bundle).read_bytes()
-    manifest = good[good.index(b"{") :]
-    state = (Path(root) / "state.json").read_bytes()
-    before = _names(Path(root))
-    spy = _Spy()
-    wrong = Path(root).with_suffix(".rxb")
+    good, wrong = Path(bundle).read_bytes(), Path(root).with_suffix(".rxb")
+    watch = Watch(Path(root), good[good.index(b"{") :])
     for case in range(int(first), int(end), int(step)):
         wrong.write_bytes(changed(good, case))
-        spy.reset()
-        said = io.StringIO()
-        with redirect_stdout(said), redirect_stderr(said):
-            try:
-                code: object = agent(["install", str(wrong), "--root", root, "--json"])
-            except BaseException as error:
-                code = repr(error)
-        problem = None
-        parsed = [text.strip() for text in spy.parsed]
-        unknown = [text for text in parsed if not manifest.startswith(text) and text != state.strip()]
-        others = {name for name in spy.started if name != "openssl"}
-        if code != _REFUSED:
-            problem = f"it ends with {code}: {said.getvalue()[-200:]}"
-        elif unknown:
-            problem = f"it parses {unknown[0][:60]!r}"
-        elif others:
-            problem = f"it starts {', '.join(sorted(others))}"
-        elif _names(Path(root)) != before or (Path(root) / "state.json").read_bytes() != state:
-            problem = "it leaves something behind"
-        sys.__stdout__.write(json.dumps({"case": case, "problem": problem}) + "\n")  # type: ignore[union-attr]
-    sys.__stdout__.flush()  # type: ignore[union-attr]
-
-
-def _names(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+        print(json.dumps({"case": case, "problem": watch.problem_with(wrong)}))
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from rexport.deploy.signing import PrivateKey
     from rexport.device._manifest import Limits
 
-__all__ = ["Agent", "Done", "Workshop", "active_version", "complaint", "everything_below", "fault_in"]
+__all__ = ["MAY_APPEAR", "Agent", "Done", "Workshop", "active_version", "complaint", "everything_below", "fault_in"]
 
+MAY_APPEAR = ("lock", "staging", "versions")
+"""What may be new after a refusal: the lock, and folders as long as they stay empty."""
 _CODES = (0, 1, 2, 3, 4, 5, 6)
 
 

@@ -88,6 +88,8 @@ def _fault(root: Path, ended: Sequence[Done]) -> tuple[str | None, str]:
     state: dict[str, Any] = json.loads((root / "state.json").read_text())
     if active is None or state["pending"] is not None:
         return f"version {active} is active, and {state['pending']} is pending", str(active)
+    if any((root / "staging").iterdir()):
+        return "something is left in staging", str(active)
     end = Remembered(active, previous, state["highest"])
     succeeded = [one.code == 0 for one in ended]
     if not orders_that_give(end, Remembered(2, 1, 2), (3, 4, None), succeeded):

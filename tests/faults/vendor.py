@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -22,20 +22,19 @@ from rexport.device._keys import add_key, trusted_keys
 from rexport.device._self_check import Checked
 from rexport.device._state import Device
 from rexport.device.command_line import main as agent
-from tests.faults.agent import Workshop, everything_below
+from tests.faults.agent import MAY_APPEAR, Workshop, everything_below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from rexport.device._install import Installed
     from rexport.device._self_check import Version
 
-__all__ = ["REFUSED", "UNUSABLE", "Vendor", "Victim"]
+__all__ = ["REFUSED", "UNUSABLE", "Vendor", "Victim", "archive", "passed"]
 
 REFUSED, UNUSABLE = 3, 5
 """The agent's exit codes: not to be trusted, and not for this device."""
-_MAY_APPEAR = ("lock", "staging", "versions")  # the lock, and folders as long as they stay empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,16 +120,17 @@ class Victim:
 
     def install(self, contents: Contents) -> Installed:
         """Install an honest bundle, and take its self-check for passed."""
-        with _descriptor_of(to_rxb(contents)) as descriptor, Archive(os.dup(descriptor)) as archive:
-            return install(self.device, archive, check=_passed)
+        with archive(contents) as bundle:
+            return install(self.device, bundle, check=passed)
 
     def refuse(self, bundle: Contents | bytes | Path, reason: str, code: int = REFUSED) -> None:
         """Give the agent a bundle, which it must refuse for this reason (a pattern), changing nothing."""
         if not isinstance(bundle, Contents | bytes):
             self.refuse_command("install", str(bundle), reason=reason, code=code)
             return
-        with _descriptor_of(bundle if isinstance(bundle, bytes) else to_rxb(bundle)) as descriptor:
-            self.refuse_command("install", f"/proc/self/fd/{descriptor}", reason=reason, code=code)
+        descriptor = _in_memory(bundle)
+        self.refuse_command("install", f"/proc/self/fd/{descriptor}", reason=reason, code=code)
+        os.close(descriptor)
 
     def refuse_command(self, *words: str, reason: str, code: int = REFUSED, stdin: int | None = None) -> None:
         """Run the agent in this process with a command that it must refuse.
@@ -142,7 +142,7 @@ class Victim:
             stdin: A descriptor that it reads from, and closes.
         """
         self.tried += 1
-        before = everything_below(self.device.root, but=_MAY_APPEAR)
+        before = everything_below(self.device.root, but=MAY_APPEAR)
         said, errors = io.StringIO(), io.StringIO()
         given = mock.Mock(fileno=lambda: stdin)
         with redirect_stdout(said), redirect_stderr(errors), mock.patch.object(sys, "stdin", given):
@@ -150,7 +150,7 @@ class Victim:
                 ended: object = agent([*words, "--root", str(self.device.root), "--json", "--wait", "5"])
             except BaseException as error:  # it must raise nothing, not even to end the process
                 ended = repr(error)
-        found = everything_below(self.device.root, but=_MAY_APPEAR)
+        found = everything_below(self.device.root, but=MAY_APPEAR)
         if ended != code:
             self.problems.append(f"it ends with {ended} instead of {code}: {(said.getvalue() or errors.getvalue())!r}")
         elif not re.search(reason, json.loads(said.getvalue())["error"]):
@@ -167,19 +167,21 @@ class Victim:
             self.problems.append(sentence)
 
 
-@contextmanager
-def _descriptor_of(data: bytes) -> Iterator[int]:
-    """Yield a file that is open for reading, and nowhere on the disk."""
-    descriptor = os.memfd_create("bundle")
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(data)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def archive(data: bytes | Contents) -> Archive:
+    """Return an ``.rxb`` file that is open for reading, and nowhere on the disk."""
+    return Archive(_in_memory(data))
 
 
-def _passed(version: Version, *, quick: bool = False) -> Checked:
-    """Stand in for the self-check of an honest bundle."""
+def passed(version: Version, *, quick: bool = False) -> Checked:
+    """Stand in for the self-check where a test is of what comes before and after it."""
+    assert (version.folder / version.manifest.model).is_file()
     return Checked("onnxruntime", "1.0", None, same_top1=True, latency_ms=None if quick else 1.0)
+
+
+def _in_memory(data: bytes | Contents) -> int:
+    """Return the descriptor of an ``.rxb`` file that is nowhere on the disk."""
+    descriptor = os.memfd_create("bundle")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data if isinstance(data, bytes) else to_rxb(data))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
