@@ -83,27 +83,20 @@ def calibrate_dataset(
     observation = Observation.of(model, threads=workers.threads)
     shards = shards_of(dataset, batch=batch, samples=samples)
     checkpoint = Checkpoint(_key(observation, shards, batch), checkpoints)
-    finished = checkpoint.read()
-    resumed = sum(len(shards[index].dataset) for index in finished.shards)
+    resumed = sum(len(shards[index].dataset) for index in checkpoint.finished.shards)
     total = sum(len(shard.dataset) for shard in shards)
-    remaining = [index for index in range(len(shards)) if index not in finished.shards]
-    with progress("calibrating", total) as advance:
+    remaining = [index for index in range(len(shards)) if index not in checkpoint.finished.shards]
+    work = CalibrateShard(observation=observation, batch=batch)
+    with progress("calibrating", total) as advance, checkpoint:
         advance(resumed)
-        work = CalibrateShard(observation=observation, batch=batch)
-        try:
-            with closing(workers.map(work, [shards[index] for index in remaining])) as results:
-                for position, result in results:
-                    index = remaining[position]
-                    if result.bad and not skip_bad:
-                        name_all_bad(dataset.batches(batch, samples=samples), result.bad, total)
-                    finished = finished.and_also(index, result.table, result.bad)
-                    checkpoint.write(finished, now=False)
-                    advance(len(shards[index].dataset))
-        except BaseException:
-            checkpoint.write(finished, now=True)
-            raise
-    checkpoint.remove()
-    return _result(finished, resumed, total)
+        with closing(workers.map(work, [shards[index] for index in remaining])) as results:
+            for position, result in results:
+                index = remaining[position]
+                if result.bad and not skip_bad:
+                    name_all_bad(dataset.batches(batch, samples=samples), result.bad, total)
+                checkpoint.add(index, result.table, result.bad)
+                advance(len(shards[index].dataset))
+    return _result(checkpoint.finished, resumed, total)
 
 
 def _result(finished: Finished, resumed: int, total: int) -> DatasetCalibration:

@@ -38,13 +38,33 @@ class Finished:
 
 
 class Checkpoint:
-    """The file of the calibration that ``key`` stands for, in ``folder``."""
+    """The file of the calibration that ``key`` stands for, in ``folder``; a context in which the rest is calibrated.
+
+    At the end the file goes; after an error it holds all that is ``finished``.
+    """
 
     def __init__(self, key: str, folder: Path | None = None) -> None:
         self._path = (folder or cache_folder() / "calibration") / f"{key}.json"
         self._written = time.monotonic()
+        self.finished = self._read()
 
-    def read(self) -> Finished:
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is not None:
+            self._write()
+            return
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def add(self, shard: int, table: CalibrationTable | None, bad: tuple[BadImage, ...]) -> None:
+        """Add another finished shard, and write the file if some seconds have passed."""
+        self.finished = self.finished.and_also(shard, table, bad)
+        if time.monotonic() - self._written > _SECONDS:
+            self._write()
+
+    def _read(self) -> Finished:
         """Return the part that was finished before: none, if there is no file or it can't be read."""
         with suppress(OSError, ValueError, TypeError, KeyError, DataError):
             document = json.loads(self._path.read_text(encoding="utf-8"))
@@ -56,9 +76,10 @@ class Checkpoint:
                 )
         return Finished()
 
-    def write(self, finished: Finished, *, now: bool) -> None:
-        """Write the file: ``now``, or only if some seconds have passed. Failing to write is no error."""
-        if not finished.shards or not (now or time.monotonic() - self._written > _SECONDS):
+    def _write(self) -> None:
+        """Write the file; failing to is no error."""
+        finished = self.finished
+        if not finished.shards:
             return
         document = {
             "schema": _SCHEMA,
@@ -70,8 +91,3 @@ class Checkpoint:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._path, json.dumps(document))
         self._written = time.monotonic()
-
-    def remove(self) -> None:
-        """Remove the file."""
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)

@@ -227,13 +227,8 @@ def read_header(engine: Path) -> EngineHeader:
     Raises:
         EngineFileError: It is no engine of a known format, or shorter or longer than it says.
     """
-    try:
-        with engine.open("rb") as file:
-            head = file.read(_HEADER_BYTES)
-        size = engine.stat().st_size
-    except OSError as error:
-        raise EngineFileError(f"{engine} can't be read: {error.strerror}.") from error
-    return _header_of(engine, head, size)
+    head = _bytes_of(engine, _HEADER_BYTES)
+    return _header_of(engine, head, engine.stat().st_size)
 
 
 def read_intact(engine: Path, facts: EngineFacts) -> bytes:
@@ -242,10 +237,7 @@ def read_intact(engine: Path, facts: EngineFacts) -> bytes:
     Raises:
         EngineFileError: It can't be read, is another file, or its own header contradicts ``facts``.
     """
-    try:
-        data = engine.read_bytes()
-    except OSError as error:
-        raise EngineFileError(f"{engine} can't be read: {error.strerror}.") from error
+    data = _bytes_of(engine)
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != facts.sha256:
         raise EngineFileError(
@@ -328,6 +320,15 @@ def _require_version(engine: Path, facts: EngineFacts, installed: Installed, adv
         )
 
 
+def _bytes_of(engine: Path, count: int = -1) -> bytes:
+    """Return the first ``count`` bytes of a file, or all."""
+    try:
+        with engine.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise EngineFileError(f"{engine} can't be read: {error.strerror}.") from error
+
+
 def _header_of(engine: Path, head: bytes, size: int) -> EngineHeader:
     if len(head) < _HEADER_BYTES or not head.startswith(_MAGIC):
         raise EngineFileError(f"{engine} is no engine of a known format: its first bytes are {head[:8]!r}.")
@@ -346,11 +347,7 @@ def _header_of(engine: Path, head: bytes, size: int) -> EngineHeader:
 
 def _require_not_text(engine: Path) -> None:
     """Refuse a text file, whatever its name."""
-    try:
-        with engine.open("rb") as file:
-            head = file.read(_HEADER_BYTES)
-    except OSError as error:
-        raise EngineFileError(f"{engine} can't be read: {error.strerror}.") from error
+    head = _bytes_of(engine, _HEADER_BYTES)
     if head.isascii() and "".join(head.decode().split()).isprintable():
         raise EngineFileError(f"{engine} is no engine of a known format: its first bytes are {head[:8]!r}.")
 

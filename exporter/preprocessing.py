@@ -280,12 +280,7 @@ class PictureOptions:
             UsageError: They are not three numbers each, standard deviations are not above zero, or they are meant for
                 pixels of 0 … 255.
         """
-        options = cls(
-            size=size,
-            resize=resize,
-            mean=_triple("--mean", mean),
-            std=_triple("--std", std),
-        )
+        options = cls(size=size, resize=resize, mean=_triple("--mean", mean), std=_triple("--std", std))
         if options.std is not None and min(options.std) <= 0:
             raise UsageError(f"--std {std}: standard deviations are larger than zero.")
         _require_scaled(options.mean, options.std)

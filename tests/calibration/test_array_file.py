@@ -26,20 +26,26 @@ def _open(path: Path) -> ArrayFile:
     return ArrayFile(path, _PREPROCESSING)
 
 
+def _write(kind: str, folder: Path, images: np.ndarray, **arrays: np.ndarray) -> Path:
+    """Write an ``npy``, an ``npz`` or a ``compressed npz``."""
+    path = folder / f"a.{kind[-3:]}"
+    if kind == "npy":
+        np.save(path, images)
+    else:
+        (np.savez_compressed if kind.startswith("c") else np.savez)(path, images=images, **arrays)
+    return path
+
+
 def _all(data: ArrayFile, size: int = 3, **options: int) -> np.ndarray:
     return np.concatenate([batch.images for batch in data.batches(size, **options)])
 
 
 @pytest.mark.parametrize("array", [_PIXELS, _READY], ids=["uint8 NHWC", "float32 NCHW"])
-@pytest.mark.parametrize("how", ["npy", "npz", "npz compressed", "npz of one array"])
-def test_pictures_and_ready_inputs_come_out_the_same(tmp_path: Path, array: np.ndarray, how: str) -> None:
-    path = tmp_path / f"a.{how[:3]}"
-    if how == "npy":
-        np.save(path, array)
-    elif how == "npz of one array":
+@pytest.mark.parametrize("kind", ["npy", "npz", "compressed npz", "one array in an npz"])
+def test_pictures_and_ready_inputs_come_out_the_same(tmp_path: Path, array: np.ndarray, kind: str) -> None:
+    path = _write(kind, tmp_path, array, notes=np.zeros(3))
+    if kind == "one array in an npz":
         np.savez(path, array)  # called arr_0
-    else:
-        (np.savez_compressed if "compressed" in how else np.savez)(path, images=array, notes=np.zeros(3))
     data = _open(path)
     assert (len(data), data.classes, data.labelled) == (7, None, False)
     for _ in range(2):  # again and again
@@ -109,26 +115,12 @@ def test_labels_go_with_their_images(tmp_path: Path, dtype: str) -> None:
         (np.float32(1), "not a plain one"),
         (np.array([{"a": 1}], object), "can't be read"),
     ],
-    ids=[
-        "float64",
-        "big-endian",
-        "NHWC floats",
-        "NCHW bytes",
-        "size",
-        "grey",
-        "one",
-        "none",
-        "Fortran",
-        "scalar",
-        "obj",
-    ],
+    ids=["float64", "big-endian", "NHWC", "NCHW", "size", "grey", "one", "none", "Fortran", "scalar", "object"],
 )
 @pytest.mark.parametrize("kind", ["npy", "npz"])
 def test_other_arrays_are_refused_in_words(tmp_path: Path, array: np.ndarray, match: str, kind: str) -> None:
-    path = tmp_path / f"a.{kind}"
-    np.save(path, array) if kind == "npy" else np.savez(path, images=array)
     with pytest.raises(DataError, match=match):
-        _open(path)
+        _open(_write(kind, tmp_path, array))
 
 
 def test_a_pickle_is_not_run(tmp_path: Path) -> None:
@@ -166,11 +158,7 @@ def test_it_must_be_clear_which_array_holds_the_images(tmp_path: Path, arrays: d
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "compressed npz"])
 def test_broken_files_are_data_errors(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"a.{kind[-3:]}"
-    if kind == "npy":
-        np.save(path, _PIXELS)
-    else:
-        (np.savez_compressed if kind.startswith("c") else np.savez)(path, images=_PIXELS, labels=_LABELS)
+    path = _write(kind, tmp_path, _PIXELS, labels=_LABELS)
     whole = path.read_bytes()
     random = np.random.default_rng(0)
     refused = 0
@@ -222,12 +210,7 @@ def test_a_file_that_ends_early_says_where(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npy", "npz", "compressed npz"])
 def test_the_array_is_never_in_memory_as_a_whole(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"a.{kind[-3:]}"
-    pixels = np.zeros((2000, 224, 224, 3), np.uint8)  # 287 MiB
-    if kind == "npy":
-        np.save(path, pixels)
-    else:
-        (np.savez_compressed if kind.startswith("c") else np.savez)(path, images=pixels)
+    path = _write(kind, tmp_path, np.zeros((2000, 224, 224, 3), np.uint8))  # 287 MiB
     program = dedent(
         """
         import sys

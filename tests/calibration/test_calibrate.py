@@ -34,12 +34,12 @@ _BLOCK = """
 _WATCHED = ("x", "relu", "small", "branch", "activated", "pooled", "flat", "y")
 
 
-def _block() -> ir.Model:
+def block() -> ir.Model:
     return graph(_BLOCK, _WEIGHTS, outputs="float[N, 5] y")
 
 
 def test_sums_that_only_a_relu_reads_are_not_watched() -> None:
-    assert observed_tensors(_block()) == _WATCHED
+    assert observed_tensors(block()) == _WATCHED
 
 
 def test_a_sum_that_is_an_output_or_has_a_second_reader_is_watched() -> None:
@@ -66,7 +66,7 @@ def test_integers_are_not_watched() -> None:
 
 
 def test_ranges_are_those_of_a_run_with_every_tensor_exposed() -> None:
-    model, batches = _block(), [images(n, seed=n) for n in (4, 1, 7)]
+    model, batches = block(), [images(n, seed=n) for n in (4, 1, 7)]
     table = calibrate(model, batches)
     assert (table.images, table.model_sha256) == (12, model_hash(model))
     assert tuple(table.tensors) == _WATCHED
@@ -87,7 +87,7 @@ def test_ranges_are_those_of_a_run_with_every_tensor_exposed() -> None:
 
 @pytest.mark.parametrize("batch", [1, 3, 5, 16])
 def test_neither_the_batch_nor_the_order_matters(batch: int) -> None:
-    model, all_of_them = _block(), images(16)
+    model, all_of_them = block(), images(16)
     expected = calibrate(model, [all_of_them]).tensors
     shuffled = all_of_them[np.random.default_rng(1).permutation(16)]
     ranges = calibrate(model, [shuffled[i : i + batch] for i in range(0, 16, batch)], threads=1).tensors
@@ -101,7 +101,7 @@ def test_neither_the_batch_nor_the_order_matters(batch: int) -> None:
 
 def test_a_model_that_insists_on_a_batch_takes_any_number_of_images() -> None:
     fixed = graph(_BLOCK, _WEIGHTS, inputs="float[8, 3, 16, 16] x", outputs="float[8, 5] y")
-    free, ten = _block(), images(10)
+    free, ten = block(), images(10)
     for batches in ([ten], [ten[:8], ten[8:]], [ten[:3], ten[3:]]):
         table = calibrate(fixed, batches)
         assert table.images == 10
@@ -133,7 +133,7 @@ def test_a_model_of_which_nothing_is_left_has_an_input_all_the_same() -> None:
 
 
 def test_the_model_stays_as_it_was() -> None:
-    model = _block()
+    model = block()
     before = model_hash(model)
     calibrate(model, [images(2)])
     assert model_hash(model) == before
@@ -148,18 +148,18 @@ def test_the_bar_moves_by_images() -> None:
         told.append((description, total))
         yield told.append
 
-    calibrate(_block(), [images(4), images(1)], total=5, progress=progress)
+    calibrate(block(), [images(4), images(1)], total=5, progress=progress)
     assert told == [("calibrating", 5), 4, 1]
 
 
 @pytest.mark.parametrize("batches", [[], [images(0)]], ids=["no batches", "an empty batch"])
 def test_no_images_are_a_data_error(batches: list[np.ndarray]) -> None:
     with pytest.raises(DataError, match="no images"):
-        calibrate(_block(), batches)
+        calibrate(block(), batches)
 
 
 def test_an_empty_batch_among_others_is_passed_over() -> None:
-    assert calibrate(_block(), [images(2), images(0), images(1)]).images == 3
+    assert calibrate(block(), [images(2), images(0), images(1)]).images == 3
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_single_nan_among_many_values_is_seen() -> None:
         x = images(3)
         x[1].flat[position] = np.nan
         with pytest.raises(DataError, match=r"'x' takes values that are not finite.*in image 6;"):
-            calibrate(_block(), [images(4), x])
+            calibrate(block(), [images(4), x])
 
 
 def test_a_model_without_an_image_input_is_refused() -> None:

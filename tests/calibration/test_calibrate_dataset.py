@@ -12,7 +12,7 @@ from rexport import Preprocessing
 from rexport._errors import DataError
 from rexport.calibration import CalibrationTable, calibrate, calibrate_dataset, open_dataset
 from rexport.calibration.workers import LocalWorkers, ProcessWorkers, Workers
-from tests._graphs import convolution, graph, vector
+from tests.calibration.test_calibrate import block
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -29,18 +29,7 @@ _LOCAL = LocalWorkers(threads=1)
 
 @pytest.fixture(scope="module")
 def model() -> ir.Model:
-    body = """
-        a = Conv<pads = [1, 1, 1, 1]>(x, w1, b1) r = Relu(a)
-        b = Conv<pads = [1, 1, 1, 1]>(r, w2) s = Add(b, r) t = Relu(s)
-        p = GlobalAveragePool(t) f = Flatten(p) y = Gemm<transB = 1>(f, wf)
-    """
-    weights = {
-        "w1": convolution(8, 3),
-        "b1": vector(8),
-        "w2": convolution(8, 8),
-        "wf": convolution(5, 8, 1)[:, :, 0, 0],
-    }
-    return graph(body, weights, outputs="float[N, 5] y")
+    return block()
 
 
 @pytest.fixture(scope="module")
