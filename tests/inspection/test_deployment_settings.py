@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,16 +11,9 @@ import pytest
 from rexport._errors import InputError
 from rexport._files import file_sha256
 from rexport.choices import Goal
-from rexport.deployment_settings import (
-    DeploymentSettings,
-    Expected,
-    Goals,
-    RunSettings,
-    TunedMachine,
-    TunedModel,
-    write_settings,
-)
+from rexport.deployment_settings import Goals, TunedModel, write_settings
 from rexport.inspection import inspect_file
+from tests._settings import SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,22 +22,11 @@ if TYPE_CHECKING:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     (tmp_path / "m.onnx").write_bytes(b"weights")
-    settings = DeploymentSettings(
+    settings = replace(
+        SETTINGS,
         model=TunedModel(file="m.onnx", sha256=file_sha256(tmp_path / "m.onnx"), precision="int8", regroup="measure"),
-        run=RunSettings(runtime="openvino", threads=1, batch=8),
         asked=Goals(goal=Goal.LATENCY, latency_bound_ms=20.0, max_drop_points=0.5),
-        expected=Expected(
-            images_per_second=1234.5,
-            images_per_second_interval=(1200, 1300),
-            p50_ms=6.5,
-            p50_ms_interval=(6, 7),
-            p90_ms=7,
-            p90_ms_interval=(7, 8),
-            calls=64,
-            drop_points=0.25,
-        ),
-        machine=TunedMachine(cpu="a processor", int8="AVX2, no VNNI", cores=4),
-        versions={"rexport": "0.1.0"},
+        expected=replace(SETTINGS.expected, images_per_second=1234.5, drop_points=0.25),
     )
     write_settings(settings, tmp_path / "p.toml")
     return tmp_path / "p.toml"
@@ -56,14 +39,14 @@ def test_settings(path: Path) -> None:
     assert facts["settings"] == "the best latency, p90 within 20 ms, at most 0.5 points of top-1 lost"
     assert facts["model"] == f"{path.parent / 'm.onnx'}: the file that was measured"
     assert facts["precision"] == "int8, regrouped"
-    assert facts["runs on"] == "openvino, batch 8, 1 thread"
-    assert facts["images per second"] == "1,234.50 (1,200.00 to 1,300.00)"
-    assert facts["p90"] == "7.00 (7.00 to 8.00) ms, from 64 calls"
+    assert facts["runs on"] == "cpu, batch 8, 2 threads"
+    assert facts["images per second"] == "1,234.50 (90.00 to 110.00)"
+    assert facts["p90"] == "85.00 (80.00 to 99.00) ms, from 64 calls"
     assert facts["loses"] == "0.25 points of top-1"
-    assert facts["machine"] == "a processor, 4 cores, AVX2, no VNNI"
+    assert facts["machine"] == 'a "fast" one\\, 2 cores, AVX-512 VNNI'
     document = json.loads(json.dumps(dict(report.document)))
-    assert document["images_per_second"] == {"value": 1234.5, "low": 1200, "high": 1300}
-    assert document["machine"]["cores"] == 4
+    assert document["images_per_second"] == {"value": 1234.5, "low": 90, "high": 110}
+    assert document["machine"]["cores"] == 2
 
 
 def test_a_file_that_changed_is_told(path: Path) -> None:

@@ -210,12 +210,6 @@ def test_configurations_beside_the_weights_are_passed_over(zipped: bool, tmp_pat
     assert same(network.state_dict(), state)
 
 
-def test_a_pickled_network_beside_other_things_is_told(network: nn.Module, tmp_path: Path) -> None:
-    torch.save({"epoch": 1, "model": network}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"running code that it names \(rexport\.models\.resnet\.ResNet\)"):
-        models.read_state_dict(tmp_path / "w.pth")
-
-
 def test_weights_that_cannot_be_understood_name_both_sides(tmp_path: Path) -> None:
     torch.save({"layer.a": torch.ones(2), "layer.b": torch.ones(3)}, tmp_path / "w.pth")
     message = _refusal(Small(), tmp_path / "w.pth")
@@ -340,8 +334,11 @@ def test_code_in_a_pickle_is_named_and_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_whole_pickled_network_is_not_unpickled(network: nn.Module, tmp_path: Path) -> None:
-    torch.save(network, tmp_path / "w.pth")
+@pytest.mark.parametrize("wrap", [lambda network: network, lambda network: {"epoch": 1, "model": network}])
+def test_a_pickled_network_is_not_unpickled(
+    wrap: Callable[[nn.Module], object], network: nn.Module, tmp_path: Path
+) -> None:
+    torch.save(wrap(network), tmp_path / "w.pth")
     with pytest.raises(WeightsError, match=r"running code that it names \(rexport\.models\.resnet\.ResNet\)"):
         models.read_state_dict(tmp_path / "w.pth")
 

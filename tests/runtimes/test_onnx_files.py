@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rexport._errors import UnavailableError
+from rexport.runtimes import open_runtime
 from rexport.runtimes._onnx_files import in_batches, onnx_file, run_in_batches
 from rexport.runtimes.source import Source
 
@@ -23,7 +24,11 @@ def test_every_image_has_its_own_result_whatever_the_batch(count: int, size: int
     np.testing.assert_array_equal(run_in_batches(lambda part: 3 * part, images, size), 3 * images)
 
 
-def test_a_network_has_no_file() -> None:
+def test_a_file_is_taken_as_it_is() -> None:
     assert onnx_file(Source(path=Path("m.onnx")), "X") == Path("m.onnx")
-    with pytest.raises(UnavailableError, match="X runs ONNX files; make one with `rexport onnx vgg16 -o vgg16"):
-        onnx_file(Source(network="vgg16"), "X")
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "tensorrt", "openvino"])
+def test_a_network_is_to_be_exported_first(name: str) -> None:
+    with pytest.raises(UnavailableError, match=r"runs ONNX files; make one with `rexport onnx vgg16 -o vgg16\.onnx`"):
+        open_runtime(name, Source(network="vgg16"))

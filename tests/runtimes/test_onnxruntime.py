@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from rexport._errors import ModelFileError, UnavailableError, UsageError
+from rexport._errors import ModelFileError
 from rexport.runtimes import open_runtime
 from rexport.runtimes.onnxruntime import OnnxRuntimeCpu, executed_ops, open_session
 from rexport.runtimes.source import Source
@@ -98,13 +98,3 @@ def test_a_model_that_does_not_load_is_a_model_file_error(bad: bytes, tmp_path: 
     (tmp_path / "bad.onnx").write_bytes(bad)
     with pytest.raises(ModelFileError, match=r"bad\.onnx does not load"):
         OnnxRuntimeCpu(Source(path=tmp_path / "bad.onnx"))
-
-
-def test_a_network_is_to_be_exported_first() -> None:
-    with pytest.raises(UnavailableError, match="rexport onnx cifar_resnet20"):
-        open_runtime("cpu", Source(network="cifar_resnet20"))
-
-
-def test_an_unknown_runtime_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="cpu, cpu-node-by-node, torch"):
-        open_runtime("abacus", Source(network="cifar_resnet20"))

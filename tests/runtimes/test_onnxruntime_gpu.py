@@ -177,12 +177,6 @@ def test_asked_for_and_not_there_says_why_and_what_to_install(name: str, tmp_pat
         open_runtime(name, Source(path=write("float", tmp_path)))
 
 
-@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
-def test_a_network_is_to_be_exported_first(name: str) -> None:
-    with pytest.raises(UnavailableError, match="provider runs ONNX files; make one with `rexport onnx cifar_resnet20"):
-        open_runtime(name, Source(network="cifar_resnet20"))
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize(("name", "kind"), [(n, k) for n in ("cuda", "tensorrt") for k in ("float", "raw", "tensorrt")])
 def test_on_a_gpu_the_logits_are_those_of_the_cpu(

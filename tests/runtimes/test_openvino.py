@@ -111,11 +111,6 @@ def test_a_model_that_does_not_load_is_a_model_file_error(bad: bytes, tmp_path: 
         OpenVino(Source(path=tmp_path / "none.onnx"))
 
 
-def test_a_network_is_to_be_exported_first() -> None:
-    with pytest.raises(UnavailableError, match=r"OpenVINO runs ONNX files.*rexport onnx cifar_resnet20"):
-        open_runtime("openvino", Source(network="cifar_resnet20"))
-
-
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UnavailableError, match=r"pip install 'rexport\[openvino\]'"):

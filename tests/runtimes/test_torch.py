@@ -8,7 +8,7 @@ import torch
 
 from rexport._errors import UnavailableError
 from rexport.models import build
-from rexport.runtimes import open_runtime
+from rexport.runtimes import NETWORK_RUNTIMES, open_runtime
 from rexport.runtimes.source import Source
 
 
@@ -51,6 +51,7 @@ def test_threads_are_those_asked_for() -> None:
         assert torch.get_num_threads() == 3
 
 
-def test_it_does_not_run_onnx_files() -> None:
-    with pytest.raises(UnavailableError, match=r"not ONNX files such as m\.onnx"):
-        open_runtime("torch", Source(path=Path("m.onnx")))
+@pytest.mark.parametrize("name", sorted(NETWORK_RUNTIMES))
+def test_it_does_not_run_files(name: str) -> None:
+    with pytest.raises(UnavailableError, match=r"runs networks, not (ONNX )?files such as m\.onnx"):
+        open_runtime(name, Source(path=Path("m.onnx")))

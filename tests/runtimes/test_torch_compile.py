@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +13,9 @@ from rexport.models import build
 from rexport.runtimes import open_runtime, torch_compile
 from rexport.runtimes.source import Source
 from rexport.runtimes.torch_compile import why_no_compiler
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +49,6 @@ def test_the_logits_are_those_of_eager_pytorch(tmp_path: Path) -> None:
 def test_threads_are_those_asked_for() -> None:
     with open_runtime("torch-compile", Source(network="cifar_resnet8"), threads=3):
         assert torch.get_num_threads() == 3
-
-
-def test_it_does_not_run_onnx_files() -> None:
-    with pytest.raises(UnavailableError, match=r"torch\.compile runs networks, not ONNX files such as m\.onnx"):
-        open_runtime("torch-compile", Source(path=Path("m.onnx")))
 
 
 def test_without_a_compiler_it_says_what_to_install() -> None:
