@@ -13,6 +13,7 @@ import venv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchmarks.studies._commands import last_line
 from rexport._errors import UnavailableError, UsageError
 from rexport._files import write_text
 
@@ -56,8 +57,7 @@ class Environment:
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *self.requirements]
         finished = subprocess.run(pip, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
         if finished.returncode:
-            last = (finished.stderr.strip().splitlines() or ["pip said nothing."])[-1]
-            raise UnavailableError(f"{self.distribution} can't be installed in {home.name}: {last}")
+            raise UnavailableError(f"{self.distribution} can't be installed in {home.name}: {last_line(finished)}")
         write_text(stamp, requirements)
         return python
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.studies._commands import REXPORT
+from benchmarks.studies._commands import REXPORT, last_line
 from rexport._files import atomic_path, write_text
 from rexport.benchmarks.machine import load_average
 
@@ -151,10 +151,8 @@ def _judged(result: Made, home: Path) -> Made:
     command = [*REXPORT, "eval", result.file, "--data", TEST, "--reference", FLOAT["fused"], "--json"]
     finished = subprocess.run(command, cwd=home, capture_output=True, text=True)
     if finished.returncode:
-        last_line = (
-            finished.stderr.strip().splitlines() or [f"`rexport eval` ends with exit code {finished.returncode}."]
-        )[-1]
-        return replace(result, file=None, reason=without_places(f"its file can't be used: {last_line}", home))
+        reason = without_places(f"its file can't be used: {last_line(finished)}", home)
+        return replace(result, file=None, reason=reason)
     evaluation = json.loads(finished.stdout)
     return replace(
         result,

@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.studies._commands import REXPORT
+from benchmarks.studies._commands import REXPORT, last_line
 
 from .files import without_places
 from .networks import FLOAT
@@ -102,14 +102,14 @@ def rexport_bench(home: Path, files: Sequence[str], runtime: str, batch: int, se
     try:
         rows: list[dict[str, Any]] = json.loads(finished.stdout)["rows"]
     except ValueError:
-        reason = (finished.stderr.strip().splitlines() or [f"It ended with exit code {finished.returncode}."])[-1]
+        reason = without_places(last_line(finished), home)
         return [
             {
                 "model": file,
                 "runtime": runtime,
                 "batch": batch,
                 "status": "failed",
-                "reason": without_places(reason, home),
+                "reason": reason,
                 "images_per_second": None,
                 "seconds": [],
                 "calls_per_round": [],

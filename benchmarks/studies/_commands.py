@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["REXPORT", "Run", "in_turns", "rexport", "run"]
+__all__ = ["REXPORT", "Run", "in_turns", "last_line", "rexport", "run"]
 
 REXPORT = (sys.executable, "-P", "-m", "rexport")  # -P: no module of the current folder stands in for a package's
 
@@ -43,6 +43,12 @@ def run(command: Sequence[str], *, cwd: Path) -> Run:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return Run(seconds=time.perf_counter() - start, peak_memory_mib=usage.ru_maxrss / 1024)
+
+
+def last_line(finished: subprocess.CompletedProcess[str]) -> str:
+    """Return the last line that a command wrote to stderr, or how it ended if it wrote none."""
+    lines = finished.stderr.strip().splitlines() or [f"It ended with exit code {finished.returncode}."]
+    return lines[-1]
 
 
 def in_turns(first: Sequence[str], second: Sequence[str], *, pairs: int, cwd: Path) -> dict[str, Any]:

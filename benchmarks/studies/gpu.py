@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.studies._commands import REXPORT
+from benchmarks.studies._commands import REXPORT, last_line
 from benchmarks.studies._gpu_facts import gpu_facts
 from benchmarks.studies._results import JsonFile, write_results
 from rexport.benchmarks.suite import bench
@@ -163,8 +163,7 @@ def _rexport(*arguments: str, cwd: Path) -> tuple[dict[str, Any] | None, str | N
     """Run ``rexport`` and return its document, or why there is none."""
     finished = subprocess.run([*REXPORT, *arguments, "--json"], cwd=cwd, capture_output=True, text=True)
     if finished.returncode:
-        last = (finished.stderr.strip().splitlines() or [f"It ended with exit code {finished.returncode}."])[-1]
-        return None, last.removeprefix("error: ")
+        return None, last_line(finished).removeprefix("error: ")
     document: dict[str, Any] = json.loads(finished.stdout)
     return document, None
 

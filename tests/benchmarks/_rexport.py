@@ -1,7 +1,11 @@
-"""``rexport`` in this process, where a benchmark starts it anew: that takes longer than what it does in tests."""
+"""The comparison with the peers, and ``rexport`` in this process, where a benchmark starts it anew.
+
+Starting it takes longer than what it does in tests.
+"""
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 from contextlib import chdir
 from types import SimpleNamespace
@@ -16,7 +20,12 @@ if TYPE_CHECKING:
 
     import pytest
 
-__all__ = ["run_here", "starts_nothing"]
+__all__ = ["peers_module", "run_here", "starts_nothing"]
+
+
+def peers_module(name: str) -> Any:
+    """Return a module of ``benchmarks/peers``, which is not installed."""
+    return importlib.import_module(f"benchmarks.peers.{name}")
 
 
 def run_here(command: Sequence[str], *, cwd: Path, **_: Any) -> subprocess.CompletedProcess[str]:

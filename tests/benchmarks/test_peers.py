@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import subprocess
@@ -21,19 +20,10 @@ from benchmarks.studies._peers_table import markdown, readme_rows
 from benchmarks.studies._random_weights import write_random_weights
 from rexport.tuning import comparison
 from tests._deep import deep
-from tests.benchmarks._rexport import run_here, starts_nothing
+from tests.benchmarks._rexport import peers_module, run_here, starts_nothing
 from tests.faults.seeds import small_network
 
 _ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _root_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(_ROOT))  # as `python -m benchmarks.peers` has it
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(f"benchmarks.peers.{name}")
 
 
 @pytest.fixture
@@ -42,26 +32,28 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return json.loads(run_here([*REXPORT, *arguments, "--json"], cwd=cwd).stdout)
 
     for name in ("files", "speed"):
-        starts_nothing(monkeypatch, _module(name))
-    monkeypatch.setattr(_module("networks"), "rexport", rexport)
+        starts_nothing(monkeypatch, peers_module(name))
+    monkeypatch.setattr(peers_module("networks"), "rexport", rexport)
 
 
 # settings
 
 
 def test_settings_are_told_apart_by_their_files() -> None:
-    settings = _module("settings")
+    settings = peers_module("settings")
     every = [*settings.SPEED, *settings.ACCURACY]
     files = [setting.file for setting in every]
     assert sorted(set(files)) == sorted(files)
-    assert {setting.environment for setting in every} == {e.name for e in _module("environments").ENVIRONMENTS} | {None}
+    assert {setting.environment for setting in every} == {e.name for e in peers_module("environments").ENVIRONMENTS} | {
+        None
+    }
     for setting in every:
         if setting.program[0].endswith(".py"):
             assert Path(setting.program[0]).is_file()
 
 
 def test_scripts_of_the_peers_need_nothing_of_rexport() -> None:
-    scripts = {s.program[0] for s in _module("settings").SPEED if s.program[0].endswith(".py")}
+    scripts = {s.program[0] for s in peers_module("settings").SPEED if s.program[0].endswith(".py")}
     assert len(scripts) == 4
     for script in scripts:
         assert "import rexport" not in Path(script).read_text()
@@ -97,7 +89,7 @@ def home(tmp_path: Path) -> Path:
 def _setting(code: str, **changes: Any) -> Any:
     """A tool that is a line of Python: ``model`` and ``output`` are the names of its files."""
     script = f"import sys; model, images, output = sys.argv[1:4]; {code}"
-    setting = _module("settings").Setting(
+    setting = peers_module("settings").Setting(
         tool="a tool",
         name="one",
         environment=None,
@@ -109,7 +101,7 @@ def _setting(code: str, **changes: Any) -> Any:
 
 def _make(setting: Any, home: Path, **options: Any) -> Any:
     defaults = {"python": Path(sys.executable), "again": False, "limit": 60.0}
-    return _module("files").make(setting, home, **{**defaults, **options})
+    return peers_module("files").make(setting, home, **{**defaults, **options})
 
 
 @pytest.mark.usefixtures("_in_this_process")
@@ -167,7 +159,7 @@ def test_a_file_that_cant_be_run_is_none(home: Path) -> None:
 
 
 def test_messages_name_no_place_of_this_machine() -> None:
-    without_places = _module("files").without_places
+    without_places = peers_module("files").without_places
     assert without_places("no /home/me/models/x.onnx here", Path("/home/me")) == "no models/x.onnx here"
     assert without_places("File /usr/lib/python3/site.py: 1/2 of a/b", Path("/x")) == "File site.py: 1/2 of a/b"
 
@@ -177,7 +169,7 @@ def test_messages_name_no_place_of_this_machine() -> None:
 
 def _contest(files: list[tuple[str, str, str, float]], seconds: dict[str, float]) -> Any:
     """A contest between files of ``(tool, setting, precision, SQNR)``, whose calls take so many ``seconds``."""
-    made = _module("files").Made
+    made = peers_module("files").Made
     entered = [
         (
             _setting("pass", tool=tool, name=name, precision=precision),
@@ -201,7 +193,7 @@ def _contest(files: list[tuple[str, str, str, float]], seconds: dict[str, float]
             for name in names
         ]
 
-    return _module("speed").Contest(home=Path(), network="net", runtime="cpu", files=entered, bench=bench)
+    return peers_module("speed").Contest(home=Path(), network="net", runtime="cpu", files=entered, bench=bench)
 
 
 _FILES = [
@@ -259,7 +251,7 @@ def test_files_for_another_runtime_are_not_measured() -> None:
 
 def test_ours_is_compared_with_every_peer_and_the_best() -> None:
     _, rows = _finals()
-    (line,) = _module("summary").speed_summary(rows)
+    (line,) = peers_module("summary").speed_summary(rows)
     assert line["best_peer"]["tool"] == "A"
     assert line["ratio"] == pytest.approx(0.3 / 0.2)
     assert line["interval"] == pytest.approx([1.5, 1.5])
@@ -274,14 +266,14 @@ def test_launches_are_joined_where_both_were_measured() -> None:
     _, rows = _finals()
     slower = [{**row, "launch": 1, "seconds": [2 * second for second in row["seconds"]]} for row in rows]
     without_a = [row for row in slower if row["tool"] != "A"]
-    (line,) = _module("summary").speed_summary([*rows, *without_a])
+    (line,) = peers_module("summary").speed_summary([*rows, *without_a])
     assert line["ratio"] == pytest.approx(1.5)
     screened_only = [{**row, "stage": "screening"} for row in rows]
-    assert _module("summary").speed_summary(screened_only) == []
+    assert peers_module("summary").speed_summary(screened_only) == []
 
 
 def test_for_every_figure_the_best_setting_of_a_tool_counts() -> None:
-    made = _module("files").Made
+    made = peers_module("files").Made
     rows = [
         {
             "network": "net",
@@ -289,18 +281,18 @@ def test_for_every_figure_the_best_setting_of_a_tool_counts() -> None:
         }
         for name, t, a, s in (("x", 0.89, 0.99, 25.0), ("y", 0.88, 0.98, 30.0))
     ]
-    (line,) = _module("summary").accuracy_summary([*rows, {**rows[0], "top1": None}])
+    (line,) = peers_module("summary").accuracy_summary([*rows, {**rows[0], "top1": None}])
     assert (line["settings"], line["agreement"], line["sqnr_db"]) == (2, 0.99, 30.0)
     assert line["drop_points"] == pytest.approx(1.0)
 
 
 def test_the_tables_hold_every_figure_and_failure() -> None:
     _, rows = _finals()
-    made = _module("files").Made
+    made = peers_module("files").Made
     failed = made(tool="C", setting="z", precision="int8", reason="It ended | badly.")
     document = {
         "rows": [{"network": "net", **failed.to_json()}],
-        "summary": {"speed": _module("summary").speed_summary(rows), "accuracy": []},
+        "summary": {"speed": peers_module("summary").speed_summary(rows), "accuracy": []},
     }
     text = markdown(json.loads(json.dumps(document)))
     assert "| net | INT8 | ONNX Runtime | 8 | 40.0 (x86) | A (fast) | 26.7 | 1.500 (1.500 to 1.500) |" in text
@@ -316,7 +308,7 @@ def test_the_tables_hold_every_figure_and_failure() -> None:
 
 @pytest.mark.usefixtures("_in_this_process")
 def test_a_runtime_that_is_not_there_gives_rows_that_say_so(home: Path) -> None:
-    rows = _module("speed").rexport_bench(home, ["plain.onnx", "fp32.onnx"], "no-such-runtime", 1, 0.1)
+    rows = peers_module("speed").rexport_bench(home, ["plain.onnx", "fp32.onnx"], "no-such-runtime", 1, 0.1)
     assert [row["status"] for row in rows] == ["failed", "failed"]
     assert "no-such-runtime" in rows[0]["reason"]
 
@@ -324,7 +316,7 @@ def test_a_runtime_that_is_not_there_gives_rows_that_say_so(home: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_in_this_process")
 def test_real_files_are_benched(home: Path) -> None:
-    rows = _module("speed").rexport_bench(home, ["plain.onnx", "fp32.onnx"], "cpu", 2, 0.05)
+    rows = peers_module("speed").rexport_bench(home, ["plain.onnx", "fp32.onnx"], "cpu", 2, 0.05)
     assert [row["status"] for row in rows] == ["ok", "ok"]
     assert len(rows[0]["seconds"]) == sum(rows[0]["calls_per_round"]) >= 10
 
@@ -344,7 +336,7 @@ def test_the_command_says_how_it_is_run() -> None:
 
 def test_a_tool_that_is_not_known_is_named(tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter, match="nobody is none of"):
-        _module("__main__").main(environments=tmp_path / "e", files=tmp_path / "f", only="nobody")
+        peers_module("__main__").main(environments=tmp_path / "e", files=tmp_path / "f", only="nobody")
     assert not list(tmp_path.iterdir())
 
 
@@ -360,7 +352,7 @@ def test_a_tool_that_is_not_known_is_named(tmp_path: Path) -> None:
 )
 def test_a_setting_of_ours_makes_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "_SECONDS", 0.02)
-    settings = _module("settings")
+    settings = peers_module("settings")
     (setting,) = (one for one in settings.SPEED if (one.tool, one.name) == (settings.OURS, name))
     np.save(tmp_path / "images.npy", np.random.default_rng(0).standard_normal((8, 3, 16, 16)).astype(np.float32))
     onnx.save(small_network(), tmp_path / "m.onnx")
@@ -375,7 +367,7 @@ def test_the_command_makes_and_judges_the_files_of_a_network(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one setting, which is not one of those that measure what is fastest."""
-    command = _module("__main__")
+    command = peers_module("__main__")
     monkeypatch.setattr(command, "SPEED", [setting for setting in command.SPEED if setting.name == "openvino"])
     for path in (data_dir / "cifar10").glob("*/*/*[05].png"):
         copy = tmp_path / path.relative_to(data_dir)

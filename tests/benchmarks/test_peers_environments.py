@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rexport._errors import UnavailableError, UsageError
-
-_ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _root_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(_ROOT))  # as `python -m benchmarks.peers` has it
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(f"benchmarks.peers.{name}")
+from tests.benchmarks._rexport import peers_module
 
 
 def _python(code: str) -> list[str]:
@@ -29,7 +17,7 @@ def _python(code: str) -> list[str]:
 
 
 def test_a_commands_time_and_memory_are_its_own(tmp_path: Path) -> None:
-    outcome = _module("process_tree").run_tree(
+    outcome = peers_module("process_tree").run_tree(
         _python("import time; held = bytearray(200 << 20); time.sleep(0.5)"), cwd=tmp_path
     )
     assert outcome.failure is None
@@ -50,12 +38,12 @@ for child in children: child.stdout.readline()
 time.sleep(0.5)
 for child in children: child.communicate(b"\\n")
 """
-    outcome = _module("process_tree").run_tree(_python(code), cwd=tmp_path)
+    outcome = peers_module("process_tree").run_tree(_python(code), cwd=tmp_path)
     assert 300 < outcome.peak_memory_mib < 380
 
 
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
-    run_tree = _module("process_tree").run_tree
+    run_tree = peers_module("process_tree").run_tree
     failed = run_tree(
         _python("import sys; print('reading', file=sys.stderr); raise ValueError('no weights')"), cwd=tmp_path
     )
@@ -66,14 +54,14 @@ def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
 
 
 def test_a_command_that_hangs_is_stopped(tmp_path: Path) -> None:
-    outcome = _module("process_tree").run_tree(_python("import time; time.sleep(60)"), cwd=tmp_path, limit=0.5)
+    outcome = peers_module("process_tree").run_tree(_python("import time; time.sleep(60)"), cwd=tmp_path, limit=0.5)
     assert outcome.failure == "It was stopped after 0 seconds."
     assert outcome.seconds < 20
 
 
 @pytest.mark.slow
 def test_what_cant_be_installed_says_why(tmp_path: Path) -> None:
-    environments = _module("environments")
+    environments = peers_module("environments")
     missing = environments.Environment(
         name="missing", distribution="missing", requirements=(str(tmp_path / "nothing-of-this-name.whl"),)
     )
@@ -86,7 +74,7 @@ def test_what_cant_be_installed_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_environment_is_made_once(tmp_path: Path) -> None:
-    empty = _module("environments").Environment(name="empty", distribution="pip", requirements=("pip",))
+    empty = peers_module("environments").Environment(name="empty", distribution="pip", requirements=("pip",))
     python = empty.install(tmp_path)
     before = (tmp_path / "empty" / "rexport-peer.txt").stat().st_mtime_ns
     assert empty.install(tmp_path) == python

@@ -25,15 +25,6 @@ def test_the_middle_percentile_is_the_median(times: list[float]) -> None:
     assert latency_percentiles(times)["p50"] == pytest.approx(median(times) * 1e3)
 
 
-@given(calls)
-def test_percentiles_are_in_order_and_within_the_times(times: list[float]) -> None:
-    p = latency_percentiles(times * 662)
-    assert p["p50"] is not None
-    assert p["p90"] is not None
-    assert p["p99"] is not None
-    assert min(times) * 1e3 * 0.999 <= p["p50"] <= p["p90"] <= p["p99"] <= max(times) * 1e3 * 1.001
-
-
 def test_percentiles_of_known_times() -> None:
     p = latency_percentiles([n / 1000 for n in range(1001)])  # 0 to 1000 ms
     assert p == {"p50": pytest.approx(500), "p90": pytest.approx(900), "p99": pytest.approx(990)}
@@ -63,13 +54,6 @@ def test_a_planted_ratio_is_found_exactly(times: list[list[float]], factor: floa
     assert (low, high) == (pytest.approx(1 / factor), pytest.approx(1 / factor))
 
 
-@pytest.mark.slow
-@given(st.lists(st.tuples(calls, calls), min_size=1, max_size=12))
-def test_the_interval_holds_the_estimate(pairs: list[tuple[list[float], list[float]]]) -> None:
-    ratio, (low, high) = speedup([a for a, _ in pairs], [b for _, b in pairs])
-    assert low <= ratio <= high
-
-
 @given(st.lists(st.floats(0.2, 5.0), min_size=10, max_size=20))
 def test_drift_that_hits_both_rows_does_not_hide_a_slow_down(drift: list[float]) -> None:
     noise = [0.97, 1.0, 1.03, 1.01, 0.99]
@@ -78,14 +62,6 @@ def test_drift_that_hits_both_rows_does_not_hide_a_slow_down(drift: list[float])
     ratio, (low, high) = speedup(first, second)
     assert ratio == pytest.approx(0.5, rel=0.03)
     assert 0.48 < low <= high < 0.52
-
-
-def test_noise_widens_the_interval() -> None:
-    quiet = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 0.99, 1.0]
-    noisy = [1.0, 1.5, 0.6, 1.0, 1.8, 0.5, 1.0, 1.4, 0.7, 1.0]
-    _, (a, b) = speedup([[1.0]] * 10, [[t] for t in quiet])
-    _, (c, d) = speedup([[1.0]] * 10, [[t] for t in noisy])
-    assert d - c > 5 * (b - a)
 
 
 def test_launches_that_differ_widen_the_interval() -> None:

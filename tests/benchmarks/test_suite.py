@@ -208,15 +208,14 @@ def test_folders_that_are_not_the_classes_leave_the_speed(make_model: MakeModel,
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_batch_sizes_that_are_measured(make_model: MakeModel) -> None:
-    opened = 0
+    opened: list[str] = []
 
     @contextmanager
     def interrupt_the_second(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        nonlocal opened
-        opened += 1
+        opened.append(description)
 
         def advance(steps: int) -> None:
-            if opened == 2:
+            if len(opened) == 2:
                 raise KeyboardInterrupt
 
         yield advance

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,13 +22,12 @@ from rexport.benchmarks.launch import Launch
 from rexport.benchmarks.worker import Worker
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes.source import Source
+from tests.benchmarks._processes import becomes, check_end_with_parent, linux
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from tests.benchmarks.conftest import MakeModel
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
 def job(path: Path, *, size: int = 8) -> Job:
@@ -42,21 +39,30 @@ def load(worker: Child, path: Path, *, runtime: str = "cpu") -> None:
     worker.ask("prepare", shape=[2, 3, 8, 8], dtype="float32", seed=0, preprocessing=None)
 
 
-def state(pid: int) -> str:
-    """The state of a process as Linux abbreviates it: T is stopped, Z a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return "gone"
+def timings(jobs: Sequence[Job], **options: Any) -> list[Timing]:
+    """Measure jobs that can be."""
+    outcomes = measure(jobs, **options)
+    assert all(isinstance(outcome, Timing) for outcome in outcomes), outcomes
+    return [outcome for outcome in outcomes if isinstance(outcome, Timing)]
 
 
-def becomes(pid: int, *states: str) -> bool:
-    """Wait for a signal to take effect."""
-    for _ in range(200):
-        if state(pid) in states:
-            return True
-        time.sleep(0.05)
-    return False
+def calling(advance: Callable[[int], None]) -> Any:
+    """A progress bar that does something at every step."""
+    return lambda description, total: nullcontext(advance)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Child]:
+    """The processes that were started, in order."""
+    children: list[Child] = []
+
+    class Recorded(Child):
+        def __init__(self, module: str, **options: Any) -> None:
+            super().__init__(module, **options)
+            children.append(self)
+
+    monkeypatch.setattr(interleave, "Child", Recorded)
+    return children
 
 
 def test_a_block_has_a_time_for_every_call(make_model: MakeModel) -> None:
@@ -157,28 +163,13 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(make_model: MakeModel) -> No
 
 
 @pytest.mark.slow
-def test_a_row_whose_process_is_killed_leaves_the_others_alone(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[Child] = []
+def test_a_row_whose_process_is_killed_leaves_the_others_alone(make_model: MakeModel, started: list[Child]) -> None:
+    def kill_the_second(steps: int) -> None:
+        with suppress(ProcessLookupError):  # from the second time on
+            os.kill(started[1].pid, signal.SIGKILL)
 
-    class Recorded(Child):
-        def __init__(self, module: str, **options: Any) -> None:
-            super().__init__(module, **options)
-            started.append(self)
-
-    @contextmanager
-    def kill_the_second(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        def advance(steps: int) -> None:
-            if description == "measuring":
-                with suppress(ProcessLookupError):  # from the second time on
-                    os.kill(started[1].pid, signal.SIGKILL)
-
-        yield advance
-
-    monkeypatch.setattr(interleave, "Child", Recorded)
     jobs = [job(make_model(f"{name}.onnx")) for name in "abc"]
-    first, second, third = measure(jobs, min_seconds=0.1, min_calls=10, progress=kill_the_second)
+    first, second, third = measure(jobs, min_seconds=0.1, min_calls=10, progress=calling(kill_the_second))
     assert isinstance(first, Timing)
     assert isinstance(third, Timing)
     assert len(first.rounds) == len(third.rounds) > 1
@@ -189,8 +180,7 @@ def test_a_row_whose_process_is_killed_leaves_the_others_alone(
 @pytest.mark.slow
 def test_every_row_gets_the_calls_and_the_seconds_asked_for(make_model: MakeModel) -> None:
     jobs = [job(make_model("small.onnx")), job(make_model("large.onnx", size=64), size=64)]
-    for timing in measure(jobs, min_seconds=0.2, min_calls=15):
-        assert isinstance(timing, Timing)
+    for timing in timings(jobs, min_seconds=0.2, min_calls=15):
         seconds = [second for block in timing.rounds for second in block]
         assert len(seconds) >= 15
         assert sum(seconds) >= 0.2
@@ -212,22 +202,12 @@ def test_a_stopped_worker_does_not_outlive_a_killed_parent(make_model: MakeModel
         f"w.ask('load', runtime='cpu', path={str(make_model('m.onnx'))!r}, threads=1)\n"
         "print(w.pid, flush=True); time.sleep(60)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    assert becomes(pid, "T")
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    if not becomes(pid, "gone", "Z"):
-        os.kill(pid, signal.SIGKILL)
-        pytest.fail("the worker is still there")
+    check_end_with_parent(code, "T")
 
 
 @pytest.mark.slow
 def test_what_is_known_beside_the_times(make_model: MakeModel) -> None:
-    (timing,) = measure([job(make_model("m.onnx"))], min_seconds=0.05, min_calls=4, launches=2)
-    assert isinstance(timing, Timing)
+    (timing,) = timings([job(make_model("m.onnx"))], min_seconds=0.05, min_calls=4, launches=2)
     assert len(timing.launches) == 2
     assert sum(timing.launches) == len(timing.rounds) == len(timing.clocks)
     assert timing.load_seconds is not None
@@ -239,20 +219,10 @@ def test_what_is_known_beside_the_times(make_model: MakeModel) -> None:
 
 
 @pytest.mark.slow
-def test_every_launch_is_a_process_of_its_own(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    pids: list[int] = []
-
-    class Recorded(Child):
-        def __init__(self, module: str, **options: Any) -> None:
-            super().__init__(module, **options)
-            pids.append(self.pid)
-
-    monkeypatch.setattr(interleave, "Child", Recorded)
+def test_every_launch_is_a_process_of_its_own(make_model: MakeModel, started: list[Child]) -> None:
     jobs = [job(make_model(f"{name}.onnx")) for name in "ab"]
-    first, second = measure(jobs, min_seconds=0.05, min_calls=4, launches=2)
-    assert len(set(pids)) == 4
-    assert isinstance(first, Timing)
-    assert isinstance(second, Timing)
+    first, second = timings(jobs, min_seconds=0.05, min_calls=4, launches=2)
+    assert len({child.pid for child in started}) == 4
     assert first.launches == second.launches
     assert all(rounds >= 1 for rounds in first.launches)
 
@@ -279,36 +249,26 @@ def test_each_row_comes_as_often_before_another_as_after_it(
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_complete_rounds(make_model: MakeModel) -> None:
-    blocks = 0
+    steps = iter(range(1, 10**6))
 
-    @contextmanager
-    def interrupt(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        def advance(steps: int) -> None:
-            nonlocal blocks
-            blocks += steps
-            if blocks == 2 + 5:  # two were loaded; in the third round, when one of two has run
-                raise KeyboardInterrupt
-
-        yield advance
+    def interrupt(_: int) -> None:
+        if next(steps) == 2 + 5:  # two were loaded; in the third round, when one of two has run
+            raise KeyboardInterrupt
 
     jobs = [job(make_model(f"{name}.onnx")) for name in "ab"]
     with pytest.raises(Interrupted) as caught:
-        measure(jobs, min_seconds=0.5, min_calls=10, progress=interrupt)
+        measure(jobs, min_seconds=0.5, min_calls=10, progress=calling(interrupt))
     for timing in caught.value.outcomes:
         assert isinstance(timing, Timing)
         assert len(timing.rounds) == sum(timing.launches) == 2
 
 
 def test_ctrl_c_before_anything_was_measured(make_model: MakeModel) -> None:
-    @contextmanager
-    def interrupt(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        def advance(steps: int) -> None:
-            raise KeyboardInterrupt
-
-        yield advance
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
 
     with pytest.raises(Interrupted) as caught:
-        measure([job(make_model("m.onnx"))], progress=interrupt)
+        measure([job(make_model("m.onnx"))], progress=calling(interrupt))
     (outcome,) = caught.value.outcomes
     assert isinstance(outcome, Failure)
     assert "interrupted before" in outcome.reason
@@ -340,9 +300,7 @@ def test_rows_that_hang_or_crash_leave_the_others_alone(fakes: None, make_model:
 
 @pytest.mark.slow
 def test_a_device_s_phases_are_reported(fakes: None, make_model: MakeModel) -> None:
-    path = make_model("m.onnx")
-    (timing,) = measure([replace(job(path), runtime="device")], min_seconds=0, min_calls=5)
-    assert isinstance(timing, Timing)
+    (timing,) = timings([replace(job(make_model("m.onnx")), runtime="device")], min_seconds=0, min_calls=5)
     assert timing.phases_ms == {
         "upload": pytest.approx(1),
         "compute": pytest.approx(2),
@@ -369,10 +327,9 @@ def test_outputs_are_those_of_every_picture_at_any_batch(make_model: MakeModel, 
     shown = Pictures(path=tmp_path / "pictures.npy", preprocessing=Preprocessing(size=8))
     path = make_model("m.onnx")
     jobs = [replace(job(path), pictures=shown, shape=(batch, 3, 8, 8)) for batch in (3, 8)]
-    found = measure(jobs, min_seconds=0, min_calls=1, launches=2)
+    measured = timings(jobs, min_seconds=0, min_calls=1, launches=2)
     expected = onnxruntime.InferenceSession(path).run(None, {"images": Preprocessing(size=8).normalise(pixels)})[0]
-    for timing in found:
-        assert isinstance(timing, Timing)
+    for timing in measured:
         assert timing.outputs is not None
         # the same sums of 27 products, perhaps in another order: 27 roundings of 6e-8 of numbers up to 3
         np.testing.assert_allclose(timing.outputs, expected, atol=1e-5)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +26,7 @@ from rexport.benchmarks.scenarios import (
 )
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes.source import Source
+from tests.benchmarks._processes import becomes, check_end_with_parent, linux
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
     MakeMachine = Callable[[Callable[[int], float]], FakeMachine]
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 QUICK = ScenarioRequest(scenario=Scenario.SERVER, latency_bound_ms=40, seconds=0.4)
 
 
@@ -146,15 +143,6 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
     return Watched
 
 
-def is_gone(pid: int) -> bool:
-    for _ in range(200):
-        status = Path(f"/proc/{pid}/stat")
-        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_a_process_that_dies_is_an_error_and_not_a_hang(make_model: MakeModel, watched: type[Watched]) -> None:
     with pytest.raises(RexportError, match=r"m\.onnx failed on cpu.*SIGKILL"):
         run_server(
@@ -182,7 +170,7 @@ def test_after_ctrl_c_no_process_is_left(make_model: MakeModel, watched: type[Wa
 
     with pytest.raises(KeyboardInterrupt):
         run_server(job_of(make_model("m.onnx")), QUICK, on_trial=interrupt)
-    assert is_gone(watched.last.pid)
+    assert becomes(watched.last.pid, "gone", "Z")
 
 
 @linux
@@ -197,16 +185,7 @@ def test_the_process_ends_in_the_middle_of_a_run_if_its_parent_is_killed(make_mo
         "    print(sut.pid, flush=True)\n"
         "    sut.request('offline', should_take=60, min_seconds=60)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    time.sleep(0.3)
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    if not is_gone(pid):
-        os.kill(pid, signal.SIGKILL)
-        pytest.fail("the process is still there")
+    check_end_with_parent(code)
 
 
 @linux
