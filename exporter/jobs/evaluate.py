@@ -157,16 +157,7 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
     path = _to_compare_with(model, request)
     reference = None if path is None else _of_reference(path, request.views, model.preprocessing)
     dataset, shown = _open(request.data, model, reference, note)
-    work = _Work(
-        request=request,
-        model=model,
-        reference=reference,
-        runtime=runtime,
-        workers=workers,
-        dataset=dataset,
-        shown=shown,
-        progress=progress,
-    )
+    work = _Work(request, model, reference, runtime, workers, dataset, shown, progress)
     evaluation = work.evaluate()
     note_skipped(evaluation.skipped, note)
     divergence = work.find_divergence()
@@ -196,7 +187,7 @@ class _Model:
         return self.source.path
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Work:
     """An evaluation that can begin; ``dataset`` gives images as ``shown`` says."""
 

@@ -216,7 +216,7 @@ def run(request: TrainRequest, *, progress: Progress = silent, note: Note = unsa
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Work:
     """A training that can begin: of ``module``, as ``quantized`` if its INT8 file is to come of it."""
 
@@ -332,17 +332,7 @@ def _prepare(request: TrainRequest, progress: Progress, note: Note, say: Note) -
         if request.learning_rate is None:
             recipe = replace(recipe, learning_rate=recipe.learning_rate * _QAT_LEARNING_RATE)
         quantized = _fake_quantize(request, request.qat, module, images, progress)
-    return _Work(
-        request=request,
-        module=module,
-        images=images,
-        recipe=recipe,
-        execution=execution,
-        quantized=quantized,
-        progress=progress,
-        note=note,
-        say=say,
-    )
+    return _Work(request, module, images, recipe, execution, quantized, progress, note, say)
 
 
 def _build(request: TrainRequest, images: ImageSplit, note: Note, say: Note) -> nn.Module:

@@ -260,8 +260,8 @@ class _Search:
         sensitivities: tuple[LayerSensitivity, ...] = ()
         why_not = None
         if not self.holds(point):
-            probe = self.take_probe()
-            sensitivities = layer_sensitivities(self.model, self.quantize_with, probe, progress=self.progress)
+            self._probe = self._take_probe()
+            sensitivities = layer_sensitivities(self.model, self.quantize_with, self._probe, progress=self.progress)
             passing = self.run([layer.name for layer in sensitivities], most_float)
             if passing is None:
                 why_not = self.why_not(most_float)
@@ -280,9 +280,9 @@ class _Search:
             why_not=why_not,
         )
 
-    def take_probe(self) -> Probe:
+    def _take_probe(self) -> Probe:
         exam = self.exam
-        self._probe = Probe.of(
+        return Probe.of(
             self.model,
             exam.dataset,
             images=exam.probe_images,
@@ -290,7 +290,6 @@ class _Search:
             skip_bad=exam.skip_bad,
             threads=exam.threads,
         )
-        return self._probe
 
     def measure(self, names: Collection[str]) -> GatePoint:
         key = frozenset(names)

@@ -50,6 +50,6 @@ def run_json(command: str) -> dict[str, Any]:
     return document
 
 
-def invoke(*arguments: str) -> Result:
+def invoke(*arguments: str | Path) -> Result:
     """Run a command in this process."""
-    return testing.CliRunner().invoke(app, list(arguments))
+    return testing.CliRunner().invoke(app, list(map(str, arguments)))

@@ -18,8 +18,6 @@ from tests.cli._run import interrupted, invoke
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from click.testing import Result
-
 QUICK = ("--min-seconds", "0.05", "--min-calls", "3", "--threads", "1", "--launches", "1")
 
 _TINY = """
@@ -36,13 +34,9 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "tiny.onnx"
 
 
-def rexport(*arguments: str | Path) -> Result:
-    return invoke(*[str(argument) for argument in arguments])
-
-
 @pytest.mark.slow
 def test_the_table_has_what_was_measured_and_the_notes_why_the_rest_was_not(model: Path) -> None:
-    result = rexport("bench", model, "--on", "cpu,torch", "--batch", "1,2", *QUICK)
+    result = invoke("bench", model, "--on", "cpu,torch", "--batch", "1,2", *QUICK)
     assert result.exit_code == 0, result.output
     for words in ("img/s", "p50 ms", "speed-up", "95 %", "MiB", "; 1 thread", "1.00"):
         assert words in result.stdout
@@ -54,7 +48,7 @@ def test_the_table_has_what_was_measured_and_the_notes_why_the_rest_was_not(mode
 
 @pytest.mark.slow
 def test_json_is_the_one_document_on_stdout_and_in_the_file(model: Path, tmp_path: Path) -> None:
-    result = rexport("bench", model, "--batch", "2", "--json", "-o", tmp_path / "r.json", *QUICK)
+    result = invoke("bench", model, "--batch", "2", "--json", "-o", tmp_path / "r.json", *QUICK)
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["schema"] == "rexport.bench/1"
@@ -74,7 +68,7 @@ def test_json_is_the_one_document_on_stdout_and_in_the_file(model: Path, tmp_pat
 @pytest.mark.slow
 def test_a_percentile_that_takes_more_calls_is_missing(model: Path) -> None:
     few, many = (
-        json.loads(rexport("bench", model, "--batch", "1", "--json", *QUICK, "--min-seconds", "0", *calls).stdout)
+        json.loads(invoke("bench", model, "--batch", "1", "--json", *QUICK, "--min-seconds", "0", *calls).stdout)
         for calls in (("--min-calls", "1"), ("--min-calls", "70"))
     )
     assert [few["rows"][0]["latency_ms"][name] is None for name in ("p50", "p90", "p99")] == [False, True, True]
@@ -88,7 +82,7 @@ def test_a_wrong_model_is_marked_in_the_table_and_in_a_note(model: Path) -> None
     wrong.graph.node.insert(2, onnx.helper.make_node("Flatten", ["negative"], ["logits"]))
     wrong.graph.node[1].output[0] = "negative"
     onnx.save(wrong, model.with_name("wrong.onnx"))
-    result = rexport("bench", model, model.with_name("wrong.onnx"), "--batch", "2", *QUICK)
+    result = invoke("bench", model, model.with_name("wrong.onnx"), "--batch", "2", *QUICK)
     assert result.exit_code == 0, result.output
     good, bad = (line for line in result.stdout.splitlines() if ".onnx" in line)
     assert "100.0%" in good
@@ -109,10 +103,10 @@ def test_top_1_of_pictures_stands_beside_the_speed(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), (0, 200, 0)).save(tmp_path / "data" / "a" / "green.png")  # one that it must get wrong
     path = tmp_path / "tiny.onnx"
     onnx.save(onnx.parser.parse_model(_TINY), path)
-    result = rexport("bench", path, "--data", tmp_path / "data", "--batch", "4", "--json", *QUICK)
+    result = invoke("bench", path, "--data", tmp_path / "data", "--batch", "4", "--json", *QUICK)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["rows"][0]["top1"] == 0.9
-    assert "90.0%" in rexport("bench", path, "--data", tmp_path / "data", "--batch", "4", *QUICK).stdout
+    assert "90.0%" in invoke("bench", path, "--data", tmp_path / "data", "--batch", "4", *QUICK).stdout
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
@@ -145,7 +139,7 @@ def test_ctrl_c_keeps_what_was_measured(model: Path, tmp_path: Path, sent: signa
 
 
 def test_nothing_measured_is_exit_code_5_with_the_reason(tmp_path: Path) -> None:
-    result = rexport("bench", "cifar_resnet20", "--on", "cpu", "--batch", "1", "--json", *QUICK)
+    result = invoke("bench", "cifar_resnet20", "--on", "cpu", "--batch", "1", "--json", *QUICK)
     assert result.exit_code == 5
     assert [row["status"] for row in json.loads(result.stdout)["rows"]] == ["unavailable"]
     assert "rexport onnx cifar_resnet20" in result.stderr
@@ -162,7 +156,7 @@ def test_nothing_measured_is_exit_code_5_with_the_reason(tmp_path: Path) -> None
     ],
 )
 def test_a_mistake_is_exit_code_2_and_a_sentence(arguments: tuple[str, ...], words: str) -> None:
-    result = rexport("bench", *arguments)
+    result = invoke("bench", *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
     assert not result.stdout

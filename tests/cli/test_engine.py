@@ -77,14 +77,14 @@ def test_an_engine_and_what_it_is(tmp_path: Path, quantized: Callable[[Target], 
 def test_mistakes(
     tmp_path: Path, quantized: Callable[[Target], Path], arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    done = invoke("engine", str(quantized(TENSORRT)), "-o", str(tmp_path / "m.engine"), *arguments)
+    done = invoke("engine", quantized(TENSORRT), "-o", tmp_path / "m.engine", *arguments)
     assert done.exit_code == code
     assert words in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx"]
 
 
 def test_a_file_for_another_target_writes_nothing(tmp_path: Path, quantized: Callable[[Target], Path]) -> None:
-    done = invoke("engine", str(quantized(X86)), "-o", str(tmp_path / "m.engine"))
+    done = invoke("engine", quantized(X86), "-o", tmp_path / "m.engine")
     assert done.exit_code == 1
     assert "rule symmetric" in done.stderr
     assert not (tmp_path / "m.engine").exists()
@@ -144,7 +144,7 @@ def test_weights_are_filled_into_the_engine_that_was_stripped_alone(tmp_path: Pa
     def refit(model: str, *, stripped: bool) -> Result:
         facts = json.loads((tmp_path / "m.engine.json").read_text())
         (tmp_path / "m.engine.json").write_text(json.dumps({**facts, "stripped": stripped}))
-        return invoke("engine", str(tmp_path / model), "--refit", str(engine), "-o", str(whole))
+        return invoke("engine", tmp_path / model, "--refit", engine, "-o", whole)
 
     done = refit("m.onnx", stripped=False)
     assert (done.exit_code, "has its weights" in done.stderr) == (2, True), done.stderr

@@ -7,23 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport.benchmarks.document import Kind, Peak, PeakPrecision, Row
+from rexport.benchmarks.document import Row
 from rexport.benchmarks.profiling.layers import profile_layers
 from rexport.cli import _bench_report, _limits
 from rexport.model_file import save
+from tests.jobs.test_bench import PEAK
 from tests.quantization._tables import exported
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_PEAK = Peak(
-    runtime="cpu",
-    precision=PeakPrecision.FLOAT32,
-    kind=Kind.CONVOLUTION,
-    threads=1,
-    gmacs_per_second=100.0,
-    load="6 of 3×3",
-)
 
 
 @pytest.mark.slow
@@ -39,8 +31,8 @@ def test_layers_are_a_table_and_advice(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_peaks_say_what_they_are_worth(capsys: pytest.CaptureFixture[str]) -> None:
-    low = replace(_PEAK, at_least=True, gmacs_per_second=120.0, load="a model that was measured")
-    _limits.print_peaks([replace(_PEAK, remembered=True), replace(_PEAK, steady=False), low])
+    low = replace(PEAK, at_least=True, gmacs_per_second=120.0, load="a model that was measured")
+    _limits.print_peaks([replace(PEAK, remembered=True), replace(PEAK, steady=False), low])
     out, err = capsys.readouterr()
     assert out == ""
     assert "100 GMAC/s (6 of 3×3; remembered)" in err

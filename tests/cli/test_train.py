@@ -107,9 +107,7 @@ def test_how_it_prepared_pictures_is_what_the_exported_file_states(workshop: Pat
     assert metadata.preprocessing == stated
     assert not metadata.preprocessing.assumed
     assert metadata.classes == ("blue", "red")
-    again = invoke(
-        *_TRAIN, "--epochs", "1", "--weights", "w.safetensors", "--std", "0.2,0.2,0.2", "-o", "v.safetensors"
-    )
+    again = _train(*["--epochs", "1", "--weights", "w.safetensors", "--std", "0.2,0.2,0.2", "-o", "v.safetensors"])
     assert "w.safetensors states std 0.1,0.1,0.1; taking --std 0.2,0.2,0.2 instead." in again.stderr
     invoke("onnx", "cifar_resnet8", "--weights", "v.safetensors", "-o", "v.onnx")
     found = Metadata.of(load(workshop / "v.onnx")).preprocessing

@@ -26,7 +26,7 @@ from tests.quantization._tables import exported
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PEAK = Peak(
+PEAK = Peak(
     runtime="cpu",
     precision=PeakPrecision.FLOAT32,
     kind=Kind.CONVOLUTION,
@@ -72,12 +72,8 @@ def _by_settings(*models: str, **options: Any) -> tuple[BenchRequest, list[str]]
 
 def test_settings_say_what_to_measure(settings: DeploymentSettings) -> None:
     request, notes = _by_settings()
-    assert (request.models, request.runtimes, request.batches, request.threads) == (
-        ("there/m.onnx",),
-        ("cpu",),
-        (8,),
-        2,
-    )
+    assert (request.models, request.runtimes) == (("there/m.onnx",), ("cpu",))
+    assert (request.batches, request.threads) == ((8,), 2)
     assert notes == ["by there/s.toml: cpu, batch 8, 2 threads; 100.0 images per second are expected (90.0 to 110.0)"]
     request, _ = _by_settings(scenario=ScenarioRequest(scenario=Scenario.SINGLE_STREAM))
     assert request.batches == (1,)
@@ -217,19 +213,14 @@ def test_nothing_measured_is_unavailable_with_the_reason(measured: Callable[...,
 
 @pytest.mark.slow
 def test_limits_and_layers_in_the_document(measured: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rexport.benchmarks.limits.measure_peaks", lambda *_, **__: (_PEAK,))
+    monkeypatch.setattr("rexport.benchmarks.limits.measure_peaks", lambda *_, **__: (PEAK,))
     row = timed(_BARE, ((0.001, 0.001),))
     failed = replace(_BARE, status=Status.FAILED, reason="It crashed.")
     rows, peaks = measure_limits([row, failed], peak=True, again=False)
     profiles = profile_rows([row, row, failed])
     assert len(profiles) == 1
-    report = BenchReport(
-        request=BenchRequest(models=("m.onnx",)),
-        machine=machine_facts(),
-        rows=rows,
-        peaks=peaks,
-        layers=profiles,
-    )
+    request = BenchRequest(models=("m.onnx",))
+    report = BenchReport(request=request, machine=machine_facts(), rows=rows, peaks=peaks, layers=profiles)
     document = report.to_json()
     first, second = document["rows"]
     assert first["macs"] == second["macs"] == 12_501_632

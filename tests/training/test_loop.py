@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -216,18 +216,10 @@ def test_on_cuda(tmp_path: Path, precision: str) -> None:
     execution = Execution(device="cuda", precision=precision)
     module = _module()
     checkpoint = CheckpointFile(tmp_path / "w.resume", _IDENTITY, every=2)
+    options: dict[str, Any] = {"recipe": _RECIPE, "execution": execution, "checkpoint": checkpoint}
     with pytest.raises(_KilledError):
-        train(
-            _module(),
-            _pictures(),
-            recipe=_RECIPE,
-            execution=execution,
-            checkpoint=checkpoint,
-            progress=_killed_after(64),
-        )
-    results = train(
-        module, _pictures(), recipe=_RECIPE, execution=execution, checkpoint=checkpoint, test=_pictures(6, seed=1)
-    )
+        train(_module(), _pictures(), **options, progress=_killed_after(64))
+    results = train(module, _pictures(), **options, test=_pictures(6, seed=1))
     assert results[-1].loss < results[0].loss
     assert next(module.parameters()).device.type == "cpu"
 

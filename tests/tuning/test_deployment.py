@@ -10,7 +10,7 @@ import pytest
 from rexport._errors import ModelFileError, UsageError
 from rexport.benchmarks.interleave import Failure, Job, Timing
 from rexport.model_file import save
-from rexport.tuning import Bounds, Candidate, Goal, SearchResult, Variant, search_deployment
+from rexport.tuning import Bounds, Candidate, Goal, Measured, SearchResult, Variant, search_deployment
 from tests._graphs import convolution, graph
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ def search(candidates: Sequence[Candidate], bounds: Bounds | None = None, **opti
     return search_deployment(candidates, bounds=bounds or Bounds(), **options)
 
 
+def _batch_and_threads(measured: Measured | None) -> tuple[int, int]:
+    assert measured is not None
+    return measured.candidate.batch, measured.candidate.threads
+
+
 def usual(job: Job) -> float:
     """A call costs a fixed time and some for each image; a second thread makes it 1.6 times as fast."""
     return (0.004 + 0.010 * job.shape[0]) / (1.6 if job.threads == 2 else 1.0)
@@ -89,8 +94,7 @@ def usual(job: Job) -> float:
 def test_the_best_of_many_is_found_in_time(file: Path, plant: Any) -> None:
     planted = plant(usual)
     found = search(grid(file, on="cpu,openvino"), seconds=60)
-    assert found.chosen is not None
-    assert (found.chosen.candidate.batch, found.chosen.candidate.threads) == (16, 2)
+    assert _batch_and_threads(found.chosen) == (16, 2)
     assert found.nearest is None
     assert all(trial.measured is not None and trial.reason is None for trial in found.trials)
     assert sum(trial.is_finalist for trial in found.trials) == 4
@@ -113,9 +117,8 @@ def test_every_time_is_kept(file: Path, plant: Any) -> None:
 def test_a_bound_is_kept_and_what_is_beyond_it_for_sure_is_not_measured(file: Path, plant: Any) -> None:
     plant(usual)
     found = search(grid(file), Bounds(latency_ms=30), seconds=30)
-    assert found.chosen is not None
     # 4 images on 2 threads take 27.5 ms, 2 on 1 thread 24 ms
-    assert (found.chosen.candidate.batch, found.chosen.candidate.threads) == (4, 2)
+    assert _batch_and_threads(found.chosen) == (4, 2)
     reasons = {(trial.candidate.batch, trial.candidate.threads): trial.reason for trial in found.trials if trial.reason}
     assert reasons == {
         (8, 1): "Batch 4 takes longer than 30 ms already.",
@@ -127,16 +130,14 @@ def test_a_bound_is_kept_and_what_is_beyond_it_for_sure_is_not_measured(file: Pa
 def test_for_latency_the_shortest_call_is_found(file: Path, plant: Any) -> None:
     plant(usual)
     found = search(grid(file), goal=Goal.LATENCY, seconds=30)
-    assert found.chosen is not None
-    assert (found.chosen.candidate.batch, found.chosen.candidate.threads) == (1, 2)
+    assert _batch_and_threads(found.chosen) == (1, 2)
 
 
 def test_where_nothing_keeps_within_the_bound_the_nearest_is_told(file: Path, plant: Any) -> None:
     plant(usual)
     found = search(grid(file), Bounds(latency_ms=1), seconds=30)
     assert found.chosen is None
-    assert found.nearest is not None
-    assert (found.nearest.candidate.batch, found.nearest.candidate.threads) == (1, 2)
+    assert _batch_and_threads(found.nearest) == (1, 2)
 
 
 def test_what_fails_is_listed_and_the_others_go_on(file: Path, plant: Any) -> None:
@@ -164,8 +165,7 @@ def test_a_finalist_that_fails_leaves_the_others(file: Path, plant: Any) -> None
 
     plant(fails_later)
     found = search(grid(file), seconds=30)
-    assert found.chosen is not None
-    assert (found.chosen.candidate.batch, found.chosen.candidate.threads) == (8, 2)
+    assert _batch_and_threads(found.chosen) == (8, 2)
     (failed,) = (trial for trial in found.trials if trial.reason)
     assert (failed.measured, len(failed.stages)) == (None, 1)  # what was measured before is kept
 

@@ -191,7 +191,8 @@ def test_operations_are_the_networks_multiply_accumulates() -> None:
     assert min(costs.values()) > 1 / len(costs)
 
 
-def test_the_document_has_the_curve_and_no_infinite_numbers() -> None:
+def gate_result(max_drop: float) -> GateResult:
+    """Return what a gate could give: a model that loses half a point with one layer in float."""
     first = GatePoint(float_layers=(), float_share=0.0, top1=0.7, sqnr_db=12.0)
     chosen = GatePoint(
         float_layers=("conv1",),
@@ -200,16 +201,19 @@ def test_the_document_has_the_curve_and_no_infinite_numbers() -> None:
         sqnr_db=math.inf,
         comparison=Comparison(speedup=1.5, interval=(1.4, 1.6)),
     )
-    result = GateResult(
+    return GateResult(
         quantized=QuantizedModel(model=graph("y = Relu (x)"), layers=()),
         chosen=chosen,
         points=(first, chosen),
         float_top1=0.8,
         images=1000,
-        max_drop=math.inf,
+        max_drop=max_drop,
         sensitivities=(LayerSensitivity(name="conv1", op_type="Conv", sqnr_db=12.5, cost=0.3),),
     )
-    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
+
+
+def test_the_document_has_the_curve_and_no_infinite_numbers() -> None:
+    document = json.loads(json.dumps(gate_result(max_drop=math.inf).to_json(), allow_nan=False))
     assert document["holds"] is True
     assert document["max_drop_points"] is None
     assert [point["top1"] for point in document["curve"]] == [0.7, 0.795]
