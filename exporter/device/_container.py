@@ -159,9 +159,11 @@ class Archive(Container):
     def _content(self, header: bytes, name: str, size: int | None) -> Iterator[bytes]:
         """Yield what follows a header that must be the one of this name and size (``None``: any within limits)."""
         crc, header_size = LOCAL.unpack(header[: LOCAL.size])[6:8]
-        if size is None and header_size > LIMITS[name]:
-            raise RefusedError(f"{name} has {header_size:,} bytes, more than the {LIMITS[name]:,} that it may have.")
-        member = Member(name.encode(), crc, header_size if size is None else size, self._at - len(header))
+        if size is None:
+            size = header_size
+            if size > LIMITS[name]:
+                raise RefusedError(f"{name} has {size:,} bytes, more than the {LIMITS[name]:,} that it may have.")
+        member = Member(name.encode(), crc, size, self._at - len(header))
         if member.local() != header:
             raise _other(name)
         self._members.append(member)

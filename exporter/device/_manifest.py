@@ -15,6 +15,7 @@ import json
 import math
 import re
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._container import LIMITS, MANIFEST
@@ -222,21 +223,22 @@ def read_manifest(data: bytes) -> Manifest:
     fields = Fields("", {"head": None, **document})
     fields.require_keys({"schema", *Manifest._fields} - {"sha256"})
     files = _files(fields.inner("files"))
+    file = partial(fields.file, files=files)
     engines = fields.items("engines", MAX_FILES)
     return Manifest(
         name=fields.text("name", NAME),
         version=fields.whole("version", 1, MAX_VERSION),
         expires=_expires(fields),
         target=_target(fields.inner("target")),
-        model=fields.file("model", files),
+        model=file("model"),
         preprocessing=_preprocessing(fields.inner("preprocessing")),
         golden=_golden(fields.inner("golden"), files),
         limits=_limits(fields.inner("limits")),
-        head=None if fields.values["head"] is None else fields.text("head", _HEAD),
+        head=fields.optional("head", partial(fields.text, pattern=_HEAD)),
         engines=tuple(_engine(Fields(f"engines[{index}].", engine), files) for index, engine in enumerate(engines)),
-        classes=fields.optional_file("classes", files),
-        profile=fields.optional_file("profile", files),
-        table=fields.optional_file("table", files),
+        classes=fields.optional("classes", file),
+        profile=fields.optional("profile", file),
+        table=fields.optional("table", file),
         files=files,
         sha256=hashlib.sha256(data).hexdigest(),
     )
@@ -327,7 +329,7 @@ def _golden(fields: Fields, files: Collection[str]) -> Golden:
 def _limits(fields: Fields) -> Limits:
     fields.require_keys(Limits._fields)
     return Limits(
-        latency_ms=None if fields.values["latency_ms"] is None else fields.number("latency_ms", above=0.0),
+        latency_ms=fields.optional("latency_ms", partial(fields.number, above=0.0)),
         seconds=fields.whole("seconds", 1, 3600),
         memory_mib=fields.whole("memory_mib", 16, 2**20),
     )

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Collection
 
 __all__ = ["Fields", "loads"]
+
+_Value = TypeVar("_Value")
 
 
 def loads(data: bytes) -> Any:
@@ -66,9 +68,9 @@ class Fields(NamedTuple):
             raise self.wrong(key, "is not among its files")
         return value
 
-    def optional_file(self, key: str, files: Collection[str]) -> str | None:
-        """Return the name of one of the files, or ``None``."""
-        return None if self.values[key] is None else self.file(key, files)
+    def optional(self, key: str, read: Callable[[str], _Value]) -> _Value | None:
+        """Return what ``read`` makes of a key, unless its value is ``None``."""
+        return None if self.values[key] is None else read(key)
 
     def whole(self, key: str, least: int, most: int) -> int:
         """Return a whole number between two others, both included."""

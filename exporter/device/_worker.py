@@ -161,7 +161,7 @@ def _classify(question: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield once that the model is loaded, and then the likeliest classes of each picture, or why it has none."""
     from ._pictures import PictureError, model_input
 
-    names = json.loads(_verified(question["classes"]).decode("utf-8")) if question["classes"] else None
+    names = question["classes"] and json.loads(_verified(question["classes"]).decode("utf-8"))
     golden = _array(question["golden"]["input"])
     head = question["head"]
     if head is None:  # of a bundle that was made before manifests said it

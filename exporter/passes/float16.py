@@ -122,13 +122,11 @@ def _why_kept(node: ir.Node, version: int, largest: Mapping[str, float], keep_fl
         reach = _reach(value, largest)
         if reach > (_LARGEST if is_constant else LARGEST_SAFE):
             return f"{value.name!r} reaches {reach:,.0f}, and float16 ends at {_LARGEST:,.0f}"
-    if any(
-        value.dtype == _FLOAT and not _may_be_half(node, index, version, "outputs")
-        for index, value in enumerate(node.outputs)
-    ):
+    gives = [index for index, value in enumerate(node.outputs) if value.dtype == _FLOAT]
+    if not all(_may_be_half(node, index, version, "outputs") for index in gives):
         return f"{node.op_type} gives no float16 in opset {version}"
     reads = [index for index, value in enumerate(node.inputs) if value is not None and value.dtype == _FLOAT]
-    if reads and not any(_becomes_half(node, index, version) for index in reads):
+    if reads and not any(_may_be_half(node, index, version, "inputs") for index in reads):
         return f"{node.op_type} takes no float16 in opset {version}"
     return None
 
@@ -147,17 +145,12 @@ def _reach(value: ir.Value, largest: Mapping[str, float]) -> float:
     return largest.get(str(value.name), 0.0)
 
 
-def _becomes_half(node: ir.Node, index: int, version: int) -> bool:
-    value = node.inputs[index]
-    return value is not None and value.dtype == _FLOAT and _may_be_half(node, index, version, "inputs")
-
-
 def _may_be_half(node: ir.Node, index: int, version: int, side: str) -> bool:
     """Say whether ONNX allows float16 for an input or output of an operator."""
     if node.domain or "dtype" in node.attributes:
         return False
     schema = onnx.defs.get_schema(node.op_type, version)
-    parameters = schema.inputs if side == "inputs" else schema.outputs
+    parameters = getattr(schema, side)
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
     kind = parameters[min(index, len(parameters) - 1)].type_str  # the last may be variadic
     return "tensor(float16)" in allowed.get(kind, (kind,))
@@ -183,7 +176,7 @@ class _Conversion:
         becoming_half = {
             (node, index)
             for node, index, _ in float_inputs
-            if node in self._half and _becomes_half(node, index, self._version)
+            if node in self._half and _may_be_half(node, index, self._version, "inputs")
         }
         results = [value for node in self._half for value in node.outputs if value.dtype == _FLOAT]
         for node in self._half:
@@ -220,11 +213,10 @@ class _Conversion:
             node = ir.node("Cast", [value], {"to": dtype}, name=name)
             (result,) = node.outputs
             result.name, result.shape, result.type = name, value.shape, ir.TensorType(dtype)
-            producer = value.producer()
-            if producer is None:
-                self._graph.insert_before(self._graph[0], node)
-            else:
+            if producer := value.producer():
                 self._graph.insert_after(producer, node)
+            else:
+                self._graph.insert_before(self._graph[0], node)
             self._casts[value, dtype] = result
         return self._casts[value, dtype]
 

@@ -18,6 +18,7 @@ from rexport.device._install import install
 from rexport.device._self_check import Version, _engine, self_check
 from rexport.device._worker_process import Bounds, WorkerError, ask_worker
 from tests.device._vendor import write
+from tests.faults import self_checks
 from tests.faults.vendor import archive, passed
 
 if TYPE_CHECKING:
@@ -68,25 +69,12 @@ def test_a_model_that_is_none(vendor: Vendor, device: Device) -> None:
 
 @pytest.mark.slow
 def test_a_hang(vendor: Vendor, device: Device) -> None:
-    """Two to the 62 rounds of a loop."""
-    endless = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 17]>
-        g (float[N, 3, 8, 8] x) => (float[N, 4] y) <int64 n = {4611686018427387904}, bool yes = {1}> {
-            r = Loop (n, yes, x) <body = b (int64 i, bool c, float[N, 3, 8, 8] s) => (bool d, float[N, 3, 8, 8] t)
-                { d = Identity(c) t = Sin(s) }>
-            p = GlobalAveragePool(r) f = Flatten(p) q = Concat <axis = 1> (f, f) b = Constant <value_ints = [0]> ()
-            e = Constant <value_ints = [4]> () a = Constant <value_ints = [1]> () y = Slice(q, b, e, a) }""")
-    contents = vendor.bundle(2, lambda m: m["limits"].update(seconds=2), model=endless.SerializeToString())
-    _fails(vendor, device, contents, "not done after 2 s")
+    model = self_checks.endless(side=8, classes=4)
+    _fails(vendor, device, vendor.bundle(2, lambda m: m["limits"].update(seconds=2), model=model), "not done after 2 s")
 
 
 def test_more_memory_than_it_may(vendor: Vendor, device: Device) -> None:
-    large = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 17]>
-        g (float[N, 3, 8, 8] x) => (float[N, 4] y) {
-            s = Constant <value_ints = [1000000000]> () z = ConstantOfShape(s) m = ReduceMax <keepdims = 0> (z)
-            p = GlobalAveragePool(x) f = Flatten(p) q = Concat <axis = 1> (f, f) g2 = Add(q, m)
-            b = Constant <value_ints = [0]> () e = Constant <value_ints = [4]> () a = Constant <value_ints = [1]> ()
-            y = Slice(g2, b, e, a) }""")
-    _fails(vendor, device, vendor.bundle(2, model=large.SerializeToString()), "alloc|memory")
+    _fails(vendor, device, vendor.bundle(2, model=self_checks.greedy(side=8, classes=4)), "alloc|memory")
 
 
 def test_a_crash(tmp_path: Path, vendor: Vendor, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from rexport.deploy.golden import npy
 from tests.faults._part import Part
 from tests.faults.agent import Agent, Workshop, complaint, fault_in
 from tests.faults.seeds import small_network
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from rexport.device._manifest import Limits
 
-__all__ = ["REPETITIONS", "run"]
+__all__ = ["REPETITIONS", "endless", "greedy", "run"]
 
 REPETITIONS = 10
 _SECONDS = 10
@@ -119,10 +120,10 @@ def _faults(workshop: Workshop, only: tuple[str, ...]) -> Iterator[_Fault]:
         "weights that are not finite": ({"model.onnx": _disturbed(small_network(seed=2), np.nan)}, ample),
         "no model": ({"model.onnx": np.random.default_rng(0).bytes(4096)}, ample),
         "a model that was cut off": ({"model.onnx": small_network(seed=2).SerializeToString()[:-900]}, ample),
-        "an endless loop": ({"model.onnx": _endless()}, brief),
-        "more memory than the limit": ({"model.onnx": _greedy()}, ample),
-        "logits of another shape": ({"golden/logits.npy": _npy(np.zeros((1, 7), np.float32))}, ample),
-        "logits that name another class": ({"golden/logits.npy": _npy(-_logits(workshop))}, ample),
+        "an endless loop": ({"model.onnx": endless()}, brief),
+        "more memory than the limit": ({"model.onnx": greedy()}, ample),
+        "logits of another shape": ({"golden/logits.npy": npy(np.zeros((1, 7), np.float32))}, ample),
+        "logits that name another class": ({"golden/logits.npy": npy(-_logits(workshop))}, ample),
         "too slow": ({}, Limits(seconds=8 * _SECONDS, latency_ms=1e-6)),
     }
     for name, (files, limits) in changes.items():
@@ -153,35 +154,33 @@ def _disturbed(model: onnx.ModelProto, by: float) -> bytes:
     return data
 
 
-def _endless() -> bytes:
-    return _parsed(
-        """
-        <ir_version: 10, opset_import: ["": 18]>
-        g (float[N, 3, 16, 16] x) => (float[N, 10] y)
-        <int64 count = {9223372036854775807}, bool go = {1}, float[1, 10] start = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}>
-        {
-            y = Loop (count, go, start) <body = once (int64 i, bool again, float[1, 10] seen)
-                => (bool again_out, float[1, 10] out) { again_out = Identity (again)  out = Identity (seen) }>
-        }"""
+def endless(*, side: int = 16, classes: int = 10) -> bytes:
+    """Return a classifier that does not come to an end."""
+    return _classifier(
+        f"<int64 count = {{9223372036854775807}}, bool go = {{1}}, int64[2] shape = {{1, {classes}}}>",
+        f"""start = ConstantOfShape (shape)
+            y = Loop (count, go, start) <body = once (int64 i, bool go_in, float[1, {classes}] seen)
+                => (bool go_out, float[1, {classes}] out) {{ go_out = Identity (go_in)  out = Identity (seen) }}>""",
+        side=side,
+        classes=classes,
     )
 
 
-def _greedy() -> bytes:
-    return _parsed(
-        """
-        <ir_version: 10, opset_import: ["": 18]>
-        g (float[N, 3, 16, 16] x) => (float[N, 10] y)
-        <int64[1] many = {40000000000}, int64[2] shape = {1, 10}>
-        {
-            large = ConstantOfShape (many)
-            sum = ReduceMean <keepdims = 1> (large)
-            y = Expand (sum, shape)
-        }"""
+def greedy(*, side: int = 16, classes: int = 10) -> bytes:
+    """Return a classifier that takes more memory than there is."""
+    return _classifier(
+        f"<int64[1] many = {{40000000000}}, int64[2] shape = {{1, {classes}}}>",
+        "large = ConstantOfShape (many)  sum = ReduceMean <keepdims = 1> (large)  y = Expand (sum, shape)",
+        side=side,
+        classes=classes,
     )
 
 
-def _parsed(text: str) -> bytes:
-    data: bytes = onnx.parser.parse_model(text).SerializeToString()
+def _classifier(weights: str, nodes: str, *, side: int, classes: int) -> bytes:
+    data: bytes = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["": 18]> g (float[N, 3, {side}, {side}] x) => (float[N, {classes}] y) '
+        f"{weights} {{ {nodes} }}"
+    ).SerializeToString()
     return data
 
 
@@ -191,12 +190,6 @@ def _logits(workshop: Workshop) -> np.ndarray:
 
     logits: np.ndarray = np.load(io.BytesIO(read(workshop.bundle(2)).files["golden/logits.npy"]))
     return logits
-
-
-def _npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def _with_corrupt_engine(workshop: Workshop) -> Path:
