@@ -15,7 +15,7 @@ from rexport._words import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Machine", "load_average", "machine_facts"]
+__all__ = ["Machine", "load_average", "machine_facts", "version_of"]
 
 # the distributions that hold a package: onnxruntime comes under several names
 _DISTRIBUTIONS = {
@@ -98,7 +98,7 @@ def machine_facts() -> Machine:
         memory_gib=_memory_gib(),
         os=f"{platform.system()} {platform.release().partition('-')[0]}",
         python=platform.python_version(),
-        packages={name: _version(distributions) for name, distributions in _DISTRIBUTIONS.items()},
+        packages={name: version_of(*distributions) for name, distributions in _DISTRIBUTIONS.items()},
         load_average=load_average(),
         cpu_quota=cpu.quota,
     )
@@ -118,7 +118,8 @@ def _memory_gib() -> float | None:
         return None
 
 
-def _version(distributions: tuple[str, ...]) -> str | None:
+def version_of(*distributions: str) -> str | None:
+    """Return the version of the first of these distributions that is installed; ``None`` without any."""
     for name in distributions:
         try:
             return metadata.version(name)

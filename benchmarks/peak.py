@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from rexport._progress import silent
 from rexport.benchmarks.document import Kind, Peak, PeakPrecision
 from rexport.benchmarks.interleave import Failure, Timing, measure
 from rexport.benchmarks.jobs import Job
+from rexport.benchmarks.machine import version_of
 from rexport.benchmarks.peak_models import Load
 from rexport.runtimes.source import Source
 
@@ -128,24 +128,16 @@ def _measured(
 
 def _facts(runtime: str, precision: PeakPrecision, threads: int, loads: Sequence[Load]) -> dict[str, Any]:
     cpu = this_cpu()
+    versions = (f"{name} {version}" for name in PEAK_RUNTIMES[runtime] if (version := version_of(name)))
     return {
         "runtime": runtime,
-        "version": _version(runtime),
+        "version": next(versions, None),
         "precision": precision,
         "threads": threads,
         "cores": cpu.cores,
         "cpu": f"{cpu.name}, {cpu.architecture}, {cpu.int8}",
         "loads": [load.to_json() for load in loads],
     }
-
-
-def _version(runtime: str) -> str | None:
-    for name in PEAK_RUNTIMES[runtime]:
-        try:
-            return f"{name} {metadata.version(name)}"
-        except metadata.PackageNotFoundError:
-            continue
-    return None
 
 
 def _read(entry: object) -> tuple[Peak, ...]:

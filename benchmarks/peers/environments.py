@@ -111,8 +111,7 @@ def environment_named(name: str) -> Environment:
     Raises:
         UsageError: None has that name.
     """
-    for environment in ENVIRONMENTS:
-        if environment.name == name:
-            return environment
-    names = ", ".join(environment.name for environment in ENVIRONMENTS)
-    raise UsageError(f"There is no peer {name!r}; choose from {names}.")
+    environments = {environment.name: environment for environment in ENVIRONMENTS}
+    if name not in environments:
+        raise UsageError(f"There is no peer {name!r}; choose from {', '.join(environments)}.")
+    return environments[name]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import subprocess
-from importlib import metadata
 from typing import Any
+
+from rexport.benchmarks.machine import version_of
 
 __all__ = ["gpu_facts"]
 
@@ -30,7 +31,7 @@ def gpu_facts() -> dict[str, Any]:
 
     Under ``packages`` are the versions of what runs on it.
     """
-    versions = {name: _version(name) for name in _PACKAGES}
+    versions = {name: version_of(name) for name in _PACKAGES}
     command = ["nvidia-smi", f"--query-gpu={','.join(_FIELDS.values())}", "--format=csv,noheader"]
     try:
         finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -45,10 +46,3 @@ def facts_in(text: str) -> dict[str, str | None]:
     if len(row) != len(_FIELDS):
         return dict.fromkeys(_FIELDS)
     return {name: None if value.startswith("[") else value for name, value in zip(_FIELDS, row, strict=True)}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
