@@ -52,8 +52,7 @@ Tables = Annotated[
     ),
 ]
 SaveTable = Annotated[
-    Path | None,
-    typer.Option("--save-table", help="Write the calibration table here, for --table.", show_default=False),
+    Path | None, typer.Option("--save-table", help="Write the calibration table here, for --table.", show_default=False)
 ]
 WorkersChoice = Annotated[
     str,

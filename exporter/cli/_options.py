@@ -28,9 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Data = Annotated[
     Path,
     typer.Option(
-        "--data",
-        help="Images: DIR/<class>/<image>, a flat folder, or an .npy or .npz file.",
-        show_default=False,
+        "--data", help="Images: DIR/<class>/<image>, a flat folder, or an .npy or .npz file.", show_default=False
     ),
 ]
 Weights = Annotated[
@@ -41,8 +39,7 @@ Weights = Annotated[
     ),
 ]
 Resize = Annotated[
-    int | None,
-    typer.Option("--resize", min=1, help="Resize the shorter side to this many pixels before the crop."),
+    int | None, typer.Option("--resize", min=1, help="Resize the shorter side to this many pixels before the crop.")
 ]
 Mean = Annotated[str | None, typer.Option("--mean", metavar="R,G,B", help="Mean of pixels scaled to 0…1.")]
 Std = Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Standard deviation, likewise.")]

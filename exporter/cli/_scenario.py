@@ -41,8 +41,7 @@ TrialSeconds = Annotated[
     typer.Option("--seconds", help="Of --scenario: the length of a run, or of each trial.", show_default="10"),
 ]
 Loadgen = Annotated[
-    bool,
-    typer.Option("--loadgen", help="Of --scenario: let MLPerf's LoadGen run it as well, and say what it says."),
+    bool, typer.Option("--loadgen", help="Of --scenario: let MLPerf's LoadGen run it as well, and say what it says.")
 ]
 _SECONDS = 10.0
 

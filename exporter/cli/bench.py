@@ -84,10 +84,7 @@ def bench(
     markdown: Markdown = None,
     compare: Compare = None,
     max_regression: MaxRegression = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Also write the JSON to this file."),
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure throughput and latency of models on the runtimes of this machine.

@@ -25,8 +25,7 @@ _RUNTIME = re.compile(r"([a-z]+)([<>=][^,]*(?:,[<>=][^,]*)*)?")
 
 def bundle(
     model: Annotated[
-        Path | None,
-        typer.Argument(metavar="MODEL.onnx", help="An ONNX file of a classifier.", show_default=False),
+        Path | None, typer.Argument(metavar="MODEL.onnx", help="An ONNX file of a classifier.", show_default=False)
     ] = None,
     output: Annotated[
         Path | None,

@@ -39,12 +39,10 @@ def deploy(
     connect_timeout: _fleet.ConnectTimeout = 20.0,
     install_timeout: _fleet.InstallTimeout = 900.0,
     ansible: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write an Ansible role and playbook instead.", show_default=False),
+        Path | None, typer.Option(metavar="DIR", help="Write an Ansible role and playbook instead.", show_default=False)
     ] = None,
     mender: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write a Mender update module instead.", show_default=False),
+        Path | None, typer.Option(metavar="DIR", help="Write a Mender update module instead.", show_default=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the devices, and change nothing.")] = False,
     as_json: Json = False,

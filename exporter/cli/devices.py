@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["devices"]
 
 devices = typer.Typer(
-    help="What devices run, and the way back to the version before.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    help="What devices run, and the way back to the version before.", no_args_is_help=True, rich_markup_mode=None
 )
 
 

@@ -34,9 +34,7 @@ def engine(
     sm: Annotated[
         str | None,
         typer.Option(
-            metavar="N,...",
-            help="Compute capabilities to build for, without the point.",
-            show_default="80,86,89,120",
+            metavar="N,...", help="Compute capabilities to build for, without the point.", show_default="80,86,89,120"
         ),
     ] = None,
     batch: Annotated[

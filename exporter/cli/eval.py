@@ -17,9 +17,7 @@ def eval(  # noqa: A001
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL",
-            help="An ONNX file, an engine, or a network's name with --weights.",
-            show_default=False,
+            metavar="MODEL", help="An ONNX file, an engine, or a network's name with --weights.", show_default=False
         ),
     ],
     data: Data,
@@ -42,8 +40,7 @@ def eval(  # noqa: A001
         ),
     ] = False,
     crops: Annotated[
-        int,
-        typer.Option(metavar="1|10", help="10 averages over the corners, the middle, and their mirror images."),
+        int, typer.Option(metavar="1|10", help="10 averages over the corners, the middle, and their mirror images.")
     ] = 1,
     scales: Annotated[
         str | None,

@@ -22,8 +22,7 @@ def inspect(
         ),
     ],
     public_key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Verify a bundle's signature with this key.", show_default=False),
+        Path | None, typer.Option(metavar="FILE", help="Verify a bundle's signature with this key.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -13,10 +13,7 @@ __all__ = ["models"]
 
 
 def models(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="Show this network stage by stage.", show_default=False),
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this network stage by stage.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List the networks: depth, parameters, multiply-accumulates (MACs) at their input size, and paper."""

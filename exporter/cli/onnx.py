@@ -30,8 +30,7 @@ def onnx(
     output: Output,
     weights: Weights = None,
     num_classes: Annotated[
-        int | None,
-        typer.Option(min=1, help="Outputs of the network; by default those of the weights, or its own."),
+        int | None, typer.Option(min=1, help="Outputs of the network; by default those of the weights, or its own.")
     ] = None,
     result: Annotated[
         str | None,

@@ -20,13 +20,9 @@ def train(
         Path,
         typer.Option("--data", help="A folder with train/<class>/… and test/<class>/… (or val/…).", show_default=False),
     ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="The file to write.", show_default=False),
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)],
     test: Annotated[
-        Path | None,
-        typer.Option("--test", help="A folder per class to test on; --data may then be one itself."),
+        Path | None, typer.Option("--test", help="A folder per class to test on; --data may then be one itself.")
     ] = None,
     weights: Annotated[
         Path | None,
@@ -46,8 +42,7 @@ def train(
         ),
     ] = None,
     target: Annotated[
-        str | None,
-        typer.Option("--target", help="With --qat: what is to run the INT8 file, as of `rexport quantize`."),
+        str | None, typer.Option("--target", help="With --qat: what is to run the INT8 file, as of `rexport quantize`.")
     ] = None,
     recipe: Annotated[str, typer.Option(metavar="onecycle|paper", help="How the learning rate goes.")] = "onecycle",
     epochs: Annotated[

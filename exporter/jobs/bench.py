@@ -310,10 +310,7 @@ def _run_in_turns(request: BenchRequest, old: BenchResult | None, progress: Prog
 
 
 def _run_scenario(
-    request: BenchRequest,
-    scenario: ScenarioRequest,
-    old: BenchResult | None,
-    on_trial: Callable[[Trial], None] | None,
+    request: BenchRequest, scenario: ScenarioRequest, old: BenchResult | None, on_trial: Callable[[Trial], None] | None
 ) -> BenchReport:
     """Run a scenario on every row, one after the other."""
     if scenario.loadgen:

@@ -232,11 +232,7 @@ class _Work:
         return find_divergence(
             Reference(load(path), self._few_images(self.reference), threads=threads),
             candidate_of(
-                self.model.path,
-                self._few_images(self.model),
-                runtime=self.runtime,
-                reference=path,
-                threads=threads,
+                self.model.path, self._few_images(self.model), runtime=self.runtime, reference=path, threads=threads
             ),
             progress=self.progress,
         )

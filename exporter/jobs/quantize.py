@@ -44,15 +44,7 @@ from rexport.passes import Reference, fuse
 from rexport.passes.own_weights import with_own_weights
 from rexport.passes.raise_opset import raise_opset
 from rexport.preprocessing import PictureOptions
-from rexport.quantization import (
-    ONNX_RUNTIME,
-    QuantizedModel,
-    Target,
-    audit,
-    quantize,
-    require_float,
-    target_for,
-)
+from rexport.quantization import ONNX_RUNTIME, QuantizedModel, Target, audit, quantize, require_float, target_for
 from rexport.runtimes.onnxruntime import executed_ops
 from rexport.tuning import Exam, conditions_for, mix_precision, require_speedup
 
@@ -385,12 +377,7 @@ class _Work:
             with self.progress("proving the INT8 file", None):
                 audit(self.scaled, quantized.model)
                 proof = prove(
-                    self.original,
-                    forms.model,
-                    batches,
-                    pictures=kind,
-                    target=request.target,
-                    threads=request.threads,
+                    self.original, forms.model, batches, pictures=kind, target=request.target, threads=request.threads
                 )
             if not proof.runtime_differs or len(repaired) == _REPAIRS:
                 break

@@ -89,12 +89,7 @@ class PicturesInMemory(Pictures):
     draws = PadCropFlip.draws
 
     def __init__(
-        self,
-        pixels: np.ndarray,
-        labels: np.ndarray,
-        preprocessing: Preprocessing,
-        *,
-        skipped: Iterable[BadImage] = (),
+        self, pixels: np.ndarray, labels: np.ndarray, preprocessing: Preprocessing, *, skipped: Iterable[BadImage] = ()
     ) -> None:
         super().__init__(torch.from_numpy(labels), preprocessing, skipped)
         self._pixels = _channels_first(pixels)

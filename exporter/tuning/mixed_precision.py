@@ -192,12 +192,7 @@ def _require_sense(exam: Exam, max_drop: float, most_float: float) -> None:
 
 
 def require_speedup(
-    model: ir.Model,
-    quantized: ir.Model,
-    *,
-    at_least: float,
-    conditions: Conditions,
-    progress: Progress = silent,
+    model: ir.Model, quantized: ir.Model, *, at_least: float, conditions: Conditions, progress: Progress = silent
 ) -> Comparison:
     """Measure the integer model against the float one, in turns, and return the result if it is fast enough.
 

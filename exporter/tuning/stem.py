@@ -50,15 +50,8 @@ def block_stem(
 ) -> StemResult:
     """Let the first convolution of ``model``, float or quantized, read 2 × 2 blocks of pixels, where that is faster.
 
-    See :class:`rexport.passes.SpaceToDepthStem`; the arguments are those of :func:`rexport.tuning.regroup`.
-
-    Args:
-        model: It is not changed.
-        measure: Whether to keep the change only if the model is measured to be faster; it has one image input then.
-        batch: Images a call, by default the model's own, or 1.
-        threads: By default one per usable core.
-        verify: Whether to run both models on random inputs and compare the results.
-        progress: Reports the measurement.
+    See :class:`rexport.passes.SpaceToDepthStem`. With ``measure``, the change is kept only if the model, which has one
+    image input then, is measured to be faster. The other arguments are those of :func:`rexport.tuning.regroup`.
 
     Raises:
         UsageError: The model has another fixed batch.

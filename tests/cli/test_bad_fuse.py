@@ -90,8 +90,13 @@ def write(proto: onnx.ModelProto) -> None:
 
 
 _NO_MODELS = {
-    "empty": b"", "line": b"\n", "json": b"{}", "zeros": bytes(4096), "noise": _RANDOM.bytes(4096),
-    "checkpoint": b"PK\x03\x04" + bytes(99), "text": "ü".encode("utf-16"),
+    "empty": b"",
+    "line": b"\n",
+    "json": b"{}",
+    "zeros": bytes(4096),
+    "noise": _RANDOM.bytes(4096),
+    "checkpoint": b"PK\x03\x04" + bytes(99),
+    "text": "ü".encode("utf-16"),
 }
 
 

@@ -58,7 +58,7 @@ def test_from_the_first_look_to_the_way_back(there: Site, bundle: Path) -> None:
     assert one in done.stdout
     lines = [line.removeprefix(one).strip() for line in done.stderr.splitlines()]
     assert lines[:6] == [
-        *("connecting", "looking", "asking the agent", "placing the key", "sending the bundle", "installing"),
+        *("connecting", "looking", "asking the agent", "placing the key", "sending the bundle", "installing")
     ]
     assert there.active(1) is None
 

@@ -25,10 +25,7 @@ def _install() -> None:
 
 def test_lines_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     _install()
-    assert capsys.readouterr().err.splitlines() == [
-        "pi@camera-1  sending the bundle",
-        "pi@camera-1  installed (2.0 s)",
-    ]
+    assert capsys.readouterr().err.splitlines() == ["pi@camera-1  sending the bundle", "pi@camera-1  installed (2.0 s)"]
 
 
 def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

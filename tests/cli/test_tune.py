@@ -191,8 +191,7 @@ def test_regrouped_files_are_for_onnx_runtime(
     save(graph(_GROUPED, weights, outputs="float[N, 16] y"), Path("g.onnx"))
     monkeypatch.setattr("rexport.jobs.tune.RUNTIMES", {"cpu": "", "openvino": ""})
     monkeypatch.setattr(
-        "rexport.tuning.groups._seconds",
-        lambda layer, forms, conditions: {form: 2.0 / form.merged for form in forms},
+        "rexport.tuning.groups._seconds", lambda layer, forms, conditions: {form: 2.0 / form.merged for form in forms}
     )
     faster = Comparison(speedup=2.0, interval=(1.9, 2.1))
     monkeypatch.setattr("rexport.tuning.groups.compare", lambda *_, **__: faster)
@@ -268,8 +267,7 @@ def test_an_accuracy_that_integers_can_not_have_leaves_the_float_file(
 
 def test_what_fails_is_a_row_with_the_reason(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "rexport.tuning.deployment.measure",
-        lambda jobs, **_: [Failure(reason="It died.", kind="Died") for _ in jobs],
+        "rexport.tuning.deployment.measure", lambda jobs, **_: [Failure(reason="It died.", kind="Died") for _ in jobs]
     )
     result = invoke(*["tune", "m.onnx", "-o", "p.toml", "--on", "cpu", "--json"])
     assert result.exit_code == 5
