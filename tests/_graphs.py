@@ -30,6 +30,18 @@ def graph(
     return ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
 
 
+def named(model: ir.Model) -> ir.Model:
+    """Call the nodes of a model as their first results, and return it."""
+    for node in model.graph:
+        node.name = node.outputs[0].name
+    return model
+
+
+def set_array(value: ir.Value, array: np.ndarray) -> None:
+    """Give a constant other numbers."""
+    value.const_value = ir.tensor(array, name=value.name)
+
+
 def convolution(out: int, into: int, side: int = 3, *, seed: int = 0) -> np.ndarray:
     """Return a convolution's weight that keeps the size of numbers about as it is."""
     random = np.random.default_rng((seed, out, into, side))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from rexport._errors import UsageError
 from rexport._files import file_sha256
 from rexport.engine_file import is_engine, read_facts
+from rexport.evaluation.tensors import ActivationGraph
 from rexport.model_file import load
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
@@ -50,6 +52,11 @@ class Candidate:
     def batch(self) -> int:
         """The number of images."""
         return len(self.images)
+
+    @cached_property
+    def graph(self) -> ActivationGraph:
+        """Its tensors, and how to cut them out."""
+        return ActivationGraph(self.model)
 
     def run(self, part: onnx.ModelProto, inputs: np.ndarray) -> np.ndarray:
         """Run a part of the model (see ``tensors``) on inputs of shape ``(N, numbers)``; return its outputs likewise.

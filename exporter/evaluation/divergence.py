@@ -25,7 +25,6 @@ from rexport._errors import ModelFileError, UsageError
 from rexport._progress import Progress, silent
 from rexport.evaluation.likeness import Arithmetic, Difference, difference
 from rexport.evaluation.result import finite
-from rexport.evaluation.tensors import ActivationGraph
 from rexport.model_file import Metadata
 from rexport.runtimes import ENGINE_RUNTIMES
 
@@ -145,7 +144,6 @@ def find_divergence(
     reference: Reference,
     candidate: Candidate,
     *,
-    arithmetic: Arithmetic | None = None,
     at_once: int = _AT_ONCE,
     progress: Progress = silent,
 ) -> DivergenceReport:
@@ -154,33 +152,23 @@ def find_divergence(
     Args:
         reference: The right values.
         candidate: The model to search. Its file must have tensors of the reference's names.
-        arithmetic: The arithmetic of both; by default that of their files. For a GPU that computes float32 in
-            TensorFloat-32, ``FLOAT16``.
         at_once: Cuts inside a part that is searched, 1 or more: with fewer, the runtime has more of the model to fuse,
             and is started more often.
         progress: Reports every run.
 
     Raises:
-        UsageError: The two have no tensors in common, or one of another shape, or an equalized file is to be
-            compared with a float one.
+        UsageError: They have no tensors in common, or one of another shape, or an equalized file meets a float one.
         ModelFileError: A file has no image input, or does not run.
         UnavailableError: The candidate's runtime can't be used here.
     """
     if at_once < 1:
         raise UsageError(f"Look at 1 tensor or more at once, not {at_once}.")
-    graph = ActivationGraph(candidate.model)
-    arithmetic = arithmetic or _arithmetic(graph, reference.graph, candidate.runtime)
-    if arithmetic is Arithmetic.EIGHT_BITS and (_is_equalized(candidate.model) or _is_equalized(reference.model)):
-        raise UsageError(
-            "The INT8 file's tensors were equalized, channel by channel, so they are not those of the float file; "
-            "compare it with itself on another runtime, or quantize with --recover none to compare with the float file."
-        )
-    tensors = graph.tensors(reference.graph.names)
+    arithmetic = _arithmetic(candidate, reference)
+    tensors = candidate.graph.tensors(reference.graph.names)
     if not tensors:
         raise UsageError("The two models have no tensors of the same names, so there is nothing to compare.")
     with progress("comparing layers", None) as advance:
         search = _Search(
-            graph=graph,
             reference=reference,
             candidate=candidate,
             arithmetic=arithmetic,
@@ -188,33 +176,34 @@ def find_divergence(
             at_once=at_once,
             advance=advance,
         )
-        first = search.first(list(search.tensors), frozenset())
-    rows = tuple(search.rows[name] for name in search.tensors if name in search.rows)
-    return DivergenceReport(first=first, rows=rows, arithmetic=arithmetic, tensors=len(tensors))
+        return search.report()
 
 
-def _arithmetic(candidate: ActivationGraph, reference: ActivationGraph, runtime: str) -> Arithmetic:
-    if candidate.is_quantized != reference.is_quantized:
+def _arithmetic(candidate: Candidate, reference: Reference) -> Arithmetic:
+    if candidate.graph.is_quantized != reference.graph.is_quantized:
+        if _is_equalized(candidate.model) or _is_equalized(reference.model):
+            raise UsageError(
+                "The INT8 file's tensors were equalized, channel by channel, so they are not those of the float file; "
+                "compare it with itself on another runtime, or quantize with --recover none to compare with the float "
+                "file."
+            )
         return Arithmetic.EIGHT_BITS
-    if candidate.is_quantized:
+    if candidate.graph.is_quantized:
         return Arithmetic.INT8
-    halves = candidate.is_half or reference.is_half or runtime in _TENSOR_FLOAT
+    halves = candidate.graph.is_half or reference.graph.is_half or candidate.runtime in _TENSOR_FLOAT
     return Arithmetic.FLOAT16 if halves else Arithmetic.FLOAT32
 
 
 def _is_equalized(model: ir.Model) -> bool:
     """Say whether a file says that its tensors were scaled to be quantized."""
-    recovered = re.match(
-        r"(\d+) tensors equalized", str(json.loads(Metadata.of(model).quantization or "{}").get("recovered"))
-    )
-    return recovered is not None and int(recovered[1]) > 0
+    recovered = str(json.loads(Metadata.of(model).quantization or "{}").get("recovered"))
+    return re.match(r"0*[1-9]\d* tensors equalized", recovered) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Search:
     """A search and the ``rows`` of its measurements; ``tensors`` are in topological order."""
 
-    graph: ActivationGraph
     reference: Reference
     candidate: Candidate
     arithmetic: Arithmetic
@@ -222,6 +211,11 @@ class _Search:
     at_once: int
     advance: Callable[[int], None]
     rows: dict[str, TensorRow] = field(default_factory=dict)
+
+    def report(self) -> DivergenceReport:
+        first = self.first(list(self.tensors), frozenset())
+        rows = tuple(self.rows[name] for name in self.tensors if name in self.rows)
+        return DivergenceReport(first=first, rows=rows, arithmetic=self.arithmetic, tensors=len(self.tensors))
 
     def first(self, names: Sequence[str], cuts: frozenset[str]) -> Divergence | None:
         """Return the first divergence among tensors of one part, whose last is ``names[-1]``, between ``cuts``."""
@@ -239,7 +233,7 @@ class _Search:
             if row.difference.sqnr_db < min(_SEVERAL_LAYERS_DB, self.arithmetic.least_sqnr_db):
                 nodes = tuple(self.tensors[name].node for name in (*inside, row.tensor))
                 self.rows[row.tensor] = row
-                return Divergence(row=row, nodes=nodes, inputs=self.graph.before([row.tensor], cuts))
+                return Divergence(row=row, nodes=nodes, inputs=self.candidate.graph.before([row.tensor], cuts))
         return None
 
     def _look(self, tensors: Sequence[Tensor], cuts: Collection[str]) -> Iterator[TensorRow]:
@@ -255,17 +249,17 @@ class _Search:
 
     def _part(self, name: str, cuts: Collection[str]) -> list[str]:
         """Return the tensors between cuts and a tensor, without them, in topological order."""
-        between = self.graph.between(name, cuts)
+        between = self.candidate.graph.between(name, cuts)
         return [tensor for tensor in self.tensors if tensor in between]
 
     def _inside(self, row: TensorRow, cuts: Collection[str]) -> Divergence:
         """Return the divergence of a tensor, at the first of its inner tensors that differs if one does."""
-        tensor, inputs = self.tensors[row.tensor], self.graph.before([row.tensor], cuts)
+        tensor, inputs = self.tensors[row.tensor], self.candidate.graph.before([row.tensor], cuts)
         if tensor.inner:
             actual = self._compute(tensor.inner, cuts)
             expected = self.reference.values(tensor.inner)
             for name in tensor.inner:
-                node, op_type = self.graph.layer_of(name)
+                node, op_type = self.candidate.graph.layer_of(name)
                 inner = replace(tensor, name=name, node=node, op_type=op_type)
                 inner_row = self._row(inner, expected[name], actual[name], 1)
                 if inner_row.diverges:
@@ -274,19 +268,19 @@ class _Search:
 
     def _compute(self, names: Sequence[str], cuts: Collection[str]) -> dict[str, np.ndarray]:
         """Return the candidate's results for the reference's values at cuts."""
-        batch = self.candidate.batch
-        model, starts = self.graph.cut_out(names, cuts, batch=batch)
-        references = {name: self.tensors[name].reference for name in starts if name != self.graph.input}
+        graph, batch = self.candidate.graph, self.candidate.batch
+        model, starts = graph.cut_out(names, cuts, batch=batch)
+        references = {name: self.tensors[name].reference for name in starts if name != graph.input}
         values = self.reference.values(list(references.values()))
         inputs = []
         for name in starts:
             array = values[references[name]] if name in references else self.candidate.images
-            if array.shape != (batch, *self.graph.shape_of(name)):
-                raise _other_shape(name, array.shape, (batch, *self.graph.shape_of(name)))
+            if array.shape != (batch, *graph.shape_of(name)):
+                raise _other_shape(name, array.shape, (batch, *graph.shape_of(name)))
             inputs.append(array.reshape(batch, -1).astype(np.float32))
         flat = self.candidate.run(model, np.concatenate(inputs, axis=1))
         self.advance(1)
-        shapes = [self.graph.shape_of(name) for name in names]
+        shapes = [graph.shape_of(name) for name in names]
         ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
         if flat.shape != (batch, ends[-1]):
             raise ModelFileError(f"The runtime gave numbers of shape {flat.shape}, not {(batch, int(ends[-1]))}.")
@@ -301,7 +295,7 @@ class _Search:
             step = tensor.step  # an inner tensor has that of the integers it becomes
         elif self.arithmetic is not Arithmetic.INT8:
             step = None
-        error = difference(expected, actual, step=step, actual_step=self.graph.step(tensor.name))
+        error = difference(expected, actual, step=step, actual_step=self.candidate.graph.step(tensor.name))
         return TensorRow(
             tensor=tensor.name,
             node=tensor.node,

@@ -18,7 +18,7 @@ from rexport.evaluation.divergence import find_divergence
 from rexport.evaluation.reference import Reference
 from rexport.model_file import Metadata
 from rexport.passes._graph import is_op, name_of
-from rexport.quantization import ONNX_RUNTIME, OPENVINO, TARGETS
+from rexport.quantization import ONNX_RUNTIME, OPENVINO, TARGETS, X86
 from rexport.runtimes import NODE_BY_NODE
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def judging_runtime_for(target: Target) -> str:
 
 def judging_runtime(model: ir.Model) -> str:
     """Return the name of the runtime to judge ``model`` with, by the target in its metadata."""
-    target = TARGETS.get(json.loads(Metadata.of(model).quantization or "{}").get("target"))
-    return judging_runtime_for(target) if target else "cpu"
+    name = json.loads(Metadata.of(model).quantization or "{}").get("target")
+    return judging_runtime_for(TARGETS.get(name, X86))
 
 
 @dataclass(frozen=True, kw_only=True)

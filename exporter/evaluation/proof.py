@@ -243,9 +243,7 @@ def prove(
         VerificationError: The INT8 model does not load or run, or has other outputs.
         ModelFileError: The float model does not run.
     """
-    size = image_input(original).batch
-    names = [str(value.name) for value in original.graph.outputs]
-    sums, scores, images = [_OutputSums(name) for name in names], _Scores(), 0
+    totals = _Totals(original)
     with ExitStack() as stack:
         run_original = _in_onnx_runtime(original, threads=threads)
         try:
@@ -254,26 +252,10 @@ def prove(
             if runtime != _NODE_BY_NODE:
                 by_node = _in_onnx_runtime(quantized, threads=threads, optimize=False)
             for batch in batches:
-                expected = _run_all(run_original, batch, size)
-                actual = _run_all(run, batch, size)
-                _require_same_outputs(names, expected, actual)
-                if not images:
-                    for output, reference, result in zip(sums, expected, _run_all(by_node, batch, size), strict=True):
-                        output.add_as_written(reference, result)
-                for output, reference, result in zip(sums, expected, actual, strict=True):
-                    output.add(reference, result)
-                if len(names) == 1:
-                    scores.add(expected[0], actual[0])
-                images += len(batch)
+                totals.add(batch, run_original, run, by_node)
         except ModelFileError as error:
             raise VerificationError(f"The INT8 file is refused by what is to run it: {error}") from error
-    return Proof(
-        pictures=pictures,
-        images=images,
-        runtime=runtime,
-        outputs=tuple(output.proof() for output in sums),
-        agreement=scores.agreement(),
-    )
+    return totals.proof(pictures, runtime)
 
 
 def _in_onnx_runtime(model: ir.Model, *, threads: int | None, optimize: bool = True, as_on_arm: bool = False) -> Run:
@@ -331,13 +313,35 @@ def _run_all(run: Run, images: np.ndarray, size: int | None) -> Outputs:
     return [np.concatenate(output)[: len(images)] for output in zip(*parts, strict=True)]
 
 
-def _require_same_outputs(names: list[str], expected: Outputs, actual: Outputs) -> None:
-    for name, reference, result in zip(names, expected, actual, strict=True):
-        if reference.shape != result.shape:
-            raise VerificationError(
-                f"The INT8 file gives {name} of shape {result.shape}, and the float file of {reference.shape}; this is "
-                "a defect of rexport, please report it."
-            )
+class _Totals:
+    """Adds up all outputs of both files, batch by batch."""
+
+    def __init__(self, original: ir.Model) -> None:
+        self._size = image_input(original).batch
+        self._outputs = [_OutputSums(str(value.name)) for value in original.graph.outputs]
+        self._scores, self._images = _Scores(), 0
+
+    def add(self, batch: np.ndarray, run_original: Run, run: Run, by_node: Run) -> None:
+        """Run a batch in both files, and the first one ``by_node`` too."""
+        expected, actual = _run_all(run_original, batch, self._size), _run_all(run, batch, self._size)
+        for output, reference, result in zip(self._outputs, expected, actual, strict=True):
+            if reference.shape != result.shape:
+                raise VerificationError(
+                    f"The INT8 file gives {output.name} of shape {result.shape}, and the float file of "
+                    f"{reference.shape}; this is a defect of rexport, please report it."
+                )
+            output.add(reference, result)
+        if not self._images:
+            as_written = _run_all(by_node, batch, self._size)
+            for output, reference, result in zip(self._outputs, expected, as_written, strict=True):
+                output.add_as_written(reference, result)
+        if len(self._outputs) == 1:
+            self._scores.add(expected[0], actual[0])
+        self._images += len(batch)
+
+    def proof(self, pictures: Pictures, runtime: str) -> Proof:
+        outputs, agreement = tuple(output.proof() for output in self._outputs), self._scores.agreement()
+        return Proof(pictures=pictures, images=self._images, runtime=runtime, outputs=outputs, agreement=agreement)
 
 
 class _OutputSums:

@@ -111,17 +111,21 @@ class Evaluation:
             skipped: The unusable images.
         """
         n, comparison = counts.images, None
+
+        def share(right: int, *, known: bool = labelled) -> float | None:
+            return right / n if known else None
+
         if compared is not None:
             comparison = Comparison(
                 agreement=counts.agreeing / n,
                 sqnr_db=sqnr_db(float(counts.signal), float(counts.noise)),
                 scores=compared,
-                reference_top1=counts.reference_top1 / n if labelled else None,
+                reference_top1=share(counts.reference_top1),
             )
         return cls(
             images=n,
-            top1=counts.top1 / n if labelled else None,
-            top5=counts.top5 / n if labelled and classes > _FEW_CLASSES else None,
+            top1=share(counts.top1),
+            top5=share(counts.top5, known=labelled and classes > _FEW_CLASSES),
             top1_interval=wilson_interval(counts.top1, n) if labelled else None,
             comparison=comparison,
             skipped=tuple(skipped),

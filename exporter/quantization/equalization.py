@@ -214,8 +214,7 @@ def scale_layer(node: ir.Node, before: np.ndarray | None, after: np.ndarray | No
 
 def _scale_normalisation(node: ir.Node, before: np.ndarray | None, after: np.ndarray | None) -> None:
     """Scale γ (x − μ) / σ + β: the mean with the input, γ with both, β with the output."""
-    before = np.ones(1) if before is None else before
-    after = np.ones(1) if after is None else after
+    before, after = (np.ones(1) if factor is None else factor for factor in (before, after))
     factors = ("scale", before / after), ("bias", 1 / after), ("mean", 1 / before)
     for index, (role, factor) in enumerate(factors, start=1):
         if np.any(factor != 1):

@@ -96,32 +96,12 @@ def quantize(
         UsageError: The table is of another model, or there is no layer of a name in ``keep_float``.
         VerificationError: The result is not valid ONNX (a defect of rexport).
     """
-    require_float(model)
-    if default_opset(model) < target.opset:
-        raise ModelFileError(
-            f"The model is of opset {default_opset(model)}, and what the target {target.name} is given needs "
-            f"{target.opset} or later; convert it with rexport.passes.raise_opset first."
-        )
-    if table.model_sha256 != model_hash(model):
-        raise UsageError("The calibration table is of another model; calibrate the very model that is quantized.")
-    equalized = recovered.equalized if recovered else None
+    _require_inputs(model, table, target)
+    equalized, weights = (recovered.equalized, recovered.weights) if recovered else (None, {})
     planned = plan(model, table, target=target, calibrator=calibrator, keep_float=keep_float, equalized=equalized)
     quantized, placement = planned.model, planned.placement
     _require_layers(keep_float, placement, joined=equalized is not None and bool(equalized.joined))
-    with remembered_names(quantized.graph):
-        for layer in placement.layers:
-            if layer.integer and layer.node.op_type in WEIGHTED:
-                rounded = recovered.weights.get(name_of(layer.node)) if recovered else None
-                _quantize_weights(layer.node, planned, target, rounded)
-        _quantize_tensors(quantized.graph, placement, planned.maps, target)
-        if target.activations.symmetric:
-            compute_pixels(quantized.graph, placement.dequantized.values())
-        in_float = [layer.node for layer in placement.layers if not layer.integer]
-        if target.runtime == ONNX_RUNTIME:
-            dequantize_per_channel(quantized.graph, in_float)
-        if "AveragePool" in target.kernels:
-            average_in_float(quantized.graph, in_float)
-    common.RemoveUnusedNodesPass()(quantized)
+    _write_integers(planned, target, weights)
     _describe(quantized, table, target, placement, calibrator, recovered)
     why_float32 = {}
     if target.rest is np.float16:
@@ -131,6 +111,17 @@ def quantize(
     _check(quantized)
     layers = tuple(_report(layer, target, why_float32.get(name_of(layer.node))) for layer in placement.layers)
     return QuantizedModel(model=quantized, layers=layers)
+
+
+def _require_inputs(model: ir.Model, table: CalibrationTable, target: Target) -> None:
+    require_float(model)
+    if default_opset(model) < target.opset:
+        raise ModelFileError(
+            f"The model is of opset {default_opset(model)}, and what the target {target.name} is given needs "
+            f"{target.opset} or later; convert it with rexport.passes.raise_opset first."
+        )
+    if table.model_sha256 != model_hash(model):
+        raise UsageError("The calibration table is of another model; calibrate the very model that is quantized.")
 
 
 def require_float(model: ir.Model, path: Path | str = "The model") -> None:
@@ -157,6 +148,24 @@ def _require_layers(names: Collection[str], placement: Placement, *, joined: boo
                 " It may have become one with another, as recovery lets projections; pass keep_float to recover too."
             )
         raise UsageError(message)
+
+
+def _write_integers(planned: Plan, target: Target, weights: Mapping[str, RoundedWeight]) -> None:
+    """Write the planned integers into the model; ``weights`` are those that are rounded already, by layer."""
+    graph, placement = planned.model.graph, planned.placement
+    with remembered_names(graph):
+        for layer in placement.layers:
+            if layer.integer and layer.node.op_type in WEIGHTED:
+                _quantize_weights(layer.node, planned, target, weights.get(name_of(layer.node)))
+        _quantize_tensors(graph, placement, planned.maps, target)
+        if target.activations.symmetric:
+            compute_pixels(graph, placement.dequantized.values())
+        in_float = [layer.node for layer in placement.layers if not layer.integer]
+        if target.runtime == ONNX_RUNTIME:
+            dequantize_per_channel(graph, in_float)
+        if "AveragePool" in target.kernels:
+            average_in_float(graph, in_float)
+    common.RemoveUnusedNodesPass()(planned.model)
 
 
 def _quantize_weights(node: ir.Node, planned: Plan, target: Target, rounded: RoundedWeight | None) -> None:
@@ -247,17 +256,11 @@ def _insert_after(graph: ir.Graph, node: ir.Node | None, new: ir.Node) -> None:
 
 
 def _node(
-    graph: ir.Graph,
-    op_type: str,
-    inputs: Sequence[ir.Value | None],
-    output: str,
-    *,
-    like: ir.Value,
-    axis: int | None = None,
+    graph: ir.Graph, op_type: str, inputs: Sequence[ir.Value | None], output: str, *, like: ir.Value, **attributes: int
 ) -> ir.Node:
     """Return a node that is not in the graph yet; its output gets a free name, and the shape and type of ``like``."""
     name = free_name(graph, output)
-    node = ir.node(op_type, inputs, {} if axis is None else {"axis": axis}, name=name)
+    node = ir.node(op_type, inputs, attributes, name=name)
     node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = name, like.shape, like.type
     return node
 

@@ -17,7 +17,7 @@ from rexport.passes.whole_pixels import are_whole_pixels, with_whole_pixels
 from rexport.quantization.equalization import Equalized, equalize
 from rexport.quantization.inputs import layers_with_patches, observe_inputs
 from rexport.quantization.joining import join_projections
-from rexport.quantization.plan import plan
+from rexport.quantization.plan import Plan, plan
 from rexport.quantization.rounding import RoundedWeight, best_scales, round_to_nearest_plane
 from rexport.quantization.schemes import rounded_up, smallest_weight_scale
 from rexport.quantization.targets import ONNX_RUNTIME, Stored
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rexport.calibration import CalibrationTable
     from rexport.preprocessing import Preprocessing
     from rexport.quantization.rounding import Inputs
-    from rexport.quantization.schemes import Quantization
     from rexport.quantization.targets import Target
 
 __all__ = ["Recovered", "recover"]
@@ -78,15 +77,13 @@ def recover(
         target: The runtime and processor that will run the file.
         calibrator: How ranges follow from the statistics.
         keep_float: The names of layers that stay in float, and so are not joined with others.
-        images: Starts batches of images anew, for which the layers' inputs are observed; without them, tensors are
-            equalized and projections joined, and weights are rounded to the nearest.
+        images: Starts batches of images anew, to observe the layers' inputs; without them, no weights are rounded.
         total: The number of images.
         preprocessing: How they were normalised; if they are whole pixels, the file computes with those.
         threads: By default one per usable core.
         progress: Told of every batch and of every layer.
     """
-    if preprocessing is not None and target.runtime == ONNX_RUNTIME:
-        model = _reading_pixels(model, preprocessing, images)
+    model = _reading_pixels(model, preprocessing, images, target)
     plan_for = partial(plan, model, table, target=target, calibrator=calibrator, keep_float=keep_float)
     equalized = equalize(model, table)
     if target.stored is Stored.RESULTS:  # else the addition runs as one with its convolution, and costs nothing
@@ -96,19 +93,22 @@ def recover(
     planned = plan_for(equalized=equalized)
     integer = {name_of(layer.node) for layer in planned.placement.layers if layer.integer}
     layers = [node for node in layers_with_patches(equalized.model) if name_of(node) in integer]
-    weights: dict[str, RoundedWeight] = {}
     observed = observe_inputs(equalized.model, layers, images, total=total, threads=threads, progress=progress)
-    for node, inputs in observed:
-        weights[name_of(node)] = _round(node, inputs, planned.map_of(node.inputs[0]), target)
+    weights = {name_of(node): _round(node, inputs, planned, target) for node, inputs in observed}
     return Recovered(equalized=equalized, weights=weights)
 
 
 def _reading_pixels(
-    model: ir.Model, preprocessing: Preprocessing, images: Callable[[], Iterable[np.ndarray]] | None
+    model: ir.Model,
+    preprocessing: Preprocessing | None,
+    images: Callable[[], Iterable[np.ndarray]] | None,
+    target: Target,
 ) -> ir.Model:
     """Return a model that turns its images back into pixels, if they are that and its first layer allows it."""
-    first = next(iter(images()), None) if images else None
-    if first is None or image_input(model).raw or not are_whole_pixels(first, preprocessing):
+    if images is None or preprocessing is None or target.runtime != ONNX_RUNTIME or image_input(model).raw:
+        return model
+    first = next(iter(images()), None)
+    if first is None or not are_whole_pixels(first, preprocessing):
         return model
     try:
         return with_whole_pixels(model, preprocessing)
@@ -116,11 +116,15 @@ def _reading_pixels(
         return model
 
 
-def _round(node: ir.Node, inputs: Inputs, read: Quantization, target: Target) -> RoundedWeight:
-    weight, bias = contents_of(node.inputs[1]), constant(input_at(node, 2))
+def _round(node: ir.Node, inputs: Inputs, planned: Plan, target: Target) -> RoundedWeight:
+    weight, bias, input_scale = (
+        contents_of(node.inputs[1]),
+        constant(input_at(node, 2)),
+        planned.map_of(node.inputs[0]).scale,
+    )
     scale = best_scales(weight, inputs, target.weights)
     if bias is not None:
-        scale = np.maximum(scale, smallest_weight_scale(bias, read.scale)).astype(np.float32)
+        scale = np.maximum(scale, smallest_weight_scale(bias, input_scale)).astype(np.float32)
     scale = rounded_up(scale, target.rest)
-    noise = float(read.scale) ** 2 / 12  # of rounding to the nearest of evenly spaced numbers
+    noise = float(input_scale) ** 2 / 12  # of rounding to the nearest of evenly spaced numbers
     return round_to_nearest_plane(weight, scale, inputs, target.weights, noise=noise)

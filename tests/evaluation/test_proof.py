@@ -14,7 +14,7 @@ from rexport.calibration import calibrate
 from rexport.evaluation.proof import Agreement, OutputProof, Pictures, Proof, Verdict, prove
 from rexport.passes import fuse
 from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, Target, quantize
-from tests._graphs import convolution, graph, vector
+from tests._graphs import convolution, graph, set_array, vector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,19 +83,15 @@ def _weight(model: ir.Model, of: str) -> ir.Value:
     return value
 
 
-def _set(value: ir.Value, array: np.ndarray) -> None:
-    value.const_value = ir.tensor(array, name=value.name)
-
-
 def _wrong_weight(model: ir.Model) -> None:
     """Give a layer weights of the other sign; single ones are for the audit of what a file stores."""
     value = _weight(model, "c")
-    _set(value, -value.const_value.numpy())
+    set_array(value, -value.const_value.numpy())
 
 
 def _swapped_channels(model: ir.Model) -> None:
     value = _weight(model, "f")
-    _set(value, value.const_value.numpy()[::-1].copy())
+    set_array(value, value.const_value.numpy()[::-1].copy())
 
 
 def _wrong_scale(model: ir.Model) -> None:
@@ -104,7 +100,7 @@ def _wrong_scale(model: ir.Model) -> None:
     for usage in list(scale.uses()):
         if usage.node.op_type == "DequantizeLinear":
             wrong = ir.Value(name="wrong", shape=scale.shape, type=scale.type)
-            _set(wrong, scale.const_value.numpy() * np.float32(3))
+            set_array(wrong, scale.const_value.numpy() * np.float32(3))
             model.graph.register_initializer(wrong)
             usage.node.replace_input_with(1, wrong)
 
@@ -112,7 +108,7 @@ def _wrong_scale(model: ir.Model) -> None:
 def _wrong_order(model: ir.Model) -> None:
     """Reorder the classes, as an operator does whose meaning changed with the opset."""
     value = _weight(model, "y")
-    _set(value, np.roll(value.const_value.numpy(), 1, axis=0))
+    set_array(value, np.roll(value.const_value.numpy(), 1, axis=0))
 
 
 @pytest.mark.parametrize("plant", [_wrong_weight, _swapped_channels, _wrong_scale, _wrong_order])

@@ -13,7 +13,7 @@ from rexport.calibration import calibrate
 from rexport.passes._graph import constant, is_op
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, Target, audit, quantize, recover
-from tests._graphs import convolution, graph, images
+from tests._graphs import convolution, graph, images, set_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +54,8 @@ def test_few_small_weights_may_take_up_each_others_rounding() -> None:
     few = numbers[0].size
     numbers[0] = np.resize([1, -2, 6, -2, 2, -1, 0, -5], few).reshape(numbers[0].shape)
     weight[0] = np.resize([1.8, -1.6, 0.4, -1.9, 1.3, -1.4, 0.3, 0.9], few).reshape(weight[0].shape) * scales.ravel()[0]
-    _set(stored.inputs[0], numbers)
-    _set(own, weight)
+    set_array(stored.inputs[0], numbers)
+    set_array(own, weight)
     audit(source, quantized)
 
 
@@ -77,31 +77,27 @@ def _integers(model: ir.Model, layer: str) -> ir.Value:
     return node.inputs[1].producer().inputs[0]
 
 
-def _set(value: ir.Value, array: np.ndarray) -> None:
-    value.const_value = ir.tensor(array, name=value.name)
-
-
 def _one_wrong_weight(model: ir.Model) -> None:
     value = _integers(model, "c")
     integers = value.const_value.numpy().copy()
     largest = np.unravel_index(np.abs(integers.astype(int)).argmax(), integers.shape)
     integers[largest] = -integers[largest]
-    _set(value, integers)
+    set_array(value, integers)
 
 
 def _weights_of_another_layer(model: ir.Model) -> None:
-    _set(_integers(model, "c"), _integers(model, "e").const_value.numpy())
+    set_array(_integers(model, "c"), _integers(model, "e").const_value.numpy())
 
 
 def _swapped_channels(model: ir.Model) -> None:
     value = _integers(model, "c")
-    _set(value, value.const_value.numpy()[:, ::-1].copy())
+    set_array(value, value.const_value.numpy()[:, ::-1].copy())
 
 
 def _wrong_scale_of_a_weight(model: ir.Model) -> None:
     node = next(node for node in model.graph if node.outputs[0].name == "c")
     scale = node.inputs[1].producer().inputs[1]
-    _set(scale, scale.const_value.numpy() * np.float32(2))
+    set_array(scale, scale.const_value.numpy() * np.float32(2))
 
 
 def _wrong_scale_of_a_tensor(model: ir.Model) -> None:
@@ -109,7 +105,7 @@ def _wrong_scale_of_a_tensor(model: ir.Model) -> None:
     node = next(node for node in model.graph if node.outputs[0].name == "e").inputs[0].producer()
     scale = node.inputs[1]
     wrong = ir.Value(name="wrong", shape=scale.shape, type=scale.type)
-    _set(wrong, scale.const_value.numpy() * np.float32(1.5))
+    set_array(wrong, scale.const_value.numpy() * np.float32(1.5))
     model.graph.register_initializer(wrong)
     node.replace_input_with(1, wrong)
 

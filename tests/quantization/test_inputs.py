@@ -12,7 +12,7 @@ from rexport.passes.raw_image import with_raw_images
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import inputs as module
 from rexport.quantization.inputs import layers_with_patches, observe_inputs
-from tests._graphs import convolution, graph, images, run_exposed, vector
+from tests._graphs import convolution, graph, images, named, run_exposed, vector
 from tests.quantization._tables import exported, pictures
 
 if TYPE_CHECKING:
@@ -101,14 +101,7 @@ def _model(geometry: dict) -> ir.Model:
     """Return a model whose second convolution, called ``c``, has the geometry, and six channels of input."""
     weight = np.zeros((6, 6 // geometry.get("groups", 1), *geometry["kernel"]), np.float32)
     weights = {"w": convolution(6, 3, 1), "b": vector(6), "v": weight}
-    model = graph(f"a = Conv (x, w, b) y = Conv {_attributes(geometry)} (a, v)", weights, inputs=_PICTURES)
-    return _with_names(model)
-
-
-def _with_names(model: ir.Model) -> ir.Model:
-    for node in model.graph:
-        node.name = node.outputs[0].name
-    return model
+    return named(graph(f"a = Conv (x, w, b) y = Conv {_attributes(geometry)} (a, v)", weights, inputs=_PICTURES))
 
 
 @pytest.mark.usefixtures("all_places")
@@ -136,7 +129,7 @@ def test_axes_that_are_exchanged_would_be_seen(side: str) -> None:
 def test_linear_layers_read_their_whole_input() -> None:
     weights = {"w": convolution(6, 3, 1), "k": vector(30).reshape(5, 6)}
     body = "a = Conv (x, w) g = GlobalAveragePool (a) f = Flatten (g) y = Gemm <transB=1> (f, k)"
-    model = _with_names(graph(body, weights, inputs=_PICTURES, outputs="float[N, 5] y"))
+    model = named(graph(body, weights, inputs=_PICTURES, outputs="float[N, 5] y"))
     x = images(7, _SIZE)
     (f,) = run_exposed(model, x, ["f"])
     inputs = _observed(model, x[:2], x[2:])["y"]
@@ -216,8 +209,8 @@ def test_copies_that_fill_up_a_batch_do_not_count() -> None:
     body = "a = Conv (x, w) g = GlobalAveragePool (a) f = Flatten (g) y = Gemm <transB=1> (f, k)"
     fixed = f"float[4, 3, {_SIZE}, {_SIZE}] x"
     x = images(6, _SIZE)
-    any_batch = _with_names(graph(body, weights, inputs=_PICTURES, outputs="float[N, 5] y"))
-    of_four = _with_names(graph(body, weights, inputs=fixed, outputs="float[4, 5] y"))
+    any_batch = named(graph(body, weights, inputs=_PICTURES, outputs="float[N, 5] y"))
+    of_four = named(graph(body, weights, inputs=fixed, outputs="float[4, 5] y"))
     expected = _observed(any_batch, x)["y"]
     _assert_same(_observed(of_four, x)["y"], expected.gram, expected.mean)
 
@@ -262,7 +255,7 @@ _REFUSED = {
 @pytest.mark.parametrize(("body", "weights", "outputs"), _REFUSED.values(), ids=_REFUSED)
 def test_layers_that_are_not_understood(body: str, weights: dict[str, np.ndarray], outputs: str) -> None:
     inputs = _PICTURES.replace("N", "2") if "transA" in body else _PICTURES
-    assert layers_with_patches(_with_names(graph(body, weights, inputs=inputs, outputs=outputs))) == []
+    assert layers_with_patches(named(graph(body, weights, inputs=inputs, outputs=outputs))) == []
 
 
 def test_a_convolution_of_sequences_is_not_understood() -> None:
@@ -272,4 +265,4 @@ def test_a_convolution_of_sequences_is_not_understood() -> None:
         inputs=_PICTURES,
         outputs="float[N, C, L] y",
     )
-    assert layers_with_patches(_with_names(model)) == []
+    assert layers_with_patches(named(model)) == []

@@ -19,7 +19,7 @@ from rexport.quantization.equalization import Equalized, equalize
 from rexport.quantization.joining import join_projections
 from rexport.quantization.plan import plan
 from rexport.runtimes.onnxruntime import executed_ops
-from tests._graphs import convolution, graph, images, run, run_exposed, vector
+from tests._graphs import convolution, graph, images, named, run, run_exposed, vector
 from tests.quantization._tables import exported, pictures, sqnr_db
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def _joined(model: ir.Model, x: np.ndarray, target: Target = X86, **options: obj
 
 def _block(*parts: str, weights: dict[str, np.ndarray] | None = None) -> ir.Model:
     """Return a model of such parts, the nodes called as their results."""
-    model = graph(" ".join([*parts, "y = Conv (h, last)"]), _WEIGHTS | (weights or {}))
-    for node in model.graph:
-        node.name = node.outputs[0].name
-    return model
+    return named(graph(" ".join([*parts, "y = Conv (h, last)"]), _WEIGHTS | (weights or {})))
 
 
 def _assert_same(model: ir.Model, result: Equalized, x: np.ndarray) -> None:

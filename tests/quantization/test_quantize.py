@@ -19,11 +19,9 @@ from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, quantize, recover
 from rexport.runtimes.onnxruntime import executed_ops
 from tests._graphs import convolution, graph, images, run, vector
 from tests._networks import trained_like
-from tests.quantization._tables import exported, sqnr_db, table_of
+from tests.quantization._tables import exported, pictures, sqnr_db, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rexport.quantization import Target
 
 _NETWORKS = {
@@ -35,22 +33,18 @@ _NETWORKS = {
 }
 
 
-def _pictures(count: int) -> Iterator[np.ndarray]:
-    yield np.random.default_rng(0).standard_normal((count, 3, 32, 32)).astype(np.float32)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "convolutions"), _NETWORKS.items())
 def test_every_convolution_runs_on_integers_and_the_logits_stay(name: str, convolutions: int) -> None:
     model = exported(name)
-    table = calibrate(model, _pictures(32))
+    table = calibrate(model, [pictures(32)])
     result = quantize(model, table, target=X86)
     executed = executed_ops(to_bytes(result.model))
     assert executed["QLinearConv"] == convolutions
     assert not executed["Conv"]
     assert not executed["FusedConv"]
-    pictures = next(_pictures(16))
-    expected, actual = run(model, pictures)[0], run(result.model, pictures)[0]
+    x = pictures(16)
+    expected, actual = run(model, x)[0], run(result.model, x)[0]
     # Untrained, so the logits of all images are much alike, and only their scale can be checked: a wrong zero point or
     # scale anywhere is off by all of it. What INT8 costs is measured on trained networks (tests/cli/test_pipeline.py).
     assert np.square(actual - expected).mean() < 0.05 * np.square(expected).mean()
@@ -59,13 +53,13 @@ def test_every_convolution_runs_on_integers_and_the_logits_stay(name: str, convo
 def test_the_float_model_is_left_as_it_was() -> None:
     model = exported("cifar_resnet8")
     before = model_hash(model)
-    quantize(model, calibrate(model, _pictures(4)), target=X86)
+    quantize(model, calibrate(model, [pictures(4)]), target=X86)
     assert model_hash(model) == before
 
 
 def test_the_file_says_how_it_was_made() -> None:
     model = exported("cifar_resnet8")
-    result = quantize(model, calibrate(model, _pictures(4)), target=X86)
+    result = quantize(model, calibrate(model, [pictures(4)]), target=X86)
     described = json.loads(str(Metadata.of(result.model).quantization))
     assert (described["target"], described["calibration_images"]) == ("x86", 4)
     assert described["float_model_sha256"] == model_hash(model)
@@ -88,14 +82,14 @@ def test_one_convolution_by_hand() -> None:
     products = np.float64(np.float32(5.1 / 255)) * (np.abs(weights["w"]).reshape(3, -1).max(axis=1) / 127)
     np.testing.assert_allclose(bias * products, weights["b"], atol=products.max())
     assert executed_ops(to_bytes(result))["QLinearConv"] == 1
-    pictures = images(2).clip(-2.0, 3.1)
-    assert np.abs(run(result, pictures)[0] - run(model, pictures)[0]).max() < 0.02
+    x = images(2).clip(-2.0, 3.1)
+    assert np.abs(run(result, x)[0] - run(model, x)[0]).max() < 0.02
 
 
 def test_a_table_of_another_model_is_refused() -> None:
     model, other = exported("cifar_resnet8"), exported("cifar_preact_resnet8")
     with pytest.raises(UsageError, match="calibration table is of another model"):
-        quantize(model, calibrate(other, _pictures(2)), target=X86)
+        quantize(model, calibrate(other, [pictures(2)]), target=X86)
 
 
 def test_a_tensor_without_a_range_is_named() -> None:
@@ -106,7 +100,7 @@ def test_a_tensor_without_a_range_is_named() -> None:
 
 def test_a_quantized_model_is_refused() -> None:
     model = exported("cifar_resnet8")
-    result = quantize(model, calibrate(model, _pictures(2)), target=X86).model
+    result = quantize(model, calibrate(model, [pictures(2)]), target=X86).model
     with pytest.raises(ModelFileError, match="quantized already"):
         quantize(result, table_of(result), target=X86)
 
@@ -121,7 +115,7 @@ def test_an_opset_without_scales_per_channel_is_refused() -> None:
 def test_integers_of_weights_stay_in_their_range(reduced: bool) -> None:
     model = exported("cifar_resnet8")
     target = X86.with_reduced_range() if reduced else X86
-    result = quantize(model, calibrate(model, _pictures(2)), target=target).model
+    result = quantize(model, calibrate(model, [pictures(2)]), target=target).model
     largest = {
         int(np.abs(value.const_value.numpy().astype(int)).max())
         for value in result.graph.initializers.values()
@@ -134,18 +128,17 @@ def test_integers_of_weights_stay_in_their_range(reduced: bool) -> None:
 def test_an_ensemble_keeps_its_softmax_in_float() -> None:
     name = "cifar_resnet8+cifar_plain8"
     module, model = trained_like(build(name, seed=0)), exported(name)
-    result = quantize(model, calibrate(model, _pictures(16)), target=X86)
+    result = quantize(model, calibrate(model, [pictures(16)]), target=X86)
     assert {layer.op_type for layer in result.layers if layer.precision != "int8"} == {"Softmax", "Add", "Div"}
     with torch.inference_mode():
-        pictures = next(_pictures(8))
-        expected = module(torch.from_numpy(pictures)).numpy()
-    assert np.abs(run(result.model, pictures)[0] - expected).max() < 0.1
+        expected = module(torch.from_numpy(pictures(8))).numpy()
+    assert np.abs(run(result.model, pictures(8))[0] - expected).max() < 0.1
 
 
 def test_metadata_of_the_float_model_is_kept() -> None:
     model = exported("cifar_resnet8")
     replace(Metadata.of(model), classes=tuple("abcdefghij")).write_to(model)
-    result = quantize(model, calibrate(model, _pictures(2)), target=X86).model
+    result = quantize(model, calibrate(model, [pictures(2)]), target=X86).model
     assert Metadata.of(result).classes == tuple("abcdefghij")
     assert Metadata.of(result).preprocessing == Metadata.of(model).preprocessing
 

@@ -19,7 +19,7 @@ from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, quantize
 from rexport.quantization.recovery import Recovered, recover
 from rexport.runtimes.onnxruntime import executed_ops
 from tests._deep import deep
-from tests._graphs import convolution, graph, images, run, vector
+from tests._graphs import convolution, graph, images, named, run, vector
 from tests._networks import export_once
 from tests.quantization._tables import exported, pictures, sqnr_db
 
@@ -174,9 +174,7 @@ def test_a_layer_of_an_unknown_kind_is_rounded_to_the_nearest() -> None:
         'a = Conv <auto_pad="SAME_UPPER"> (x, w, b) r = Relu (a) c = Conv <pads=[1,1,1,1]> (r, v) t = Relu (c) '
         "y = Sigmoid (t)"
     )
-    model = graph(body, {"w": convolution(8, 3), "b": vector(8), "v": convolution(4, 8)})
-    for node in model.graph:
-        node.name = node.outputs[0].name
+    model = named(graph(body, {"w": convolution(8, 3), "b": vector(8), "v": convolution(4, 8)}))
     x = images(16)
     table = calibrate(model, [x])
     recovered = recover(model, table, target=X86, images=lambda: [x], total=len(x))

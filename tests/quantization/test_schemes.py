@@ -47,9 +47,10 @@ def test_symmetric_integers_have_no_zero_point(integers: Integers) -> None:
     assert of_range(TensorRange(-1.0, 3.0), integers).scale == np.float32(3 / integers.high)
 
 
-def test_what_comes_out_of_a_relu_uses_all_integers() -> None:
-    chosen = of_range(TensorRange(0.0, 5.1), UINT8)
-    assert (chosen.zero_point, float(chosen.scale)) == (0, pytest.approx(0.02))
+@pytest.mark.parametrize("integers", [UINT8, INT8_FULL])
+def test_what_comes_out_of_a_relu_uses_all_integers(integers: Integers) -> None:
+    chosen = of_range(TensorRange(0.0, 5.1), integers)
+    assert (chosen.zero_point, float(chosen.scale)) == (integers.low, pytest.approx(0.02))
 
 
 @given(seed=st.integers(0, 2**32 - 1), size=st.sampled_from([1e-20, 1e-3, 1.0, 1e6]))
@@ -97,11 +98,6 @@ def test_int8_with_a_zero_point_is_uint8_moved(low: float, high: float) -> None:
     assert signed.scale == unsigned.scale
     if unsigned.scale != 1:  # else the tensor is nothing but zero
         assert abs(int(signed.zero_point) - (int(unsigned.zero_point) - 128)) <= 1  # a tie is rounded to even
-
-
-def test_what_comes_out_of_a_relu_uses_all_of_int8() -> None:
-    chosen = of_range(TensorRange(0.0, 5.1), INT8_FULL)
-    assert (chosen.zero_point, float(chosen.scale)) == (-128, pytest.approx(0.02))
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -13,11 +13,12 @@ import pytest
 
 from rexport._errors import ModelFileError
 from rexport.calibration import calibrate
+from rexport.model_file import to_bytes
 from rexport.passes.raw_image import with_raw_images
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import TENSORRT, X86, quantize
 from rexport.runtimes.onnxruntime import open_session
-from tests._graphs import convolution, graph, vector
+from tests._graphs import convolution, graph, named, vector
 from tests.quantization._rtx import build_engine, types_of_products
 from tests.quantization._tables import exported, pictures, sqnr_db, table_of
 
@@ -66,9 +67,9 @@ def test_the_compiler_gives_every_convolution_integers(name: str, target: Target
 @pytest.mark.parametrize("name", _NETWORKS)
 def test_float16_beside_it_costs_no_accuracy(name: str) -> None:
     model, x = exported(name), pictures(4)
-    (exact,) = open_session(_bytes(model)).run(None, {"images": x})
+    (exact,) = open_session(to_bytes(model)).run(None, {"images": x})
     plain, half = (
-        sqnr_db(exact, open_session(_bytes(_quantized(name, target).model)).run(None, {"images": x})[0])
+        sqnr_db(exact, open_session(to_bytes(_quantized(name, target).model)).run(None, {"images": x})[0])
         for target in (TENSORRT, TENSORRT.with_float16())
     )
     assert plain > 20
@@ -127,9 +128,7 @@ def test_nothing_stands_between_a_convolution_the_sum_and_the_relu() -> None:
 def test_weights_have_a_scale_per_output_channel(op_type: str, axis: int) -> None:
     weight = convolution(8, 4) if op_type == "Conv" else np.moveaxis(convolution(8, 4), 0, 1).copy()
     body = f"a = Conv {_PAD} (x, v) b = {op_type} {_PAD} (a, w, c) y = Tanh (b)"
-    model = graph(body, {"v": convolution(4, 3), "w": weight, "c": vector(8)})
-    for node in model.graph:
-        node.name = node.outputs[0].name
+    model = named(graph(body, {"v": convolution(4, 3), "w": weight, "c": vector(8)}))
     result = quantize(model, table_of(model, x=(-3.0, 3.0), a=(-3.0, 3.0)), target=TENSORRT)
     (layer,) = (node for node in result.model.graph if node.name == "b")
     dequantize = layer.inputs[1].producer()  # type: ignore[union-attr]
@@ -177,7 +176,3 @@ def test_files_of_other_targets_are_refused() -> None:
     model = exported("cifar_resnet8")
     with pytest.raises(ModelFileError, match=r"shiftIsAllZeros|must have type"):
         build_engine(quantize(model, calibrate(model, [pictures(2)]), target=X86).model)
-
-
-def _bytes(model: ir.Model) -> bytes:
-    return bytes(ir.to_proto(model).SerializeToString())
