@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "recognises"]
 
-_CALIBRATORS = (
-    Calibrator.MINMAX,
-    Calibrator.AVERAGE,
-    Calibrator.PERCENTILE,
-    Calibrator.ENTROPY,
-    Calibrator.MSE,
-)
+_CALIBRATORS = (Calibrator.MINMAX, Calibrator.AVERAGE, Calibrator.PERCENTILE, Calibrator.ENTROPY, Calibrator.MSE)
 _STEPS = 255  # of uint8
 _SCHEMA = re.compile(rb'"schema":\s*"rexport\.calibration/')
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from rexport.models.ensemble import Ensemble
 from rexport.models.families import Family, parse_spec, plain, preact_resnet, resnet, resnext, spec_of
 from rexport.models.labels import imagenet_classes
-from rexport.models.preact_resnet import PreActResNet
 from rexport.models.provenance import known_facts, network_preprocessing
 from rexport.models.registry import build, find, networks
-from rexport.models.resnet import ResNet
 from rexport.models.resnext_forms import convert_form
 from rexport.models.spec import Block, Downsample, Form, ResNetSpec, Shortcut, Stem, Stride
 from rexport.models.summary import Stage, Summary, summarize
-from rexport.models.vgg import Vgg
 from rexport.models.weights import load_weights, read_state_dict, state_dict_hash
 from rexport.models.weights_facts import WeightsFacts, read_weights_facts, save_weights, stored_classes
 from rexport.models.zoo import Network
@@ -20,19 +16,15 @@ from rexport.models.zoo import Network
 __all__ = [
     "Block",
     "Downsample",
-    "Ensemble",
     "Family",
     "Form",
     "Network",
-    "PreActResNet",
-    "ResNet",
     "ResNetSpec",
     "Shortcut",
     "Stage",
     "Stem",
     "Stride",
     "Summary",
-    "Vgg",
     "WeightsFacts",
     "build",
     "convert_form",

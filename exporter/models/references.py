@@ -92,20 +92,26 @@ def _torchvision(name: str) -> Network:
     _require_known(name, models.list_models(module=models), "torchvision")
     published = models.get_model_weights(name)
     ways = {of_torchvision(weights) for weights in published}
-    preprocessing = None
-    if ways:  # of weights that were prepared for differently, torchvision's DEFAULT is no more than likely
-        preprocessing = replace(of_torchvision(published.DEFAULT), assumed=len(ways) > 1)
+    network = _of_library(
+        "torchvision", name, lambda classes: models.get_model(name, weights=None, num_classes=classes)
+    )
+    if not ways:
+        return network
+    # of weights that were prepared for differently, torchvision's DEFAULT is no more than likely
+    preprocessing = replace(of_torchvision(published.DEFAULT), assumed=len(ways) > 1)
+    return replace(network, input_size=preprocessing.size, preprocessing=preprocessing)
+
+
+def _of_library(library: str, name: str, make: Callable[[int], nn.Module]) -> Network:
+    """Return a network for ImageNet that ``make`` makes for a number of classes."""
     return Network(
-        name=f"torchvision:{name}",
+        name=f"{library}:{name}",
         depth=None,
-        paper="torchvision",
+        paper=library,
         dataset="imagenet",
-        input_size=preprocessing.size if preprocessing else _DEFAULT_SIZE,
+        input_size=_DEFAULT_SIZE,
         num_classes=_DEFAULT_CLASSES,
-        construct=lambda classes: _adopted(
-            models.get_model(name, weights=None, num_classes=classes or _DEFAULT_CLASSES)
-        ),
-        preprocessing=preprocessing,
+        construct=lambda classes: _adopted(make(classes or _DEFAULT_CLASSES)),
     )
 
 
@@ -137,26 +143,15 @@ def import_timm() -> Any:
 def _timm(name: str) -> Network:
     timm = import_timm()
     _require_known(name, timm.list_models() + timm.list_models(pretrained=True), "timm")
+    network = _of_library("timm", name, lambda classes: timm.create_model(name, pretrained=False, num_classes=classes))
     settings = timm.get_pretrained_cfg(name)
-    preprocessing, inexpressible = None, ""
-    if settings is not None:
-        try:
-            preprocessing = of_timm(name, settings)
-        except UsageError as error:
-            inexpressible = str(error)
-    return Network(
-        name=f"timm:{name}",
-        depth=None,
-        paper="timm",
-        dataset="imagenet",
-        input_size=settings.input_size[-1] if settings is not None else _DEFAULT_SIZE,
-        num_classes=_DEFAULT_CLASSES,
-        construct=lambda classes: _adopted(
-            timm.create_model(name, pretrained=False, num_classes=classes or _DEFAULT_CLASSES)
-        ),
-        preprocessing=preprocessing,
-        inexpressible=inexpressible,
-    )
+    if settings is None:
+        return network
+    network = replace(network, input_size=settings.input_size[-1])
+    try:
+        return replace(network, preprocessing=of_timm(name, settings))
+    except UsageError as error:
+        return replace(network, inexpressible=str(error))
 
 
 def of_timm(name: str, settings: Any) -> Preprocessing:

@@ -1,29 +1,14 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from rexport import models
-
-
-def _randomised(network: nn.Module) -> nn.Module:
-    """Give every BatchNorm statistics and parameters of its own, so that each of them shows."""
-    generator = torch.Generator().manual_seed(0)
-    for child in network.modules():
-        if isinstance(child, nn.BatchNorm2d):
-            assert child.running_mean is not None
-            assert child.running_var is not None
-            with torch.no_grad():
-                child.running_mean.copy_(torch.randn(child.num_features, generator=generator) * 0.1)
-                child.running_var.copy_(torch.rand(child.num_features, generator=generator) + 0.5)
-                child.weight.copy_(torch.rand(child.num_features, generator=generator) + 0.5)
-                child.bias.copy_(torch.randn(child.num_features, generator=generator) * 0.1)
-    return network
+from tests._networks import trained_like
 
 
 @torch.inference_mode()
 def test_a_block_is_the_papers_equation() -> None:
-    network = _randomised(models.build("preact_resnet[depth=29,stages=3,block=bottleneck]"))
+    network = trained_like(models.build("preact_resnet[depth=29,stages=3,block=bottleneck]"))
     for block, width in ((network.layer1[1], 64), (network.layer2[0], 64)):
         x = torch.randn(2, width, 8, 8)
         active = block.bn1(x).relu()
@@ -34,7 +19,7 @@ def test_a_block_is_the_papers_equation() -> None:
 
 @torch.inference_mode()
 def test_cifar_networks_have_a_bare_stem_and_end_in_an_activation() -> None:
-    network = _randomised(models.build("cifar_preact_resnet8"))
+    network = trained_like(models.build("cifar_preact_resnet8"))
     x = torch.randn(2, 3, 32, 32)
     y = network.conv1(x)
     for stage in (network.layer1, network.layer2, network.layer3):
@@ -46,7 +31,7 @@ def test_cifar_networks_have_a_bare_stem_and_end_in_an_activation() -> None:
 
 @torch.inference_mode()
 def test_imagenet_networks_activate_before_the_pooling_and_not_again() -> None:
-    network = _randomised(models.build("preact_resnet18"))
+    network = trained_like(models.build("preact_resnet18"))
     assert network.layer1[0].bn1 is None
     assert network.layer1[1].bn1 is not None
     x = torch.randn(1, 3, 64, 64)

@@ -83,10 +83,7 @@ def test_resnet_d_is_timms(torchvision: Any) -> None:  # timm imports torchvisio
     timm = pytest.importorskip("timm")
     ours, theirs = models.build("resnet50d"), timm.create_model("resnet50d").eval()
     assert _shapes(ours) == _shapes(theirs)
-    generator = torch.Generator().manual_seed(0)
-    state = {key: _draw(key, tensor, generator) for key, tensor in theirs.state_dict().items()}
-    for module in (ours, theirs):
-        module.load_state_dict(state)
+    _fill(ours, theirs)
     assert torch.equal(_run(ours), _run(theirs))
 
 
@@ -139,11 +136,16 @@ def _same_weights(name: str, torchvision: Any) -> tuple[Any, Any]:
     ours = _unfilled(name)
     with torch.device("meta"):
         theirs = getattr(torchvision.models, name)()
-    generator = torch.Generator().manual_seed(0)
-    state = {key: _draw(key, tensor, generator) for key, tensor in theirs.state_dict().items()}
-    for module in (ours, theirs):
-        module.load_state_dict(state, assign=True)
+    _fill(ours, theirs)
     return ours.eval(), theirs.eval()
+
+
+def _fill(*modules: nn.Module) -> None:
+    """Draw tensors, and give the same to each of these modules."""
+    generator = torch.Generator().manual_seed(0)
+    state = {key: _draw(key, tensor, generator) for key, tensor in modules[-1].state_dict().items()}
+    for module in modules:
+        module.load_state_dict(state, assign=True)
 
 
 def _draw(key: str, tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
