@@ -20,46 +20,27 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 CLASSES = ("ant", "bee", "cat", "dog")
+_SCORES = (
+    "c = Conv <pads = [1, 1, 1, 1]> ({x}, w) r = Relu(c) p = GlobalAveragePool(r) f = Flatten(p) "
+    "{y} = Gemm <transB = 1> (f, m)"
+)
 
 
-def classifier(*, seed: int = 0, batch: str = "N", size: int = 8, opset: int = 17) -> ir.Model:
+def classifier(*, batch: str = "N", opset: int = 17) -> ir.Model:
     """Return a convolution, a mean and a matrix, of normalised pictures."""
-    model = graph(
-        "c = Conv <pads = [1, 1, 1, 1]> (x, w)\n r = Relu(c)\n p = GlobalAveragePool(r)\n f = Flatten(p)\n"
-        "y = Gemm <transB = 1> (f, m)",
-        {"w": convolution(6, 3, seed=seed), "m": _matrix(seed)},
-        inputs=f"float[{batch}, 3, {size}, {size}] x",
-        outputs=f"float[{batch}, {len(CLASSES)}] y",
-        opset=opset,
-    )
-    Metadata(preprocessing=Preprocessing(size=size), classes=CLASSES).write_to(model)
-    return model
+    return _model(_SCORES.format(x="x", y="y"), batch=batch, opset=opset)
 
 
 def probabilities(*, batch: str = "N") -> ir.Model:
     """Return :func:`classifier` with a softmax behind it, of which its metadata does not tell."""
-    model = graph(
-        "c = Conv <pads = [1, 1, 1, 1]> (x, w)\n r = Relu(c)\n p = GlobalAveragePool(r)\n f = Flatten(p)\n"
-        "z = Gemm <transB = 1> (f, m)\n y = Softmax <axis = 1> (z)",
-        {"w": convolution(6, 3), "m": _matrix(0)},
-        inputs=f"float[{batch}, 3, 8, 8] x",
-        outputs=f"float[{batch}, {len(CLASSES)}] y",
-    )
-    Metadata(preprocessing=Preprocessing(size=8), classes=CLASSES).write_to(model)
-    return model
+    return _model(_SCORES.format(x="x", y="z") + " y = Softmax <axis = 1> (z)", batch=batch)
 
 
-def raw_classifier(*, size: int = 8) -> ir.Model:
+def raw_classifier() -> ir.Model:
     """Return the same of pixels as a camera gives them."""
-    model = graph(
-        "q = Cast <to = 1> (x)\n t = Transpose <perm = [0, 3, 1, 2]> (q)\n"
-        "c = Conv <pads = [1, 1, 1, 1]> (t, w)\n r = Relu(c)\n p = GlobalAveragePool(r)\n f = Flatten(p)\n"
-        "y = Gemm <transB = 1> (f, m)",
-        {"w": convolution(6, 3), "m": _matrix(0)},
-        inputs=f"uint8[N, {size}, {size}, 3] x",
-        outputs=f"float[N, {len(CLASSES)}] y",
-    )
-    Metadata(preprocessing=Preprocessing(size=size, takes=Takes.PIXELS)).write_to(model)
+    planes = "q = Cast <to = 1> (x) t = Transpose <perm = [0, 3, 1, 2]> (q) "
+    model = _model(planes + _SCORES.format(x="t", y="y"), picture="uint8[N, 8, 8, 3]")
+    Metadata(preprocessing=Preprocessing(size=8, takes=Takes.PIXELS)).write_to(model)
     return model
 
 
@@ -121,5 +102,14 @@ def manifest(**changes: object) -> Manifest:
 FILES = {"model.onnx": b"a model", "golden/input.npy": b"an input", "golden/logits.npy": b"logits"}
 
 
-def _matrix(seed: int) -> np.ndarray:
-    return np.random.default_rng((seed, 1)).standard_normal((len(CLASSES), 6)).astype(np.float32)
+def _model(body: str, *, picture: str = "", batch: str = "N", opset: int = 17) -> ir.Model:
+    matrix = np.random.default_rng((0, 1)).standard_normal((len(CLASSES), 6)).astype(np.float32)
+    model = graph(
+        body,
+        {"w": convolution(6, 3), "m": matrix},
+        inputs=f"{picture or f'float[{batch}, 3, 8, 8]'} x",
+        outputs=f"float[{batch}, {len(CLASSES)}] y",
+        opset=opset,
+    )
+    Metadata(preprocessing=Preprocessing(size=8), classes=CLASSES).write_to(model)
+    return model

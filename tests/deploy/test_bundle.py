@@ -29,13 +29,14 @@ from rexport.deploy import container, golden, model_signing
 from rexport.deploy.manifest import from_bytes
 from rexport.deployment_settings import load_settings, write_settings
 from rexport.device._manifest import Limits
-from rexport.engine_file import BackendName, EngineFacts, facts_path
+from rexport.engine_file import facts_path
 from rexport.model_file import Metadata, load, save
 from rexport.preprocessing import Interpolation, Preprocessing
 from rexport.quantization import ARM, X86, quantize
 from tests._graphs import run
 from tests._settings import SETTINGS
 from tests.deploy._bundles import CLASSES, classifier, fixed_key, made, probabilities, raw_classifier, saved
+from tests.runtimes._engines import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,32 +203,16 @@ def test_golden_scores_have_exact_sums_with_and_without_vnni(tmp_path: Path, mon
     np.testing.assert_array_equal(scores[0], run(load(path), images)[0])
 
 
-def _engine(folder: Path, model: Path, **changes: Any) -> Path:
+def _engine(folder: Path, model: Path, *, name: str = "m", **changes: Any) -> Path:
     """Write a file that stands for a plan, and what is said of it."""
-    path = folder / f"{changes.get('name', 'm')}.plan"
-    changes.pop("name", None)
+    path = folder / f"{name}.plan"
     path.write_bytes(b"a plan " * 32)
-    facts = EngineFacts(
-        backend=BackendName.TENSORRT,
-        version="10.3.0",
-        capabilities=(87,),
-        device=None,
-        cuda="12.6",
-        batch=(1, 1, 4),
-        inputs=({"name": "x", "dtype": "float", "shape": [-1, 3, 8, 8]},),
-        outputs=({"name": "y", "dtype": "float", "shape": [-1, 4]},),
-        layers=(),
-        sha256=file_sha256(path),
-        bytes=path.stat().st_size,
-        onnx=model.name,
-        onnx_sha256=file_sha256(model),
-        repairs=(),
-        warnings=(),
-        seconds=1.0,
-        command="",
-        rexport="0.1.0",
-    )
-    facts_path(path).write_text(json.dumps(replace(facts, **changes).to_json()))
+    tensors = {
+        "inputs": ({"name": "x", "dtype": "float", "shape": [-1, 3, 8, 8]},),
+        "outputs": ({"name": "y", "dtype": "float", "shape": [-1, 4]},),
+    }
+    usual = {"version": "10.3.0", "capabilities": (87,), "batch": (1, 1, 4), "onnx_sha256": file_sha256(model)}
+    describe(path, **{**usual, **tensors, **changes})
     return path
 
 

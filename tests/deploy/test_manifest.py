@@ -16,6 +16,7 @@ from rexport.deploy.manifest import from_bytes, require_names, to_bytes
 from rexport.device._container import LIMITS
 from rexport.device._manifest import Engine, FileEntry, Limits
 from tests.deploy._bundles import FILES, manifest
+from tests.faults._nonsense import NONSENSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,32 +66,22 @@ _FILE = {"bytes": 1, "sha256": "0" * 64}
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "reason"),
     [
-        (_changed("schema", value="rexport.bundle/2"), "is not of schema"),
-        (_changed("more", value=1), "has the unknown more"),
-        (lambda document: document.pop("table"), "lacks table"),
+        *NONSENSE,
         (_changed("name", value="Tiny"), "name is 'Tiny'"),
-        (_changed("name", value="../up"), "name is '../up'"),
         (_changed("name", value="tiny\n"), "name is"),
-        (_changed("version", value=0), "from 1 to"),
         (_changed("version", value=1.0), "from 1 to"),
-        (_changed("version", value=True), "from 1 to"),
         (_changed("version", value=2**31), "from 1 to"),
         (_changed("expires", value="2027-11-27"), "expires"),
-        (_changed("expires", value="2027-02-30T00:00:00Z"), "is no time"),
         (_changed("target", value=None), "target is not an object"),
         (_changed("target", "more", value=1), "has the unknown target.more"),
         (_changed("target", "machines", value=[]), "names no machine"),
-        (_changed("target", "runtimes", value={}), "has to name some of tensorrt, rtx, onnxruntime"),
         (_changed("target", "runtimes", value={"sh": []}), "has to name some of"),
-        (_changed("target", "runtimes", "onnxruntime", value=["~=1"]), "target.runtimes.onnxruntime"),
-        (_changed("model", value="other.onnx"), "not among its files"),
         (_changed("model", value=["model.onnx"]), "not among its files"),
-        (_changed("engines", value=[{"file": "model.onnx"}]), "lacks engines[0].backend"),
+        (_changed("engines", value=[{"file": "model.onnx"}]), r"lacks engines\[0\]\.backend"),
         (_changed("golden", "min_sqnr_db", value="30"), "golden.min_sqnr_db"),
         (_changed("golden", "min_sqnr_db", value=10**400), "golden.min_sqnr_db"),
-        (_changed("golden", "same_top1", value=1), "true or false"),
         (_changed("limits", "latency_ms", value=0), "above 0"),
         (_changed("limits", "seconds", value=3601), "from 1 to 3600"),
         (_changed("limits", "memory_mib", value=15), "from 16 to"),
@@ -99,23 +90,17 @@ _FILE = {"bytes": 1, "sha256": "0" * 64}
         (_changed("preprocessing", "std", value=[1, 0, 1]), "three numbers above 0"),
         (_changed("files", value=[]), "files is not an object"),
         (_changed("files", value={}), "names no file"),
-        (_changed("files", "manifest.json", value=_FILE), "would be one"),
-        (_changed("files", "Model.onnx", value=_FILE), "would be one"),
         (_changed("files", "model.onnx/a", value=_FILE), "a file and a folder"),
-        (_changed("files", "../a", value=_FILE), "can't be called"),
-        (_changed("files", "/a", value=_FILE), "can't be called"),
-        (_changed("files", "a/b/c/d/e", value=_FILE), "can't be called"),
         (_changed("files", "model.onnx", "sha256", value="0" * 63), "files.model.onnx.sha256"),
         (_changed("files", "model.onnx", "bytes", value=-1), "files.model.onnx.bytes"),
         (_changed("files", "model.onnx", "bytes", value=2**32 - 1), "4 GiB"),
     ],
 )
-def test_what_may_not_be_is_refused(change: Callable[[dict[str, Any]], None], words: str) -> None:
+def test_what_may_not_be_is_refused(change: Callable[[dict[str, Any]], object], reason: str) -> None:
     document = json.loads(to_bytes(_WHOLE))
     change(document)
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(BundleError, match=reason):
         from_bytes(json.dumps(document).encode())
-    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
