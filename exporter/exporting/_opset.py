@@ -14,16 +14,9 @@ from rexport.passes._graph import input_at, integers_in, is_op
 __all__ = ["lower_to_17"]
 
 _REDUCTIONS = {
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
     "ReduceSumSquare",
-}
+}  # fmt: skip
 
 
 def lower_to_17(model: ir.Model) -> None:

@@ -107,22 +107,14 @@ def export(
         raise UsageError(f"Opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
     if any_size and resize_in_graph:
         raise UsageError("Pictures that are cut in the graph have one size then, so the network needs no --any-size.")
-    if features and (classes or head is not Head.LOGITS):
-        raise UsageError("Features have no classes and no softmax: ask for --features, or for a classifier.")
-    if head is Head.LOG_SOFTMAX:
-        raise UsageError(f"A file gives {Head.LOGITS} or {Head.SOFTMAX}, and {head} only where the network does.")
+    _require_head(head, features, classes)
     if resize_in_graph:
         require_resizing(preprocessing, opset)
     module = unwrapped(module)
     module.eval()
     preprocessing = replace(preprocessing, takes=Takes.NORMALISED)  # until the raw-image passes below change it
     size = preprocessing.size
-    if features:
-        require_features(module, features, size)
-    else:
-        outputs = outputs_in(result_of(module, size))
-        if classes and len(classes) != outputs:
-            raise UsageError(f"There are {len(classes)} class names, and the network gives {outputs} outputs.")
+    _require_outputs(module, size, features, classes)
     if any_size:
         require_any_size(module, size)
     with returning(module, features), _collecting_rarely():
@@ -140,12 +132,7 @@ def export(
         drop_copies(model)
     _own_weights(model)
     FoldConstants()(model)
-    appended, final_head = Head.LOGITS, Head.LOGITS if features else head_of(model)
-    if final_head is Head.SOFTMAX:  # the network's own, which is compared as it is
-        model.graph.outputs[0].name = PROBABILITIES
-    elif head is Head.SOFTMAX:
-        _append_softmax(model.graph)
-        appended = final_head = Head.SOFTMAX
+    final_head, appended = _with_head(model, head, features)
     name_after_modules(model, module, calls_in(source))
     reports: tuple[PassReport, ...] = ()
     if fused:
@@ -157,10 +144,6 @@ def export(
         model = with_raw_images(model, preprocessing)
     if resize_in_graph:
         model = with_resize(model)
-    if default_opset(model) != opset:
-        raise VerificationError(f"Opset {opset} was asked for and the exporter gave {default_opset(model)}.")
-    if any_size and image_input(model).size is not None:
-        raise VerificationError("Any size was asked for, and the exporter took the example's for granted.")
     Metadata(
         network=network,
         preprocessing=Metadata.of(model).preprocessing or preprocessing,
@@ -170,9 +153,26 @@ def export(
         weights_sha256=state_dict_hash(module),
         versions=json.dumps({name: version(name) for name in ("rexport", "torch", "onnx", "onnxscript", "onnx-ir")}),
     ).write_to(model)
-    _check(model)
+    _check(model, opset=opset, any_size=any_size)
     parity = prove_parity(module, model, size=size, head=appended, features=features, tolerance=tolerance)
     return ExportResult(model=model, parity=parity, reports=reports)
+
+
+def _require_head(head: Head, features: Sequence[str], classes: Sequence[str]) -> None:
+    if features and (classes or head is not Head.LOGITS):
+        raise UsageError("Features have no classes and no softmax: ask for --features, or for a classifier.")
+    if head is Head.LOG_SOFTMAX:
+        raise UsageError(f"A file gives {Head.LOGITS} or {Head.SOFTMAX}, and {head} only where the network does.")
+
+
+def _require_outputs(module: torch.nn.Module, size: int, features: Sequence[str], classes: Sequence[str]) -> None:
+    """Make sure that the network runs, and has these features or as many outputs as classes."""
+    if features:
+        require_features(module, features, size)
+        return
+    outputs = outputs_in(result_of(module, size))
+    if classes and len(classes) != outputs:
+        raise UsageError(f"There are {len(classes)} class names, and the network gives {outputs} outputs.")
 
 
 def _to_onnx(
@@ -213,6 +213,19 @@ def _to_onnx(
     return program
 
 
+def _with_head(model: ir.Model, head: Head, features: Sequence[str]) -> tuple[Head, Head]:
+    """Append a softmax if ``head`` is that and the network has none; return the file's head, and what was appended."""
+    if features:
+        return Head.LOGITS, Head.LOGITS
+    own = head_of(model)
+    if own is Head.SOFTMAX:  # compared as it is
+        model.graph.outputs[0].name = PROBABILITIES
+    elif head is Head.SOFTMAX:
+        _append_softmax(model.graph)
+        return Head.SOFTMAX, Head.SOFTMAX
+    return own, Head.LOGITS
+
+
 def _append_softmax(graph: ir.Graph) -> None:
     """Make the softmax of the graph's output its output instead, under its own name."""
     logits = graph.outputs[0]
@@ -231,7 +244,11 @@ def _own_weights(model: ir.Model) -> None:
             value.const_value = ir.Tensor(shared.numpy().copy(), dtype=shared.dtype, name=value.name)
 
 
-def _check(model: ir.Model) -> None:
+def _check(model: ir.Model, *, opset: int, any_size: bool) -> None:
+    if default_opset(model) != opset:
+        raise VerificationError(f"Opset {opset} was asked for and the exporter gave {default_opset(model)}.")
+    if any_size and image_input(model).size is not None:
+        raise VerificationError("Any size was asked for, and the exporter took the example's for granted.")
     try:
         onnx.checker.check_model(to_bytes(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -57,15 +57,11 @@ def write_padding_out(graph: ir.Graph, target: Target) -> None:
 
 def why_not_averaged(node: ir.Node) -> str | None:
     """Return why an AveragePool stays float after :func:`write_padding_out`, or ``None`` if it does not."""
-    if _dilated(node):
+    if any(step > 1 for step in node.attributes.get_ints("dilations", [])):
         return "its windows are dilated"
     if int_attribute(node, "count_include_pad", 0) and int_attribute(node, "ceil_mode", 0):
         return "its windows hang over zeros around the picture"
     return None
-
-
-def _dilated(node: ir.Node) -> bool:
-    return any(step > 1 for step in node.attributes.get_ints("dilations", []))
 
 
 def _pads(node: ir.Node) -> list[int] | None:

@@ -80,7 +80,7 @@ class EngineRuntime:
     @property
     def why_no_graph(self) -> str | None:
         """Why the last shape's work is no CUDA graph of ours; ``None`` if it is, or nothing was run."""
-        return next(reversed(self._memories.values())).why_no_graph if self._memories else None
+        return next((memory.why_no_graph for memory in reversed(self._memories.values())), None)
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Run images of the engine's type, along the first axis; return the first output, floats as float32.

@@ -19,6 +19,7 @@ from rexport.passes import fuse
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes.onnxruntime import open_session
 from tests._networks import trained_like
+from tests.exporting._networks import pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,10 +46,6 @@ def in_pytorch(module: nn.Module, images: np.ndarray, features: Sequence[str]) -
         hook.remove()
         found += results
     return found
-
-
-def pictures(batch: int, height: int = 32, width: int = 32) -> np.ndarray:
-    return np.random.default_rng(batch).standard_normal((batch, 3, height, width), dtype=np.float32)
 
 
 def assert_close(actual: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:

@@ -18,7 +18,7 @@ from rexport.preprocessing import Preprocessing
 from rexport.quantization import X86, quantize
 from rexport.runtimes.onnxruntime import open_session
 from tests._networks import trained_like
-from tests.exporting._networks import Small
+from tests.exporting._networks import Small, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def network(exported: Callable[..., Exported]) -> Exported:
     return exported("small", 32, head=Head.SOFTMAX)
-
-
-def pictures(batch: int) -> np.ndarray:
-    return np.random.default_rng(batch).standard_normal((batch, 3, 32, 32), dtype=np.float32)
 
 
 def small() -> Small:
