@@ -112,8 +112,8 @@ class Evaluation:
         """
         n, comparison = counts.images, None
 
-        def share(right: int, *, known: bool = labelled) -> float | None:
-            return right / n if known else None
+        def share(right: int, *, measured: bool = labelled) -> float | None:
+            return right / n if measured else None
 
         if compared is not None:
             comparison = Comparison(
@@ -125,7 +125,7 @@ class Evaluation:
         return cls(
             images=n,
             top1=share(counts.top1),
-            top5=share(counts.top5, known=labelled and classes > _FEW_CLASSES),
+            top5=share(counts.top5, measured=labelled and classes > _FEW_CLASSES),
             top1_interval=wilson_interval(counts.top1, n) if labelled else None,
             comparison=comparison,
             skipped=tuple(skipped),
