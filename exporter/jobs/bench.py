@@ -143,7 +143,9 @@ class BenchReport(BenchResult):
     def to_markdown(self) -> str:
         """Return the table and what changed."""
         text = reports.to_markdown(self)
-        return text if self.changes is None else f"{text}\n{reports.changes_to_markdown(self.changes)}"
+        if self.changes is not None:
+            text += f"\n{reports.changes_to_markdown(self.changes)}"
+        return text
 
     def require(self) -> None:
         """Do nothing if something was measured, and nothing is too much slower than before.

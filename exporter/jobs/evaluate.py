@@ -253,7 +253,9 @@ class _Work:
         count = min(self.model.batch or 4, len(self.dataset))
         batches = self.dataset.batches(count, samples=count, skip_bad=self.request.skip_bad)
         images, prepare = next(iter(batches)).images, self._prepare(model)
-        return images if prepare is None else prepare(images)
+        if prepare is None:
+            return images
+        return prepare(images)
 
 
 def _describe(source: Source, request: EvaluateRequest, note: Note) -> _Model:

@@ -102,7 +102,9 @@ def run(request: FuseRequest, *, progress: Progress = silent, note: Note = unsai
     with progress(f"fusing {request.model.name}", None):
         reference = _reference(original, preprocessing) if request.verify else None
         result = fuse(original, passes=passes, reference=reference)
-        fused = result.model if preprocessing is None else with_raw_images(result.model, preprocessing)
+        fused = result.model
+        if preprocessing is not None:
+            fused = with_raw_images(fused, preprocessing)
     forms = choose_forms(fused, request.forms, verify=request.verify, progress=progress)
     difference = reference.difference(forms.model) if reference else None
     save(forms.model, request.output)

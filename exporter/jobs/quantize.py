@@ -452,14 +452,16 @@ class _Work:
         if proof.verdict in (Verdict.GOOD, Verdict.UNJUDGED):
             return
         layer = self._weakest_layer(self.scaled, quantized, batches)
-        where = "" if layer is None else f" It goes wrong at {layer}."
+        sentence = f"{proof}."
+        if layer is not None:
+            sentence += f" It goes wrong at {layer}."
         if proof.verdict is Verdict.UNUSABLE and (self.request.max_drop is None or math.isnan(proof.worst.sqnr_db)):
             raise VerificationError(
-                f"The INT8 file is not usable: {proof}.{where} It was not written. Calibrate with more pictures, of "
+                f"The INT8 file is not usable: {sentence} It was not written. Calibrate with more pictures, of "
                 "the kind that it will see, or another --calibrator; or leave layers in float with --eval-data DIR "
                 "and --max-drop."
             )
-        self.note(f"the INT8 file is {proof.verdict}: {proof}.{where}")
+        self.note(f"the INT8 file is {proof.verdict}: {sentence}")
 
     def _weakest_layer(self, reference: ir.Model, quantized: ir.Model, batches: list[np.ndarray]) -> WeakLayer | None:
         return weakest_layer(

@@ -125,7 +125,9 @@ class _Workshop:
             eval_data=tuning.eval_data,
             max_drop=tuning.max_drop,
         )
-        return replace(request, tables=(table,), save_table=None) if table.exists() else request
+        if table.exists():
+            return replace(request, tables=(table,), save_table=None)
+        return request
 
     def _forms(self, variant: Variant) -> list[Variant]:
         """Return a file, and its regrouped form where ONNX Runtime is to run it and is faster with it."""
@@ -140,7 +142,9 @@ class _Workshop:
         form = replace(variant, path=path, regrouped=True, made=True, runtimes=(ONNX_RUNTIME_CPU,))
         if OFF not in self._request.tuning.regroup:
             runtimes = tuple(runtime for runtime in runtimes if runtime != ONNX_RUNTIME_CPU)
-        return [replace(variant, runtimes=runtimes), form] if runtimes else [form]
+        if not runtimes:
+            return [form]
+        return [replace(variant, runtimes=runtimes), form]
 
     def _regrouped(self, variant: Variant) -> ir.Model | None:
         """Return the regrouped model, measured at the middle one of the batches and on the most threads."""
