@@ -39,8 +39,8 @@ RUNTIMES = {
     "openvino": "rexport.runtimes.openvino:OpenVino",
     "cuda": "rexport.runtimes.onnxruntime_cuda:OnnxRuntimeCuda",
     "tensorrt": "rexport.runtimes.onnxruntime_tensorrt:OnnxRuntimeTensorRt",
-    "tensorrt-engine": "rexport.runtimes.tensorrt_engine:TensorRtEngine",
-    "tensorrt-rtx-engine": "rexport.runtimes.rtx_engine:RtxEngine",
+    "tensorrt-engine": "rexport.runtimes.engine:TensorRtEngine",
+    "tensorrt-rtx-engine": "rexport.runtimes.engine:RtxEngine",
     "torch-cuda": "rexport.runtimes.torch_cuda:TorchCuda",
     "torch-compile-cuda": "rexport.runtimes.torch_cuda:TorchCompileCuda",
 }

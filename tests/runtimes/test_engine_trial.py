@@ -12,10 +12,10 @@ import pytest
 from rexport._errors import EngineFileError, UnavailableError
 from rexport.engine_file import facts_path, read_facts, read_intact
 from rexport.runtimes import default_runtime, open_runtime
+from rexport.runtimes.engine import TensorRtEngine
 from rexport.runtimes.engine_trial import Limits, try_out
 from rexport.runtimes.probes import probe
 from rexport.runtimes.source import Source
-from rexport.runtimes.tensorrt_engine import TensorRtEngine
 from tests.runtimes._engines import change_facts, describe, tiny_images, write_stand_in
 from tests.runtimes._files import on_cpu
 

@@ -1,4 +1,11 @@
-"""The common part of the runtimes of engine files: all but the backend's name.
+"""Engine files of TensorRT, 10.3 to 11, and of TensorRT for RTX (``rexport engine --backend tensorrt`` and ``rtx``).
+
+TensorRT: the work of each shape is captured as a CUDA graph and started as a whole; where that fails, it is queued
+piece by piece and ``why_no_graph`` says why. A version-compatible engine of another version runs on that version's lean
+runtime.
+
+TensorRT for RTX: kernels are compiled for the GPU while loading and at the first call of a shape, all of them at once
+(``EAGER``): by default, better ones would take over amid later calls. It captures CUDA graphs itself.
 
 An engine's bytes are read once and hashed, and those are the bytes that TensorRT gets. They go to a process of their
 own first (``engine_trial``), so that neither a crash nor a hang is the caller's.
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     from rexport.runtimes._tensorrt import EngineMemory
     from rexport.runtimes.source import Source
 
-__all__ = ["EngineRuntime"]
+__all__ = ["EngineRuntime", "RtxEngine", "TensorRtEngine"]
 
 
 class EngineRuntime:
@@ -155,6 +162,18 @@ class EngineRuntime:
 
     def _memory(self, batch: int, profile: int) -> EngineMemory:
         return self._memories.at(batch, lambda: self._engine.memory(batch, profile), free=lambda memory: memory.free())
+
+
+class TensorRtEngine(EngineRuntime):
+    """An engine file of TensorRT."""
+
+    BACKEND: ClassVar[str] = "tensorrt"
+
+
+class RtxEngine(EngineRuntime):
+    """An engine file of TensorRT for RTX."""
+
+    BACKEND: ClassVar[str] = "rtx"
 
 
 def _file(source: Source, backend: str) -> Path:

@@ -14,11 +14,10 @@ from rexport.engine import BatchRange, BuildOptions, build_engine
 from rexport.engine_file import BackendName
 from rexport.runtimes import ENGINE_RUNTIMES, DeviceRuntime, default_runtime, open_runtime
 from rexport.runtimes._tensorrt import LoadedEngine
+from rexport.runtimes.engine import RtxEngine, TensorRtEngine
 from rexport.runtimes.engine_trial import Limits
 from rexport.runtimes.probes import probe
-from rexport.runtimes.rtx_engine import RtxEngine
 from rexport.runtimes.source import Source
-from rexport.runtimes.tensorrt_engine import TensorRtEngine
 from tests.runtimes._engines import at_address, change_facts, on_stand_in, tiny_images, write_stand_in, write_tiny
 from tests.runtimes._files import images_for, on_cpu, write
 
