@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ._cores import throttling_quota, usable_cores
 from ._cuda import Cuda, DeviceArray
+from ._target import MODULES
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["Backend", "OnnxRuntime", "TensorRt", "build_engine", "module"]
 
-_MODULES = {"onnxruntime": "onnxruntime", "tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 _STRONGLY_TYPED_SINCE = (10, 12)  # before, the flag is there, and Q/DQ needs BuilderFlag.INT8 (JetPack 6: 10.3)
 
 
@@ -112,7 +112,7 @@ def module(name: str) -> Any:
     Raises:
         ImportError: It can't be imported.
     """
-    return importlib.import_module(_MODULES[name])
+    return importlib.import_module(MODULES[name])
 
 
 def build_engine(name: str, model: bytes, shape: tuple[int, ...], capability: int) -> bytes:

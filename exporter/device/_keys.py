@@ -21,12 +21,12 @@ from typing import NamedTuple
 from ._errors import AgentError, RefusedError, UnusableError, UsageError
 from ._files import flush, open_plain, write_atomic
 
-__all__ = ["MAX_KEYS", "Key", "add_key", "parse_key", "remove_key", "trusted_keys", "verify"]
+__all__ = ["MAX_KEYS", "MAX_KEY_BYTES", "Key", "add_key", "parse_key", "remove_key", "trusted_keys", "verify"]
 
 MAX_KEYS = 2  # the one in use, and the next
 _PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 _PEM = re.compile(rb"\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+?)\s+-----END PUBLIC KEY-----\s*")
-_MAX_BYTES = 4096
+MAX_KEY_BYTES = 4096
 _SECONDS = 60.0
 
 
@@ -163,7 +163,7 @@ def _ask(*arguments: str, stdin: bytes, refused: AgentError) -> None:
 def _read(path: Path) -> Key:
     try:
         with os.fdopen(open_plain(path), "rb") as file:
-            return parse_key(file.read(_MAX_BYTES), str(path))
+            return parse_key(file.read(MAX_KEY_BYTES), str(path))
     except OSError as error:
         raise AgentError(f"The trusted key {path} can't be read: {error.strerror}.") from error
     except UsageError as error:

@@ -15,7 +15,7 @@ from . import AGENT_VERSION, _worker
 from ._container import Archive, Container, open_bundle
 from ._errors import AgentError, InstallError, UsageError
 from ._install import Installed, collect_garbage, highest_version, install, load, roll_back
-from ._keys import add_key, remove_key, trusted_keys
+from ._keys import MAX_KEY_BYTES, add_key, remove_key, trusted_keys
 from ._self_check import Checked, classify, self_check
 from ._state import Device
 from ._target import installed_runtimes, machine
@@ -25,7 +25,6 @@ __all__ = ["main"]
 
 _ROOT = "/var/lib/rexport"
 _WAIT = 120.0  # seconds; as long as an install usually takes
-_MAX_KEY_BYTES = 4096
 
 
 class Answer(NamedTuple):
@@ -253,10 +252,10 @@ def _keys_document(device: Device) -> dict[str, Any]:
 
 def _key_data(file: str) -> bytes:
     if file == "-":
-        return sys.stdin.buffer.read(_MAX_KEY_BYTES)
+        return sys.stdin.buffer.read(MAX_KEY_BYTES)
     try:
         with Path(file).open("rb") as opened:
-            return opened.read(_MAX_KEY_BYTES)
+            return opened.read(MAX_KEY_BYTES)
     except OSError as error:
         raise UsageError(f"{file} can't be read: {error.strerror}.") from error
 

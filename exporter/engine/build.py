@@ -13,12 +13,12 @@ from rexport._files import atomic_path, check_writable, file_sha256, write_text
 from rexport._progress import Progress, silent
 from rexport._words import first_few
 from rexport.classifier_head import head_of
-from rexport.engine.compile import PRODUCTS, Compiled, compile_model, quantized_layers
+from rexport.engine.compile import Compiled, compile_model, quantized_layers
 from rexport.engine.options import batch_of, check_capabilities
 from rexport.engine.rules import follow_rules
 from rexport.engine_file import BackendName, EngineFacts, facts_path
 from rexport.model_file import Metadata, load
-from rexport.passes._graph import is_op, name_of
+from rexport.passes._graph import WEIGHTED, is_op, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,4 +147,4 @@ def _require_integers(model: ir.Model, precisions: Mapping[str, str]) -> None:
 
 def _products(model: ir.Model) -> dict[str, str]:
     """Return the names of the layers that multiply, and their operators."""
-    return {name_of(node): node.op_type for node in model.graph if is_op(node, *PRODUCTS)}
+    return {name_of(node): node.op_type for node in model.graph if is_op(node, *WEIGHTED)}

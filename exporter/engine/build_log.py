@@ -17,11 +17,11 @@ from rexport._words import first_few
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["KNOWN_VERSIONS", "BuiltLayer", "layers_of_log", "types_of_products"]
+__all__ = ["KNOWN_VERSIONS", "SOURCE", "BuiltLayer", "layers_of_log", "types_of_products"]
 
 KNOWN_VERSIONS = ("1.7.",)  # of TensorRT for RTX
 _TYPE = re.compile(r"Datatype: (\w+)")
-_SOURCE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+SOURCE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 _LINE = re.compile(
     r"Name: (?P<name>[^,]+), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: \[(?P<constants>.*?)\], "
     r"Outputs: \[(?P<outputs>.*?)\], TacticName: [^,]*, StreamId: \d+,(?: EventId: \d+,)? Metadata:(?P<sources>.*)"
@@ -93,5 +93,5 @@ def _layer(line: str) -> BuiltLayer:
         inputs=tuple(_TYPE.findall(match["inputs"])),
         constants=tuple(_TYPE.findall(match["constants"])),
         outputs=tuple(_TYPE.findall(match["outputs"])),
-        sources=tuple(dict.fromkeys(_SOURCE.findall(match["sources"]))),
+        sources=tuple(dict.fromkeys(SOURCE.findall(match["sources"]))),
     )

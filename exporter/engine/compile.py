@@ -20,7 +20,7 @@ from rexport.engine.inspector import types_of_inspected
 from rexport.engine.process import run_worker
 from rexport.engine_file import BackendName
 from rexport.model_file import to_bytes
-from rexport.passes._graph import is_op, name_of
+from rexport.passes._graph import WEIGHTED, is_op, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 
     from rexport.engine.options import BuildOptions
 
-__all__ = ["PRODUCTS", "Compiled", "compile_model", "quantized_layers"]
-
-PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""The operators of layers that multiply."""
+__all__ = ["Compiled", "compile_model", "quantized_layers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +92,7 @@ def quantized_layers(model: ir.Model) -> list[str]:
     return [
         name_of(node)
         for node in model.graph
-        if is_op(node, *PRODUCTS)
+        if is_op(node, *WEIGHTED)
         and all(is_op(value.producer(), "DequantizeLinear") for value in node.inputs[:2] if value is not None)
     ]
 
@@ -104,7 +101,7 @@ def _types(model: ir.Model, read: Callable[[Iterable[str]], Mapping[str, str]]) 
     """Return the types of all quantized layers, and of the other layers that multiply where they are known."""
     types = dict(read(quantized_layers(model)))
     for node in model.graph:
-        if is_op(node, *PRODUCTS) and name_of(node) not in types:
+        if is_op(node, *WEIGHTED) and name_of(node) not in types:
             with suppress(VerificationError):
                 types |= read([name_of(node)])
     return types

@@ -7,17 +7,15 @@ which ONNX nodes stand as ``[ONNX Layer: conv1]``. A tensor's type is in ``Forma
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from rexport._errors import VerificationError
+from rexport.engine.build_log import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = ["types_of_inspected"]
-
-_SOURCE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 
 
 def types_of_inspected(document: Mapping[str, Any], nodes: Iterable[str]) -> Mapping[str, str]:
@@ -31,7 +29,7 @@ def types_of_inspected(document: Mapping[str, Any], nodes: Iterable[str]) -> Map
     for layer in document.get("Layers", ()):
         if not isinstance(layer, dict):  # names alone: the engine was not built with detailed verbosity
             continue
-        sources = set(_SOURCE.findall(str(layer.get("Metadata", "")))) & names
+        sources = set(SOURCE.findall(str(layer.get("Metadata", "")))) & names
         inputs = layer.get("Inputs") or ()
         if sources and inputs:
             types |= dict.fromkeys(sources, _type(inputs[0]))

@@ -25,6 +25,7 @@ from onnx_ir.passes import common
 
 from rexport._errors import ModelFileError
 from rexport.passes._graph import (
+    WEIGHTED,
     bypass,
     constant,
     input_at,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["RULES", "Repair", "follow_rules"]
 
 _MIDDLE = 128  # of uint8: as far from its ends as zero is from those of int8
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def _keep_pixels_in_float(graph: ir.Graph) -> Iterator[tuple[str, str]]:
 
 def _keep_bias_in_float(graph: ir.Graph) -> Iterator[tuple[str, str]]:
     for node in list(graph):
-        if not is_op(node, *_WEIGHTED) or len(node.inputs) < 3 or node.inputs[2] is None:
+        if not is_op(node, *WEIGHTED) or len(node.inputs) < 3 or node.inputs[2] is None:
             continue
         bias = _dequantized(node.inputs[2].producer())
         if bias is not None:
@@ -132,7 +132,7 @@ def _keep_symmetric(graph: ir.Graph) -> Iterator[tuple[str, str]]:
 def _keep_axis_of_outputs(graph: ir.Graph) -> Iterator[tuple[str, str]]:
     for node in graph:
         producer = producer_of(input_at(node, 1), "DequantizeLinear")
-        if producer is None or not is_op(node, *_WEIGHTED):
+        if producer is None or not is_op(node, *WEIGHTED):
             continue
         scale, stored = constant(producer.inputs[1]), constant(producer.inputs[0])
         if scale is None or stored is None or scale.size == 1:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "WEIGHTED",
     "add_initializer",
     "attributes_of",
     "axes_of",
@@ -48,6 +49,8 @@ __all__ = [
     "why_not_exclusive",
 ]
 
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""The operators of layers, whose second input is a weight."""
 _NAMES = "rexport.names"  # in the transient notes of a graph
 
 

@@ -14,7 +14,7 @@ from onnx_ir.passes import common
 from onnxscript import optimizer
 
 from rexport.passes._base import GraphPass
-from rexport.passes._graph import add_initializer, constant, inputs_of, int_attribute, is_op, varying
+from rexport.passes._graph import WEIGHTED, add_initializer, constant, inputs_of, int_attribute, is_op, varying
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -29,7 +29,6 @@ _SMALL = 4096
 _ANY_SIZE = 2**31
 # Weights that are stored as integers stay integers.
 _KEPT = {"QuantizeLinear", "DequantizeLinear"}
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # The results of these are no tensors, whatever the library infers.
 _SEQUENCES = {
     *("SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceMap", "SplitToSequence"),
@@ -93,7 +92,7 @@ def _ending_as_weights(graph: ir.Graph) -> set[ir.Value]:
     depending = varying(graph, results_of=_KEPT)
     weights: set[ir.Value] = set()
     for node in reversed(graph):
-        if is_op(node, *_LAYERS) or any(value in weights and value not in depending for value in node.outputs):
+        if is_op(node, *WEIGHTED) or any(value in weights and value not in depending for value in node.outputs):
             weights.update(inputs_of(node))
     return weights - depending
 

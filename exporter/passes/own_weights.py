@@ -9,30 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rexport.passes._graph import constant, contents_of, is_op, replace_initializer
+from rexport.passes._graph import WEIGHTED, constant, contents_of, is_op, replace_initializer
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["with_own_weights"]
 
-_WEIGHT = 1  # the input
-
 
 def with_own_weights(model: ir.Model) -> ir.Model:
     """Return the model, or a copy in which no two layers share a weight."""
-    if not any(_shares_weight(node) for node in model.graph):
+    if not any(map(_shares_weight, model.graph)):
         return model
     copy = model.clone()
-    for node in copy.graph:
-        if _shares_weight(node):
-            weight = contents_of(node.inputs[_WEIGHT])
-            replace_initializer(node, _WEIGHT, weight, name=f"{node.outputs[0].name}.weight")
+    for node in filter(_shares_weight, copy.graph):
+        replace_initializer(node, 1, contents_of(node.inputs[1]), name=f"{node.outputs[0].name}.weight")
     return copy
 
 
 def _shares_weight(node: ir.Node) -> bool:
-    if not is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul"):
+    if not is_op(node, *WEIGHTED):
         return False
-    weight = node.inputs[_WEIGHT]
+    weight = node.inputs[1]
     return weight is not None and weight.is_initializer() and constant(weight) is not None and len(weight.uses()) > 1
