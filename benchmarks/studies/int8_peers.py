@@ -27,14 +27,7 @@ import typer
 
 from benchmarks.peers.networks import CALIBRATION, FLOAT, TEST, Network
 from benchmarks.studies._commands import rexport, run
-from benchmarks.studies._int8_settings import (
-    GROUPS,
-    RIVALS,
-    SETTINGS,
-    Setting,
-    nncf_environment,
-    versions_of,
-)
+from benchmarks.studies._int8_settings import GROUPS, RIVALS, SETTINGS, Setting, nncf_environment, versions_of
 from benchmarks.studies._results import JsonFile, write_results
 
 __all__ = ["main"]
