@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["LastShapes"]
 
 _MOST = 4  # a batch, the last one of a data set, and as many again
-_Shape, _Made = TypeVar("_Shape"), TypeVar("_Made")
+_Shape = TypeVar("_Shape")
+_Made = TypeVar("_Made")
 
 
 class LastShapes(OrderedDict[_Shape, _Made]):
