@@ -225,15 +225,10 @@ def quantize_file(
     progress: Progress = silent,
     note: Note = unsaid,
 ) -> QuantizeResult:
-    """Quantize an ONNX file, as ``rexport quantize`` does.
+    """Quantize an ONNX file, as ``rexport quantize`` does: ``quantize("m.onnx", data="pictures", output="int8.onnx")``.
 
     The arguments are attributes of :class:`QuantizeRequest`, which has more of them; the ``target`` is this machine by
     default. ``progress`` is told of all that takes long, and ``note`` what the user should know of.
-
-    Example::
-
-        result = rexport.quantize("model.onnx", data="pictures", output="int8.onnx")
-        print(result.proof)
 
     Raises:
         RexportError: As :func:`run`; ``GateError`` too where the accuracy that was asked for can't be had.
