@@ -6,7 +6,7 @@ describe the model and the reference → open the images → evaluate, in worker
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rexport._apart import READ, READ_IMAGES
@@ -15,7 +15,6 @@ from rexport._progress import Note, Progress, silent, unsaid
 from rexport.calibration import CenterCrop, Dataset, Views, WholePictures, open_dataset
 from rexport.calibration.dataset import note_skipped
 from rexport.calibration.workers import LocalWorkers, choose_workers
-from rexport.classifier_head import head_of
 from rexport.engine_file import is_engine, read_facts
 from rexport.evaluation import (
     Classifier,
@@ -27,19 +26,17 @@ from rexport.evaluation import (
     find_divergence,
 )
 from rexport.evaluation.candidate import candidate_of
-from rexport.evaluation.described import described
-from rexport.evaluation.judging import judging_runtime
 from rexport.evaluation.result import finite
-from rexport.model_file import Head, Metadata, image_input, load, preprocessing_of
+from rexport.jobs.classifiers import ClassifierFacts, choose_runtime, describe, describe_reference
+from rexport.model_file import load
 from rexport.preprocessing import PictureOptions, Preprocessing, Takes
-from rexport.runtimes import NODE_BY_NODE, default_runtime, open_runtime
+from rexport.runtimes import NODE_BY_NODE, open_runtime
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-    import onnx_ir as ir
 
     from rexport.calibration.workers import Workers
     from rexport.evaluation.scores import Prepare
@@ -149,13 +146,17 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         RexportError: Workers are lost again and again.
     """
     source = Source.parse(request.model, weights=request.weights)
-    model = _describe(source, request, note)
+    model = describe(source, request.options, note)
+    _require_views(model, request.views)
     workers = request.workers or choose_workers(threads=request.threads)
-    runtime = request.runtime or _default_runtime(model, workers, note)
+    runtime = request.runtime or choose_runtime(model, note, in_workers=not isinstance(workers, LocalWorkers))
     _require_fitting(source, runtime, workers)
     request.views.require(model.preprocessing)
     path = _to_compare_with(model, request)
-    reference = None if path is None else _of_reference(path, request.views, model.preprocessing)
+    reference = None
+    if path is not None:
+        reference = describe_reference(path, model.preprocessing)
+        _require_views(reference, request.views)
     dataset, shown = _open(request.data, model, reference, note)
     work = _Work(request, model, reference, runtime, workers, dataset, shown, progress)
     evaluation = work.evaluate()
@@ -166,34 +167,13 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Model:
-    """What is known of a model without running it.
-
-    ``batch`` is the number of images that it insists on, and ``judging_runtime`` shows what an ONNX file computes.
-    """
-
-    source: Source
-    preprocessing: Preprocessing
-    head: Head
-    classes: tuple[str, ...] = ()
-    batch: int | None = None
-    judging_runtime: str = "cpu"
-
-    @property
-    def path(self) -> Path:
-        """Its file, which a network does not have."""
-        assert self.source.path is not None
-        return self.source.path
-
-
 @dataclass(frozen=True)
 class _Work:
     """An evaluation that can begin; ``dataset`` gives images as ``shown`` says."""
 
     request: EvaluateRequest
-    model: _Model
-    reference: _Model | None
+    model: ClassifierFacts
+    reference: ClassifierFacts | None
     runtime: str
     workers: Workers
     dataset: Dataset
@@ -237,10 +217,10 @@ class _Work:
             progress=self.progress,
         )
 
-    def _file(self, model: _Model, runtime: str) -> ClassifierFile:
+    def _file(self, model: ClassifierFacts, runtime: str) -> ClassifierFile:
         return ClassifierFile(path=model.path, head=model.head, prepare=self._prepare(model), runtime=runtime)
 
-    def _prepare(self, model: _Model) -> Prepare | None:
+    def _prepare(self, model: ClassifierFacts) -> Prepare | None:
         """Return what makes the images of the data set those that a model takes."""
         if self.shown == model.preprocessing:
             return None
@@ -248,7 +228,7 @@ class _Work:
             return model.preprocessing.of_pictures
         return model.preprocessing.to_input
 
-    def _few_images(self, model: _Model) -> np.ndarray:
+    def _few_images(self, model: ClassifierFacts) -> np.ndarray:
         """Return as many images as the evaluated model insists on, or up to four, as ``model`` takes them."""
         count = min(self.model.batch or 4, len(self.dataset))
         batches = self.dataset.batches(count, samples=count, skip_bad=self.request.skip_bad)
@@ -258,78 +238,12 @@ class _Work:
         return prepare(images)
 
 
-def _describe(source: Source, request: EvaluateRequest, note: Note) -> _Model:
-    if source.path is not None:
-        return _of_file(source.path, request, note)
-    if request.weights is None:
-        raise UsageError(f"{request.model} without weights knows nothing; pass --weights FILE, or an ONNX file.")
-    return _of_network(source, request, note)
-
-
-def _of_network(source: Source, request: EvaluateRequest, note: Note) -> _Model:
-    from rexport.models import known_facts, network_preprocessing, registry  # loads PyTorch, which files do not need
-
-    network = registry.find(str(source.network))
-    preprocessing, assumed = network_preprocessing(network, source.weights, request.options)
-    if assumed is not None:
-        note(assumed)
-    return _Model(
-        source=source,
-        preprocessing=preprocessing,
-        head=Head.SOFTMAX if network.members else Head.LOGITS,
-        classes=known_facts(network, source.weights).classes,
-    )
-
-
-def _of_file(path: Path, request: EvaluateRequest, note: Note) -> _Model:
-    model = described(path)
-    _require_classifier(model, path, request.views)
-    preprocessing = preprocessing_of(model, path, request.options, note=note)
-    return _Model(
-        source=Source(path=path),
-        preprocessing=preprocessing,
-        head=head_of(model),
-        classes=Metadata.of(model).classes,
-        batch=image_input(model).batch,
-        judging_runtime=judging_runtime(model),
-    )
-
-
-def _of_reference(path: Path, views: Views, preprocessing: Preprocessing) -> _Model:
-    """Describe a reference, for which pictures are prepared as for the model, as far as it does not do that itself."""
-    if not path.exists():
-        raise UsageError(f"The file {path} does not exist.")
-    model = load(path)
-    _require_classifier(model, path, views)
-    takes = Takes.PIXELS if image_input(model).raw else Takes.NORMALISED
-    stated = Metadata.of(model).preprocessing
-    if stated is not None:
-        takes = stated.takes
-    return _Model(source=Source(path=path), preprocessing=replace(preprocessing, takes=takes), head=head_of(model))
-
-
-def _require_classifier(model: ir.Model, path: Path, views: Views) -> None:
-    size, features = image_input(model, path).size, Metadata.of(model).features
-    if features:
+def _require_views(model: ClassifierFacts, views: Views) -> None:
+    if isinstance(views, WholePictures) and model.size is not None:
         raise ModelFileError(
-            f"{path} is no classifier: it gives the features {', '.join(features)}. Export the network without "
-            "--features to evaluate it."
+            f"{model.source} takes pictures of {model.size}×{model.size} only, and --scales needs a file for any size; "
+            "export the network with --any-size."
         )
-    if isinstance(views, WholePictures) and size is not None:
-        raise ModelFileError(
-            f"{path} takes pictures of {size}×{size} only, and --scales needs a file for any size; export the network "
-            "with --any-size."
-        )
-
-
-def _default_runtime(model: _Model, workers: Workers, note: Note) -> str:
-    """Return what shows what a model computes, and say so where that is not ONNX Runtime as it runs other files."""
-    runtime = default_runtime(model.source)
-    if runtime != "cpu" or model.judging_runtime == "cpu":
-        return runtime
-    runtime = model.judging_runtime if isinstance(workers, LocalWorkers) else NODE_BY_NODE
-    note(f"{model.source} is for another runtime than ONNX Runtime; it runs on {runtime} here (choose with --on).")
-    return runtime
 
 
 def _require_fitting(source: Source, runtime: str, workers: Workers) -> None:
@@ -344,7 +258,7 @@ def _require_fitting(source: Source, runtime: str, workers: Workers) -> None:
         raise UsageError(f"--workers runs files on ONNX Runtime's CPU provider; leave it or --on {runtime} out.")
 
 
-def _to_compare_with(model: _Model, request: EvaluateRequest) -> Path | None:
+def _to_compare_with(model: ClassifierFacts, request: EvaluateRequest) -> Path | None:
     """Return the reference; where a divergence is to be found without one, the file itself, node by node on the CPU."""
     if not request.find_divergence:
         return request.reference
@@ -363,7 +277,9 @@ def _to_compare_with(model: _Model, request: EvaluateRequest) -> Path | None:
     return request.reference or model.path
 
 
-def _open(data: Path, model: _Model, reference: _Model | None, note: Note) -> tuple[Dataset, Preprocessing]:
+def _open(
+    data: Path, model: ClassifierFacts, reference: ClassifierFacts | None, note: Note
+) -> tuple[Dataset, Preprocessing]:
     """Return the images, prepared so far that the rest can be made of them for both models, and how far that is."""
     prepared = [described.preprocessing for described in (model, reference) if described is not None]
     shown = max(prepared, key=lambda preprocessing: len(preprocessing.takes.in_graph))

@@ -1,0 +1,134 @@
+"""What is known of a classifier without running it: how pictures become its input, and what its outputs are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rexport._errors import ModelFileError, UsageError
+from rexport.classifier_head import head_of
+from rexport.evaluation.described import described
+from rexport.evaluation.judging import judging_runtime
+from rexport.model_file import Head, Metadata, image_input, load, preprocessing_of
+from rexport.preprocessing import Takes
+from rexport.runtimes import NODE_BY_NODE, default_runtime
+from rexport.runtimes.source import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+    from rexport._progress import Note
+    from rexport.preprocessing import PictureOptions, Preprocessing
+
+__all__ = ["ClassifierFacts", "choose_runtime", "describe", "describe_reference"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierFacts:
+    """A classifier that was not loaded yet.
+
+    Attributes:
+        source: The file or network.
+        preprocessing: How pictures become its input.
+        head: The kind of its outputs.
+        classes: Their names, in order; empty if it does not know them.
+        batch: The number of images that it insists on.
+        size: The height and width of pictures that a file insists on.
+        judging_runtime: The runtime that shows what an ONNX file computes (see ``rexport.evaluation.judging``).
+    """
+
+    source: Source
+    preprocessing: Preprocessing
+    head: Head
+    classes: tuple[str, ...] = ()
+    batch: int | None = None
+    size: int | None = None
+    judging_runtime: str = "cpu"
+
+    @property
+    def path(self) -> Path:
+        """Its file, which a network does not have."""
+        assert self.source.path is not None
+        return self.source.path
+
+
+def describe(source: Source, options: PictureOptions, note: Note) -> ClassifierFacts:
+    """Describe a file, or a network with weights; ``note`` is told what is assumed of its pictures.
+
+    Raises:
+        UsageError: The network has no weights.
+        ModelFileError: The file can't be read, or is no classifier.
+    """
+    if source.path is not None:
+        return _of_file(source.path, options, note)
+    if source.weights is None:
+        raise UsageError(f"{source} without weights knows nothing; pass --weights FILE, or an ONNX file.")
+    return _of_network(source, options, note)
+
+
+def describe_reference(path: Path, preprocessing: Preprocessing) -> ClassifierFacts:
+    """Describe a reference, for which pictures are prepared as for the model, as far as it does not do that itself."""
+    if not path.exists():
+        raise UsageError(f"The file {path} does not exist.")
+    model = load(path)
+    _require_classifier(model, path)
+    takes = Takes.PIXELS if image_input(model).raw else Takes.NORMALISED
+    stated = Metadata.of(model).preprocessing
+    if stated is not None:
+        takes = stated.takes
+    return ClassifierFacts(
+        source=Source(path=path),
+        preprocessing=replace(preprocessing, takes=takes),
+        head=head_of(model),
+        size=image_input(model, path).size,
+    )
+
+
+def choose_runtime(model: ClassifierFacts, note: Note, *, in_workers: bool = False) -> str:
+    """Return what shows what a model computes, and say so where that is not ONNX Runtime as it runs other files."""
+    runtime = default_runtime(model.source)
+    if runtime != "cpu" or model.judging_runtime == "cpu":
+        return runtime
+    runtime = NODE_BY_NODE if in_workers else model.judging_runtime
+    note(f"{model.source} is for another runtime than ONNX Runtime; it runs on {runtime} here (choose with --on).")
+    return runtime
+
+
+def _of_file(path: Path, options: PictureOptions, note: Note) -> ClassifierFacts:
+    model = described(path)
+    _require_classifier(model, path)
+    image = image_input(model, path)
+    return ClassifierFacts(
+        source=Source(path=path),
+        preprocessing=preprocessing_of(model, path, options, note=note),
+        head=head_of(model),
+        classes=Metadata.of(model).classes,
+        batch=image.batch,
+        size=image.size,
+        judging_runtime=judging_runtime(model),
+    )
+
+
+def _of_network(source: Source, options: PictureOptions, note: Note) -> ClassifierFacts:
+    from rexport.models import known_facts, network_preprocessing, registry  # loads PyTorch, which files do not need
+
+    network = registry.find(str(source.network))
+    preprocessing, assumed = network_preprocessing(network, source.weights, options)
+    if assumed is not None:
+        note(assumed)
+    return ClassifierFacts(
+        source=source,
+        preprocessing=preprocessing,
+        head=Head.SOFTMAX if network.members else Head.LOGITS,
+        classes=known_facts(network, source.weights).classes,
+    )
+
+
+def _require_classifier(model: ir.Model, path: Path) -> None:
+    if features := Metadata.of(model).features:
+        raise ModelFileError(
+            f"{path} is no classifier: it gives the features {', '.join(features)}. Export the network without "
+            "--features to evaluate it."
+        )
