@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import onnxruntime
 
 from rexport._progress import Progress, silent
+from rexport._version import __version__
 from rexport.calibration.checkpoint import Checkpoint, Finished
 from rexport.calibration.decoding import UnreadableError
 from rexport.calibration.observation import Observation
@@ -115,6 +115,6 @@ def _key(observation: Observation, shards: Sequence[Shard], batch: int) -> str:
         [(shard.before, shard.dataset.fingerprint()) for shard in shards],
         batch,
         onnxruntime.__version__,
-        version("rexport"),
+        __version__,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 import onnxruntime
 
 from rexport._errors import DataError, ModelFileError
+from rexport._version import __version__
 from rexport.calibration.accumulator import Accumulator
 from rexport.calibration.probes import OUTPUTS, add_probes
 from rexport.calibration.rectified_sums import with_visible_terms
@@ -133,7 +133,7 @@ class Observer:
             tensors=accumulator.statistics(),
             data_sha256=accumulator.data_sha256,
             batch=largest,
-            versions=(f"onnxruntime {onnxruntime.__version__}", f"rexport {version('rexport')}"),
+            versions=(f"onnxruntime {onnxruntime.__version__}", f"rexport {__version__}"),
         )
 
     def _parts(self, batch: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:

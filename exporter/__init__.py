@@ -34,6 +34,7 @@ from rexport._lazy import lazy
 
 if TYPE_CHECKING:
     from rexport._cpu import this_cpu
+    from rexport._version import __version__
     from rexport.benchmarks import bench
     from rexport.calibration import CalibrationTable, Calibrator, calibrate, calibrate_dataset, open_dataset
     from rexport.evaluation import Classifier, ClassifierFile
@@ -73,6 +74,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "WeightsError",
+    "__version__",
     "bench",
     "build",
     "calibrate",
@@ -95,6 +97,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "__version__": "_version",
     "CalibrationTable": "calibration",
     "Calibrator": "calibration",
     "Classifier": "evaluation",

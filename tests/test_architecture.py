@@ -17,7 +17,7 @@ _ROOT = Path(__file__).parents[1]
 # From the ground up: a layer imports what stands before it, and itself.
 _LAYERS = (
     {"device"},
-    {"_errors", "_lazy", "_progress", "_words", "choices"},
+    {"_errors", "_lazy", "_progress", "_version", "_words", "choices"},
     {"_child", "_cpu", "_files", "_documents", "_onnx_proto", "class_names", "preprocessing"},
     {"model_file", "deployment_settings", "engine_file", "_json_cache"},
     {"_apart", "classifier_head"},

@@ -36,6 +36,7 @@ def test_public_names() -> None:
         "UsageError",
         "VerificationError",
         "WeightsError",
+        "__version__",
         "bench",
         "build",
         "calibrate",
@@ -59,8 +60,9 @@ def test_public_names() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    for name in rexport.__all__:
+    for name in set(rexport.__all__) - {"__version__"}:
         assert callable(getattr(rexport, name)), name
+    assert rexport.__version__ == version("rexport")
 
 
 def test_importing_the_parts_does_not_shadow_the_functions() -> None:

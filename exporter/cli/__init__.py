@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from rexport._errors import RexportError
 from rexport.cli import (
@@ -29,6 +29,7 @@ from rexport.cli import (
     tune,
 )
 from rexport.cli._console import fail
+from rexport.cli._options import ADVANCED
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -67,9 +68,69 @@ class _Stop:
 
 
 _stop = _Stop()
+_UsageError: Any = typer.BadParameter.__base__  # click's, which Typer has a copy of
+# what other tools call them
+_ELSEWHERE = {
+    **dict.fromkeys(("convert", "export"), "onnx"),
+    **dict.fromkeys(("benchmark", "time", "profile"), "bench"),
+    **dict.fromkeys(("evaluate", "validate", "val", "test"), "eval"),
+    **dict.fromkeys(("classify", "infer", "run"), "predict"),
+    **dict.fromkeys(("build", "compile"), "engine"),
+    **dict.fromkeys(("optimize", "simplify"), "fuse"),
+    **dict.fromkeys(("install", "push"), "deploy"),
+    "calibrate": "quantize",
+    "autotune": "tune",
+    "list": "models",
+    "info": "inspect",
+    "pack": "bundle",
+    **{name: f"devices {name}" for name in ("status", "rollback")},
+}
+
+
+class _Command(TyperCommand):
+    """A command whose help has its options in groups, and examples at the end, without loading rich."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                panel = getattr(parameter, "rich_help_panel", None) or "Options"
+                name = "Arguments" if parameter.param_type_name == "argument" else panel
+                groups.setdefault(name, []).append(record)
+        for name, records in sorted(groups.items(), key=lambda group: group[0] == ADVANCED):
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        if self.epilog:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {line}\n" for line in self.epilog.splitlines()))
 
 
 class _Group(TyperGroup):
+    def main(self, *arguments: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Report what click finds wrong as every other error is reported."""
+        if not standalone_mode:
+            return super().main(*arguments, standalone_mode=False, **extra)
+        try:
+            sys.exit(super().main(*arguments, standalone_mode=False, **extra))
+        except _UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show()
+                sys.exit(error.exit_code)
+            command = error.ctx.command_path if error.ctx else "rexport"
+            message = error.format_message().rstrip(".")
+            stop = "" if message.endswith("?") else "."
+            sys.exit(fail(f"{message}{stop} See `{command} --help`.", error.exit_code))
+        except typer.Abort:
+            sys.exit(fail("aborted.", 1))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in _ELSEWHERE and ctx.parent is None:
+            ctx.fail(f"There is no command {args[0]!r}: `rexport {_ELSEWHERE[args[0]]}` does that")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -108,15 +169,16 @@ for command, in_short in (
     (deploy.deploy, "A signed bundle onto devices over SSH, batch by batch; for Ansible and Mender too."),
     (doctor.doctor, "What this machine can really run, and what to do."),
 ):
-    app.command(command.__name__, short_help=in_short)(command)
+    examples = "\n".join(getattr(sys.modules[command.__module__], "EXAMPLES", ()))
+    app.command(command.__name__, cls=_Command, short_help=in_short, epilog=examples or None)(command)
 app.add_typer(devices.devices, name="devices")
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from rexport._version import __version__
 
-        typer.echo(f"rexport {version('rexport')}")
+        typer.echo(f"rexport {__version__}")
         raise typer.Exit
 
 

@@ -10,6 +10,8 @@ import typer
 from rexport._errors import UsageError
 
 __all__ = [
+    "ADVANCED",
+    "PICTURES",
     "Data",
     "Json",
     "Mean",
@@ -22,6 +24,9 @@ __all__ = [
     "parse_counts",
     "parse_words",
 ]
+
+PICTURES, ADVANCED = "How pictures are prepared", "Advanced"
+"""Groups of options in the help of commands; the last one comes last."""
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -39,13 +44,32 @@ Weights = Annotated[
     ),
 ]
 Resize = Annotated[
-    int | None, typer.Option("--resize", min=1, help="Resize the shorter side to this many pixels before the crop.")
+    int | None,
+    typer.Option(
+        "--resize", min=1, help="Resize the shorter side to this many pixels first.", rich_help_panel=PICTURES
+    ),
 ]
-Mean = Annotated[str | None, typer.Option("--mean", metavar="R,G,B", help="Mean of pixels scaled to 0…1.")]
-Std = Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Standard deviation, likewise.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without images that can't be read, naming them.")]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", metavar="R,G,B", help="Mean of pixels scaled to 0…1.", rich_help_panel=PICTURES),
+]
+Std = Annotated[
+    str | None,
+    typer.Option("--std", metavar="R,G,B", help="Their standard deviation.", rich_help_panel=PICTURES),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Skip images that can't be read, and name them.", rich_help_panel=PICTURES),
+]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Threads of the runtime; by default one per core.")
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Threads of the runtime.",
+        show_default="one per core",
+        rich_help_panel=ADVANCED,
+    ),
 ]
 
 

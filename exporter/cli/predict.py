@@ -12,7 +12,13 @@ from rexport.cli._options import Json, Mean, Resize, SkipBad, Std, Threads, Weig
 if TYPE_CHECKING:
     from rexport.jobs.predict import PredictResult
 
-__all__ = ["predict"]
+__all__ = ["EXAMPLES", "predict"]
+
+EXAMPLES = (
+    "rexport predict int8.onnx cat.jpg dog.jpg",
+    "rexport predict resnet50.onnx holiday/ --top 1 --sheet holiday.png",
+    "rexport predict cifar_resnet20 --weights best.pt ship.png --json",
+)
 
 
 def predict(
@@ -23,7 +29,7 @@ def predict(
         ),
     ],
     pictures: Annotated[
-        list[Path], typer.Argument(metavar="PICTURE...", help="Pictures, or folders of them.", show_default=False)
+        list[Path], typer.Argument(metavar="PICTURE", help="Pictures, or folders of them.", show_default=False)
     ],
     weights: Weights = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each picture.")] = 5,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from rexport._errors import GateError
 from rexport._files import atomic_path, check_writable, file_sha256, write_text
 from rexport._progress import Progress, silent
+from rexport._version import __version__
 from rexport._words import first_few
 from rexport.classifier_head import head_of
 from rexport.engine.compile import Compiled, compile_model, quantized_layers
@@ -120,7 +120,7 @@ def _facts(
         warnings=tuple(reply["warnings"]),
         seconds=compiled.seconds,
         command=command,
-        rexport=metadata.version("rexport"),
+        rexport=__version__,
         version_compatible=options.version_compatible,
         hardware_compatible=options.hardware_compatible,
         metadata=_metadata(source),

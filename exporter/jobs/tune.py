@@ -17,6 +17,7 @@ from rexport._cpu import this_cpu
 from rexport._errors import GateError, ModelFileError, UnavailableError, UsageError
 from rexport._files import check_writable, file_sha256, write_bytes
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport._version import __version__
 from rexport.benchmarks import machine_facts
 from rexport.choices import Goal
 from rexport.deployment_settings import (
@@ -377,7 +378,7 @@ def _significant(value: float) -> float:
 
 def _versions(runtime: str) -> dict[str, str]:
     """Return the versions of what the times depend on: rexport, and what is behind the runtime."""
-    versions = {"rexport": metadata.version("rexport"), "python": platform.python_version()}
+    versions = {"rexport": __version__, "python": platform.python_version()}
     distributions = {"openvino": ("openvino",)}.get(runtime, ("onnxruntime", "onnxruntime-gpu"))
     for name in distributions:
         try:

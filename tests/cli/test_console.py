@@ -1,0 +1,52 @@
+"""Tables fit the terminal: text is folded, numbers are not, and what does not fit follows below."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from rexport.cli._console import print_table
+from tests.cli._run import invoke
+
+COLUMNS = ("model", "runtime", "batch", "img/s", "p50 ms", "speed-up", "95 %", "agrees", "SQNR")
+ROW = ("a-very-long-name-of-a-model-int8.onnx", "cpu", "16", "12,345.6", "10.70", "2.82", "2.73–2.91", "100.0%", "34.1")
+
+
+@pytest.mark.parametrize(("width", "tables"), [(60, 3), (80, 2), (100, 1), (140, 1)])
+def test_numbers_are_never_broken(
+    width: int, tables: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_table(COLUMNS, [ROW], left=(0, 1), keys=3)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= width
+    words = [word for line in lines for word in line.split()]
+    assert sum(line.startswith(" model") for line in lines) == tables
+    assert words.count("16") == tables  # what tells the rows apart is there again
+    assert all(words.count(number) == 1 for number in ROW[3:])
+
+
+def test_a_table_that_is_no_terminals_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(COLUMNS, [ROW], left=(0, 1), keys=3)
+    assert ROW[0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "resnet50"], "There is no command 'export': `rexport onnx` does that. See `rexport --help`."),
+        (["benhc"], "No such command 'benhc'. Did you mean 'bench'? See `rexport --help`."),
+        (["bench", "m.onnx", "--bacth", "1"], "No such option: --bacth"),
+        (["quantize"], "Missing argument 'MODEL.onnx'"),
+        (["devices", "stauts"], "Did you mean 'status'"),
+    ],
+)
+def test_slips_are_errors_like_all_others(arguments: list[str], message: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert message in " ".join(result.stderr.split())
+    assert "Usage" not in result.stderr
