@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -19,6 +20,16 @@ DOCUMENTS = {
     "deployment-settings": (DeploymentSettings, "what `rexport tune` writes, as TOML"),
     "engine": (EngineFacts, "what lies beside an engine, `FILE.engine.json`"),
 }
+_ABOUT_DOCUMENTS = """# JSON documents
+
+Every `--json` document has a `schema` key, such as `rexport.bench/1`. Keys may be added in a version, and are not
+renamed. These are defined in full; the schemas are [JSON Schema](https://json-schema.org):
+"""
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Leave out the roles of docstrings, which are reStructuredText's."""
+    return re.sub(r":(?:attr|class|data|func|meth|mod):(?=<code>)", "", html)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -46,12 +57,6 @@ def _commands_of(command: Any) -> list[tuple[str, Any]]:
 
 
 def _documents() -> str:
-    lines = [
-        "# JSON documents",
-        "",
-        "Every `--json` document has a `schema` key, such as `rexport.bench/1`. Keys may be added in a version, and are",
-        "not renamed. These are defined in full; the schemas are [JSON Schema](https://json-schema.org):",
-        "",
-    ]
+    lines = [_ABOUT_DOCUMENTS]
     lines += [f"- [`{name}`]({name}.schema.json): {what}" for name, (_, what) in DOCUMENTS.items()]
     return "\n".join(lines)
