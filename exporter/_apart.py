@@ -1,4 +1,4 @@
-"""No command and no job overwrites a file that it reads, or writes one twice.
+"""The files that a job names: those to read exist, and none of them is overwritten, nor one written twice.
 
 Files are compared by identity, not by name: links, other spellings, and names that differ only in case on a file system
 that ignores it are one file; so are hard links, since writing would replace only one of them.
@@ -9,16 +9,26 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rexport._errors import RexportError, UsageError
+from rexport._errors import MissingFileError, RexportError, UsageError
+from rexport._words import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["READ", "READ_IMAGES", "WRITE", "require_apart", "require_files_apart"]
+__all__ = [
+    "READ",
+    "READ_IMAGES",
+    "WRITE",
+    "require_apart",
+    "require_exists",
+    "require_files_apart",
+    "require_files_exist",
+]
 
 _ROLE = "file"
 READ = {_ROLE: "read"}
@@ -28,24 +38,61 @@ READ_IMAGES = {_ROLE: "images"}
 WRITE = {_ROLE: "write"}
 """Of one that names a file or a folder to write."""
 
+_PUBLISHED = ("torchvision:", "hub:")  # weights that are no file here
+
+
+def require_exists(path: Path, advice: str = "check its name and folder") -> None:
+    """Do nothing if there is a file or a folder of this name; what can't be looked at is left to its reader.
+
+    Raises:
+        MissingFileError: There is none; the message has the ``advice``, and names that are nearly the same.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        neighbours: list[str] = []
+        with suppress(OSError):
+            neighbours = [neighbour.name for neighbour in path.parent.iterdir()]
+        near = [str(path.with_name(name)) for name in get_close_matches(path.name, neighbours, cutoff=0.8)]
+        raise MissingFileError(f"{path} does not exist; {advice}.{did_you_mean(near)}") from error
+    except OSError:
+        return
+
+
+def require_files_exist(request: Any) -> None:
+    """Do nothing if all files that a request reads exist.
+
+    Raises:
+        MissingFileError: One does not.
+    """
+    for name, role, path in _files_of(request):
+        if role == "write" or str(path).startswith(_PUBLISHED):
+            continue
+        if name == "model" and not path.suffix:
+            require_exists(path, f"`rexport onnx {path} -o {path}.onnx` makes an ONNX file of a network of that name")
+        else:
+            require_exists(path)
+
 
 def require_files_apart(request: Any) -> None:
-    """Do nothing if no file that a request writes is one that it reads, or is written twice.
+    """Do nothing if all files that a request reads exist, and none that it writes is one of them, or written twice.
 
     A request whose files bring others with them names those in a property ``files_beside``.
 
     Raises:
-        UsageError: One is.
+        MissingFileError: A file to read does not exist.
+        UsageError: One is read and written, or written twice.
     """
+    require_files_exist(request)
     by_role: dict[str, list[Path]] = {"read": [], "images": [], "write": []}
-    for role, path in _files_of(request):
+    for _, role, path in _files_of(request):
         by_role[role].append(path)
     outputs = [*by_role["write"], *getattr(request, "files_beside", ())]
     require_apart(outputs, by_role["read"], images=by_role["images"])
 
 
-def _files_of(request: Any) -> Iterator[tuple[str, Path]]:
-    """Yield the files that the fields of a request, and of the requests in it, name, each with its role."""
+def _files_of(request: Any) -> Iterator[tuple[str, str, Path]]:
+    """Yield the field's name, the role and the path of each file that a request, and the requests in it, name."""
     for field in fields(request):
         value = getattr(request, field.name)
         if is_dataclass(value):
@@ -53,8 +100,9 @@ def _files_of(request: Any) -> Iterator[tuple[str, Path]]:
         elif value is not None and (role := field.metadata.get(_ROLE)):
             items = [value] if isinstance(value, Path | str) else value
             for item in items:
-                if isinstance(item, Path) or Path(item).is_file():  # text may name a network
-                    yield role, Path(item)
+                path = Path(item)
+                if isinstance(item, Path) or path.suffix == ".onnx" or path.is_file():  # text may name a network
+                    yield field.name, role, path
 
 
 def require_apart(outputs: Iterable[Path], inputs: Iterable[Path] = (), *, images: Iterable[Path] = ()) -> None:

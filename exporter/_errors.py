@@ -2,6 +2,7 @@
 
     RexportError              1  the step failed
     ├── UsageError            2  the command line, or a call's arguments
+    │   └── MissingFileError     ... a file or folder that was named does not exist; an InputError too
     ├── InputError            1  a file or folder that was given can't be used
     │   ├── WeightsError         ... a state dict
     │   ├── ModelFileError       ... an ONNX file
@@ -26,6 +27,7 @@ __all__ = [
     "EngineFileError",
     "GateError",
     "InputError",
+    "MissingFileError",
     "ModelFileError",
     "OutputError",
     "RexportError",
@@ -50,6 +52,10 @@ class UsageError(RexportError):
 
 class InputError(RexportError):
     """A file or folder that was given can't be used."""
+
+
+class MissingFileError(UsageError, InputError):
+    """A file or folder that was named does not exist."""
 
 
 class WeightsError(InputError):

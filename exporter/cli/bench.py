@@ -54,8 +54,6 @@ def bench(
         Path | None,
         typer.Option(
             help="Labelled pictures, DIR/<class>/<image>, for top-1 beside the speed; otherwise pictures are drawn.",
-            exists=True,
-            file_okay=False,
         ),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="The most pictures of --data, evenly spread.")] = 256,

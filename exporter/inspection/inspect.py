@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from rexport._apart import require_exists
 from rexport._errors import InputError, UsageError
 from rexport.inspection import bundle
 
@@ -39,6 +40,8 @@ def inspect_file(path: Path, *, public_key: Path | None = None) -> FileReport:
         VerificationError: It is a bundle that is not signed with the key, or whose files are not those signed.
         UsageError: There is a key and no bundle.
     """
+    for named in filter(None, (path, public_key)):
+        require_exists(named)
     if bundle.is_bundle(path):
         return bundle.describe(path, public_key)
     if public_key is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rexport._apart import require_exists
 from rexport._errors import ModelFileError, UsageError
 from rexport.classifier_head import head_of
 from rexport.evaluation.described import described
@@ -70,8 +71,7 @@ def describe(source: Source, options: PictureOptions, note: Note) -> ClassifierF
 
 def describe_reference(path: Path, preprocessing: Preprocessing) -> ClassifierFacts:
     """Describe a reference, for which pictures are prepared as for the model, as far as it does not do that itself."""
-    if not path.exists():
-        raise UsageError(f"The file {path} does not exist.")
+    require_exists(path)
     model = load(path)
     _require_classifier(model, path)
     takes = Takes.PIXELS if image_input(model).raw else Takes.NORMALISED

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rexport._apart import require_files_exist
 from rexport._progress import Note, unsaid
 from rexport.deploy.installation import ask_status, go_back
 from rexport.deploy.rollout import QUIET, Pace, Report, require_success, roll_out
@@ -72,6 +73,7 @@ def run(request: DevicesRequest, *, report: Report = QUIET, note: Note = unsaid)
         InputError: The inventory or a key can't be used.
         UnavailableError: asyncssh is not installed.
     """
+    require_files_exist(request)
     pace = Pace(parallel=request.parallel)
     work = go_back if request.goes_back else ask_status
     rollout = roll_out(request.devices.devices(), work, access=request.access, pace=pace, report=report, note=note)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rexport._apart import READ, READ_IMAGES
+from rexport._apart import READ, READ_IMAGES, require_files_exist
 from rexport._errors import ModelFileError, UsageError
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport.calibration import CenterCrop, Dataset, Views, WholePictures, open_dataset
@@ -145,6 +145,7 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         UnavailableError: The runtime can't be used here.
         RexportError: Workers are lost again and again.
     """
+    require_files_exist(request)
     source = Source.parse(request.model, weights=request.weights)
     model = describe(source, request.options, note)
     _require_views(model, request.views)

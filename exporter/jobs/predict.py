@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
-from rexport._errors import DataError, UsageError
+from rexport._errors import UsageError
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport.calibration.dataset import note_skipped
 from rexport.calibration.image_folder import ImageFolder
@@ -148,8 +148,6 @@ def _open(paths: tuple[Path, ...], preprocessing: Preprocessing) -> ImageFolder:
     """Return the pictures, with those of folders in their place."""
     files: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise DataError(f"{path} does not exist; name a picture, or a folder of pictures.")
         files += ImageFolder.scan(path, preprocessing).paths if path.is_dir() else [path]
     return ImageFolder(tuple(files), None, None, preprocessing)
 

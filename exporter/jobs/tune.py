@@ -225,11 +225,6 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
 
 
 def _load(path: Path) -> ir.Model:
-    if not path.exists() and path.suffix != ".onnx":
-        raise UsageError(
-            f"There is no file {path}; settings are for an ONNX file, such as `rexport onnx {path} -o {path}.onnx` "
-            "makes of a network of that name."
-        )
     model = load(path)
     image_input(model, path)
     return model

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rexport._apart import require_exists
 from rexport._errors import UsageError
 from rexport.engine_file import is_engine
 
@@ -32,8 +33,7 @@ class Source:
         """
         path = Path(text)
         if path.suffix == ".onnx" or is_engine(path) or path.exists():
-            if not path.exists():
-                raise UsageError(f"The file {text} does not exist.")
+            require_exists(path)
             if weights is not None:
                 raise UsageError(f"--weights goes with a network's name; {text} has its weights inside.")
             return cls(path=path)

@@ -95,12 +95,12 @@ _TABLE = [
     ("models resnet51", 2, "Did you mean resnet50"),
     ("bench no_such_network", 2, "There is no network 'no_such_network'"),
     # weights
-    ("onnx cifar_resnet8 --weights missing.pth -o out.onnx", 1, "missing.pth"),
+    ("onnx cifar_resnet8 --weights missing.pth -o out.onnx", 2, "missing.pth does not exist"),
     ("onnx cifar_resnet8 --weights weights.onnx -o out.onnx", 1, ".safetensors"),
     ("onnx cifar_resnet8 --weights cut.safetensors -o out.onnx", 1, "cut.safetensors"),
     ("eval good.onnx --weights cut.safetensors --data images", 2, "has its weights inside"),
     # files that are not models
-    ("fuse missing.onnx -o out.onnx", 1, "does not exist"),
+    ("fuse missing.onnx -o out.onnx", 2, "does not exist"),
     ("fuse nothing -o out.onnx", 1, "is a folder"),
     ("quantize text.onnx --data images -o out.onnx", 1, "is not an ONNX"),
     ("eval text.onnx --data images", 1, "is not an ONNX"),
@@ -109,7 +109,7 @@ _TABLE = [
     ("quantize oblong.onnx --data images -o out.onnx", 1, "has no image input"),
     ("eval oblong.onnx --data images", 1, "has no image input"),
     # images
-    ("quantize good.onnx --data missing -o out.onnx", 1, "missing does not exist"),
+    ("quantize good.onnx --data missing -o out.onnx", 2, "missing does not exist"),
     ("quantize good.onnx --data nothing -o out.onnx", 1, "No images in nothing"),
     ("quantize good.onnx --data names.txt -o out.onnx", 1, "is not a folder"),
     ("quantize good.onnx --data wrong.npy -o out.onnx", 1, "float32 of shape (2, 1, 8, 8)"),

@@ -116,7 +116,7 @@ _TABLE = [
     ("quantize m.onnx --data images.npy -o out.onnx --save-table no/t.json", 1, "mkdir -p no"),
     ("quantize m.onnx --data small.npy -o out.onnx", 1, "float32 of shape (100, 3, 8, 8); the model needs"),
     ("quantize nan.onnx --data images.npy -o out.onnx", 1, "The tensor 'c' takes values that are not finite"),
-    ("quantize m.onnx --table missing.json -o out.onnx", 1, "missing.json can't be read: No such file"),
+    ("quantize m.onnx --table missing.json -o out.onnx", 2, "missing.json does not exist"),
     ("quantize m.onnx --table m.onnx -o out.onnx", 1, "m.onnx can't be read: it is not text"),
     ("quantize m.onnx --table broken.json -o out.onnx", 1, "broken.json: This is not a calibration table"),
     ("quantize m.onnx --table old.json -o out.onnx", 1, "old.json: This calibration table is of an older form"),
@@ -130,6 +130,7 @@ def test_mistakes_are_explained(workshop: Path, command: str, exit_code: int, me
     other = CalibrationTable(model_sha256="ab" * 32, images=1, tensors={"x": seen})
     Path("table.json").write_text(other.to_json())
     Path("broken.json").write_text("{")
+    Path("t2.json").write_text("{}")
     Path("old.json").write_text(json.dumps({"schema": "rexport.calibration/1"}))
     result = invoke(*command.split())
     assert (result.exit_code, message in " ".join(result.stderr.split())) == (exit_code, True), result.stderr

@@ -100,9 +100,9 @@ def test_a_device_that_is_not_there(there: Site, bundle: Path) -> None:
         ("BUNDLE", 2, "No device is named"),
         ("BUNDLE --inventory INVENTORY --group canary", 2, "there are first"),
         ("BUNDLE camera --inventory INVENTORY", 2, "camera is in no table of"),
-        ("BUNDLE pi@one --identity none", 1, "The private key none can't be read"),
-        ("BUNDLE pi@one --known-hosts none", 1, "There is no file none"),
-        ("none.rxb pi@one", 1, "none.rxb"),
+        ("BUNDLE pi@one --identity none", 2, "none does not exist"),
+        ("BUNDLE pi@one --known-hosts none", 2, "none does not exist"),
+        ("none.rxb pi@one", 2, "none.rxb does not exist"),
         ("BUNDLE pi@one --trust OTHER", 3, "is not signed with the key of"),
     ],
 )

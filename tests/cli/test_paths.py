@@ -1,7 +1,8 @@
-"""No command writes what it reads: each refuses before it does anything, and leaves every file as it was."""
+"""No command writes what it reads, and a name that does not exist is a slip of typing: nothing is done at all."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,44 @@ _COMMANDS = [  # each would destroy what it reads, or write one file twice
 ]
 
 
+_MISSING = [  # "gone" in each is a name of which there is no file
+    *(f"onnx cifar_resnet8 -o new.onnx {option}" for option in ("--weights gone", "--class-names gone")),
+    "onnx cifar_resnet8 -o new.onnx --precision fp16 --data gone",
+    "fuse gone.onnx -o new.onnx",
+    "quantize gone.onnx --data x.npy -o new.onnx",
+    "quantize m.onnx --data gone -o new.onnx",
+    "quantize m.onnx --table t.json --table gone.json -o new.onnx",
+    "quantize m.onnx --data x.npy --eval-data gone -o new.onnx",
+    "eval gone.onnx --data x.npy",
+    "eval gone.engine --data x.npy",
+    *(f"eval m.onnx {options}" for options in ("--data gone", "--data x.npy --reference gone.onnx")),
+    "eval cifar_resnet8 --weights gone.pt --data x.npy",
+    *(
+        f"predict {words}"
+        for words in ("gone.onnx pictures", "m.onnx gone.png", "cifar_resnet8 --weights gone.pt x.npy")
+    ),
+    *(f"bench {words}" for words in ("gone.onnx", "m.onnx --data gone", "m.onnx --compare gone", "--settings gone")),
+    *(f"engine {words} -o new.engine" for words in ("gone.onnx", "m.onnx --refit gone.engine")),
+    *(f"tune {words} -o new.toml" for words in ("gone.onnx", "m.onnx --data gone", "m.onnx --eval-data gone")),
+    *(f"train cifar_resnet8 -o new.safetensors {words}" for words in ("--data gone", "--data pictures --test gone")),
+    "train cifar_resnet8 --data pictures --weights gone.pt -o new.safetensors",
+    *(f"inspect {words}" for words in ("gone", "folder --public-key gone.pem")),
+    "bundle gone.onnx --key k.pem --version 1",
+    "bundle m.onnx --key gone.pem --version 1",
+    *(
+        f"bundle m.onnx --key k.pem --version 1 --{option} gone"
+        for option in ("engine", "table", "profile", "classes", "golden")
+    ),
+    "deploy gone.rxb pi@camera",
+    *(f"deploy m.onnx pi@camera --{option} gone" for option in ("trust", "inventory", "identity", "known-hosts")),
+    *(
+        f"devices {verb} pi@camera --{option} gone"
+        for verb in ("status", "rollback")
+        for option in ("inventory", "identity", "known-hosts")
+    ),
+]
+
+
 def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -87,6 +126,28 @@ def test_what_is_read_is_not_written(command: str, folder: Path) -> None:
     (sentence,) = result.stderr.splitlines()
     assert sentence.endswith((" name another file.", " name two files.", " name another place."))
     assert _files(folder) == before
+
+
+@pytest.mark.parametrize("command", _MISSING)
+def test_a_name_that_does_not_exist_is_exit_code_2(command: str, folder: Path) -> None:
+    before = _files(folder)
+    result = invoke(*command.split())
+    assert result.exit_code == 2, result.output
+    assert re.search(r"^error: gone\S* does not\s+exist;", result.stderr, re.MULTILINE)
+    assert _files(folder) == before
+
+
+def test_what_exists_and_is_not_usable_is_exit_code_1(folder: Path) -> None:
+    result = invoke("fuse", "m.onnx", "-o", "new.onnx")
+    assert result.exit_code == 1
+    assert "is not an ONNX file" in result.stderr
+
+
+def test_the_nearest_name_is_suggested(folder: Path) -> None:
+    result = invoke("inspect", "w.safetensor")
+    assert "Did you mean w.safetensors?" in " ".join(result.stderr.split())
+    result = invoke("quantize", "resnet50", "--data", "x.npy", "-o", "new.onnx")
+    assert "`rexport onnx resnet50 -o resnet50.onnx`" in " ".join(result.stderr.split())
 
 
 def test_a_link_to_the_model_is_the_model(folder: Path) -> None:

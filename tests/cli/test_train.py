@@ -193,11 +193,11 @@ def test_fine_tuning_starts_at_a_tenth_of_the_learning_rate(workshop: Path) -> N
 
 
 _TABLE = [
-    ("--data missing", 1, "missing does not exist"),
+    ("--data missing", 2, "missing does not exist"),
     ("--data one --test one", 1, "one class only (red, 1 in all)"),
     ("--data broken", 1, "broken/train/blue/000.png"),
     ("--data large", 1, "is 40×40 pixels"),
-    ("--weights missing.pth", 1, "There is no file missing.pth"),
+    ("--weights missing.pth", 2, "missing.pth does not exist"),
     ("--weights other.safetensors", 1, "other.safetensors does not fit the network"),
     ("-o nowhere/w.safetensors", 1, "mkdir -p nowhere"),
     ("--recipe adam", 2, "no recipe 'adam'"),

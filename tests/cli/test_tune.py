@@ -294,7 +294,7 @@ def test_what_fails_is_a_row_with_the_reason(workshop: Path, monkeypatch: pytest
         ("--max-drop 1", 2, "pass --eval-data DIR too"),
         ("--max-drop 1 --eval-data test.npz", 2, "pass --data IMAGES"),
         ("--data images.npy --precision fp32", 2, "--data is for making INT8 files"),
-        ("--data missing", 1, "missing"),
+        ("--data missing", 2, "missing does not exist"),
         ("--data images.npy --eval-data images.npy", 2, "Accuracy needs labels"),
         ("--model-out no/such/m.onnx", 1, "mkdir"),
     ],
@@ -311,7 +311,7 @@ def test_mistakes_are_sentences(workshop: Path, planted: list[Job], arguments: s
     ("model", "code", "words"),
     [
         ("cifar_resnet20", 2, "rexport onnx cifar_resnet20 -o cifar_resnet20.onnx"),
-        ("missing.onnx", 1, "does not exist"),
+        ("missing.onnx", 2, "does not exist"),
         ("images.npy", 1, "is not an ONNX file"),
     ],
 )

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rexport._errors import GateError, InputError, ModelFileError, OutputError, UnavailableError, UsageError
+from rexport._errors import (
+    GateError,
+    InputError,
+    MissingFileError,
+    ModelFileError,
+    OutputError,
+    UnavailableError,
+    UsageError,
+)
 from rexport._files import file_sha256
 from rexport.benchmarks import BenchResult, Row, Status, machine_facts
 from rexport.benchmarks.document import Kind, Peak, PeakPrecision
@@ -180,7 +188,7 @@ def test_a_bound_is_not_held_to_another_machine_before_anything_is_measured(meas
         ({"html": Path()}, OutputError, "is a folder"),
         ({"markdown": Path("none/r.md")}, OutputError, "does not exist"),
         ({"output": Path("none/r.json")}, OutputError, "mkdir"),
-        ({"compare": Path("none.json")}, InputError, r"none\.json can't be read"),
+        ({"compare": Path("none.json")}, MissingFileError, r"none\.json does not exist"),
     ],
 )
 def test_what_can_not_be_written_or_read_is_said_first(

@@ -94,7 +94,7 @@ def test_with_scales_only_what_can_not_be_read_is_bad(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"reference": Path("cifar_resnet8")}, "The file cifar_resnet8 does not exist"),
+        ({"reference": Path("cifar_resnet8")}, "cifar_resnet8 does not exist"),
         ({"model": "cifar_resnet8"}, "pass --weights FILE"),
         ({"runtime": "abacus"}, "There is no runtime 'abacus'"),
         ({"runtime": "openvino", "workers": choose_workers("2")}, "leave it or --on openvino out"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from rexport._errors import DataError, OutputError, UsageError
+from rexport._errors import DataError, MissingFileError, OutputError, UsageError
 from rexport.jobs.predict import PredictRequest, run
 from rexport.model_file import Metadata, save
 from rexport.preprocessing import PictureOptions, Preprocessing
@@ -69,7 +69,7 @@ def test_what_can_not_be_read_is_named_or_skipped(folder: Path) -> None:
     result = run(_request(folder, "odd.png", "red.png", skip_bad=True), note=notes.append)
     assert [prediction.guesses[0].name for prediction in result.predictions] == ["red"]
     assert "odd.png" in notes[-1]
-    with pytest.raises(DataError, match="does not exist; name a picture"):
+    with pytest.raises(MissingFileError, match=r"gone\.png does not exist"):
         run(_request(folder, "gone.png"))
     with pytest.raises(UsageError, match="no pictures"):
         _request(folder)
