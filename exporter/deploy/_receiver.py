@@ -13,7 +13,9 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +43,7 @@ def probe(root: Path, digest: str) -> dict[str, Any]:
     existing = next(folder for folder in (root, *root.parents) if folder.is_dir())
     return {
         "agent": sha256(root / "rexport-agent.pyz"),
+        "keys": len(list(root.glob("keys/*.pem"))),
         "received": part.stat().st_size if part.is_file() else 0,
         "whole": sha256(root / "incoming" / (digest + ".rxb")) == digest,
         "free": shutil.disk_usage(str(existing)).free,
@@ -79,6 +82,20 @@ def receive(root: Path, name: str, digest: str, offset: int, size: int) -> dict[
     return {"received": size, "done": True}
 
 
+def rehearse(root: Path, sizes: list[int]) -> dict[str, Any]:
+    """Run the agent on stdin, which the key and the start of the bundle follow, with ``--dry-run``; keep nothing."""
+    with tempfile.TemporaryDirectory(prefix="rexport-") as folder:
+        paths = [Path(folder, name) for name in ("rexport-agent.pyz", "key.pem", "bundle.rxb")]
+        for path, size in zip(paths, sizes):  # noqa: B905 - Python 3.8
+            path.write_bytes(sys.stdin.buffer.read(size))
+        agent, key, bundle = map(str, paths)
+        command = [sys.executable, agent, "install", bundle, "--dry-run", "--json", "--root", str(root)]
+        if sizes[1]:
+            command += ["--trust", key]
+        finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return {"exit_code": finished.returncode, "stdout": finished.stdout, "stderr": finished.stderr}
+
+
 def discard(root: Path, names: list[str]) -> dict[str, Any]:
     """Remove files that were received, whether they are there or not."""
     for name in names:
@@ -95,6 +112,8 @@ def main() -> None:
             answer = probe(root, *arguments)
         elif verb == "receive":
             answer = receive(root, arguments[0], arguments[1], int(arguments[2]), int(arguments[3]))
+        elif verb == "rehearse":
+            answer = rehearse(root, [int(size) for size in arguments])
         else:
             answer = discard(root, arguments)
     except OSError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import DeviceError
 from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
+from rexport.deploy.remote import AgentRefusedError
 from rexport.deploy.rollout import Outcome, Step
 from rexport.deploy.ssh import Source
 
@@ -30,7 +31,7 @@ class Installation:
     Attributes:
         cargo: The bundle.
         trust: A public key that the device is made to trust first; ``None`` for those that it has.
-        dry_run: Look, and change nothing.
+        dry_run: Check what an installation would check, and change nothing.
         agent: The agent that installs it there.
     """
 
@@ -47,10 +48,9 @@ class Installation:
         """
         visit.step(Step.PROBE)
         probe = await agent.probe(self.cargo)
-        has_agent = probe.agent_sha256 == self.agent.sha256
         if self.dry_run:
-            return await self._look(visit, agent, probe, has_agent)
-        if not has_agent:
+            return await self._look(visit, agent, probe)
+        if probe.agent_sha256 != self.agent.sha256:
             visit.step(Step.AGENT)
             await agent.send(AGENT_NAME, self.agent)
         status = await self._ask(visit, agent)
@@ -58,10 +58,12 @@ class Installation:
             visit.step(Step.TRUST)
             await agent.call("key", "add", "-", stdin=self.trust.pem())
         elif not status["keys"]:
-            raise DeviceError(f"{visit.device} trusts no key yet; on the first set-up, name one with --trust KEY.pem.")
+            raise DeviceError(_no_key(visit))
         if self._stands(visit, status):
             return Outcome.ALREADY
-        self._require_room(visit, probe)
+        no_room = self._no_room(visit, probe)
+        if no_room is not None:
+            raise DeviceError(no_room)
         visit.step(Step.SEND)
         if not probe.whole:
             sent = partial(self._sent, visit, probe)
@@ -71,14 +73,28 @@ class Installation:
         visit.hear(answer)
         return Outcome.INSTALLED if answer.get("changed", True) else Outcome.ALREADY
 
-    async def _look(self, visit: Visit, agent: Agent, probe: Probe, has_agent: bool) -> Outcome:
+    async def _look(self, visit: Visit, agent: Agent, probe: Probe) -> Outcome:
+        """Check the device, its keys and its runtimes, and name all that an installation would fail of."""
+        visit.step(Step.CHECK)
+        problems = []
         if not probe.writable:
-            raise DeviceError(
-                f"{visit.device}: {visit.device.root} can't be written there; choose another with --root."
-            )
-        if has_agent and self._stands(visit, await self._ask(visit, agent)):
+            problems.append(f"{visit.device}: {visit.device.root} can't be written there; choose another with --root.")
+        if not probe.keys and self.trust is None:
+            problems.append(_no_key(visit))
+        else:
+            try:
+                visit.hear(await agent.rehearse(self.cargo, self.agent, self.trust))
+            except AgentRefusedError as error:
+                problems.append(str(error))
+                visit.know(exit_code=error.exit_code_there)
+                visit.hear(error.document)
+        if not problems and visit.result.answer.get("result") == Outcome.ALREADY:
             return Outcome.ALREADY
-        self._require_room(visit, probe)
+        no_room = self._no_room(visit, probe)
+        if no_room is not None:
+            problems.append(no_room)
+        if problems:
+            raise DeviceError(" ".join(problems))
         return Outcome.PLANNED
 
     async def _ask(self, visit: Visit, agent: Agent) -> dict[str, Any]:
@@ -93,18 +109,23 @@ class Installation:
         """Say whether the version is active for good: until its install ends, the agent may still go back."""
         return visit.result.active == self.cargo.manifest.id and status.get("pending") is None
 
-    def _require_room(self, visit: Visit, probe: Probe) -> None:
-        """Raise if the device has no room for the rest of the bundle, its files, and some more."""
+    def _no_room(self, visit: Visit, probe: Probe) -> str | None:
+        """Say that the device has no room for the rest of the bundle, its files, and some more; ``None`` if it has."""
         needed = self.cargo.source.size - probe.received + self.cargo.manifest.size + _SPARE_ROOM
-        if probe.free < needed:
-            raise DeviceError(
-                f"{visit.device}: {visit.device.root} has {probe.free / 2**20:.0f} MiB free, and "
-                f"{needed / 2**20:.0f} MiB are needed; free some there and run it again."
-            )
+        if probe.free >= needed:
+            return None
+        return (
+            f"{visit.device}: {visit.device.root} has {probe.free / 2**20:.0f} MiB free, and "
+            f"{needed / 2**20:.0f} MiB are needed; free some there and run it again."
+        )
 
     def _sent(self, visit: Visit, probe: Probe, sent: int) -> None:
         visit.know(sent_bytes=sent - min(probe.received, sent))
         visit.report.sent(visit.device, sent, self.cargo.source.size)
+
+
+def _no_key(visit: Visit) -> str:
+    return f"{visit.device} trusts no key yet; on the first set-up, name one with --trust KEY.pem."
 
 
 async def ask_status(visit: Visit, agent: Agent) -> Outcome:

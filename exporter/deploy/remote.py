@@ -10,7 +10,7 @@ from rexport.deploy import container, signing
 from rexport.deploy.agent_file import AGENT_NAME, agent_bytes
 from rexport.deploy.inventory import DEFAULT_PYTHON, DEFAULT_ROOT
 from rexport.deploy.manifest import from_bytes
-from rexport.deploy.ssh import Source, no_python
+from rexport.deploy.ssh import Finished, Source, no_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Agent", "AgentRefusedError", "Cargo", "Probe", "Shipment"]
 
 _ROUNDS = 3  # of sending, where the device has less than it said, or other bytes
+_HEAD = 1 << 19  # bytes at the start of a bundle, in which the manifest and its signature lie
 _PATIENCE = 30.0  # seconds that an agent may wait for another one, beside its own work
 
 
@@ -120,6 +121,7 @@ class Probe:
 
     Attributes:
         agent_sha256: Of the agent that is there, ``None`` without.
+        keys: How many keys it trusts.
         received: How many bytes of the bundle are there from an earlier try.
         whole: Whether all of it is.
         free: Bytes that are free below the root.
@@ -127,6 +129,7 @@ class Probe:
     """
 
     agent_sha256: str | None
+    keys: int
     received: int
     whole: bool
     free: int
@@ -151,6 +154,7 @@ class Agent:
         whole = answer.get("whole") is True
         return Probe(
             agent_sha256=answer.get("agent"),
+            keys=_whole_number(answer.get("keys")),
             received=size if whole else min(_whole_number(answer.get("received")), size),
             whole=whole,
             free=_whole_number(answer.get("free")),
@@ -172,6 +176,25 @@ class Agent:
             offset = min(_whole_number(answer.get("received")), source.size)
         raise DeviceError(
             f"{self._device}: {name} arrived with other bytes than were sent, {_ROUNDS} times; check its disk."
+        )
+
+    async def rehearse(self, cargo: Cargo, agent: Source, trust: PublicKey | None) -> dict[str, Any]:
+        """Have ``agent`` check the bundle on the device, as if it trusted that key, and return its document.
+
+        Raises:
+            AgentRefusedError: The bundle would not be installed.
+            DeviceError: There was no answer that can be read.
+        """
+        parts = [agent.data, b"" if trust is None else trust.pem(), cargo.source.data[:_HEAD]]
+        sizes = [str(len(part)) for part in parts]
+        seconds = self._connection.access.install_timeout
+        answer = await self._connection.ask_receiver("rehearse", *sizes, stdin=b"".join(parts), seconds=seconds)
+        return self._document(
+            Finished(
+                exit_code=_whole_number(answer.get("exit_code")),
+                stdout=str(answer.get("stdout")),
+                stderr=str(answer.get("stderr")),
+            )
         )
 
     async def install(self, cargo: Cargo) -> dict[str, Any]:
@@ -202,7 +225,10 @@ class Agent:
         """
         root, options = self._device.root, ["--json", "--wait", f"{_PATIENCE:g}"]
         command = [self._device.python, f"{root}/{AGENT_NAME}", *words, "--root", root, *options]
-        finished = await self._connection.run(command, stdin=stdin, seconds=seconds)
+        return self._document(await self._connection.run(command, stdin=stdin, seconds=seconds))
+
+    def _document(self, finished: Finished) -> dict[str, Any]:
+        """Return the document of an agent that ended, or raise what it says."""
         document = finished.document()
         if finished.exit_code != 0:
             if document is None and not finished.last_words:

@@ -46,6 +46,7 @@ class Step(StrEnum):
     AGENT = "sending the agent"
     TRUST = "placing the key"
     STATUS = "asking the agent"
+    CHECK = "checking"
     SEND = "sending the bundle"
     INSTALL = "installing"
     ROLLBACK = "rolling back"

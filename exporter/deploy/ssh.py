@@ -187,7 +187,7 @@ class Connection:
 
         Args:
             words: The command; each word reaches it as it is.
-            stdin: What it is given, a few KiB at most.
+            stdin: What it is given, held in memory whole.
             seconds: How long it may take; by default as long as an ordinary step.
 
         Raises:
@@ -204,14 +204,16 @@ class Connection:
         except TimeoutError:
             raise UnreachableError(f"{self._device} gave no answer for {seconds:g} s; run it again.") from None
 
-    async def ask_receiver(self, verb: str, *arguments: str) -> dict[str, Any]:
+    async def ask_receiver(
+        self, verb: str, *arguments: str, stdin: bytes = b"", seconds: float | None = None
+    ) -> dict[str, Any]:
         """Run a verb of ``_receiver.py`` on the device, and return its answer.
 
         Raises:
             UnreachableError: As of :meth:`run`.
             DeviceError: It has no Python, or the verb failed.
         """
-        return self._answer(await self.run(self._receiver_words(verb, *arguments)))
+        return self._answer(await self.run(self._receiver_words(verb, *arguments), stdin=stdin, seconds=seconds))
 
     async def send(
         self, name: str, data: Source, *, offset: int, sent: Callable[[int], None] = lambda _: None

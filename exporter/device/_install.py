@@ -20,18 +20,27 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple
 from ._container import MANIFEST, SIGNATURE, Container, Folder
 from ._errors import AgentError, InstallError, RefusedError, UnusableError
 from ._files import flush, flush_tree, open_plain, remove, sha256_of, write
-from ._keys import Key, trusted_keys, verify
+from ._keys import Key, require_space_for, trusted_keys, verify
 from ._manifest import Manifest, parse_manifest
 from ._self_check import Checked, Version, self_check
 from ._state import Device, now
-from ._target import require_target
+from ._target import require_target, usable_runtimes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     Check = Callable[..., Checked]
 
-__all__ = ["Installed", "collect_garbage", "highest_version", "install", "load", "require_installable", "roll_back"]
+__all__ = [
+    "Installed",
+    "collect_garbage",
+    "highest_version",
+    "install",
+    "load",
+    "rehearse",
+    "require_installable",
+    "roll_back",
+]
 
 _MARGIN = 16 << 20  # bytes, for the state, links and folders
 _EPOCH = datetime(2025, 1, 1, tzinfo=timezone.utc)  # a clock before it was never set
@@ -53,13 +62,12 @@ class _Signed(NamedTuple):
     manifest: Manifest
 
 
-def install(device: Device, bundle: Container, *, dry_run: bool = False, check: Check = self_check) -> Installed:
+def install(device: Device, bundle: Container, *, check: Check = self_check) -> Installed:
     """Install a bundle; the device's lock is held.
 
     Args:
         device: Where to.
         bundle: Read once, front to back.
-        dry_run: Stop before anything is written.
         check: The self-check.
 
     Raises:
@@ -67,18 +75,15 @@ def install(device: Device, bundle: Container, *, dry_run: bool = False, check: 
         UnusableError: It is for other devices.
         InstallError: It was not installed for another reason, such as its self-check.
     """
-    data, signature = bundle.head()
     keys = trusted_keys(device.keys)
-    key = verify(keys, data, signature)
-    signed = _Signed(data, signature, key, parse_manifest(data))
+    signed = _read_head(bundle, keys)
     manifest = signed.manifest
+    _adopt(device, keys)
     require_installable(device, manifest, keys)
     require_target(manifest.target)
     is_complete = _is_whole(device.versions / manifest.id, manifest)
     if device.active == manifest.id and is_complete:
         return Installed("already active", False, manifest, None)
-    if dry_run:
-        return Installed("would install", False, manifest, None)
     try:
         if not is_complete:
             _require_room(device, manifest)
@@ -86,6 +91,38 @@ def install(device: Device, bundle: Container, *, dry_run: bool = False, check: 
         return _switch_to(device, signed, "install", check)
     except OSError as error:
         raise _failed(device, signed, error) from error
+
+
+def rehearse(device: Device, bundle: Container, *, trust: Key | None = None) -> Installed:
+    """Check all that an install checks before it writes, and that a runtime can be used here; nothing is written.
+
+    Args:
+        device: Where to.
+        bundle: Only its manifest and signature are read.
+        trust: A key that the device would be made to trust first.
+
+    Raises:
+        RefusedError: As :func:`install`.
+        UnusableError: The bundle is for other devices, or none of its runtimes can be used here.
+    """
+    keys = trusted_keys(device.keys)
+    if trust is not None and trust not in keys:
+        require_space_for(keys)
+        keys.append(trust)
+    manifest = _read_head(bundle, keys).manifest
+    require_installable(device, manifest, keys)
+    usable_runtimes(manifest)
+    is_complete = _is_whole(device.versions / manifest.id, manifest)
+    if device.active == manifest.id and is_complete and device.read()["pending"] is None:
+        return Installed("already active", False, manifest, None)
+    return Installed("would install", False, manifest, None)
+
+
+def _read_head(bundle: Container, keys: list[Key]) -> _Signed:
+    """Return a bundle's manifest, which nothing parses before its signature was found good."""
+    data, signature = bundle.head()
+    key = verify(keys, data, signature)
+    return _Signed(data, signature, key, parse_manifest(data))
 
 
 def roll_back(device: Device, *, check: Check = self_check) -> Installed:
@@ -143,7 +180,6 @@ def require_installable(device: Device, manifest: Manifest, keys: list[Key]) -> 
         RefusedError: It is not.
         UnusableError: The clock was never set, so that nobody knows.
     """
-    _adopt(device, keys)
     state = device.read()
     if state["name"] is not None and state["name"] != manifest.name:
         raise RefusedError(

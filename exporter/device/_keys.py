@@ -21,7 +21,17 @@ from typing import NamedTuple
 from ._errors import AgentError, RefusedError, UnusableError, UsageError
 from ._files import flush, open_plain, write_atomic
 
-__all__ = ["MAX_KEYS", "MAX_KEY_BYTES", "Key", "add_key", "parse_key", "remove_key", "trusted_keys", "verify"]
+__all__ = [
+    "MAX_KEYS",
+    "MAX_KEY_BYTES",
+    "Key",
+    "add_key",
+    "parse_key",
+    "remove_key",
+    "require_space_for",
+    "trusted_keys",
+    "verify",
+]
 
 MAX_KEYS = 2  # the one in use, and the next
 _PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
@@ -88,10 +98,19 @@ def add_key(folder: Path, data: bytes, where: str) -> Key:
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     trusted = trusted_keys(folder)
     if key not in trusted:
-        if len(trusted) >= MAX_KEYS:
-            raise AgentError(f"{MAX_KEYS} keys are trusted already; remove one first with `key remove FINGERPRINT`.")
+        require_space_for(trusted)
         write_atomic(folder / f"{key.fingerprint[:12]}.pem", key.pem)
     return key
+
+
+def require_space_for(trusted: list[Key]) -> None:
+    """Do nothing if another key than those may be ``trusted``.
+
+    Raises:
+        AgentError: There are two already.
+    """
+    if len(trusted) >= MAX_KEYS:
+        raise AgentError(f"{MAX_KEYS} keys are trusted already; remove one first with `key remove FINGERPRINT`.")
 
 
 def remove_key(folder: Path, fingerprint: str) -> Key:

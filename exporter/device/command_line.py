@@ -14,8 +14,8 @@ from typing import Any, Callable, NamedTuple
 from . import AGENT_VERSION, _worker
 from ._container import Archive, Container, open_bundle
 from ._errors import AgentError, InstallError, UsageError
-from ._install import Installed, collect_garbage, highest_version, install, load, roll_back
-from ._keys import MAX_KEY_BYTES, add_key, remove_key, trusted_keys
+from ._install import Installed, collect_garbage, highest_version, install, load, rehearse, roll_back
+from ._keys import MAX_KEY_BYTES, add_key, parse_key, remove_key, trusted_keys
 from ._self_check import Checked, classify, self_check
 from ._state import Device
 from ._target import installed_runtimes, machine
@@ -98,8 +98,11 @@ def _serve_once(device: Device, options: argparse.Namespace) -> tuple[dict[str, 
 
 
 def _installed(device: Device, bundle: Container, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    if options.dry_run:
+        trust = None if options.trust is None else parse_key(_key_data(options.trust), options.trust)
+        return _switched("install", device, rehearse(device, bundle, trust=trust))
     with device.locked(options.wait):
-        return _switched("install", device, install(device, bundle, dry_run=options.dry_run))
+        return _switched("install", device, install(device, bundle))
 
 
 def _rollback(device: Device, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -295,9 +298,10 @@ def _parser() -> argparse.ArgumentParser:
 
     install = verb(verbs, "install", _install, "verify a bundle, try it, and make it active")
     install.add_argument("bundle", metavar="BUNDLE", help="an .rxb file or a folder")
-    install.add_argument("--dry-run", action="store_true", help="stop before anything is written")
     serve_once = verb(verbs, "serve-once", _serve_once, "install the .rxb that comes on stdin, and answer in JSON")
-    serve_once.add_argument("--dry-run", action="store_true", help="stop before anything is written")
+    for installing in (install, serve_once):
+        installing.add_argument("--dry-run", action="store_true", help="check the bundle, and write nothing")
+        installing.add_argument("--trust", metavar="FILE", help="with --dry-run: as if this key were trusted")
     serve_once.add_argument("--patience", type=float, default=60.0, help="seconds without a byte (60)")
     verb(verbs, "status", _status, "what is active, and what happened last")
     run = verb(verbs, "run", _run, "classify pictures with the active version")

@@ -44,14 +44,15 @@ def test_from_the_first_look_to_the_way_back(there: Site, bundle: Path) -> None:
     trust = ["--trust", str(bundle.with_name("private.pub.pem"))]
     one = str(there.device(0))
 
-    looked = invoke("deploy", str(bundle), one, *options, "--dry-run")
+    looked = invoke("deploy", str(bundle), one, *options, *trust, "--dry-run")
     assert looked.exit_code == 0, looked.stderr
     assert "would be installed" in looked.stdout
     assert not there.machines[0].root.exists()
 
-    refused = invoke("deploy", str(bundle), one, *options)
-    assert refused.exit_code == 6
-    assert "--trust KEY.pem" in refused.stderr
+    for dry_run in (["--dry-run"], []):
+        refused = invoke("deploy", str(bundle), one, *options, *dry_run)
+        assert refused.exit_code == 6
+        assert "--trust KEY.pem" in refused.stderr
 
     done = invoke("deploy", str(bundle), one, *options, *trust)
     assert done.exit_code == 0, done.stderr

@@ -40,12 +40,13 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_there_and_back(server: OpenSsh, root: Path, supplies: Supplies) -> None:
     first, second = (Cargo.load(path).manifest.id for path in (supplies.first, supplies.second))
-    assert _asked(server, root, "deploy", supplies.first, "--dry-run")["outcome"] == "would be installed"
+    trust = ("--trust", supplies.public)
+    assert _asked(server, root, "deploy", supplies.first, *trust, "--dry-run")["outcome"] == "would be installed"
     refused = _asked(server, root, "devices", "status", exit_code=6)
     assert "`rexport deploy` brings it" in refused["reason"]
     assert not root.exists()
 
-    installed = _asked(server, root, "deploy", supplies.first, "--trust", supplies.public)
+    installed = _asked(server, root, "deploy", supplies.first, *trust)
     assert (installed["outcome"], installed["active"], installed["previous"]) == ("installed", first, None)
     assert (root / AGENT_NAME).read_bytes() == agent_bytes()
     assert list((root / "incoming").iterdir()) == []

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rexport._errors import VerificationError
+from rexport.deploy import container
+from rexport.deploy.bundle import sign_files
 from rexport.deploy.installation import Installation, ask_status, go_back
+from rexport.deploy.manifest import from_bytes
 from rexport.deploy.remote import Cargo
 from rexport.deploy.rollout import Outcome, Pace, Report, Result, roll_out
-from rexport.deploy.signing import load_public_key
-from rexport.deploy.ssh import Access
-from tests.deploy._cargo import faulty_runtime, new_keys
+from rexport.deploy.signing import load_private_key, load_public_key
+from rexport.deploy.ssh import Access, Source
+from tests.deploy._cargo import faulty_runtime, new_keys, write_bundle
+from tests.faults.agent import everything_below
 from tests.faults.ssh_device import Cut
 from tests.faults.ssh_site import Site, site
 
@@ -201,6 +205,48 @@ def test_nothing_is_changed_in_a_dry_run_or_without_trust(tmp_path: Path, suppli
         assert refused.outcome is Outcome.FAILED
         assert "--trust KEY.pem" in str(refused.reason)
         assert not (root / "incoming").exists() or list((root / "incoming").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_dry_run_names_all_that_would_fail(
+    tmp_path: Path, supplies: Supplies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changes nothing on a device with the key, with another one, and without a runtime or room."""
+    private, public = new_keys(tmp_path, "other")
+    foreign = Cargo.load(write_bundle(tmp_path / "tiny-3.rxb", key=private, version=3))
+    work = _installation(supplies.first, supplies)
+    look = _installation(supplies.first, supplies, trust=False, dry_run=True)
+    with site(tmp_path, 1) as there:
+        machine = there.machines[0]
+        assert _outcomes(_roll(there, work)) == [Outcome.INSTALLED]
+        before = everything_below(machine.root, but=("lock",))
+        assert _outcomes(_roll(there, look)) == [Outcome.ALREADY]
+        second = _installation(supplies.second, supplies, trust=False, dry_run=True)
+        (result,) = _roll(there, second)
+        assert (result.outcome, result.active) == (Outcome.PLANNED, work.cargo.manifest.id)
+
+        (result,) = _roll(there, replace(second, cargo=foreign))
+        assert (result.outcome, result.step, result.exit_code) == (Outcome.FAILED, "checking", 3)
+        assert "by none of the trusted keys" in str(result.reason)
+        (result,) = _roll(there, replace(second, cargo=foreign, trust=load_public_key(public)))
+        assert result.outcome is Outcome.PLANNED
+
+        monkeypatch.setattr("rexport.deploy.installation._SPARE_ROOM", 1 << 60)
+        newer = _for_another_runtime(supplies.second, supplies.public.with_name("private.pem"))
+        (result,) = _roll(there, replace(second, cargo=newer))
+        assert (result.outcome, result.exit_code) == (Outcome.FAILED, 5)
+        assert "The bundle needs onnxruntime>=99, and" in str(result.reason)
+        assert "MiB are needed; free some there" in str(result.reason)
+        assert everything_below(machine.root, but=("lock",)) == before
+
+
+def _for_another_runtime(bundle: Path, key: Path) -> Cargo:
+    """Return the bundle, signed to run on a version of ONNX Runtime that no device has."""
+    contents = container.read(bundle)
+    manifest = from_bytes(contents.manifest)
+    target = manifest.target._replace(runtimes={"onnxruntime": (">=99",)})
+    signed = sign_files(manifest._replace(target=target), contents.files, load_private_key(key))
+    return Cargo(manifest=from_bytes(signed.manifest), source=Source(container.to_rxb(signed)))
 
 
 def test_a_bundle_of_another_key_is_not_even_sent(tmp_path: Path, supplies: Supplies) -> None:

@@ -11,10 +11,10 @@ import onnxruntime
 import pytest
 
 from rexport.deploy.container import to_rxb
-from rexport.device import _install
+from rexport.device import _install, _target
 from rexport.device._container import Folder
-from rexport.device._errors import AgentError, InstallError, RefusedError, UsageError
-from rexport.device._install import collect_garbage, install, load, roll_back
+from rexport.device._errors import AgentError, InstallError, RefusedError, UnusableError, UsageError
+from rexport.device._install import collect_garbage, install, load, rehearse, roll_back
 from rexport.device._keys import add_key, remove_key, trusted_keys
 from rexport.device._self_check import self_check
 from tests.device._vendor import write
@@ -126,8 +126,22 @@ def _never(version: Version, *, quick: bool = False) -> Checked:
 
 
 def test_a_dry_run_stops_before_anything_is_written(vendor: Vendor, device: Device) -> None:
-    done = install(device, archive(vendor.bundle()), dry_run=True, check=_never)
-    assert (done.result, device.active, device.versions.exists()) == ("would install", None, False)
+    before = sorted(device.root.rglob("*"))
+    assert rehearse(device, archive(vendor.bundle())).result == "would install"
+    assert sorted(device.root.rglob("*")) == before
+    install(device, archive(vendor.bundle()), check=passed)
+    assert rehearse(device, archive(vendor.bundle())).result == "already active"
+
+
+def test_a_dry_run_fails_as_the_install_would(vendor: Vendor, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    (key,) = trusted_keys(device.keys)
+    remove_key(device.keys, key.fingerprint)
+    with pytest.raises(RefusedError, match="trusts no key yet"):
+        rehearse(device, archive(vendor.bundle()))
+    assert rehearse(device, archive(vendor.bundle()), trust=key).result == "would install"
+    monkeypatch.setattr(_target, "installed_runtimes", dict)
+    with pytest.raises(UnusableError, match="needs onnxruntime"):
+        rehearse(device, archive(vendor.bundle()), trust=key)
 
 
 def test_a_damaged_active_version_is_repaired(vendor: Vendor, device: Device) -> None:
