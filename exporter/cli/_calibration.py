@@ -1,4 +1,4 @@
-"""Options for where the ranges of tensors come from, and for what is done against the loss of accuracy."""
+"""The options of calibration and accuracy recovery, and ``--workers``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from rexport._errors import UsageError
 from rexport.choices import Recovery
 from rexport.cli._console import note
+from rexport.cli._options import ACCURACY, ADVANCED, CALIBRATION, complete_calibrator
 
 if TYPE_CHECKING:
     from rexport.calibration.workers import Workers
@@ -30,7 +31,8 @@ OptionalData = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Images: DIR/<class>/<image>, a flat folder, or an .npy or .npz file; not needed with --table.",
+        help="Images to calibrate with: a folder (of images, or one per class), an .npy or an .npz file. Optional with "
+        "--table.",
         show_default=False,
     ),
 ]
@@ -39,28 +41,38 @@ CalibratorChoice = Annotated[
     typer.Option(
         "--calibrator",
         metavar="minmax|average|percentile[:P]|entropy|mse",
-        help="How ranges follow from what the tensors hold: all of it, the mean over images, P % of the values, or "
-        "what loses the least information or has the least squared error.",
+        help="The range of a tensor: all values; the mean range of an image; P % of the values; the least information "
+        "lost; or the least squared error.",
+        rich_help_panel=CALIBRATION,
+        autocompletion=complete_calibrator,
     ),
 ]
 Tables = Annotated[
     list[Path] | None,
     typer.Option(
         "--table",
-        help="A calibration table of the same model, instead of running --data; several are added up.",
+        help="Reuse a calibration table of this model instead of calibrating on --data; repeat it to merge several.",
         show_default=False,
+        rich_help_panel=CALIBRATION,
     ),
 ]
 SaveTable = Annotated[
-    Path | None, typer.Option("--save-table", help="Write the calibration table here, for --table.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--save-table",
+        help="Save the calibration table, for --table.",
+        show_default=False,
+        rich_help_panel=CALIBRATION,
+    ),
 ]
 WorkersChoice = Annotated[
     str,
     typer.Option(
         "--workers",
         metavar="local|N|ray[:ADDRESS][,N]",
-        help="What runs the images: this process, N processes, or a Ray cluster, started here or at an address such as "
-        "ray:auto or ray://HOST:PORT, with up to N workers.",
+        help="Run the images in this process, in N processes, or on a Ray cluster: a new one, or that at ADDRESS "
+        "(ray:auto, ray://HOST:PORT), with up to N workers.",
+        rich_help_panel=ADVANCED,
     ),
 ]
 OldEngine = Annotated[Literal["local", "processes", "ray"] | None, typer.Option("--engine", hidden=True)]
@@ -69,10 +81,9 @@ RecoverChoice = Annotated[
     Recovery | None,
     typer.Option(
         "--recover",
-        help="Against the loss of accuracy: nothing; channels scaled to use their integers, and projections made one "
-        "with what they are added to; and weights rounded for what their layers read on --data. By default the last, "
-        "without --data the second.",
-        show_default=False,
+        help="Accuracy recovery: none; channel equalization; or that and AdaRound, which needs --data.",
+        show_default="adaround, equalize without --data",
+        rich_help_panel=ACCURACY,
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""``--eval-data``, ``--max-drop`` and ``--min-speedup``: what an INT8 model must not lose, and what it has to gain."""
+"""``--eval-data``, ``--max-drop`` and ``--min-speedup``: the accuracy and speed that an INT8 model must reach."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport.cli._options import ACCURACY
+
 if TYPE_CHECKING:
     from rexport.tuning import GatePoint, GateResult
 
@@ -16,7 +18,10 @@ __all__ = ["EvalData", "MaxDrop", "MinSpeedup", "print_gate"]
 EvalData = Annotated[
     Path | None,
     typer.Option(
-        "--eval-data", help="Labelled images, a folder per class, to measure accuracy on.", show_default=False
+        "--eval-data",
+        help="Measure accuracy on these labelled images, a folder per class.",
+        show_default=False,
+        rich_help_panel=ACCURACY,
     ),
 ]
 MaxDrop = Annotated[
@@ -24,15 +29,19 @@ MaxDrop = Annotated[
     typer.Option(
         "--max-drop",
         metavar="POINTS",
-        help="The percentage points of top-1 that INT8 may lose on --eval-data; layers are left in float until it "
-        "loses no more.",
+        help="Largest loss of top-1 on --eval-data, in percentage points; layers stay in float until it holds.",
         show_default=False,
+        rich_help_panel=ACCURACY,
     ),
 ]
 MinSpeedup = Annotated[
     float | None,
     typer.Option(
-        "--min-speedup", metavar="TIMES", help="How many times as fast as its float model the file has to be here."
+        "--min-speedup",
+        metavar="TIMES",
+        help="Smallest speed-up over the float model on this machine, such as 1.5.",
+        show_default=False,
+        rich_help_panel=ACCURACY,
     ),
 ]
 _SHOWN = 10  # sensitivities in the text
@@ -44,19 +53,19 @@ def print_gate(result: GateResult) -> None:
     from rexport.cli._reports import percent
 
     chosen = result.chosen
-    allowed = f", {result.max_drop:g} allowed" if math.isfinite(result.max_drop) else ""
+    limit = f" (limit {result.max_drop:g})" if math.isfinite(result.max_drop) else ""
     print(
         f"top-1 {percent(chosen.top1)} on {result.images} images, FP32 {percent(result.float_top1)}: "
-        f"loses {result.drop_of(chosen):.2f} points{allowed}"
+        f"loss {result.drop_of(chosen):.2f} points{limit}"
     )
     if chosen.float_layers:
-        print(f"left in float for it: {', '.join(chosen.float_layers)}")
+        print(f"kept in float for accuracy: {', '.join(chosen.float_layers)}")
     if len(result.points) > 1:
         rows = [_point_row(result, point) for point in result.points]
-        print_table(["float layers", "operations", "top-1", "loses", "SQNR", "speed of FP32"], rows, left=())
+        print_table(["float layers", "operations", "top-1", "loss", "SQNR", "vs FP32"], rows, left=())
     if result.sensitivities:
         print_table(
-            ["layer", "operator", "SQNR with it alone in INT8", "cost in float"],
+            ["layer", "operator", "SQNR alone in INT8", "cost in float"],
             [
                 [layer.name, layer.op_type, _db(layer.sqnr_db), f"{layer.cost:.3f}"]
                 for layer in result.sensitivities[:_SHOWN]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, overload
+from typing import TYPE_CHECKING, Annotated, overload
 
 import typer
 
 from rexport._errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
+    "ACCURACY",
     "ADVANCED",
+    "CALIBRATION",
+    "MEASURING",
     "PICTURES",
+    "TAKES",
     "Data",
     "Json",
     "Mean",
@@ -21,10 +28,15 @@ __all__ = [
     "Std",
     "Threads",
     "Weights",
+    "complete_calibrator",
+    "complete_network",
+    "complete_runtime",
+    "complete_target",
     "parse_counts",
     "parse_words",
 ]
 
+ACCURACY, CALIBRATION, MEASURING, TAKES = "Accuracy", "Calibration", "Measuring", "What the file takes"
 PICTURES, ADVANCED = "How pictures are prepared", "Advanced"
 """Groups of options in the help of commands; the last one comes last."""
 
@@ -33,42 +45,47 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Data = Annotated[
     Path,
     typer.Option(
-        "--data", help="Images: DIR/<class>/<image>, a flat folder, or an .npy or .npz file.", show_default=False
+        "--data",
+        help="Images: a folder per class (DIR/<class>/<image>), a flat folder, an .npy or an .npz file.",
+        show_default=False,
     ),
 ]
 Weights = Annotated[
     Path | None,
     typer.Option(
         "--weights",
-        help="A state dict or a checkpoint with one: .safetensors, .pt, .pth, .ckpt. Without it, weights are random.",
+        help="Weights: a .safetensors, .pt, .pth or .ckpt file, or published ones, such as hub:timm/resnet50.a1_in1k.",
     ),
 ]
 Resize = Annotated[
     int | None,
     typer.Option(
-        "--resize", min=1, help="Resize the shorter side to this many pixels first.", rich_help_panel=PICTURES
+        "--resize", min=1, help="Resize the shorter side to this many pixels before the crop.", rich_help_panel=PICTURES
     ),
 ]
 Mean = Annotated[
     str | None,
-    typer.Option("--mean", metavar="R,G,B", help="Mean of pixels scaled to 0…1.", rich_help_panel=PICTURES),
+    typer.Option(
+        "--mean", metavar="R,G,B", help="Mean of each channel, of pixels scaled to 0…1.", rich_help_panel=PICTURES
+    ),
 ]
 Std = Annotated[
     str | None,
-    typer.Option("--std", metavar="R,G,B", help="Their standard deviation.", rich_help_panel=PICTURES),
+    typer.Option(
+        "--std",
+        metavar="R,G,B",
+        help="Standard deviation of each channel, of pixels scaled to 0…1.",
+        rich_help_panel=PICTURES,
+    ),
 ]
 SkipBad = Annotated[
     bool,
-    typer.Option("--skip-bad", help="Skip images that can't be read, and name them.", rich_help_panel=PICTURES),
+    typer.Option("--skip-bad", help="Skip images that can't be read, and list them.", rich_help_panel=PICTURES),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads",
-        min=1,
-        help="Threads of the runtime.",
-        show_default="one per core",
-        rich_help_panel=ADVANCED,
+        "--threads", min=1, help="Threads of the runtime.", show_default="one per core", rich_help_panel=ADVANCED
     ),
 ]
 
@@ -96,3 +113,36 @@ def parse_counts(option: str, text: str | None) -> tuple[int, ...] | None:
     if not words or not all(word.isascii() and word.isdecimal() and int(word) > 0 for word in words):
         raise UsageError(f"{option} {text!r}: it takes numbers from 1 on, such as 1,2.")
     return tuple(dict.fromkeys(map(int, words)))
+
+
+def complete_network(incomplete: str) -> list[str]:
+    """Return the names of networks that begin so; like all completions, after the last comma if there is one."""
+    from rexport.models import networks
+
+    return _matching((network.name for network in networks()), incomplete)
+
+
+def complete_runtime(incomplete: str) -> list[str]:
+    """Return the names of runtimes that begin so."""
+    from rexport.runtimes import RUNTIMES
+
+    return _matching(RUNTIMES, incomplete)
+
+
+def complete_target(incomplete: str) -> list[str]:
+    """Return the names of quantization targets that begin so."""
+    from rexport.quantization import TARGETS
+
+    return _matching(TARGETS, incomplete)
+
+
+def complete_calibrator(incomplete: str) -> list[str]:
+    """Return the names of calibrators that begin so."""
+    from rexport.calibration.calibrator import Method
+
+    return _matching(Method, incomplete)
+
+
+def _matching(names: Iterable[str], incomplete: str) -> list[str]:
+    before, comma, word = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in names if name.startswith(word)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rexport.choices import Recovery
 from rexport.cli._console import print_table
 from rexport.cli._gate import print_gate
 from rexport.cli._reports import in_units, size_of
@@ -35,38 +34,32 @@ def print_quantized(result: QuantizeResult) -> None:
     )
     print(f"calibrated on {result.table.images} images, {request.calibrator}")
     if request.save_table is not None:
-        print(f"{request.save_table}: the calibration table, for --table")
+        print(f"{request.save_table}: calibration table, for --table")
     _print_recovery(result.recovery)
     if result.gate is not None:
         print_gate(result.gate)
     if result.forms is None:
         return
-    print("not proven, as --no-verify asks" if result.proof is None else f"{result.proof.verdict}: {result.proof}")
+    print("not verified (--no-verify)" if result.proof is None else f"{result.proof.verdict}: {result.proof}")
     if result.repaired:
         print(
-            f"left in float, as {target.runtime} computes something else there than the file says: "
+            f"kept in float, because {target.runtime} computes them differently from the file: "
             f"{', '.join(result.repaired)}"
         )
     if result.speed is not None:
-        print(f"the file is {result.speed} as FP32 here")
+        print(f"speed: {result.speed} as FP32 here")
     print_forms(result.forms)
     if float_layers:
         print_table(
-            ["float layer", "operator", "precision", "why"],
+            ["float layer", "operator", "precision", "reason"],
             [[layer.name, layer.op_type, layer.precision, layer.why] for layer in float_layers],
             left=(0, 1, 2, 3),
         )
 
 
 def _print_recovery(recovery: RecoveryResult) -> None:
-    """Print what was done against the loss of accuracy, and how long it took."""
+    """Print the accuracy recovery, and how long it took."""
     if recovery.recovered is None:
         return
-    equalized = recovery.recovered.equalized
-    parts = [f"{len(equalized.factors)} tensors equalized"]
-    if equalized.joined:
-        parts.append(f"{len(equalized.joined)} projections joined")
-    if recovery.level is Recovery.ADAROUND:
-        layers = len(recovery.recovered.weights)
-        parts.append(f"weights of {layers} layers rounded for what they read on {recovery.images} images")
-    print(f"recovered: {', '.join(parts)}, in {recovery.seconds:.1f} s")
+    images = f" ({recovery.images} images)" if recovery.images else ""
+    print(f"recovery: {recovery.recovered}{images}, {recovery.seconds:.1f} s")

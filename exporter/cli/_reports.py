@@ -18,24 +18,35 @@ NONE = "–"
 """The cell of a number that there is none of."""
 
 
-def print_passes(reports: Sequence[PassReport], *, explain: bool = False) -> None:
-    """Print what each pass did, and its refusals: the same ones together, or with ``explain`` each by itself."""
-    if not reports:
-        return
-    rows = [[report.name, str(report.changed), str(len(report.refusals)), report.summary] for report in reports]
-    print_table(["pass", "changed", "refused", "what it does"], rows, left=(0, 3))
+def print_passes(
+    reports: Sequence[PassReport], *, changed: bool = False, verbose: bool = False, explain: bool = False
+) -> None:
+    """Print the passes that refused something or were rolled back, the refusals of one reason in one line.
+
+    Args:
+        reports: Of the passes that ran.
+        changed: Print those that changed something too.
+        verbose: Print all of them.
+        explain: Print each refusal by itself.
+    """
+    shown = [
+        report for report in reports if verbose or report.refusals or report.rolled_back or (changed and report.changed)
+    ]
+    if shown:
+        rows = [[report.name, str(report.changed), str(len(report.refusals)), report.summary] for report in shown]
+        print_table(["pass", "changed", "refused", "what it does"], rows, left=(0, 3))
     for report in reports:
         if report.rolled_back is not None:
-            note(f"{report.name} was taken back: {report.rolled_back}")
+            note(f"{report.name} was rolled back: {report.rolled_back}")
         for text in report.notes:
             note(text)
         if explain:
             for refusal in report.refusals:
-                print(f"{report.name} left {refusal.where}: {refusal.why}")
+                print(f"{report.name} skipped {refusal.where}: {refusal.why}")
             continue
         for why in dict.fromkeys(refusal.why for refusal in report.refusals):
             places = [refusal.where for refusal in report.refusals if refusal.why == why]
-            print(f"{report.name} left {listed(places)}: {why}")
+            print(f"{report.name} skipped {listed(places)}: {why}")
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

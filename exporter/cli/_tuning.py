@@ -1,4 +1,4 @@
-"""``--stem`` and ``--regroup``, which ``fuse`` and ``quantize`` share: what they take, and what is printed of them."""
+"""``--stem`` and ``--regroup``, which ``fuse`` and ``quantize`` share: their declarations, parsing and report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from rexport._errors import UsageError
 from rexport._words import counted
 from rexport.choices import Stem
+from rexport.cli._options import MEASURING
 
 if TYPE_CHECKING:
     from rexport.jobs.layer_forms import LayerForms, LayerFormsResult
@@ -22,19 +23,22 @@ Regrouping = Annotated[
     typer.Option(
         "--regroup",
         metavar="measure|off|K",
-        help="Merge K neighbouring groups of each grouped convolution, or as many as are measured to be fastest here.",
+        help="Merge K neighbouring groups of each grouped convolution, or as many as are fastest on this machine.",
+        rich_help_panel=MEASURING,
     ),
 ]
 StemChoice = Annotated[
     Stem,
     typer.Option(
         "--stem",
-        help="Let a first convolution of stride 2 read 2 × 2 blocks of pixels as channels, or only if that is faster.",
+        help="Let a first convolution of stride 2 read 2 × 2 blocks of pixels as channels, or only if that is faster "
+        "on this machine.",
+        rich_help_panel=MEASURING,
     ),
 ]
 ForBatch = Annotated[
     int | None,
-    typer.Option(min=1, help="The batch size that is measured at; by default the file's, or 1.", show_default=False),
+    typer.Option(min=1, help="Batch size to measure at.", show_default="the file's, or 1", rich_help_panel=MEASURING),
 ]
 
 
@@ -42,10 +46,10 @@ _WORDS = {"measure": None, "off": 1}  # of --regroup: how many groups merge
 
 
 def parse_forms(regroup: str, stem: Stem, *, batch: int | None, threads: int | None) -> LayerForms:
-    """Read ``--regroup``, beside what else the forms of layers are chosen by.
+    """Return the forms that ``--regroup`` and the others ask for.
 
     Raises:
-        UsageError: It is neither a word that it takes nor a number.
+        UsageError: ``--regroup`` is neither a word that it takes nor a number.
     """
     from rexport.jobs.layer_forms import LayerForms
 
@@ -81,7 +85,9 @@ def _cells(choice: LayerChoice) -> tuple[str, ...]:
 
     before, after = choice.seconds[AS_IT_IS], choice.seconds[choice.form]
     groups = choice.layer.groups
-    chosen = f"{groups // choice.form.merged}" + " branches" * choice.form.branches
+    chosen = f"{groups // choice.form.merged}"
+    if choice.form.branches:
+        chosen += " branches"
     return (
         str(choice.layer),
         str(len(choice.nodes)),
@@ -96,26 +102,27 @@ def _cells(choice: LayerChoice) -> tuple[str, ...]:
 def _stem_in_words(result: StemResult) -> str:
     if not result.report.changed:
         reasons = (refusal.why for refusal in result.report.refusals)
-        return f"as it was, as {next(reasons, 'no convolution of stride 2 comes first')}"
+        return f"unchanged: {next(reasons, 'no convolution of stride 2 comes first')}"
     if result.comparison is None or result.conditions is None:
         return "it reads 2 × 2 blocks"
     return _gain("it reads 2 × 2 blocks", result.kept, result.comparison, result.conditions)
 
 
 def _groups_in_words(result: RegroupResult) -> str:
-    refusals, what = result.report.refusals, f"{result.report.changed} convolutions"
+    refusals, convolutions = result.report.refusals, counted(result.report.changed, "convolution")
     if result.conditions is None:
-        return what + (f", {len(refusals)} refused ({refusals[0].why})" if refusals else "")
+        refused = f", {len(refusals)} refused ({refusals[0].why})" if refusals else ""
+        return convolutions + refused
     if not result.choices:
-        return "nothing, as there are no grouped convolutions of known size"
+        return "nothing: no grouped convolutions of known size"
     if result.comparison is None:
-        return "nothing, as every layer is fastest as it is"
-    return _gain(what, result.kept, result.comparison, result.conditions)
+        return "nothing: every layer is already in its fastest form"
+    return _gain(convolutions, result.kept, result.comparison, result.conditions)
 
 
-def _gain(what: str, kept: bool, compared: Comparison, conditions: Conditions) -> str:
+def _gain(change: str, kept: bool, compared: Comparison, conditions: Conditions) -> str:
     threads = counted(conditions.threads, "thread")
     where = f"at batch {conditions.batch} on {threads}"
     if kept:
-        return f"{what}; the whole model is {compared} {where}"
-    return f"as it was, as it is not surely faster: the whole model would be {compared} {where}"
+        return f"{change}; the whole model is {compared} {where}"
+    return f"unchanged: no significant gain, the whole model would be {compared} {where}"

@@ -1,4 +1,4 @@
-"""``rexport fuse``: the graph passes on any ONNX file."""
+"""``rexport fuse``: run the graph passes on any ONNX file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from typing import Annotated
 
 import typer
 
-from rexport.cli._options import Json, Mean, Output, Std, Threads, parse_words
+from rexport.cli._options import ADVANCED, TAKES, Json, Mean, Output, Std, Threads, parse_words
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
-__all__ = ["fuse"]
+__all__ = ["EXAMPLES", "fuse"]
+
+EXAMPLES = (
+    "rexport fuse model.onnx -o fused.onnx --explain",
+    "rexport fuse resnext50.onnx -o fused.onnx --regroup measure --for-batch 8",
+    "rexport fuse model.onnx -o raw.onnx --raw-image --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+)
+_PASSES = "Passes"
 
 
 def _list(is_given: bool) -> None:
@@ -27,15 +34,36 @@ def _list(is_given: bool) -> None:
 def fuse(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.", show_default=False)],
     output: Output,
+    as_json: Json = False,
     only: Annotated[
-        str | None, typer.Option(metavar="PASS,...", help="Run these passes alone.", show_default=False)
+        str | None,
+        typer.Option(metavar="PASS,...", help="Run only these passes.", show_default=False, rich_help_panel=_PASSES),
     ] = None,
     skip: Annotated[
-        str | None, typer.Option(metavar="PASS,...", help="Leave these passes out.", show_default=False)
+        str | None,
+        typer.Option(metavar="PASS,...", help="Skip these passes.", show_default=False, rich_help_panel=_PASSES),
     ] = None,
+    list_passes: Annotated[  # noqa: ARG001  # what it does, its callback does
+        bool,
+        typer.Option(
+            "--list", help="List the passes and exit.", callback=_list, is_eager=True, rich_help_panel=_PASSES
+        ),
+    ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="List every place that a pass refused, and why.", rich_help_panel=_PASSES),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="List the passes that changed nothing too.", rich_help_panel=_PASSES),
+    ] = False,
     raw_image: Annotated[
         bool,
-        typer.Option("--raw-image", help="Let the file take pixels, uint8 [N, S, S, 3], and normalise them itself."),
+        typer.Option(
+            "--raw-image",
+            help="Take pixels, uint8 [N, S, S, 3], and normalise them in the graph.",
+            rich_help_panel=TAKES,
+        ),
     ] = False,
     mean: Mean = None,
     std: Std = None,
@@ -44,24 +72,18 @@ def fuse(
     for_batch: ForBatch = None,
     threads: Threads = None,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Compare with the input model on random inputs.")
+        bool,
+        typer.Option("--verify/--no-verify", help="Compare with MODEL on random inputs.", rich_help_panel=ADVANCED),
     ] = True,
-    explain: Annotated[bool, typer.Option("--explain", help="Name every place that a pass refused.")] = False,
-    list_passes: Annotated[  # noqa: ARG001  # what it does, its callback does
-        bool, typer.Option("--list", help="List the passes and stop.", callback=_list, is_eager=True)
-    ] = False,
-    as_json: Json = False,
 ) -> None:
-    """Fuse MODEL: what can be computed before deployment is, and the rest takes fewer steps.
+    """Fuse MODEL: the same results from fewer operators.
 
-    Each pass says what it changed and what it refused, and why. After each, the model is compared with the input
-    model on random inputs; a pass that changes the results by more than rounding is taken back, and named.
+    After each pass, the model is compared with MODEL on random inputs; a pass that changes the results by more than
+    rounding is rolled back. What was changed, and what was refused and why, is printed.
 
-    With --raw-image, the mean and the standard deviation that the file states, or those given, go into its first
-    convolutions, and both models are compared on the same pictures.
+    --raw-image folds mean and standard deviation, as MODEL states them or as given, into the first convolutions.
 
-    --stem and --regroup change no results either. What a layer takes is remembered for this processor and version of
-    the runtime.
+    --stem and --regroup change no results either. Their measurements are cached for this processor and runtime version.
     """
     from rexport.cli._console import note, print_json, progress
     from rexport.cli._reports import in_units, print_passes
@@ -83,8 +105,8 @@ def fuse(
     if as_json:
         print_json(result.to_json())
         return
-    print(f"{output}: {in_units(result.size)}, {result.nodes_before} nodes became {result.nodes}")
+    print(f"{output}: {in_units(result.size)}, {result.nodes_before} → {result.nodes} nodes")
     if result.difference is not None:
-        print(f"equal to {model} on random inputs: the outputs differ by {result.difference:.1e} of their scale")
-    print_passes(result.reports, explain=explain)
+        print(f"equal to {model} on random inputs: max relative difference {result.difference:.1e}")
+    print_passes(result.reports, changed=True, verbose=verbose, explain=explain)
     print_forms(result.forms, explain=explain)

@@ -1,4 +1,4 @@
-"""``rexport inspect``: what a file is."""
+"""``rexport inspect``: describe a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import typer
 
 from rexport.cli._options import Json
 
-__all__ = ["inspect"]
+__all__ = ["EXAMPLES", "inspect"]
+
+EXAMPLES = (
+    "rexport inspect resnet50-int8.onnx",
+    "rexport inspect resnet50.table.json --json",
+    "rexport inspect model.rxb --public-key fleet.pub",
+)
 
 
 def inspect(
@@ -26,7 +32,7 @@ def inspect(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what FILE is: its inputs and outputs, precision and cost layer by layer and why, and where it comes from."""
+    """Describe FILE: inputs and outputs, precision and cost of each layer, and provenance."""
     from rexport.cli._console import print_json, print_table
     from rexport.inspection import inspect_file
 

@@ -1,4 +1,4 @@
-"""``rexport models``: the networks that have a name, and what they cost."""
+"""``rexport models``: the named networks and their cost."""
 
 from __future__ import annotations
 
@@ -6,17 +6,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rexport.cli._options import Json, complete_network
+
 if TYPE_CHECKING:
     from rexport.models import Network, Summary
 
-__all__ = ["models"]
+__all__ = ["EXAMPLES", "models"]
+
+EXAMPLES = (
+    "rexport models",
+    "rexport models resnet50",
+    "rexport models 'resnext[depth=29,stages=3,cardinality=8,base_width=4]' --json",
+)
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="Show this network stage by stage.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Show this network stage by stage.",
+            show_default=False,
+            autocompletion=complete_network,
+        ),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """List the networks: depth, parameters, multiply-accumulates (MACs) at their input size, and paper."""
+    """List the networks with depth, parameters, multiply-accumulates (MACs), input size and paper."""
     from rexport.cli._console import print_json
     from rexport.models import find, networks
 

@@ -1,4 +1,4 @@
-"""``rexport onnx``: a network becomes an ONNX file that is proven equal to it."""
+"""``rexport onnx``: export a network to an ONNX file that is verified against PyTorch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from rexport._errors import UsageError
 from rexport.choices import FloatPrecision
-from rexport.cli._options import Json, Mean, Output, Resize, Std, Weights
+from rexport.cli._options import ADVANCED, TAKES, Json, Mean, Output, Resize, Std, Weights, complete_network
 
 if TYPE_CHECKING:
     from rexport.exporting import Parity
@@ -17,84 +17,115 @@ if TYPE_CHECKING:
     from rexport.jobs.export import ExportReport
     from rexport.model_file import Head
 
-__all__ = ["onnx"]
+__all__ = ["EXAMPLES", "onnx"]
+
+EXAMPLES = (
+    "rexport onnx resnet50 --weights torchvision:ResNet50_Weights.IMAGENET1K_V2 -o resnet50.onnx",
+    "rexport onnx cifar_resnet20 --weights best.pt --class-names data/train -o resnet20.onnx",
+    "rexport onnx timm:resnet50.a1_in1k --raw-image --head softmax -o resnet50.onnx",
+)
+_GIVES = "What the file gives"
 
 
 def onnx(
     network: Annotated[
         str,
         typer.Argument(
-            metavar="NETWORK", help="A name from `rexport models`, a spec, or a reference.", show_default=False
+            metavar="NETWORK",
+            help="A name from `rexport models`, a spec such as resnext[depth=50], torchvision:NAME, timm:NAME, or your "
+            "own package.module:callable.",
+            show_default=False,
+            autocompletion=complete_network,
         ),
     ],
     output: Output,
     weights: Weights = None,
     num_classes: Annotated[
-        int | None, typer.Option(min=1, help="Outputs of the network; by default those of the weights, or its own.")
-    ] = None,
-    result: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of a network that returns several tensors, the one to give: its key, or its number from 0.",
-            show_default="the first",
-        ),
+        int | None, typer.Option(min=1, help="Number of outputs.", show_default="that of the weights")
     ] = None,
     class_names: Annotated[
         Path | None,
         typer.Option(
-            help="A text file with a name per line, in the order of the outputs, or a folder with a folder per "
-            "class; by default the names that the weights, or those who publish them, state."
+            help="Names of the classes: a text file with one per line, in the order of the outputs, or a folder with a "
+            "folder per class.",
+            show_default="those of the weights",
         ),
     ] = None,
-    input_size: Annotated[int | None, typer.Option(min=8, help="Height and width of its pictures.")] = None,
-    batch: Annotated[str, typer.Option(metavar="dynamic|N", help="The batch sizes that the file takes.")] = "dynamic",
+    precision: Annotated[
+        FloatPrecision, typer.Option(metavar="fp32|fp16", help="Precision of weights and computation.")
+    ] = FloatPrecision.FP32,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images, for --precision fp16: layers that overflow on them stay in float32.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+    input_size: Annotated[
+        int | None, typer.Option(min=8, help="Height and width of the pictures, in pixels.", rich_help_panel=TAKES)
+    ] = None,
+    batch: Annotated[
+        str, typer.Option(metavar="dynamic|N", help="Any batch size, or this one.", rich_help_panel=TAKES)
+    ] = "dynamic",
     any_size: Annotated[
-        bool, typer.Option("--any-size", help="Let the file take pictures of any height and width.")
+        bool, typer.Option("--any-size", help="Take pictures of any height and width.", rich_help_panel=TAKES)
     ] = False,
     raw_image: Annotated[
         bool,
-        typer.Option("--raw-image", help="Let the file take pixels, uint8 [N, S, S, 3], and normalise them itself."),
+        typer.Option(
+            "--raw-image",
+            help="Take pixels, uint8 [N, S, S, 3], and normalise them in the graph.",
+            rich_help_panel=TAKES,
+        ),
     ] = False,
     resize_in_graph: Annotated[
         bool,
-        typer.Option("--resize-in-graph", help="Let it take whole pictures, uint8 [N, H, W, 3], and cut them too."),
+        typer.Option(
+            "--resize-in-graph",
+            help="Take pictures of any size, uint8 [N, H, W, 3], and resize, crop and normalise them in the graph.",
+            rich_help_panel=TAKES,
+        ),
     ] = False,
     head: Annotated[
-        str, typer.Option(metavar="logits|softmax", help="What the file gives: logits, or class probabilities.")
+        str, typer.Option(metavar="logits|softmax", help="Logits, or class probabilities.", rich_help_panel=_GIVES)
     ] = "logits",
     features: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,...",
-            help="Give the results of these modules instead, such as layer1,layer4 for a detector.",
+            help="The outputs of these modules instead of classes, such as layer1,layer4 for a detector.",
             show_default=False,
+            rich_help_panel=_GIVES,
         ),
     ] = None,
-    opset: Annotated[int, typer.Option(help="The version of the ONNX operators.")] = 20,
-    precision: Annotated[
-        FloatPrecision, typer.Option(metavar="fp32|fp16", help="What the file computes in; it takes float32.")
-    ] = FloatPrecision.FP32,
-    data: Annotated[
-        Path | None,
+    result: Annotated[
+        str | None,
         typer.Option(
-            help="Images, for fp16: layers whose numbers grow too large for it on them stay in float32.",
-            show_default=False,
+            metavar="NAME",
+            help="The one to export of a network that returns several tensors: its key, or its number from 0.",
+            show_default="the first",
+            rich_help_panel=_GIVES,
         ),
     ] = None,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
-    fuse: Annotated[bool, typer.Option("--fuse/--no-fuse", help="Run the fusion passes.")] = True,
+    opset: Annotated[int, typer.Option(help="Version of the ONNX operators.", rich_help_panel=ADVANCED)] = 20,
+    fuse: Annotated[
+        bool, typer.Option("--fuse/--no-fuse", help="Run the fusion passes.", rich_help_panel=ADVANCED)
+    ] = True,
     tolerance: Annotated[
-        float, typer.Option(help="Largest difference from PyTorch, as a fraction of an output's largest value.")
+        float,
+        typer.Option(help="Largest difference from PyTorch, relative to the largest output.", rich_help_panel=ADVANCED),
     ] = 1e-5,
-    as_json: Json = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="List all fusion passes.", rich_help_panel=ADVANCED)
+    ] = False,
 ) -> None:
-    """Export NETWORK to one ONNX file, fuse it, and prove it equal to PyTorch.
+    """Export NETWORK to an ONNX file, fused and verified against PyTorch.
 
-    The proof runs both on random pictures at several batch sizes; if any output differs by more than rounding, no
-    file is written and the exit code is 3.
+    Both run on random pictures at several batch sizes. If any output differs by more than rounding, no file is
+    written and the exit code is 3.
     """
     from rexport.cli._console import note, print_json, progress
     from rexport.jobs.export import ExportRequest, run
@@ -124,7 +155,7 @@ def onnx(
     if as_json:
         print_json(report.to_json())
     else:
-        _print(report)
+        _print(report, verbose=verbose)
 
 
 def _parse_batch(text: str) -> int | None:
@@ -152,7 +183,7 @@ def _parse_features(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def _print(report: ExportReport) -> None:
+def _print(report: ExportReport, *, verbose: bool) -> None:
     from rexport.cli._reports import in_units, print_passes
     from rexport.model_file import default_opset, tensor_in_words
 
@@ -169,30 +200,29 @@ def _print(report: ExportReport) -> None:
     print(_proof(report.exported.parity))
     if report.half is not None:
         _print_half(report.half)
-    print_passes(report.exported.reports)
+    print_passes(report.exported.reports, verbose=verbose)
 
 
 def _proof(parity: Parity) -> str:
     tried = ", ".join(map(str, parity.batches))
     if len(parity.sizes) > 1:
         tried += f" and {' and '.join(f'{height}×{width}' for height, width in parity.sizes)} pixels"
-    resized = "" if parity.levels is None else f"; pixels are within {parity.levels} of 255 levels of Pillow's"
+    resized = ""
+    if parity.levels is not None:
+        resized = f"; pixels differ from Pillow's by at most {parity.levels} of 255 levels"
     outputs = next(iter(parity.outputs)) if len(parity.outputs) == 1 else "features"
     return (
-        f"equal to PyTorch at batch {tried}: {outputs} differ by {parity.difference:.1e} of their scale "
-        f"({parity.tolerance:.0e} allowed){resized}"
+        f"equal to PyTorch at batch {tried}: max relative difference of {outputs} {parity.difference:.1e} "
+        f"(limit {parity.tolerance:.0e}){resized}"
     )
 
 
 def _print_half(half: HalfResult) -> None:
-    """Say how close it is, what stayed in float32, and which weights became 0."""
+    """Print the accuracy of float16, the layers left in float32, and the weights that underflow."""
     from rexport.cli._console import print_table
     from rexport.exporting.half import FLOAT16_TOLERANCE
 
-    print(
-        f"float16: outputs differ from float32 by {half.difference:.1e} of their scale ({FLOAT16_TOLERANCE:.0e} "
-        "allowed)"
-    )
+    print(f"float16: max relative difference from float32 {half.difference:.1e} (limit {FLOAT16_TOLERANCE:.0e})")
     kept, vanished = half.conversion.kept, half.conversion.vanished
     if kept:
         rows = [[layer.name, layer.op_type, layer.why] for layer in kept]
@@ -200,6 +230,5 @@ def _print_half(half: HalfResult) -> None:
     if vanished:
         most = max(vanished, key=lambda name: vanished[name])
         print(
-            f"{sum(vanished.values()):,} weights are too small for float16 and became 0, most of them in {most} "
-            f"({vanished[most]:,})"
+            f"{sum(vanished.values()):,} weights underflow to 0 in float16, most of them in {most} ({vanished[most]:,})"
         )

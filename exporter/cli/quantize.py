@@ -1,4 +1,4 @@
-"""``rexport quantize``: an INT8 file from a float one and some images."""
+"""``rexport quantize``: an INT8 file from a float one, calibrated on images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,27 @@ from rexport.cli._calibration import (
     parse_workers,
 )
 from rexport.cli._gate import EvalData, MaxDrop, MinSpeedup
-from rexport.cli._options import Json, Mean, Output, Resize, SkipBad, Std, Threads
+from rexport.cli._options import (
+    ADVANCED,
+    CALIBRATION,
+    Json,
+    Mean,
+    Output,
+    Resize,
+    SkipBad,
+    Std,
+    Threads,
+    complete_target,
+)
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
-__all__ = ["quantize"]
+__all__ = ["EXAMPLES", "quantize"]
+
+EXAMPLES = (
+    "rexport quantize resnet50.onnx --data pictures -o resnet50-int8.onnx",
+    "rexport quantize resnet50.onnx --data pictures --eval-data test --max-drop 0.5 -o resnet50-int8.onnx",
+    "rexport quantize resnet50.onnx --table resnet50.table.json --target tensorrt -o resnet50-trt.onnx",
+)
 
 
 def quantize(
@@ -31,50 +48,73 @@ def quantize(
     data: OptionalData = None,
     target: Annotated[
         str | None,
-        typer.Option(metavar="x86|arm|openvino|tensorrt", help="What will run it; by default what this machine is."),
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(metavar="int8|int8+fp16", help="With float16 for what is not INT8, or float32.")
-    ] = "int8",
-    reduce_range: Annotated[
-        bool | None,
         typer.Option(
-            "--reduce-range/--full-range",
-            help="Weights of 7 bits instead of 8; by default where this CPU has no VNNI.",
-            show_default=False,
+            metavar="x86|arm|openvino|tensorrt",
+            help="Where the file will run.",
+            show_default="this machine",
+            autocompletion=complete_target,
         ),
     ] = None,
-    calibrator: CalibratorChoice = "minmax",
-    recover: RecoverChoice = None,
-    samples: Annotated[int, typer.Option(min=1, help="How many images to use, evenly spread over the classes.")] = 512,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
-    resize: Resize = None,
-    mean: Mean = None,
-    std: Std = None,
-    skip_bad: SkipBad = False,
+    as_json: Json = False,
     table: Tables = None,
     save_table: SaveTable = None,
+    calibrator: CalibratorChoice = "minmax",
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Number of images to calibrate with, evenly spread over the classes.",
+            rich_help_panel=CALIBRATION,
+        ),
+    ] = 512,
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch.", rich_help_panel=CALIBRATION)] = 4,
     workers: WorkersChoice = "local",
     engine: OldEngine = None,
     address: OldAddress = None,
+    recover: RecoverChoice = None,
     eval_data: EvalData = None,
     max_drop: MaxDrop = None,
     min_speedup: MinSpeedup = None,
     regroup: Regrouping = "off",
     stem: StemChoice = Stem.OFF,
     for_batch: ForBatch = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    skip_bad: SkipBad = False,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="int8|int8+fp16", help="Precision of the layers that are not INT8.", rich_help_panel=ADVANCED
+        ),
+    ] = "int8",
+    reduce_range: Annotated[
+        bool | None,
+        typer.Option(
+            "--reduce-range/--full-range",
+            help="7-bit or 8-bit weights.",
+            show_default="7-bit on x86 CPUs without VNNI",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
     threads: Threads = None,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Run the INT8 file against MODEL before it is written.")
+        bool,
+        typer.Option(
+            "--verify/--no-verify",
+            help="Compare the INT8 file with MODEL before it is written.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = True,
-    as_json: Json = False,
 ) -> None:
-    """Quantize MODEL to INT8 with the ranges that its tensors take on some images.
+    """Quantize MODEL to INT8, calibrated on images.
 
-    The model is fused first. Activations have one scale per tensor, weights one per output channel. Memory does not
-    grow with the number of images. A run that was interrupted goes on where it was. The file is run against MODEL
-    before it is written: one that is not usable is not (exit code 3). If the accuracy that is asked for takes it,
-    layers are left in float; if that can't be had, no file is written, and the exit code is 4.
+    MODEL is fused first. Activations get one scale per tensor, weights one per output channel. Memory use does not
+    depend on the number of images, and an interrupted calibration resumes.
+
+    The INT8 file is compared with MODEL before it is written; if it is unusable, no file is written and the exit code
+    is 3. With --max-drop, layers stay in float until the accuracy holds; if it can't, no file is written and the exit
+    code is 4.
     """
     from rexport._cpu import this_cpu
     from rexport.calibration import Calibrator

@@ -21,7 +21,7 @@ __all__ = ["AveragePoolToGlobal"]
 class AveragePoolToGlobal(NodePass):
     """Rewrites an AveragePool whose one window is the whole picture."""
 
-    summary = "AveragePool over all pixels becomes GlobalAveragePool"
+    summary = "turns AveragePool over all pixels into GlobalAveragePool"
 
     def matches(self, node: ir.Node) -> bool:
         """Match an AveragePool whose kernel is as large as the picture, if its size is known."""

@@ -30,7 +30,7 @@ class _Cut:
 class ClipToRelu(RewritePass[_Cut]):
     """Rewrites Clip and Max as Relu."""
 
-    summary = "Clip(x, 0, ∞) and Max(x, 0) become Relu"
+    summary = "turns Clip(x, 0, ∞) and Max(x, 0) into Relu"
 
     def match(self, node: ir.Node) -> _Cut | None:
         """Match an operator that cuts off floats below 0 and nowhere else."""

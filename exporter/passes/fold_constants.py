@@ -45,7 +45,7 @@ class FoldConstants(GraphPass):
     Weights that are listed among the inputs become constants; a note says how many.
     """
 
-    summary = "constant expressions and dead nodes go"
+    summary = "computes constant expressions, removes dead nodes"
 
     def call(self, model: ir.Model) -> PassResult:
         """Run the library's passes one after the other; ``changed`` counts the nodes and the inputs that went."""

@@ -56,7 +56,7 @@ class _Folded:
 class FuseBatchNormConv(RewritePass[_MapsConv]):
     """Folds a BatchNormalization, or a constant factor or summand per channel, into the convolution after it."""
 
-    summary = "BatchNormalization → Conv becomes Conv"
+    summary = "fuses BatchNormalization into the Conv after it"
 
     def match(self, node: ir.Node) -> _MapsConv | None:
         """Match a map whose result only one Conv reads, as its picture, and the maps right before that map."""

@@ -35,7 +35,7 @@ class _ConvBatchNorm:
 class FuseConvBatchNorm(RewritePass[_ConvBatchNorm]):
     """Folds a BatchNormalization, or a constant factor or summand per channel, into the layer before it."""
 
-    summary = "Conv → BatchNormalization becomes Conv"
+    summary = "fuses BatchNormalization into the Conv before it"
 
     def match(self, node: ir.Node) -> _ConvBatchNorm | None:
         """Match a BatchNormalization that reads a layer, or arithmetic with a constant that alone reads one."""

@@ -29,7 +29,7 @@ class _PadConvs:
 class FusePadConv(RewritePass[_PadConvs]):
     """Moves zeros that a Pad puts around a picture into the convolutions that read it."""
 
-    summary = "Pad → Conv becomes Conv"
+    summary = "fuses Pad into Conv"
 
     def match(self, node: ir.Node) -> _PadConvs | None:
         """Match a Pad of a known number of axes that at least one convolution reads, as its picture."""

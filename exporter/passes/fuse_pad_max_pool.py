@@ -35,7 +35,7 @@ class _PadMaxPool:
 class FusePadMaxPool(RewritePass[_PadMaxPool]):
     """Moves the border of a Pad, if it can't be the maximum, into the MaxPool that reads it."""
 
-    summary = "Pad → MaxPool becomes MaxPool"
+    summary = "fuses Pad into MaxPool"
 
     def match(self, node: ir.Node) -> _PadMaxPool | None:
         """Match a Pad that only one MaxPool reads."""

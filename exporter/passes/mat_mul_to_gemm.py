@@ -49,7 +49,7 @@ class _Product:
 class MatMulToGemm(RewritePass[_Product]):
     """Rewrites MatMul and Add, and other forms of Gemm, as ``x Wᵀ + b``."""
 
-    summary = "MatMul, Add and any Gemm become x · Wᵀ + b"
+    summary = "turns MatMul, Add and any Gemm into x · Wᵀ + b"
 
     def match(self, node: ir.Node) -> _Product | None:
         """Match a MatMul of rows with a constant matrix, or a Gemm with one in any other form."""

@@ -65,7 +65,7 @@ class _Merge:
 class MergeBranches(RewritePass[_Merge]):
     """Merges equal parallel branches into grouped convolutions."""
 
-    summary = "equal parallel branches become grouped convolutions"
+    summary = "merges equal parallel branches into grouped convolutions"
 
     def match(self, node: ir.Node) -> _Merge | None:
         """Match a Concat of channels, or the last of several additions, below equal branches."""

@@ -20,7 +20,7 @@ _DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 class ReduceMeanToGlobalAveragePool(NodePass):
     """Rewrites the mean over a picture's pixels as GlobalAveragePool."""
 
-    summary = "ReduceMean over height and width becomes GlobalAveragePool"
+    summary = "turns ReduceMean over height and width into GlobalAveragePool"
 
     def matches(self, node: ir.Node) -> bool:
         """Match a ReduceMean over the last two axes of a four-dimensional tensor."""

@@ -41,7 +41,7 @@ class Regroup(RewritePass[_Regrouping]):
         merged: Returns how many neighbouring groups of a convolution become one; 1 leaves it as it is.
     """
 
-    summary = "neighbouring groups of a convolution merge"
+    summary = "merges neighbouring groups of convolutions"
 
     def __init__(self, merged: Callable[[ir.Node], int]) -> None:
         super().__init__()

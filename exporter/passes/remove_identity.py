@@ -17,7 +17,7 @@ __all__ = ["RemoveIdentity"]
 class RemoveIdentity(BypassPass):
     """Removes Identity and Dropout nodes."""
 
-    summary = "Identity and Dropout go"
+    summary = "removes Identity and Dropout"
 
     def matches(self, node: ir.Node) -> bool:
         """Match every Identity and Dropout."""

@@ -25,7 +25,7 @@ __all__ = ["RemoveNoOps"]
 class RemoveNoOps(BypassPass):
     """Removes Slice, Pad, Reshape, Flatten, Transpose, Cast, and joining operators that pass their input on."""
 
-    summary = "what hands its input on as it is goes"
+    summary = "removes no-ops"
 
     def matches(self, node: ir.Node) -> bool:
         """Match an operator that is known to do nothing."""

@@ -23,7 +23,7 @@ __all__ = ["RemoveRedundantRelu"]
 class RemoveRedundantRelu(BypassPass):
     """Removes a Relu of a tensor that is never negative, or one that only a Clip reads which cuts off as much."""
 
-    summary = "a Relu that changes nothing goes"
+    summary = "removes a Relu that changes nothing"
 
     def matches(self, node: ir.Node) -> bool:
         """Match a Relu whose input, or whose readers, leave it nothing to do."""

@@ -22,7 +22,7 @@ __all__ = ["ReshapeToFlatten"]
 class ReshapeToFlatten(NodePass):
     """Rewrites a Reshape to ``(N, everything else)``, or a Squeeze to it, as Flatten."""
 
-    summary = "Reshape to (batch, features) becomes Flatten"
+    summary = "turns Reshape to (batch, features) into Flatten"
 
     def matches(self, node: ir.Node) -> bool:
         """Match by the inferred shapes of the input and the result, or by how the target is computed."""

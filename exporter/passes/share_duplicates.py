@@ -34,7 +34,7 @@ _RANDOM = {
 class ShareDuplicates(GraphPass):
     """Merges equal initializers, and equal nodes."""
 
-    summary = "equal constants and equal nodes become one"
+    summary = "merges equal constants and equal nodes"
 
     def call(self, model: ir.Model) -> PassResult:
         """Look at all initializers, then at all nodes in order; ``changed`` counts those that are removed."""

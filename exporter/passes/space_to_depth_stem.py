@@ -68,7 +68,7 @@ class _Axis:
 class SpaceToDepthStem(NodePass):
     """Gives the first convolution, float or quantized, blocks of pixels as channels."""
 
-    summary = "a stem of stride 2 reads 2 × 2 blocks as channels"
+    summary = "lets a stem of stride 2 read 2 × 2 blocks as channels"
 
     def matches(self, node: ir.Node) -> bool:
         """Match a convolution of stride 2 that reads a few channels of pictures."""

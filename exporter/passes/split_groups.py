@@ -67,7 +67,7 @@ class SplitGroups(RewritePass[_Split]):
         should_split: Tells whether to split a grouped convolution.
     """
 
-    summary = "a grouped convolution becomes branches"
+    summary = "splits grouped convolutions into branches"
 
     def __init__(self, should_split: Callable[[ir.Node], bool]) -> None:
         super().__init__()

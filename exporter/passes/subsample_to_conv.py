@@ -54,7 +54,7 @@ class _Subsample:
 class SubsampleToConv(RewritePass[_Subsample]):
     """Rewrites Slices of a picture's pixels and a Pad of its channels as a convolution."""
 
-    summary = "Slices and a Pad of channels become a 1×1 Conv"
+    summary = "turns Slices and a Pad of channels into a 1×1 Conv"
 
     def match(self, node: ir.Node) -> _Subsample | None:
         """Match a Pad of channels below Slices that leave pixels out, and nothing else."""

@@ -52,8 +52,8 @@ class Recovered:
         if self.equalized.joined:
             parts.append(f"{len(self.equalized.joined)} projections joined")
         if self.weights:
-            parts.append(f"weights of {len(self.weights)} layers rounded")
-        return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+            parts.append(f"AdaRound on {len(self.weights)} layers")
+        return ", ".join(parts)
 
 
 def recover(

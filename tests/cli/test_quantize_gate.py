@@ -73,7 +73,7 @@ def test_nothing_is_written_where_the_gate_does_not_hold(workshop: Path, monkeyp
     result = invoke(*command.split())
     assert result.exit_code == 4, result.stderr
     assert "0.5 are allowed" in result.stderr
-    assert "0.5 allowed" in result.stdout
+    assert "(limit 0.5)" in result.stdout
     assert not Path("out.onnx").exists()
     result = invoke(*command.split(), "--json")
     assert result.exit_code == 4

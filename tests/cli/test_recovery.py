@@ -46,13 +46,13 @@ def test_by_default_all_is_done_that_images_or_a_table_allow(workshop: Path) -> 
     recovery = document["recovery"]
     assert (recovery["level"], recovery["images"], len(recovery["layers_rounded"])) == ("adaround", 50, 3)
     assert recovery["tensors_equalized"] > 0
-    assert _said("a.onnx") == f"{recovery['tensors_equalized']} tensors equalized and weights of 3 layers rounded"
+    assert _said("a.onnx") == f"{recovery['tensors_equalized']} tensors equalized, AdaRound on 3 layers"
 
     printed = run("quantize m.onnx --table t.json -o e.onnx")
-    assert f"recovered: {recovery['tensors_equalized']} tensors equalized, in 0." in printed
+    assert f"recovery: {recovery['tensors_equalized']} tensors equalized, 0." in printed
     assert _said("e.onnx") == f"{recovery['tensors_equalized']} tensors equalized"
 
-    assert "recovered" not in run("quantize m.onnx --table t.json -o n.onnx --recover none")
+    assert "recovery" not in run("quantize m.onnx --table t.json -o n.onnx --recover none")
     assert _said("n.onnx") == "nothing"
 
 

@@ -26,23 +26,35 @@ _REPORTS = [
 def _refused(capsys: pytest.CaptureFixture[str], *, explain: bool) -> list[str]:
     print_passes(_REPORTS, explain=explain)
     output = capsys.readouterr()
-    assert "BreakThings was taken back: The fused model does not run" in output.err
+    assert "BreakThings was rolled back: The fused model does not run" in output.err
     assert "3 things were taken." in output.err
-    return [line for line in output.out.splitlines() if " left " in line]
+    return [line for line in output.out.splitlines() if " skipped " in line]
 
 
 def test_refusals_of_one_reason_stand_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert _refused(capsys, explain=False) == [
-        "FuseThings left bn0, bn1, bn2 and 2 more: it is shared",
-        "FuseThings left x: it is odd",
+        "FuseThings skipped bn0, bn1, bn2 and 2 more: it is shared",
+        "FuseThings skipped x: it is odd",
     ]
 
 
 def test_each_refusal_is_named_where_all_are_to_be_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert _refused(capsys, explain=True) == [
-        *(f"FuseThings left bn{i}: it is shared" for i in range(5)),
-        "FuseThings left x: it is odd",
+        *(f"FuseThings skipped bn{i}: it is shared" for i in range(5)),
+        "FuseThings skipped x: it is odd",
     ]
+
+
+def test_passes_that_did_nothing_are_listed_where_all_are(capsys: pytest.CaptureFixture[str]) -> None:
+    idle = PassReport(name="IdleThings", summary="nothing", changed=0)
+    for options, names in (
+        ({}, ["FuseThings", "BreakThings"]),
+        ({"changed": True}, ["FuseThings", "TakeThings", "BreakThings"]),
+        ({"verbose": True}, ["FuseThings", "TakeThings", "BreakThings", "IdleThings"]),
+    ):
+        print_passes([*_REPORTS, idle], **options)
+        rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "Things  " in line]
+        assert rows == names
 
 
 def test_json_has_all_of_it() -> None:

@@ -86,7 +86,7 @@ def test_only_a_faster_stem_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     slower = Comparison(speedup=0.97, interval=(0.96, 0.98))
     monkeypatch.setattr("rexport.tuning.stem.compare", lambda *_, **__: slower)
     text = run("fuse m.onnx --stem measure --threads 1 -o measured.onnx")
-    assert "stem: as it was, as it is not surely faster: the whole model would be 0.97 × as fast (0.96 to 0.98)" in text
+    assert "stem: unchanged: no significant gain, the whole model would be 0.97 × as fast (0.96 to 0.98)" in text
     assert "at batch 1 on 1 thread" in text
     assert onnx.load("measured.onnx").graph.node[0].op_type == "Conv"
 

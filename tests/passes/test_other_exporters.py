@@ -1,6 +1,6 @@
 """Networks of torchvision and timm, in files that PyTorch's two exporters wrote, with their options and of any opset.
 
-Each is fused with a proof: no pass is taken back, the results are equal, and there are no more nodes than before. How
+Each is fused with a proof: no pass is rolled back, the results are equal, and there are no more nodes than before. How
 many nodes came out of how many, and which, is in ``other_exporters.json``, so that a pass that finds more, or less,
 shows in the diff. After such a change, write it anew:
 

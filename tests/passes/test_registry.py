@@ -95,8 +95,8 @@ def test_a_wrong_pass_of_another_package_costs_nothing(tmp_path: Path, products:
     save(export_once(products, "cifar_resnet8", fused=False, opset=18).model, tmp_path / "a.onnx")
     done = _rexport("a.onnx", "-o", "b.onnx", cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "note: Breaks was taken back: The fused model" in done.stderr
-    assert "39 nodes became 22" in done.stdout
+    assert "note: Breaks was rolled back: The fused model" in done.stderr
+    assert "39 → 22 nodes" in done.stdout
 
 
 @pytest.mark.parametrize(
