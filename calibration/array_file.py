@@ -113,6 +113,10 @@ class ArrayFile:
         part._indices = [self._indices[index] for index in indices]
         return part
 
+    def names(self) -> tuple[str, ...]:
+        """See :meth:`Dataset.names`."""
+        return tuple(f"{self._path}[{index}]" for index in self._indices)
+
     def fingerprint(self) -> str:
         """See :meth:`Dataset.fingerprint`."""
         return fingerprint_of([self._path], list(self._indices), self._preprocessing)

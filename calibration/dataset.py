@@ -99,6 +99,10 @@ class Dataset(Protocol):
         """Return the data set of the images at ``indices``, which rise."""
         ...
 
+    def names(self) -> tuple[str, ...]:
+        """Return what to call each image: its path, or ``images.npz[7]``."""
+        ...
+
     def fingerprint(self) -> str:
         """Return a SHA-256 in hex that changes if the files do: of their paths, sizes and times, not their contents."""
         ...

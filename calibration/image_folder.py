@@ -72,6 +72,10 @@ class ImageFolder:
         labels = self.labels and tuple(self.labels[index] for index in indices)
         return replace(self, paths=tuple(self.paths[index] for index in indices), labels=labels)
 
+    def names(self) -> tuple[str, ...]:
+        """See :meth:`Dataset.names`."""
+        return tuple(map(str, self.paths))
+
     def fingerprint(self) -> str:
         """See :meth:`Dataset.fingerprint`."""
         return fingerprint_of(self.paths, self.labels, self.preprocessing)

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["print_evaluation"]
 
 _AGREEING = 0.9  # a share of images below which a model is hardly the reference's, quantized
+_CONFUSIONS = 10
 
 
 def print_evaluation(result: EvaluateResult) -> None:
-    """Print accuracy, agreement with the reference, and the first layer that differs."""
+    """Print accuracy, agreement with the reference, classes and mistakes, and the first layer that differs."""
     evaluation, comparison, model = result.evaluation, result.evaluation.comparison, result.request.model
     print(f"{model} on {evaluation.images} images{_in_words(result.request.views)}")
     if evaluation.top1 is not None and evaluation.top1_interval is not None:
@@ -29,27 +30,72 @@ def print_evaluation(result: EvaluateResult) -> None:
     if evaluation.top5 is not None:
         print(f"top-5      {percent(evaluation.top5)}")
     if comparison is not None:
-        print(f"agreement  {percent(comparison.agreement)} of top-1 as {result.reference}")
-        print(f"SQNR       {comparison.sqnr_db:.1f} dB of the {comparison.scores}")
+        print(f"agreement  {percent(comparison.agreement)} of top-1 with {result.reference}")
+        print(f"SQNR       {comparison.sqnr_db:.1f} dB ({comparison.scores})")
         if evaluation.top1 is not None and comparison.reference_top1 is not None:
             change = 100 * (evaluation.top1 - comparison.reference_top1)
-            print(f"change     {change:+.2f} points of top-1 (the reference has {percent(comparison.reference_top1)})")
+            print(f"change     {change:+.2f} points of top-1 (reference {percent(comparison.reference_top1)})")
+    if result.request.per_class:
+        _print_classes(result)
+    if evaluation.worst:
+        _print_mistakes(result)
     if result.divergence is not None:
         _print_divergence(result.divergence, f"{model} on {result.runtime} differs from {result.reference}")
     elif comparison is not None and comparison.agreement < _AGREEING:
-        note("the two agree on few images; --find-divergence names the first layer that differs.")
+        note("the models agree on few images; --find-divergence names the first layer that differs.")
+
+
+def _print_classes(result: EvaluateResult) -> None:
+    """Print the accuracy of each class, the worst first, and the confusions, the most frequent first."""
+    evaluation = result.evaluation
+    classes = sorted(
+        (counts for counts in evaluation.classes if counts.accuracy is not None),
+        key=lambda counts: (counts.accuracy, counts.index),
+    )
+    rows = [
+        [result.class_name(counts.index), percent(counts.accuracy), str(counts.right), str(counts.images)]
+        for counts in classes
+    ]
+    print()
+    print_table(["class", "accuracy", "right", "images"], rows, title="accuracy by class")
+    confusions = sorted(
+        (-count, label, prediction)
+        for (label, prediction), count in evaluation.confusion.items()
+        if label != prediction
+    )
+    if confusions:
+        rows = [
+            [str(-negative), result.class_name(label), result.class_name(prediction)]
+            for negative, label, prediction in confusions[:_CONFUSIONS]
+        ]
+        print()
+        print_table(["images", "class", "predicted"], rows, left=(1, 2), title="most frequent confusions")
+
+
+def _print_mistakes(result: EvaluateResult) -> None:
+    rows = [
+        [
+            percent(mistake.probability, 1),
+            result.class_name(mistake.label),
+            result.class_name(mistake.prediction),
+            mistake.image,
+        ]
+        for mistake in result.evaluation.worst
+    ]
+    print()
+    print_table(["probability", "class", "predicted", "image"], rows, left=(1, 2, 3), title="most confident mistakes")
 
 
 def _in_words(views: Views) -> str:
     from rexport.calibration import TenCrops, WholePictures
 
     if isinstance(views, WholePictures):
-        return f", whole, their shorter sides of {', '.join(map(str, views.scales))} pixels"
-    return ", ten crops of each" if isinstance(views, TenCrops) else ""
+        return f", whole, with shorter sides of {', '.join(map(str, views.scales))} pixels"
+    return ", 10 crops each" if isinstance(views, TenCrops) else ""
 
 
 def _print_divergence(report: DivergenceReport, compared: str) -> None:
-    """Print the tensors that were looked at, and what came of it."""
+    """Print the tensors that were compared, and the first layer that differs."""
     print()
     rows = [
         [
@@ -61,17 +107,16 @@ def _print_divergence(report: DivergenceReport, compared: str) -> None:
         ]
         for row in report.rows
     ]
-    print_table(["tensor", "computed by", "SQNR", "largest difference", ""], rows, left=(0, 1, 4))
-    looked = f"{len(report.rows)} of {report.tensors} tensors were looked at"
-    allowed = f"{report.arithmetic} explains an SQNR of {report.arithmetic.least_sqnr_db:g} dB and more of a layer"
+    print_table(["tensor", "node", "SQNR", "max difference", ""], rows, left=(0, 1, 4))
+    limit = f"{report.arithmetic.least_sqnr_db:g} dB"
     if report.arithmetic == "int8":
-        allowed += ", and a step of integers"
-    print(f"{looked}; {allowed}.")
+        limit += " or one quantization step"
+    print(f"{len(report.rows)} of {report.tensors} tensors compared; limit for {report.arithmetic}: {limit} per layer.")
     print(report.first or f"No layer of {compared} by more than that.")
 
 
 def _difference(row: TensorRow) -> str:
     off = row.difference
     if off.other_steps:
-        return "other steps"
-    return f"{off.peak:.1e} of its scale" if off.steps is None else f"{off.steps:.1f} steps"
+        return "other step size"
+    return f"{off.peak:.1e} relative" if off.steps is None else f"{off.steps:.1f} steps"

@@ -8,9 +8,28 @@ from typing import Annotated
 import typer
 
 from rexport.cli._calibration import OldAddress, OldEngine, WorkersChoice, parse_workers
-from rexport.cli._options import Data, Json, Mean, Resize, SkipBad, Std, Threads, Weights
+from rexport.cli._options import (
+    ACCURACY,
+    ADVANCED,
+    PICTURES,
+    Data,
+    Json,
+    Mean,
+    Resize,
+    SkipBad,
+    Std,
+    Threads,
+    Weights,
+    complete_runtime,
+)
 
-__all__ = ["eval"]
+__all__ = ["EXAMPLES", "eval"]
+
+EXAMPLES = (
+    "rexport eval resnet50.onnx --data test --per-class --worst 20",
+    "rexport eval resnet50-int8.onnx --data test --reference resnet50.onnx",
+    "rexport eval cifar_resnet20 --weights best.pt --data test --json",
+)
 
 
 def eval(  # noqa: A001
@@ -23,53 +42,75 @@ def eval(  # noqa: A001
     data: Data,
     weights: Weights = None,
     reference: Annotated[
-        Path | None, typer.Option(help="An ONNX file to compare with, such as the float model.")
+        Path | None,
+        typer.Option(help="An ONNX file to compare with, such as the float model.", show_default=False),
     ] = None,
     on: Annotated[
         str | None,
         typer.Option(
             metavar="RUNTIME",
-            help="What runs MODEL, such as openvino, cuda or tensorrt.",
-            show_default="cpu, or what an INT8 file is for; torch for a network, TensorRT for an engine",
+            help="The runtime, such as cpu, openvino, cuda or tensorrt.",
+            show_default="cpu, or that of an INT8 file's target; torch for networks, TensorRT for engines",
+            autocompletion=complete_runtime,
         ),
     ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Use only this many images, evenly spread.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    per_class: Annotated[
+        bool,
+        typer.Option(
+            "--per-class",
+            help="Show the accuracy of each class and the confusions; with --json, the confusion matrix.",
+            rich_help_panel=ACCURACY,
+        ),
+    ] = False,
+    worst: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="List the N most confident mistakes.", show_default=False, rich_help_panel=ACCURACY
+        ),
+    ] = 0,
     find_divergence: Annotated[
         bool,
         typer.Option(
-            "--find-divergence", help="Find the first layer that differs from --reference, or from MODEL itself."
+            "--find-divergence",
+            help="Find the first layer that differs from --reference, or from MODEL computed node by node.",
+            rich_help_panel=ACCURACY,
         ),
     ] = False,
     crops: Annotated[
-        int, typer.Option(metavar="1|10", help="10 averages over the corners, the middle, and their mirror images.")
+        int,
+        typer.Option(
+            metavar="1|10",
+            help="Average over 10 crops: corners, centre, and their mirror images.",
+            rich_help_panel=PICTURES,
+        ),
     ] = 1,
     scales: Annotated[
         str | None,
         typer.Option(
             metavar="PIXELS,...",
-            help="Average over whole pictures, resized to these lengths of the shorter side: the ResNet paper takes "
-            "224,256,384,480,640.",
+            help="Average over whole pictures resized to these shorter sides, such as 224,256,384,480,640.",
             show_default=False,
+            rich_help_panel=PICTURES,
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 32,
-    samples: Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly spread.")] = None,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
     skip_bad: SkipBad = False,
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch.", rich_help_panel=ADVANCED)] = 32,
     workers: WorkersChoice = "local",
     engine: OldEngine = None,
     address: OldAddress = None,
     threads: Threads = None,
-    as_json: Json = False,
 ) -> None:
-    """Measure MODEL's top-1 and top-5 on labelled images, or its agreement with --reference on any.
+    """Measure MODEL's top-1 and top-5 on labelled images, or its agreement with --reference on any images.
 
-    An ONNX file runs on ONNX Runtime's CPU provider, or --on another runtime, a network on PyTorch, an engine on
-    TensorRT. An INT8 file for OpenVINO runs there, and one for TensorRT node by node, as it says. Several crops or
-    scales of a picture give the average of their class probabilities. Whoever runs the images of a file, the result is
-    the same. --find-divergence names the first layer that differs from --reference, or from MODEL itself, computed node
-    by node.
+    The result is the same for any --workers. INT8 files for TensorRT run node by node on the CPU unless --on says
+    otherwise.
     """
     from rexport.calibration import parse_views
     from rexport.cli._console import note, print_json, progress
@@ -87,6 +128,8 @@ def eval(  # noqa: A001
         views=parse_views(crops=crops, scales=scales),
         batch=batch,
         samples=samples,
+        per_class=per_class,
+        worst=worst,
         skip_bad=skip_bad,
         options=PictureOptions.parse(resize=resize, mean=mean, std=std),
         workers=parse_workers(workers, engine=engine, address=address, threads=threads),

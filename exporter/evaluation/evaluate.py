@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rexport._errors import UsageError
@@ -11,7 +12,7 @@ from rexport.calibration import CenterCrop, Views
 from rexport.calibration.decoding import UnreadableError
 from rexport.calibration.sharding import name_all_bad, shards_of
 from rexport.calibration.workers import choose_workers
-from rexport.evaluation.judge import Judge, Verdict
+from rexport.evaluation.judge import Judge, Verdict, worst_of
 from rexport.evaluation.result import Counts, Evaluation
 from rexport.evaluation.scores import Classifier, ClassifierFile
 
@@ -37,6 +38,7 @@ def evaluate(
     batch: int = 32,
     samples: int | None = None,
     skip_bad: bool = False,
+    worst: int = 0,
     workers: Workers | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
@@ -55,6 +57,7 @@ def evaluate(
         batch: Images, or views of them, at a time.
         samples: Only so many images, evenly spread.
         skip_bad: Go on without images that can't be read.
+        worst: The number of mistakes to list, those of the highest probability first.
         workers: The workers that run the images; by default this process, on all cores. Loaded models need this one.
         progress: Reports every shard of about 64 images.
 
@@ -77,6 +80,7 @@ def evaluate(
         views=views,
         batch=batch,
         threads=workers.threads,
+        worst=worst,
     )
     shards = shards_of(dataset, batch=max(1, batch // views.count), samples=samples)  # of whole batches
     total = sum(len(shard.dataset) for shard in shards)
@@ -97,6 +101,7 @@ def evaluate(
         labelled=dataset.labelled,
         compared=judge.compared if judge.reference else None,
         skipped=skipped,
+        worst=worst_of(chain.from_iterable(verdict.worst for verdict in verdicts), worst),
     )
 
 

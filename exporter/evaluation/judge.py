@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -11,27 +12,29 @@ import numpy as np
 from rexport._errors import DataError, UsageError
 from rexport.calibration import CenterCrop, Views
 from rexport.calibration.decoding import UnreadableError
-from rexport.evaluation.result import Counts
+from rexport.evaluation.result import Counts, Mistake
+from rexport.evaluation.scores import softmax
 from rexport.model_file import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rexport.calibration import BadImage, Batch, Dataset, ViewBatch
     from rexport.calibration.sharding import Shard
     from rexport.evaluation.result import Scores
     from rexport.evaluation.scores import Classifier, ClassifierFile
 
-__all__ = ["Judge", "Verdict", "class_indices"]
+__all__ = ["Judge", "Verdict", "class_indices", "worst_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The ``counts`` of some images, the number of the model's ``outputs``, and the ``skipped`` images."""
+    """The ``counts`` of some images, the number of the model's ``outputs``, ``skipped`` images, ``worst`` mistakes."""
 
     counts: Counts
     outputs: int
     skipped: tuple[BadImage, ...]
+    worst: tuple[Mistake, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,7 @@ class Judge:
         views: The views of a picture that the models get.
         batch: Images, or views of them, at a time.
         threads: The threads of each runtime.
+        worst: The number of mistakes to list.
     """
 
     model: Classifier | ClassifierFile
@@ -53,6 +57,7 @@ class Judge:
     views: Views
     batch: int
     threads: int
+    worst: int = 0
 
     @property
     def compared(self) -> Scores:
@@ -80,6 +85,7 @@ class Judge:
     def _judge(self, dataset: Dataset, model: Classifier, reference: Classifier | None) -> Verdict:
         counts, outputs = Counts(), 0
         skipped: list[BadImage] = []
+        mistakes: list[tuple[int, Mistake]] = []  # with the number of readable images before
         try:
             for images in self.batches(dataset, samples=None, skip_bad=True):
                 skipped += images.skipped
@@ -91,10 +97,24 @@ class Judge:
                     expected = self._scores(reference, images)
                 if labels is not None:
                     labels = self._outputs(labels, dataset.classes, outputs)
+                    if self.worst:
+                        mistakes += self._mistakes(scores, labels, before=counts.images)
                 counts += _count(scores, expected, labels)
         except UnreadableError as error:  # not one image of the shard can be read
             skipped = [*error.bad]
-        return Verdict(counts=counts, outputs=outputs, skipped=tuple(skipped))
+        unreadable = {str(image.path) for image in skipped}
+        names = [name for name in dataset.names() if name not in unreadable] if mistakes else []
+        worst = worst_of((replace(mistake, image=names[position]) for position, mistake in mistakes), self.worst)
+        return Verdict(counts=counts, outputs=outputs, skipped=tuple(skipped), worst=worst)
+
+    def _mistakes(self, scores: np.ndarray, labels: np.ndarray, *, before: int) -> Iterator[tuple[int, Mistake]]:
+        """Yield the wrong predictions, each with the number of readable images before; without names of images."""
+        probabilities = softmax(scores) if self.compared == "logits" else scores
+        predictions = scores.argmax(axis=1)
+        for row in np.flatnonzero(predictions != labels):
+            label, prediction = int(labels[row]), int(predictions[row])
+            probability = float(probabilities[row, prediction])
+            yield before + int(row), Mistake(image="", label=label, prediction=prediction, probability=probability)
 
     def _scores(self, model: Classifier, images: Batch | ViewBatch) -> np.ndarray:
         return model.scores(images, batch=self.batch, probabilities=self.compared == "probabilities")
@@ -115,8 +135,10 @@ def _count(scores: np.ndarray, expected: np.ndarray | None, labels: np.ndarray |
     """Return the counts of a batch: its scores and the reference's, ``(N, classes)``, and the right outputs."""
     top1 = top5 = reference_top1 = agreeing = 0
     signal = noise = Fraction(0)
+    confusion: Counter[tuple[int, int]] = Counter()
     if labels is not None:
         top1 = _right(scores, labels)
+        confusion.update(zip(labels.tolist(), scores.argmax(axis=1).tolist(), strict=True))
         best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
         top5 = int((best == labels[:, None]).any(axis=1).sum())
     if expected is not None:
@@ -135,7 +157,13 @@ def _count(scores: np.ndarray, expected: np.ndarray | None, labels: np.ndarray |
         agreeing=agreeing,
         signal=signal,
         noise=noise,
+        confusion=confusion,
     )
+
+
+def worst_of(mistakes: Iterable[Mistake], count: int) -> tuple[Mistake, ...]:
+    """Return the ``count`` mistakes of the highest probability, in an order that depends on nothing else."""
+    return tuple(sorted(mistakes, key=lambda mistake: (-mistake.probability, mistake.image))[:count])
 
 
 def class_indices(folders: Sequence[str] | None, classes: Sequence[str], outputs: int) -> np.ndarray:

@@ -15,7 +15,8 @@ Scores are the models' logits; or probabilities, where a model gives those, or v
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections import Counter
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -24,7 +25,17 @@ if TYPE_CHECKING:
 
     from rexport.calibration import BadImage
 
-__all__ = ["Comparison", "Counts", "Evaluation", "Scores", "finite", "sqnr_db", "wilson_interval"]
+__all__ = [
+    "ClassCounts",
+    "Comparison",
+    "Counts",
+    "Evaluation",
+    "Mistake",
+    "Scores",
+    "finite",
+    "sqnr_db",
+    "wilson_interval",
+]
 
 _Z = 1.959964  # of the normal distribution, for 95 %
 _FEW_CLASSES = 5
@@ -45,6 +56,7 @@ class Counts:
         agreeing: How many have the same best class in both.
         signal: Σ r² over the scores r of the reference.
         noise: Σ (r − y)² over those and the scores y of the model.
+        confusion: The number of images by label and prediction, both indices of outputs.
     """
 
     images: int = 0
@@ -54,12 +66,37 @@ class Counts:
     agreeing: int = 0
     signal: Fraction = Fraction(0)
     noise: Fraction = Fraction(0)
+    confusion: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     def __add__(self, addend: Counts) -> Counts:
         """Return the counts of the images of both."""
         return Counts(
             **{field.name: getattr(self, field.name) + getattr(addend, field.name) for field in fields(Counts)}
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassCounts:
+    """How many ``images`` have the class of this ``index``, and how many of them the model gets ``right``."""
+
+    index: int
+    images: int
+    right: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """The fraction that is right; ``None`` without images."""
+        return self.right / self.images if self.images else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """A wrong ``prediction``, with the ``probability`` that the model gives it, for an ``image`` of class ``label``."""
+
+    image: str
+    label: int
+    prediction: int
+    probability: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +125,9 @@ class Evaluation:
         top1_interval: The 95 % interval of top-1.
         comparison: The comparison with the reference, if there is one.
         skipped: The unusable images.
+        outputs: The number of the model's outputs.
+        confusion: The number of images by label and prediction, both indices of outputs; empty without labels.
+        worst: The mistakes of the highest probability, if they were asked for.
     """
 
     images: int
@@ -96,10 +136,33 @@ class Evaluation:
     top1_interval: tuple[float, float] | None
     comparison: Comparison | None
     skipped: tuple[BadImage, ...]
+    outputs: int = 0
+    confusion: Counter[tuple[int, int]] = field(default_factory=Counter)
+    worst: tuple[Mistake, ...] = ()
+
+    @property
+    def classes(self) -> tuple[ClassCounts, ...]:
+        """The counts of each class, in the order of the outputs; empty without labels."""
+        if self.top1 is None:
+            return ()
+        images: Counter[int] = Counter()
+        for (label, _), count in self.confusion.items():
+            images[label] += count
+        return tuple(
+            ClassCounts(index=index, images=images[index], right=self.confusion[index, index])
+            for index in range(self.outputs)
+        )
 
     @classmethod
     def of(
-        cls, counts: Counts, *, classes: int, labelled: bool, compared: Scores | None, skipped: Sequence[BadImage]
+        cls,
+        counts: Counts,
+        *,
+        classes: int,
+        labelled: bool,
+        compared: Scores | None,
+        skipped: Sequence[BadImage],
+        worst: Sequence[Mistake] = (),
     ) -> Evaluation:
         """Return the evaluation of ``counts``.
 
@@ -109,6 +172,7 @@ class Evaluation:
             labelled: Whether the images have labels.
             compared: The scores that were compared with a reference's; ``None`` without one.
             skipped: The unusable images.
+            worst: The mistakes to list.
         """
         n, comparison = counts.images, None
 
@@ -129,6 +193,9 @@ class Evaluation:
             top1_interval=wilson_interval(counts.top1, n) if labelled else None,
             comparison=comparison,
             skipped=tuple(skipped),
+            outputs=classes,
+            confusion=counts.confusion,
+            worst=tuple(worst),
         )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rexport.calibration import ViewBatch
     from rexport.runtimes import Runtime
 
-__all__ = ["Classifier", "ClassifierFile", "Prepare"]
+__all__ = ["Classifier", "ClassifierFile", "Prepare", "softmax"]
 
 Prepare: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
@@ -108,7 +108,7 @@ class Classifier:
         if self.prepare is not None:
             images = self.prepare(images)
         scores = _require_scores(self.runtime.run(images), len(images), self.head)
-        return _softmax(scores) if probabilities and self.head is not Head.SOFTMAX else scores
+        return softmax(scores) if probabilities and self.head is not Head.SOFTMAX else scores
 
 
 def _require_scores(scores: np.ndarray, images: int, head: Head) -> np.ndarray:
@@ -124,7 +124,8 @@ def _require_scores(scores: np.ndarray, images: int, head: Head) -> np.ndarray:
     return scores
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits, float64 of the same shape ``(N, classes)``."""
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
     return probabilities

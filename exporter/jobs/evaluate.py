@@ -60,6 +60,8 @@ class EvaluateRequest:
         views: What the models are shown of a picture.
         batch: Images at a time.
         samples: Only so many images, evenly spread.
+        per_class: Give the accuracy of each class and the confusion matrix.
+        worst: The number of mistakes to list, those of the highest probability first.
         skip_bad: Go on without images that can't be read.
         options: What takes the place of what the model states of its pictures.
         workers: What runs the images of a file; by default this process.
@@ -78,6 +80,8 @@ class EvaluateRequest:
     views: Views = field(default_factory=CenterCrop)
     batch: int = 32
     samples: int | None = None
+    per_class: bool = False
+    worst: int = 0
     skip_bad: bool = False
     options: PictureOptions = field(default_factory=PictureOptions)
     workers: Workers | None = None
@@ -98,6 +102,7 @@ class EvaluateResult:
         reference: What it was compared with, if anything.
         evaluation: Its accuracy, and its agreement with the reference.
         divergence: The first layer that differs, if it was to be found.
+        classes: The names of the outputs, in order; empty if nobody states them.
     """
 
     request: EvaluateRequest
@@ -105,6 +110,11 @@ class EvaluateResult:
     reference: Path | None
     evaluation: Evaluation
     divergence: DivergenceReport | None
+    classes: tuple[str, ...] = ()
+
+    def class_name(self, index: int) -> str:
+        """Return the name of an output, or its index if it has none."""
+        return self.classes[index] if index < len(self.classes) else str(index)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document ``rexport.eval/1``."""
@@ -130,9 +140,37 @@ class EvaluateResult:
                 "scores": comparison.scores,
                 "sqnr_db": finite(comparison.sqnr_db),
             }
+        if self.request.per_class and evaluation.classes:
+            document |= self._per_class()
+        if self.request.worst:
+            document["worst"] = [
+                {
+                    "image": mistake.image,
+                    "label": self.class_name(mistake.label),
+                    "prediction": self.class_name(mistake.prediction),
+                    "probability": mistake.probability,
+                }
+                for mistake in evaluation.worst
+            ]
         if self.divergence is not None:
             document["divergence"] = self.divergence.to_json()
         return document
+
+    def _per_class(self) -> dict[str, Any]:
+        """Return the keys ``classes`` and ``confusion``; a row of that for each label, a column for each prediction."""
+        evaluation, outputs = self.evaluation, range(self.evaluation.outputs)
+        return {
+            "classes": [
+                {
+                    "name": self.class_name(counts.index),
+                    "images": counts.images,
+                    "right": counts.right,
+                    "accuracy": counts.accuracy,
+                }
+                for counts in evaluation.classes
+            ],
+            "confusion": [[evaluation.confusion[label, prediction] for prediction in outputs] for label in outputs],
+        }
 
 
 def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = unsaid) -> EvaluateResult:
@@ -159,12 +197,22 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         reference = describe_reference(path, model.preprocessing)
         _require_views(reference, request.views)
     dataset, shown = _open(request.data, model, reference, note)
+    if (request.per_class or request.worst) and not dataset.labelled:
+        option = "--per-class" if request.per_class else "--worst"
+        raise UsageError(
+            f"{option} needs labelled images, a folder per class, and those in {request.data} have no labels."
+        )
     work = _Work(request, model, reference, runtime, workers, dataset, shown, progress)
     evaluation = work.evaluate()
     note_skipped(evaluation.skipped, note)
     divergence = work.find_divergence()
     return EvaluateResult(
-        request=request, runtime=runtime, reference=path, evaluation=evaluation, divergence=divergence
+        request=request,
+        runtime=runtime,
+        reference=path,
+        evaluation=evaluation,
+        divergence=divergence,
+        classes=model.classes or dataset.classes or (),
     )
 
 
@@ -200,6 +248,7 @@ class _Work:
                 batch=model.batch or request.batch,
                 samples=request.samples,
                 skip_bad=request.skip_bad,
+                worst=request.worst,
                 workers=self.workers,
                 progress=self.progress,
             )

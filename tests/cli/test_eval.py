@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -13,7 +14,7 @@ from rexport.engine_file import BackendName
 from rexport.model_file import load, save
 from rexport.runtimes.probes import probe
 from tests._classifiers import write_classifiers
-from tests.cli._run import invoke, run
+from tests.cli._run import invoke, run, run_json
 
 
 @pytest.fixture
@@ -40,6 +41,26 @@ def test_without_the_flag_little_agreement_is_noted(workshop: Path) -> None:
     assert "--find-divergence names the first layer" in " ".join(result.stderr.split())
 
 
+def test_classes_and_mistakes(workshop: Path) -> None:
+    command = "eval right.onnx --data test.npz --per-class --worst 3"
+    document = run_json(command)
+    confusion = document["confusion"]
+    for index, row in enumerate(document["classes"]):
+        assert (row["name"], row["images"]) == (str(index), sum(confusion[index]))
+        assert (row["right"], row["accuracy"]) == (confusion[index][index], row["right"] / row["images"])
+    assert sum(map(sum, confusion)) == document["images"] == 150
+    assert all(mistake["image"].startswith("test.npz[") for mistake in document["worst"])
+    assert len(document["worst"]) == 3
+    assert not {"classes", "confusion", "worst"} & run_json("eval right.onnx --data test.npz").keys()
+
+    classes, confusions, mistakes = run(command).split("\n\n")[1:]
+    worst = min(document["classes"], key=lambda row: row["accuracy"])
+    assert classes.splitlines()[4].split()[:3] == [worst["name"], f"{100 * worst['accuracy']:.2f}", "%"]
+    most = max(count for label, row in enumerate(confusion) for guess, count in enumerate(row) if guess != label)
+    assert confusions.splitlines()[4].split()[0] == str(most)
+    assert document["worst"][0]["image"] in mistakes.splitlines()[4]
+
+
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
@@ -48,11 +69,19 @@ def test_without_the_flag_little_agreement_is_noted(workshop: Path) -> None:
         ("eval cifar_resnet8 --weights w.pt --data test.npz --workers 2", 2, "--workers runs ONNX files"),
         ("eval right.onnx --data test.npz --workers processes", 2, "--workers processes: choose local, a number"),
         ("eval right.onnx --data test.npz --on torch", 5, "PyTorch runs networks"),
+        (
+            "eval right.onnx --data images.npy --reference right.onnx --per-class",
+            2,
+            "--per-class needs labelled images",
+        ),
+        ("eval right.onnx --data images.npy --reference right.onnx --worst 3", 2, "--worst needs labelled images"),
+        ("eval right.onnx --data test.npz --on openvin", 2, "Did you mean openvino?"),
         ("eval lost.engine --data test.npz", 2, "does not exist"),
     ],
 )
 def test_what_makes_no_sense_says_why(workshop: Path, command: str, code: int, message: str) -> None:
     Path("w.pt").touch()
+    np.save("images.npy", np.load("test.npz")["images"])
     result = invoke(*command.split())
     assert (result.exit_code, message in " ".join(result.stderr.split())) == (code, True), result.stderr
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +19,6 @@ from rexport.preprocessing import Takes
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
 from tests._graphs import convolution, graph
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _BODY = "a = Conv<pads = [1, 1, 1, 1]>(x, w) r = Relu(a) p = GlobalAveragePool(r) f = Flatten(p) y = Gemm(f, v)"
 _PREPROCESSING = Preprocessing(size=16, resize=20)
@@ -58,18 +55,26 @@ def _evaluated(case: _Case, workers: Workers, **changes: int) -> Evaluation:
 
 @pytest.mark.slow
 def test_workers_make_no_difference(case: _Case) -> None:
-    local = _evaluated(case, LocalWorkers(threads=1))
+    local = _evaluated(case, LocalWorkers(threads=1), worst=5)
+    assert local.top1 == sum(row.right for row in local.classes) / 150
+    assert [row.images for row in local.classes] == [25] * 6
+    assert len(local.worst) == 5
+    for mistake in local.worst:
+        assert Path(mistake.image).parent.name == f"c{mistake.label}" != f"c{mistake.prediction}"
+    assert [mistake.probability for mistake in local.worst] == sorted(
+        (mistake.probability for mistake in local.worst), reverse=True
+    )
     assert local.images == 150
     assert local.comparison is not None
     assert 0 < local.comparison.agreement <= 1
     assert 5 < local.comparison.sqnr_db < 60
-    assert _evaluated(case, ProcessWorkers(count=3, threads=1)) == local
+    assert _evaluated(case, ProcessWorkers(count=3, threads=1), worst=5) == local
     dataset = open_dataset(case.folder, _PREPROCESSING)
     with (
         open_runtime("cpu", Source(path=case.model.path), threads=1) as runtime,
         open_runtime("cpu", Source(path=case.reference.path), threads=1) as reference,
     ):
-        assert evaluate(runtime, dataset, reference=reference, batch=8) == local
+        assert evaluate(runtime, dataset, reference=reference, batch=8, worst=5) == local
         crops = evaluate(runtime, dataset, reference=reference, batch=32, views=TenCrops(), samples=70)
     by_file = evaluate(
         case.model,
@@ -104,9 +109,11 @@ def test_bad_images_of_all_shards_are_named(case: _Case, tmp_path: Path) -> None
     workers = ProcessWorkers(count=2, threads=1)
     with pytest.raises(DataError, match="2 of 150 images can't be used"):
         evaluate(case.model, dataset, batch=8, workers=workers)
-    good = evaluate(case.model, dataset, batch=8, workers=workers, skip_bad=True)
+    good = evaluate(case.model, dataset, batch=8, workers=workers, skip_bad=True, worst=150)
     assert (good.images, len(good.skipped)) == (148, 2)
-    assert good == evaluate(case.model, dataset, batch=8, workers=LocalWorkers(threads=1), skip_bad=True)
+    assert good == evaluate(case.model, dataset, batch=8, workers=LocalWorkers(threads=1), skip_bad=True, worst=150)
+    labels = [Path(mistake.image).parent.name for mistake in good.worst]
+    assert labels == [f"c{mistake.label}" for mistake in good.worst]  # the names of bad images are left out
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from fractions import Fraction
 
 from hypothesis import given
@@ -12,14 +13,20 @@ from rexport.evaluation.result import Counts, Evaluation
 
 _SUM = st.floats(min_value=0, max_value=1e77).map(Fraction)  # as of squares of float32
 _COUNTS = st.builds(
-    lambda n, right, agreeing, signal, noise: Counts(
-        images=n, top1=min(n, right), agreeing=min(n, agreeing), signal=signal, noise=noise
+    lambda n, right, agreeing, signal, noise, pairs: Counts(
+        images=n,
+        top1=min(n, right),
+        agreeing=min(n, agreeing),
+        signal=signal,
+        noise=noise,
+        confusion=Counter(pairs),
     ),
     st.integers(1, 64),
     st.integers(0, 64),
     st.integers(0, 64),
     _SUM,
     _SUM,
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=20),
 )
 
 
@@ -50,3 +57,16 @@ def test_what_counts_come_to() -> None:
     assert math.isclose(result.comparison.sqnr_db, 30)
     few = Evaluation.of(counts, classes=5, labelled=False, compared=None, skipped=())
     assert (few.top1, few.top5, few.comparison) == (None, None, None)
+
+
+def test_classes_are_counted_from_labels_and_predictions() -> None:
+    confusion = Counter({(0, 0): 8, (0, 2): 2, (2, 2): 5})
+    counts = Counts(images=15, top1=13, confusion=confusion)
+    result = Evaluation.of(counts, classes=3, labelled=True, compared=None, skipped=())
+    assert [(row.index, row.images, row.right, row.accuracy) for row in result.classes] == [
+        (0, 10, 8, 0.8),
+        (1, 0, 0, None),
+        (2, 5, 5, 1.0),
+    ]
+    unlabelled = Evaluation.of(Counts(images=15), classes=3, labelled=False, compared=None, skipped=())
+    assert unlabelled.classes == ()
