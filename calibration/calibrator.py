@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from rexport._errors import UsageError
+from rexport._words import suggestion
 from rexport.calibration.entropy import entropy_threshold
 from rexport.calibration.squared_error import least_squares_range, squared_error
 from rexport.calibration.statistics import TensorRange
@@ -89,7 +90,7 @@ class Calibrator:
         except ValueError:
             pass
         choices = ", ".join(Method).replace("percentile", "percentile[:99.9]")
-        raise UsageError(f"There is no calibrator {text!r}; choose one of {choices}.")
+        raise UsageError(f"There is no calibrator {text!r}; choose one of {choices}.{suggestion(name, Method)}")
 
     def __str__(self) -> str:
         return f"{self.method}:{self.percentage:g}" if self.method is Method.PERCENTILE else str(self.method)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["counted", "did_you_mean", "first_few", "first_line"]
+__all__ = ["counted", "did_you_mean", "first_few", "first_line", "suggestion"]
 
 
 def counted(count: float, noun: str) -> str:
@@ -30,3 +31,8 @@ def did_you_mean(near: Sequence[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its class if it has no message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """Return `` Did you mean b?`` for the nearest of ``names``, to stand behind a sentence; empty if none is near."""
+    return did_you_mean(difflib.get_close_matches(name, list(names), n=1))

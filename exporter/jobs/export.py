@@ -12,6 +12,7 @@ from rexport._progress import Note, Progress, silent, unsaid
 from rexport.calibration import calibrate, open_dataset
 from rexport.choices import FloatPrecision
 from rexport.class_names import read_class_names
+from rexport.engine_file import is_engine
 from rexport.exporting import DEFAULT_TOLERANCE, export
 from rexport.exporting.export import DEFAULT_OPSET
 from rexport.exporting.half import to_half
@@ -83,6 +84,12 @@ class ExportRequest:
     tolerance: float = DEFAULT_TOLERANCE
 
     def __post_init__(self) -> None:
+        if is_engine(self.output):
+            onnx = self.output.with_suffix(".onnx")
+            raise UsageError(
+                f"-o {self.output}: this command writes ONNX files; pass -o {onnx}, and build the engine from it with "
+                f"`rexport engine {onnx} -o {self.output}`."
+            )
         if self.data is not None and self.precision is not FloatPrecision.FP16:
             raise UsageError("--data is for --precision fp16, which has to know how large numbers grow.")
         if not self.features:

@@ -123,6 +123,11 @@ class QuantizeRequest:
                 "--recover adaround rounds weights for what layers read on images, which a table does not hold; pass "
                 "--data IMAGES too, or --recover equalize."
             )
+        if self.data is None and self.eval_data is None and self.options != PictureOptions():
+            raise UsageError(
+                "--mean, --std and --resize say how images are prepared, and --table alone reads none; leave them out, "
+                "or pass --data IMAGES too."
+            )
         check_gate(self.eval_data, self.max_drop, self.min_speedup)
 
     @property

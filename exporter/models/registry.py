@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "find", "networks"]
 
+_WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar"})
+
 
 def networks() -> tuple[Network, ...]:
     """Return all networks that have a name, by family and depth."""
@@ -62,10 +64,25 @@ def find(name: str) -> Network:
         return from_spec(name.replace(" ", ""), *parsed)
     if candidate := cifar_network(name) or from_reference(name):
         return candidate
+    _refuse_file(name)
     names = [network.name for network in NETWORKS]
     near = [candidate for candidate in names if name and candidate.startswith(name.lower())][:3]
     hint = did_you_mean(near or difflib.get_close_matches(name.lower(), names, n=3))
     raise UsageError(f"There is no network {name!r}.{hint} `rexport models` lists them all.")
+
+
+def _refuse_file(name: str) -> None:
+    """Raise :class:`UsageError` where a file was named instead of a network."""
+    suffix = Path(name).suffix.lower()
+    if suffix in _WEIGHTS_SUFFIXES:
+        raise UsageError(
+            f"{name} is a file of weights, and not a network; name the network, such as resnet50, and pass the file "
+            f"with --weights {name}."
+        )
+    if suffix == ".onnx":
+        raise UsageError(
+            f"{name} is an ONNX file, and not a network; `rexport fuse` and `rexport quantize` take it as it is."
+        )
 
 
 def build(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport._errors import UsageError
+from rexport._words import suggestion
 from rexport.quantization.schemes import INT8, INT8_FULL, INT8_HALF, UINT8, Integers
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def target_for(name: str | None, cpu: Cpu, *, reduce_range: bool | None = None, 
             raise UsageError(f"There is no target for {cpu.architecture} yet; pass --target {' or '.join(TARGETS)}.")
         name = defaults[cpu.architecture]
     if name not in TARGETS:
-        raise UsageError(f"There is no target {name!r}; choose from {', '.join(TARGETS)}.")
+        raise UsageError(f"There is no target {name!r}; choose from {', '.join(TARGETS)}.{suggestion(name, TARGETS)}")
     target = TARGETS[name]
     if reduce_range is None:
         reduce_range = target.needs_vnni and cpu.architecture in X86_NAMES and not cpu.has_vnni

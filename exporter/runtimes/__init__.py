@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from rexport._errors import UsageError
+from rexport._words import suggestion
 from rexport.engine_file import is_engine, read_facts
 
 if TYPE_CHECKING:
@@ -150,7 +151,9 @@ def open_runtime(name: str, source: Source, *, threads: int | None = None, expen
         UnavailableError: It can't run this model, or not on this machine.
     """
     if name not in RUNTIMES:
-        raise UsageError(f"There is no runtime {name!r}; choose from {', '.join(RUNTIMES)}.")
+        raise UsageError(
+            f"There is no runtime {name!r}; choose from {', '.join(RUNTIMES)}.{suggestion(name, RUNTIMES)}"
+        )
     module, _, factory = RUNTIMES[name].partition(":")
     options = {}
     if expendable and name in ENGINE_RUNTIMES.values():

@@ -20,6 +20,7 @@ from typing import ClassVar
 from torch import nn
 
 from rexport._errors import UsageError
+from rexport._words import suggestion
 
 __all__ = ["OneCycleRecipe", "PaperRecipe", "Rates", "Recipe", "recipe_for"]
 
@@ -150,7 +151,9 @@ def recipe_for(
     elif name == "onecycle":
         recipe = OneCycleRecipe()
     else:
-        raise UsageError(f"There is no recipe {name!r}; --recipe takes paper or onecycle.")
+        raise UsageError(
+            f"There is no recipe {name!r}; --recipe takes paper or onecycle.{suggestion(name, ('paper', 'onecycle'))}"
+        )
     for option, value in (("epochs", epochs), ("batch", batch), ("learning rate", learning_rate)):
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"The {option} is larger than zero, and not {value}.")

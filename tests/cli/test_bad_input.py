@@ -77,6 +77,8 @@ def _write_workshop(folder: Path) -> None:
     for name in ("a/1.png", "a/2.png", "b/1.png"):
         (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (10, 20, 30)).save(folder / "images" / name)
+    for part in ("train", "test"):
+        shutil.copytree(folder / "images", folder / "split" / part)
     (folder / "broken/a").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "broken/a/good.png")
     (folder / "broken/a/text.png").write_text("not a picture")
@@ -94,6 +96,8 @@ _TABLE = [
     ("onnx cifar_resnet21 -o out.onnx", 2, "6n + 2"),
     ("models resnet51", 2, "Did you mean resnet50"),
     ("bench no_such_network", 2, "There is no network 'no_such_network'"),
+    ("onnx best.pt -o out.onnx", 2, "best.pt is a file of weights, and not a network"),
+    ("onnx good.onnx -o out.onnx", 2, "good.onnx is an ONNX file, and not a network"),
     # weights
     ("onnx cifar_resnet8 --weights missing.pth -o out.onnx", 2, "missing.pth does not exist"),
     ("onnx cifar_resnet8 --weights weights.onnx -o out.onnx", 1, ".safetensors"),
@@ -117,7 +121,14 @@ _TABLE = [
     ("eval good.onnx --reference good.onnx --data broken/a", 1, "2 of 3 images can't be used"),
     ("eval good.onnx --data flat", 2, "no labels"),
     ("eval good.onnx --data images", 1, "2 class folders and the model has 4 outputs"),
+    (
+        "quantize good.onnx --data split -o out.onnx",
+        1,
+        "split has test and train in it, and no folders of classes; pass s",
+    ),
+    ("eval good.onnx --data split", 1, "pass split/train or split/test."),
     # places to write to
+    ("onnx cifar_resnet8 -o m.engine", 2, "`rexport engine m.onnx -o m.engine`"),
     ("onnx cifar_resnet8 -o nowhere/out.onnx", 1, "mkdir -p nowhere"),
     ("onnx cifar_resnet8 -o nothing", 1, "nothing is a folder"),
     ("fuse good.onnx -o nowhere/out.onnx", 1, "mkdir -p nowhere"),
@@ -175,6 +186,9 @@ _TABLE = [
     ("onnx cifar_resnet8 -o out.onnx --resize-in-graph --resize 40 --any-size", 2, "the network needs no --any-size"),
     ("quantize good.onnx --data images -o out.onnx --target toaster", 2, "There is no target 'toaster'"),
     ("quantize good.onnx --data images -o out.onnx --samples 0", 2, "--samples"),
+    ("quantize good.onnx --data images -o out.onnx --target tensort", 2, "Did you mean tensorrt?"),
+    ("quantize good.onnx --data images -o out.onnx --calibrator entrpy", 2, "Did you mean entropy?"),
+    ("quantize good.onnx --table text.onnx -o out.onnx --mean 0,0,0", 2, "--table alone reads none"),
     ("bench good.onnx --batch 0", 2, "batch"),
     ("onnx cifar_resnet8", 2, "Missing option"),
     ("melt good.onnx", 2, "No such command 'melt'"),
