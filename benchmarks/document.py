@@ -7,6 +7,7 @@ keys may be missing, as in those of earlier versions; a missing key and null bot
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from itertools import islice
@@ -35,6 +36,7 @@ __all__ = [
     "Status",
     "Trial",
     "load_document",
+    "now",
     "read_document",
     "short_names",
 ]
@@ -312,7 +314,8 @@ class BenchResult:
         peaks: The most that the machine reaches.
         layers: The profiles of the files' layers.
         command: What was typed.
-        created: When, in words.
+        time: When measuring began, in UTC: ``2026-11-30T19:05:14Z``; ``None`` in older documents.
+        drawn_pictures: Whether outputs were compared on drawn pictures, and not on those of a folder.
     """
 
     machine: Machine
@@ -320,7 +323,8 @@ class BenchResult:
     peaks: tuple[Peak, ...] = ()
     layers: tuple[LayerProfile, ...] = ()
     command: str | None = None
-    created: str | None = None
+    time: str | None = None
+    drawn_pictures: bool = False
 
     @property
     def measured(self) -> tuple[Row, ...]:
@@ -338,7 +342,8 @@ class BenchResult:
             "peaks": [peak.to_json() for peak in self.peaks],
             "layers": [asdict(profile) for profile in self.layers],
             "command": self.command,
-            "created": self.created,
+            "time": self.time,
+            "drawn_pictures": self.drawn_pictures,
         }
         return {
             "schema": SCHEMA,
@@ -346,6 +351,11 @@ class BenchResult:
             "rows": [row.to_json() for row in self.rows],
             **{key: part for key, part in parts.items() if part},
         }
+
+
+def now() -> str:
+    """Return the time as a document has it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def load_document(path: Path) -> BenchResult:

@@ -64,10 +64,16 @@ class Machine:
         """Whether other programs took more than a quarter of the cores when the facts were gathered."""
         return self.load_average is not None and self.cores > 0 and self.load_average > self.cores / 4
 
+    @property
+    def load(self) -> str:
+        """Its load in words: ``load 3.1 on 2 cores``."""
+        return f"load {self.load_average or 0:g} on {counted(self.cores, 'core')}"
+
     def __str__(self) -> str:
         """Return the facts that a table's title needs."""
-        cores = counted(self.cores, "core")
-        return f"{self.cpu}, {cores}, {self.int8}, onnxruntime {self.packages['onnxruntime']}"
+        version = self.packages.get("onnxruntime")
+        facts = (self.cpu, self.cores and counted(self.cores, "core"), self.int8, version and f"onnxruntime {version}")
+        return ", ".join(str(fact) for fact in facts if fact)
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as a JSON object."""

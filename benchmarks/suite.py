@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError, UsageError
 from rexport._progress import silent
-from rexport.benchmarks.document import BenchResult, Row
+from rexport._words import did_you_mean
+from rexport.benchmarks.document import BenchResult, Row, now
 from rexport.benchmarks.interleave import measure
 from rexport.benchmarks.jobs import Failure, Interrupted, Job, Timing
 from rexport.benchmarks.machine import machine_facts
@@ -82,7 +84,8 @@ def bench(
         from_pixels: Whether a call starts with the pixels of its images, uint8 and cut out, so that normalising them,
             in one thread of NumPy, belongs to it. Models that take them raw begin at once.
         on_device: Whether the images lie in the device's memory before a call begins.
-        data: A labelled folder of pictures to show the models, for their accuracy; by default pictures are drawn.
+        data: A labelled folder of pictures to measure accuracy on, and to compare outputs on; by default pictures are
+            drawn.
         samples: The most pictures of it, evenly spread.
         min_seconds: The least time to measure each row, in seconds.
         min_calls: The fewest calls to time per row.
@@ -103,7 +106,7 @@ def bench(
     """
     _check_numbers(min_seconds, min_calls, launches, timeout, samples)
     plans = _plans(sources, runtimes, batches, threads, from_pixels=from_pixels)
-    machine = machine_facts()
+    empty = BenchResult(machine=machine_facts(), time=now(), drawn_pictures=data is None)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         gallery = Gallery(Path(folder), data=data, samples=samples)
@@ -122,9 +125,9 @@ def bench(
             except Interrupted as error:
                 rows += _rows(part, error.outcomes)
                 rows += _rows(slots[len(rows) :], [])
-                raise BenchInterrupted(BenchResult(machine=machine, rows=tuple(rows))) from error
+                raise BenchInterrupted(replace(empty, rows=tuple(rows))) from error
             rows += _rows(part, outcomes)
-    return BenchResult(machine=machine, rows=tuple(rows))
+    return replace(empty, rows=tuple(rows))
 
 
 def planned(
@@ -178,7 +181,8 @@ def _check_arguments(
         raise UsageError("Name at least one ONNX file or network to measure.")
     for name in runtimes or ():
         if name not in RUNTIMES:
-            raise UsageError(f"There is no runtime {name!r}; choose from {', '.join(RUNTIMES)}.")
+            hint = did_you_mean(get_close_matches(name, RUNTIMES, n=1))
+            raise UsageError(f"There is no runtime {name!r}; choose from {', '.join(RUNTIMES)}.{hint}")
     if not batches or min(batches) < 1:
         raise UsageError("A batch has 1 image or more.")
     if threads is not None and threads < 1:

@@ -83,7 +83,7 @@ def _judged(row: Row, answer: Shown | None, comparable: dict[tuple[object, ...],
     try:
         row = replace(row, top1=answer.top1())
         if row.top1 is not None and answer.preprocessing.assumed:
-            caution = f"top-1 of pictures as it is assumed to take them: {answer.preprocessing.in_words()}"
+            caution = f"top-1 with assumed preprocessing: {answer.preprocessing.in_words()}"
             row = replace(row, flags=(*row.flags, caution))
     except DataError as error:
         row = replace(row, flags=(*row.flags, f"no top-1: {error}"))

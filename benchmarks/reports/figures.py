@@ -112,7 +112,8 @@ def pareto(document: BenchResult, names: Legend) -> tuple[Figure, ...]:
     if any(row.sqnr_db is not None for row in rows):
         # the first model is what the others are compared with: it has no noise
         values = [math.inf if row.sqnr_db is None and row.agreement == 1 else row.sqnr_db for row in rows]
-        return (_scatter(rows, names, values, "SQNR in dB"),)
+        on_what = " on drawn pictures" if document.drawn_pictures else ""
+        return (_scatter(rows, names, values, f"SQNR in dB{on_what}"),)
     if sum(row.agreement is not None for row in rows) > 1:
         values = [row.agreement for row in rows]
         return (_scatter(rows, names, values, "agreement with the first model", _per_cent),)

@@ -110,6 +110,7 @@ def _facts(document: BenchResult) -> list[tuple[str, str]]:
         ("Threads", threads_line(document)),
         ("Memory", "" if machine.memory_gib is None else f"{machine.memory_gib:g} GiB"),
         ("System", " ".join(part for part in (machine.os, machine.architecture) if part)),
+        ("Measured", document.time or ""),
         ("Load before", "" if machine.load_average is None else f"{machine.load_average:g}"),
         *((name.replace("_", " ").capitalize(), value) for name, value in machine.other.items()),
     ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["changes_to_markdown", "code", "escaped", "to_markdown"]
 
 # what a review has no room for; the HTML report and the document have them
-_LEFT_OUT = {"img/s 95 %", "p99 ms", "upload, compute, download ms"}
+_LEFT_OUT = {"img/s 95 %", "p99 ms", "GMAC/s", "up + compute + down ms"}
 _SPECIAL = re.compile(r"([\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_]))")
 
 
@@ -32,7 +32,7 @@ def to_markdown(document: Mapping[str, Any] | BenchResult) -> str:
     parts = [f"- {escaped(sentence)}" for sentence in findings(read)]
     if read.measured:
         parts += ["", _table(rows_table(read)), ""]
-    about = ", ".join(part for part in (machine_line(read.machine), threads_line(read)) if part)
+    about = ", ".join(part for part in (machine_line(read.machine), threads_line(read), read.time) if part)
     parts.append(f"{escaped(about)}.")
     if read.command is not None:
         parts += ["", code(read.command)]
@@ -43,7 +43,7 @@ def to_markdown(document: Mapping[str, Any] | BenchResult) -> str:
 
 def changes_to_markdown(changes: Changes) -> str:
     """Return the comparison with an earlier run: its table, and what else is different."""
-    header = ["model", "runtime", "batch", "threads", "was", "is", "ratio (95 %)", ""]
+    header = ["model", "runtime", "batch", "threads", "old", "new", "ratio (95 %)", ""]
     cells = [
         [
             code(row.key.model),

@@ -83,11 +83,12 @@ def rows_table(document: BenchResult) -> Table:
         "speed-up (95 %)": _speedup,
         "held/s": lambda row: cell(None if row.server is None else row.server.rate_per_second),
         "top-1": lambda row: _per_cent(row.top1, 2),
-        "agrees": lambda row: _per_cent(row.agreement, 1) + (" wrong" if row.wrong else ""),
-        "SQNR dB": lambda row: cell(row.sqnr_db, 1),
+        "agrees": lambda row: _per_cent(row.agreement, 1) + (" WRONG" if row.wrong else ""),
+        "SQNR dB, drawn" if document.drawn_pictures else "SQNR dB": lambda row: cell(row.sqnr_db, 1),
+        "GMAC/s": lambda row: cell(row.gmacs_per_second),
         "of peak": lambda row: _per_cent(row.share_of_peak, 0),
         "MiB": lambda row: cell(row.peak_memory_mib, 0),
-        "upload, compute, download ms": lambda row: " + ".join(map(cell, (row.phases_ms or {}).values())) or _DASH,
+        "up + compute + down ms": lambda row: " + ".join(map(cell, (row.phases_ms or {}).values())) or _DASH,
     }
     cells = {name: [written(row) for row in rows] for name, written in columns.items()}
     silent = {name for name in columns if not any(text not in ("", _DASH) for text in cells[name])}
@@ -127,7 +128,8 @@ def findings(document: BenchResult) -> tuple[str, ...]:
         sentence = f"Fastest at batch {batch}: {files[best.model]} on {best.runtime}, {speed} img/s"
         if best is not first and best.speedup is not None and first.speedup == 1:
             low, high = best.speedup_interval or (best.speedup, best.speedup)
-            sentence += f", {best.speedup:.2f} × ({low:.2f} to {high:.2f}) of {files[first.model]} on {first.runtime}"
+            baseline = f"{files[first.model]} on {first.runtime}"
+            sentence += f", {best.speedup:.2f} × as fast as {baseline} (95 % interval {low:.2f} to {high:.2f})"
         sentences.append(sentence + ".")
     return tuple(sentences)
 
@@ -150,8 +152,8 @@ def notes(document: BenchResult) -> tuple[Note, ...]:
     ]
     if document.machine.is_busy:
         text = (
-            f"the machine was busy in the minute before (load {document.machine.load_average:g}); if it still was, "
-            "times are too long and intervals wide: measure again when it is idle."
+            f"the machine was busy when measuring began ({document.machine.load}); if it stayed so, times are too "
+            "long and intervals wide: measure again when it is idle."
         )
         listed.append(Note(kind=Kind.CAUTION, where=None, text=text))
     quota = document.machine.cpu_quota
@@ -159,6 +161,12 @@ def notes(document: BenchResult) -> tuple[Note, ...]:
         text = (
             f"the container's CPU quota is the time of {quota:g} cores, and what needs more of it is throttled: times, "
             "and p90 above all, are then those of the quota and not of the model; measure without a quota."
+        )
+        listed.append(Note(kind=Kind.CAUTION, where=None, text=text))
+    if document.drawn_pictures and any(row.sqnr_db is not None for row in document.rows):
+        text = (
+            "agreement and SQNR are those of drawn pictures, which INT8 files were not calibrated for; pass --data "
+            "PICTURES for those of yours."
         )
         listed.append(Note(kind=Kind.CAUTION, where=None, text=text))
     return tuple(sorted(listed, key=lambda note: list(Kind).index(note.kind)))
@@ -185,7 +193,7 @@ def threads_line(document: BenchResult) -> str:
     if len(affinities) != 1 or () in affinities:
         return text
     (cores,) = affinities
-    return f"{text} on cores {', '.join(map(str, cores))}"
+    return f"{text} on {'core' if len(cores) == 1 else 'cores'} {', '.join(map(str, cores))}"
 
 
 def cell(value: float | None, digits: int | None = None) -> str:
@@ -237,7 +245,7 @@ def _interval(ends: tuple[float, float] | None, digits: int | None = None) -> st
 
 
 def _speedup(row: Row) -> str:
-    if row.speedup_interval is None:
+    if row.speedup_interval in (None, (1.0, 1.0)):  # of the first row
         return cell(row.speedup, 2)
     return f"{cell(row.speedup, 2)} ({_interval(row.speedup_interval, 2)})"
 

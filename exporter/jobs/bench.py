@@ -14,6 +14,7 @@ from rexport._files import check_writable, write_text
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport._words import counted
 from rexport.benchmarks import BenchResult, machine_facts, reports
+from rexport.benchmarks.document import now
 from rexport.benchmarks.limits import against_peaks, peaks_for, reached
 from rexport.benchmarks.loadgen import require_loadgen
 from rexport.benchmarks.profiling.layers import profile_layers
@@ -25,7 +26,7 @@ from rexport.runtimes import RUNTIMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rexport.benchmarks import Row
+    from rexport.benchmarks import Machine, Row
     from rexport.benchmarks.document import Peak, Trial
     from rexport.benchmarks.profiling.profiled import LayerProfile
     from rexport.benchmarks.reports import Changes
@@ -42,11 +43,12 @@ class BenchRequest:
 
     Attributes:
         models: ONNX files, engines and names of networks; the first is the baseline.
+        saved: The document of a run to report on; then nothing is measured.
         settings: Deployment settings, whose file is measured first, on its runtime, batch and threads.
         runtimes: By default ONNX Runtime's CPU provider for files, and PyTorch for networks.
         batches: By default 1 and 8.
         threads: By default one per usable core.
-        data: Labelled pictures, for top-1 beside the speed.
+        data: Labelled pictures, for top-1 beside the speed, and to compare outputs on.
         samples: The most of them, evenly spread.
         from_pixels: Whether a call begins with an image's pixels, so that normalising them belongs to it.
         on_device: Whether a call begins with images in the device's memory.
@@ -56,7 +58,7 @@ class BenchRequest:
         timeout: Seconds without an answer after which a model counts as hanging.
         scenario: How queries come, a model at a time; by default models take turns.
         peak: Whether to compare with the machine's peak.
-        remeasure_peak: Likewise, and measure the peak again.
+        remeasure_peak: The same, with the peak measured again.
         layers: Whether to profile the layers of each file.
         compare: The document of an earlier run.
         max_regression: The per cent that a row may be slower than there.
@@ -70,6 +72,7 @@ class BenchRequest:
     """
 
     models: tuple[str, ...] = field(default=(), metadata=READ)
+    saved: Path | None = field(default=None, metadata=READ)
     settings: Path | None = field(default=None, metadata=READ)
     runtimes: tuple[str, ...] | None = None
     batches: tuple[int, ...] | None = None
@@ -94,19 +97,29 @@ class BenchRequest:
     command: str | None = None
 
     def __post_init__(self) -> None:
+        if self.saved is not None and (self.models or self.settings or self.scenario or self.measures_more):
+            raise UsageError(
+                "--from reports on a run that was saved and measures nothing; leave out MODEL, --settings, --scenario, "
+                "--peak, --remeasure-peak and --layers."
+            )
         if self.settings is not None and (self.runtimes, self.batches, self.threads) != (None, None, None):
-            raise UsageError("--settings say the runtime, batch and threads; leave out --on, --batch and --threads.")
-        if self.settings is None and not self.models:
-            raise UsageError("Name at least one ONNX file or network to measure, or --settings.")
+            raise UsageError("--settings says the runtime, batch and threads; leave out --on, --batch and --threads.")
+        if not (self.models or self.settings or self.saved):
+            raise UsageError("Name at least one ONNX file or network to measure, or --settings, or --from.")
         if self.single_stream and self.batches not in (None, (1,)):
             raise UsageError(
-                "--scenario single-stream asks for one image at a time; leave --batch out, or pass --scenario offline."
+                "--scenario single-stream runs one image at a time; leave --batch out, or pass --scenario offline."
             )
         bound = self.max_regression
         if bound is not None and self.compare is None:
-            raise UsageError("--max-regression needs an earlier run to hold to; pass --compare OLD.json too.")
+            raise UsageError("--max-regression needs an earlier run to compare with; pass --compare OLD.json too.")
         if bound is not None and not 0 <= bound < 100:
             raise UsageError(f"--max-regression {bound:g}: it is per cent, from 0 to less than 100, such as 5.")
+
+    @property
+    def measures_more(self) -> bool:
+        """Whether more than the speed of models is measured."""
+        return self.peak or self.remeasure_peak or self.layers
 
     @property
     def single_stream(self) -> bool:
@@ -177,9 +190,11 @@ def run(
 ) -> BenchReport:
     """Measure, compare with the earlier run, and write the files that were asked for; tell ``on_trial`` of each trial.
 
+    With ``saved``, the run that is reported on is read instead of measured.
+
     Raises:
         UsageError: A runtime or number makes no sense.
-        InputError: The earlier run or the settings can't be used.
+        InputError: The saved run, the earlier one or the settings can't be used.
         ModelFileError: A file is not a model of pictures.
         DataError: Pictures can't be used.
         UnavailableError: What writes HTML, or LoadGen, is not installed.
@@ -191,14 +206,17 @@ def run(
         check_writable(path)
     if request.html is not None:
         reports.require_extra()
-    old = None
-    if request.compare is not None:
-        old = reports.load_document(request.compare)
-        if request.max_regression is not None:
-            reports.require_same_machine(old, machine_facts().to_json())
+    old = None if request.compare is None else reports.load_document(request.compare)
+    if request.saved is not None:
+        return _write(_report(request, reports.load_document(request.saved)), old)
+    machine = machine_facts()
+    if old is not None and request.max_regression is not None:
+        reports.require_same_machine(old, machine.to_json())
     request = with_settings(request, note)
+    if machine.is_busy:
+        note(f"the machine is busy ({machine.load}): times will be too long; better stop and measure when it is idle.")
     if request.scenario is not None:
-        return _run_scenario(request, request.scenario, old, on_trial)
+        return _run_scenario(request, request.scenario, machine, old, on_trial)
     return _run_in_turns(request, old, progress, note)
 
 
@@ -217,18 +235,18 @@ def with_settings(request: BenchRequest, note: Note) -> BenchRequest:
     model, run = settings.model_path(path), settings.run
     settings.check_model(model)
     if run.runtime not in RUNTIMES:
-        raise UsageError(f"{path} asks for the runtime {run.runtime!r}; choose from {', '.join(RUNTIMES)}.")
+        raise UsageError(f"{path} names the runtime {run.runtime!r}; choose from {', '.join(RUNTIMES)}.")
     expected = settings.expected
     low, high = expected.images_per_second_interval
     note(
-        f"by {path}: {run.runtime}, batch {run.batch}, {counted(run.threads, 'thread')}; "
-        f"{expected.images_per_second:,.1f} images per second are expected ({low:,.1f} to {high:,.1f})"
+        f"{path}: {run.runtime}, batch {run.batch}, {counted(run.threads, 'thread')}; expected "
+        f"{expected.images_per_second:,.1f} images per second (95 % interval {low:,.1f} to {high:,.1f})"
     )
     differences = settings.machine.differences(TunedMachine.here())
     if differences:
         note(
-            f"{path} is of another machine ({'; '.join(differences)}), so other numbers, and another choice, may be "
-            "right here; run `rexport tune` here to know."
+            f"{path} was tuned on another machine ({'; '.join(differences)}): numbers will differ, and another choice "
+            "may be best; run `rexport tune` here."
         )
     others = [other for other in request.models if Path(other).resolve() != model.resolve()]
     return replace(
@@ -271,14 +289,13 @@ def profile_rows(rows: Sequence[Row], progress: Progress = silent, note: Note = 
                 except RexportError as error:
                     note(str(error))
             else:
-                note(f"{model} is no file, so its layers can't be profiled; export it with `rexport onnx`.")
+                note(f"{model} is not a file, so its layers can't be profiled; export it with `rexport onnx`.")
             advance(1)
     return tuple(profiles)
 
 
-def _report(request: BenchRequest, result: BenchResult, progress: Progress, note: Note, *, peak: bool) -> BenchReport:
-    rows, peaks = measure_limits(result.rows, peak=peak, again=request.remeasure_peak, progress=progress, note=note)
-    return BenchReport(request=request, machine=result.machine, rows=rows, peaks=peaks, command=request.command)
+def _report(request: BenchRequest, result: BenchResult) -> BenchReport:
+    return BenchReport(request=request, **vars(result))
 
 
 def _run_in_turns(request: BenchRequest, old: BenchResult | None, progress: Progress, note: Note) -> BenchReport:
@@ -302,9 +319,17 @@ def _run_in_turns(request: BenchRequest, old: BenchResult | None, progress: Prog
     except benchmarks.BenchInterrupted as interrupted:
         if not interrupted.result.measured:
             raise
-        partial = _report(request, interrupted.result, progress, note, peak=False)
-        raise BenchInterrupted(_write(partial, old)) from interrupted
-    report = _report(request, result, progress, note, peak=request.peak or request.remeasure_peak)
+        rows, _ = measure_limits(interrupted.result.rows, peak=False, again=False)
+        partial = replace(interrupted.result, rows=rows, command=request.command)
+        raise BenchInterrupted(_write(_report(request, partial), old)) from interrupted
+    rows, peaks = measure_limits(
+        result.rows,
+        peak=request.peak or request.remeasure_peak,
+        again=request.remeasure_peak,
+        progress=progress,
+        note=note,
+    )
+    report = _report(request, replace(result, rows=rows, peaks=peaks, command=request.command))
     if request.layers:
         _write_document(report)  # before layers are profiled, so that only the profiles can be lost
         report = replace(report, layers=profile_rows(result.rows, progress, note))
@@ -312,7 +337,11 @@ def _run_in_turns(request: BenchRequest, old: BenchResult | None, progress: Prog
 
 
 def _run_scenario(
-    request: BenchRequest, scenario: ScenarioRequest, old: BenchResult | None, on_trial: Callable[[Trial], None] | None
+    request: BenchRequest,
+    scenario: ScenarioRequest,
+    machine: Machine,
+    old: BenchResult | None,
+    on_trial: Callable[[Trial], None] | None,
 ) -> BenchReport:
     """Run a scenario on every row, one after the other."""
     if scenario.loadgen:
@@ -324,15 +353,12 @@ def _run_scenario(
         threads=request.threads,
         from_pixels=request.from_pixels,
     )
+    report = BenchReport(request=request, machine=machine, time=now(), command=request.command)
     try:
         rows = run_rows(plans, scenario, on_trial=on_trial)
     except ScenariosInterrupted as interrupted:
-        raise BenchInterrupted(_write(_scenario_report(request, interrupted.rows), old)) from interrupted
-    return _write(_scenario_report(request, rows), old)
-
-
-def _scenario_report(request: BenchRequest, rows: tuple[Row, ...]) -> BenchReport:
-    return BenchReport(request=request, machine=machine_facts(), rows=rows, command=request.command)
+        raise BenchInterrupted(_write(replace(report, rows=interrupted.rows), old)) from interrupted
+    return _write(replace(report, rows=rows), old)
 
 
 def _write(report: BenchReport, old: BenchResult | None) -> BenchReport:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["PROBES", "Finding", "fell_back", "load_libraries", "probe", "probe_all", "require"]
+__all__ = ["PROBES", "Finding", "fell_back", "load_libraries", "probe", "probe_all", "probe_model", "require"]
 
 _TIMEOUT = 60.0  # seconds; loading CUDA for the first time takes some
 _DRIVER = "libcuda.so.1" if sys.platform != "win32" else "nvcuda.dll"
@@ -110,7 +110,7 @@ PROBES = {
         needs_driver=True,
     ),
     "tensorrt-engine": _Probe(
-        what="TensorRT engines (package tensorrt)",
+        what="TensorRT engines",
         function="_engine",
         arguments=("tensorrt",),
         package="tensorrt",
@@ -118,7 +118,7 @@ PROBES = {
         needs_driver=True,
     ),
     "tensorrt-rtx-engine": _Probe(
-        what="TensorRT for RTX engines (package tensorrt_rtx)",
+        what="TensorRT for RTX engines",
         function="_engine",
         arguments=("tensorrt_rtx",),
         package="tensorrt_rtx",
@@ -227,7 +227,7 @@ def _onnxruntime(provider: str, *libraries: str) -> str | None:
     load_libraries(provider, *libraries)
     if provider not in onnxruntime.get_available_providers():
         return f"This build of ONNX Runtime has no {provider}; it takes the package onnxruntime-gpu."
-    session = onnxruntime.InferenceSession(_model(), providers=[provider])
+    session = onnxruntime.InferenceSession(probe_model(), providers=[provider])
     reason = fell_back(session, provider)
     if reason is not None:
         return reason
@@ -245,7 +245,7 @@ def _torch(device: str = "cpu") -> str | None:
 def _openvino() -> str | None:
     openvino: Any = importlib.import_module("openvino")
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(_model()), "CPU")
+    compiled = core.compile_model(core.read_model(probe_model()), "CPU")
     return _wrong(compiled(_ones())[0])
 
 
@@ -258,7 +258,7 @@ def _engine(package: str) -> str | None:
     builder = trt.Builder(logger)
     network = builder.create_network(0)  # typed weakly on TensorRT 10: the model is in float
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(_model()):
+    if not parser.parse(probe_model()):
         return f"It can't parse a convolution: {parser.get_error(0).desc()}."
     engine = builder.build_serialized_network(network, builder.create_builder_config())
     if engine is None:
@@ -282,8 +282,8 @@ def _no_gpu() -> str | None:
     return None if count.value else "The NVIDIA driver sees no GPU."
 
 
-def _model() -> bytes:
-    """A 3×3 convolution of ones: ONNX's oldest operators, which every runtime can read."""
+def probe_model() -> bytes:
+    """Return a 3×3 convolution of ones in ONNX's oldest operators, which every runtime can read."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 

@@ -53,9 +53,11 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Row],
     save(exported("cifar_resnet8"), Path("m.onnx"))
 
     def plant(*rows: Row) -> None:
-        result = BenchResult(machine=machine_facts(), rows=rows)
+        result = BenchResult(machine=idle, rows=rows, time="2026-11-30T19:05:14Z")
         monkeypatch.setattr("rexport.benchmarks.bench", lambda *_, **__: result)
 
+    idle = replace(machine_facts(), load_average=0.0)
+    monkeypatch.setattr("rexport.jobs.bench.machine_facts", lambda: idle)
     plant(_ROW)
     return plant
 
@@ -82,7 +84,8 @@ def test_settings_say_what_to_measure(settings: DeploymentSettings) -> None:
     request, notes = _by_settings()
     assert (request.models, request.runtimes) == (("there/m.onnx",), ("cpu",))
     assert (request.batches, request.threads) == ((8,), 2)
-    assert notes == ["by there/s.toml: cpu, batch 8, 2 threads; 100.0 images per second are expected (90.0 to 110.0)"]
+    expected = "100.0 images per second (95 % interval 90.0 to 110.0)"
+    assert notes == [f"there/s.toml: cpu, batch 8, 2 threads; expected {expected}"]
     request, _ = _by_settings(scenario=ScenarioRequest(scenario=Scenario.SINGLE_STREAM))
     assert request.batches == (1,)
 
@@ -103,7 +106,7 @@ def test_settings_of_another_machine_are_told(settings: DeploymentSettings) -> N
 def test_settings_that_can_not_be_run_are_refused(settings: DeploymentSettings) -> None:
     run_settings = RunSettings(runtime="abacus", threads=1, batch=1)
     write_settings(replace(settings, run=run_settings), Path("there/s.toml"))
-    with pytest.raises(UsageError, match="asks for the runtime 'abacus'; choose from cpu"):
+    with pytest.raises(UsageError, match="names the runtime 'abacus'; choose from cpu"):
         _by_settings()
     Path("there/m.onnx").write_bytes(b"others")
     with pytest.raises(ModelFileError, match="is not the file that the settings were measured with"):
@@ -117,6 +120,8 @@ def test_settings_that_can_not_be_run_are_refused(settings: DeploymentSettings) 
     [
         ({}, "Name at least one ONNX file or network to measure, or --settings"),
         ({"settings": Path("s.toml"), "batches": (8,)}, "leave out --on, --batch and --threads"),
+        ({"saved": Path("r.json"), "models": ("m",)}, "measures nothing; leave out MODEL"),
+        ({"saved": Path("r.json"), "layers": True}, "and --layers"),
         ({"models": ("m",), "max_regression": 5}, "pass --compare OLD.json too"),
         ({"models": ("m",), "max_regression": -1.0, "compare": Path("o")}, "per cent, from 0 to less than 100"),
         ({"models": ("m",), "max_regression": 100.0, "compare": Path("o")}, "per cent, from 0 to less than 100"),
@@ -160,6 +165,33 @@ def test_files_are_written_and_hold_what_changed(measured: Callable[..., None], 
     assert text.startswith("- Fastest at batch 4")
     assert "| ratio (95 %)" in text.replace("  ", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "old.json", "r.html", "r.md"]
+
+
+def test_a_saved_run_is_reported_on_and_nothing_is_measured(
+    measured: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(BenchRequest(models=("m.onnx",), output=Path("run.json"), command="rexport bench m.onnx"))
+    monkeypatch.setattr("rexport.benchmarks.bench", None)
+    files = {"html": Path("r.html"), "markdown": Path("r.md"), "compare": Path("run.json")}
+    report = run(BenchRequest(saved=Path("run.json"), command="rexport bench --from run.json", **files))
+    assert (report.rows, report.machine, report.command) == (first.rows, first.machine, first.command)
+    assert report.changes is not None
+    assert "2026-11-30T19:05:14Z" in Path("r.html").read_text(encoding="utf-8")
+    assert "2026-11-30T19:05:14Z" in Path("r.md").read_text(encoding="utf-8")
+    report.require()
+
+
+def test_a_busy_machine_is_told_before_anything_is_measured(
+    measured: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = replace(machine_facts(), cores=2, load_average=1.5)
+    monkeypatch.setattr("rexport.jobs.bench.machine_facts", lambda: busy)
+    monkeypatch.setattr("rexport.benchmarks.bench", None)
+    notes: list[str] = []
+    with pytest.raises(TypeError):  # where it would begin to measure
+        run(BenchRequest(models=("m.onnx",)), note=notes.append)
+    assert len(notes) == 1
+    assert "the machine is busy (load 1.5 on 2 cores)" in notes[0]
 
 
 def test_what_is_slower_past_the_bound_fails(measured: Callable[..., None]) -> None:
@@ -264,5 +296,5 @@ def test_what_can_not_be_profiled_is_a_note(measured: Callable[..., None]) -> No
     notes: list[str] = []
     network = replace(_ROW, model="cifar_resnet8", runtime="torch")
     assert profile_rows([network, replace(_ROW, runtime="torch")], note=notes.append) == ()
-    assert "cifar_resnet8 is no file" in notes[0]
+    assert "cifar_resnet8 is not a file" in notes[0]
     assert "Layers of torch can't be profiled" in notes[1]

@@ -147,7 +147,7 @@ def test_names_and_sentences_are_only_text(sample: dict[str, Any], text: str) ->
     for row in planted["rows"]:
         row["model"] = row["model"].replace("cifar_resnet20.onnx", text)
         row["reason"] = row["reason"] and text
-    planted["machine"]["cpu"] = planted["machine"]["gpu"] = planted["command"] = planted["created"] = text
+    planted["machine"]["cpu"] = planted["machine"]["gpu"] = planted["command"] = planted["time"] = text
     planted["rows"][0]["flags"] = [text]
     for layer in planted["layers"][0]["layers"]:
         layer["name"] = layer["op_type"] = layer["precision"] = layer["advice"] = text

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rexport.benchmarks.document import read_document
-from rexport.benchmarks.reports.table import Kind, Note, notes, number, three_digits
+from rexport.benchmarks.reports.table import Kind, Note, notes, number, rows_table, three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +58,29 @@ def test_a_cpu_quota_is_a_caution() -> None:
     machine = {"cpu": "some", "cpu_quota": 1.5}
     (note,) = notes(read_document({"schema": "rexport.bench/1", "machine": machine, "rows": []}))
     assert note.text.startswith("the container's CPU quota is the time of 1.5 cores, and what needs more")
+
+
+def test_small_numbers_keep_their_digits_and_none_is_a_dash() -> None:
+    rows = [
+        row(gmacs_per_second=50.006, share_of_peak=0.50006),
+        row(gmacs_per_second=0.034, share_of_peak=0.004),
+        row(),
+    ]
+    table = rows_table(read_document({"schema": "rexport.bench/1", "machine": {"cpu": "some"}, "rows": rows}))
+    columns = dict(zip(table.columns, zip(*table.cells, strict=True), strict=True))
+    assert columns["GMAC/s"] == ("50.0", "0.0340", "–")
+    assert columns["of peak"] == ("50 %", "0 %", "–")
+
+
+def test_that_outputs_are_of_drawn_pictures_is_in_the_heading_and_noted_once() -> None:
+    rows = [row(), row("int8.onnx", agreement=0.9, sqnr_db=11.0), row("int8.onnx", agreement=0.9, sqnr_db=11.0)]
+    document = {"schema": "rexport.bench/1", "machine": {"cpu": "some"}, "rows": rows}
+    drawn = read_document({**document, "drawn_pictures": True})
+    assert "SQNR dB, drawn" in rows_table(drawn).columns
+    (note,) = notes(drawn)
+    assert "pass --data PICTURES" in note.text
+    assert "SQNR dB" in rows_table(read_document(document)).columns
+    assert notes(read_document(document)) == ()
 
 
 @given(st.floats(1e-6, 1e9))
