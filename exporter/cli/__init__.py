@@ -165,12 +165,15 @@ for command, in_short in (
     (inspect.inspect, "What a file is, layer by layer, and where it comes from."),
     (bench.bench, "Throughput and latency, model against model."),
     (tune.tune, "What runs a model best here, written down as deployment settings."),
-    (bundle.bundle, "A signed bundle of a model for devices; a repository for Triton."),
-    (deploy.deploy, "A signed bundle onto devices over SSH, batch by batch; for Ansible and Mender too."),
+    (bundle.bundle, "Pack a model into a signed bundle for devices, or for Triton."),
+    (deploy.deploy, "Install a signed bundle on devices over SSH; write it for Ansible or Mender."),
     (doctor.doctor, "What this machine can really run, and what to do."),
 ):
     examples = "\n".join(getattr(sys.modules[command.__module__], "EXAMPLES", ()))
     app.command(command.__name__, cls=_Command, short_help=in_short, epilog=examples or None)(command)
+for subcommand in devices.devices.registered_commands:
+    assert subcommand.callback is not None
+    subcommand.cls, subcommand.epilog = _Command, "\n".join(devices.EXAMPLES[subcommand.callback.__name__])
 app.add_typer(devices.devices, name="devices")
 
 

@@ -1,4 +1,4 @@
-"""How it goes with devices: bars on a terminal, lines elsewhere, and why some failed."""
+"""Progress on devices: bars on a terminal, lines elsewhere, and the reasons of failures."""
 
 from __future__ import annotations
 

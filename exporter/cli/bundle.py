@@ -1,4 +1,4 @@
-"""``rexport bundle``: a signed bundle for devices from an ONNX file, and a model repository for Triton."""
+"""``rexport bundle``: pack an ONNX file into a signed bundle for devices, or into a model repository for Triton."""
 
 from __future__ import annotations
 
@@ -17,10 +17,25 @@ if TYPE_CHECKING:
 
     from rexport.jobs.bundle import BundleResult
 
-__all__ = ["bundle", "parse_expiry", "parse_runtimes"]
+__all__ = ["EXAMPLES", "bundle", "parse_expiry", "parse_runtimes"]
+
+EXAMPLES = (
+    "rexport bundle --new-key private.pem",
+    "rexport bundle int8.onnx --key private.pem --name resnet50 --version 3",
+    "rexport bundle int8.onnx --triton models --name resnet50",
+)
 
 _SPAN = re.compile(r"(\d{1,5})([dw])")
 _RUNTIME = re.compile(r"([a-z]+)([<>=][^,]*(?:,[<>=][^,]*)*)?")
+
+
+def _complete_runtime(incomplete: str) -> list[str]:
+    from rexport.device._manifest import RUNTIMES
+
+    return [name for name in RUNTIMES if name.startswith(incomplete)]
+
+
+_CONTENTS, _TARGET, _CHECK, _TRITON = "Contents", "Target devices", "Self-check on the device", "Triton"
 
 
 def bundle(
@@ -34,79 +49,133 @@ def bundle(
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The private key to sign with.", show_default=False)
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What devices call it.", show_default="that of MODEL.onnx")] = None,
+    new_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.pem",
+            help="Make a key pair: FILE.pem, the private key, and FILE.pub.pem for the devices.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name on the devices.", show_default="that of MODEL.onnx")
+    ] = None,
     version: Annotated[
         int | None,
-        typer.Option(metavar="N", help="From 1 up; devices refuse one lower than they had.", show_default=False),
+        typer.Option(metavar="N", help="A number from 1 up; devices refuse lower ones.", show_default=False),
     ] = None,
     expires: Annotated[
-        str, typer.Option(metavar="DATE|30d|never", help="Until when devices install it; a date is UTC.")
+        str,
+        typer.Option(
+            metavar="DATE|30d|never", help="When devices stop accepting it: a date (midnight UTC), a span, or never."
+        ),
     ] = "365d",
+    as_json: Json = False,
     engine: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="An engine of this model; several are possible.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Add a TensorRT engine of this model; repeatable.",
+            show_default=False,
+            rich_help_panel=_CONTENTS,
+        ),
     ] = None,
     table: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A calibration table, to go along.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="Add a calibration table.", show_default=False, rich_help_panel=_CONTENTS),
     ] = None,
     profile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What `rexport tune` wrote.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Add the settings that `rexport tune` wrote.",
+            show_default=False,
+            rich_help_panel=_CONTENTS,
+        ),
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Names of the classes, one a line.", show_default="those in the model"),
+        typer.Option(
+            metavar="FILE",
+            help="Class names, one per line.",
+            show_default="those in the model",
+            rich_help_panel=_CONTENTS,
+        ),
     ] = None,
     golden: Annotated[
         Path | None,
         typer.Option(
-            metavar="IMAGE|.npy", help="The input whose scores devices compare.", show_default="a made picture"
+            metavar="IMAGE|.npy",
+            help="The input of the self-check.",
+            show_default="a generated picture",
+            rich_help_panel=_CONTENTS,
         ),
     ] = None,
-    target_system: Annotated[str, typer.Option(metavar="NAME", help="The devices' operating system.")] = "linux",
+    openssf: Annotated[
+        bool, typer.Option("--openssf", help="Add an OpenSSF signature, model.sig.", rich_help_panel=_CONTENTS)
+    ] = False,
+    target_system: Annotated[
+        str, typer.Option(metavar="NAME", help="Their operating system.", rich_help_panel=_TARGET)
+    ] = "linux",
     machine: Annotated[
         str | None,
         typer.Option(
-            metavar="x86_64,aarch64", help="Their processors.", show_default="what the model was quantized for"
+            metavar="x86_64,aarch64",
+            help="Their processors, as `uname -m` prints them.",
+            show_default="those of the model's target",
+            rich_help_panel=_TARGET,
         ),
     ] = None,
     runtime: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME>=VERSION", help="What may run it; several are possible.", show_default="likewise"),
+        typer.Option(
+            metavar="NAME>=VERSION",
+            help="A runtime that may run the model; repeatable.",
+            show_default="those that can",
+            rich_help_panel=_TARGET,
+            autocompletion=_complete_runtime,
+        ),
     ] = None,
     min_sqnr: Annotated[
-        float, typer.Option("--min-sqnr", metavar="DB", help="How near a device's scores have to be.")
+        float,
+        typer.Option(
+            "--min-sqnr", metavar="DB", help="Lowest SQNR of the scores to those from here.", rich_help_panel=_CHECK
+        ),
     ] = 30.0,
     max_latency: Annotated[
         float | None,
-        typer.Option(metavar="MS", help="The longest median call in a device's check.", show_default="none"),
+        typer.Option(metavar="MS", help="Highest median latency.", show_default="no limit", rich_help_panel=_CHECK),
     ] = None,
-    max_seconds: Annotated[int, typer.Option(metavar="S", help="The longest that the check may take.")] = 120,
-    max_memory: Annotated[int, typer.Option(metavar="MIB", help="The most memory that it may take.")] = 2048,
+    max_seconds: Annotated[
+        int, typer.Option(metavar="S", help="Time limit of the self-check.", rich_help_panel=_CHECK)
+    ] = 120,
+    max_memory: Annotated[
+        int, typer.Option(metavar="MIB", help="Memory limit of the self-check.", rich_help_panel=_CHECK)
+    ] = 2048,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
-    openssf: Annotated[
-        bool, typer.Option("--openssf", help="Add model.sig, OpenSSF's signature of the same files.")
-    ] = False,
     triton: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also, or only, write a model repository for Triton.", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            help="Write a model repository for Triton; no --key is needed for it.",
+            show_default=False,
+            rich_help_panel=_TRITON,
+        ),
     ] = None,
     triton_batch: Annotated[
-        int, typer.Option("--triton-batch", min=1, help="The most images that Triton puts together.")
+        int, typer.Option("--triton-batch", min=1, help="Largest batch that Triton forms.", rich_help_panel=_TRITON)
     ] = 8,
-    triton_gpu: Annotated[bool, typer.Option("--triton-gpu", help="Triton runs the ONNX file on GPUs.")] = False,
-    new_key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Make a key pair: FILE, and FILE's .pub.pem.", show_default=False),
-    ] = None,
-    as_json: Json = False,
+    triton_gpu: Annotated[
+        bool, typer.Option("--triton-gpu", help="Run the ONNX file on GPUs.", rich_help_panel=_TRITON)
+    ] = False,
 ) -> None:
-    """Make a signed bundle of MODEL for devices; they verify it, try it, and only then switch to it.
+    """Pack MODEL into a signed bundle for devices.
 
-    The bundle has the model, a golden input with the scores that ONNX Runtime gives for it here, and a manifest that
-    says what it is for and until when. The same files and key give the same bytes. --new-key makes a key pair: the
-    private key stays with you, the .pub.pem goes to the devices.
+    Devices verify the signature and run a self-check before they switch to it: a golden input, whose scores must match
+    those that ONNX Runtime computes here. The manifest says which devices and runtimes the bundle is for, and when it
+    expires. Bundles are reproducible: the same files and key give the same bytes.
     """
     from rexport.cli._console import note, print_json
     from rexport.deploy.triton import TritonOptions
@@ -188,10 +257,10 @@ def _print(result: BundleResult) -> None:
         print(f"{public}: the public key, for devices")
     if result.bundle is not None:
         manifest = result.bundle.manifest
-        until = "without expiry" if manifest.expires is None else f"to be installed until {manifest.expires:%Y-%m-%d}"
+        until = "never expires" if manifest.expires is None else f"expires on {manifest.expires:%Y-%m-%d}"
         print(f"{result.file}: {manifest.name} {manifest.version}, {manifest.size / 2**20:.2f} MiB, {until}")
         target = manifest.target
         runtimes = (name + ",".join(versions) for name, versions in target.runtimes.items())
         print(f"for {target.system} on {', '.join(target.machines)}; runs on {' or '.join(runtimes)}")
     if result.triton is not None:
-        print(f"{result.triton}: for Triton; serve it with --model-repository={result.triton.parent}")
+        print(f"{result.triton}: for Triton; serve it with `tritonserver --model-repository={result.triton.parent}`")

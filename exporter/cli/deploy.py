@@ -1,4 +1,4 @@
-"""``rexport deploy``: a signed bundle onto devices over SSH, batch by batch."""
+"""``rexport deploy``: install a signed bundle on devices over SSH, batch by batch."""
 
 from __future__ import annotations
 
@@ -13,45 +13,63 @@ from rexport.cli._options import Json
 if TYPE_CHECKING:
     from rexport.jobs.deploy import DeployResult
 
-__all__ = ["deploy"]
+__all__ = ["EXAMPLES", "deploy"]
+
+EXAMPLES = (
+    "rexport deploy resnet50-3.rxb pi@camera-1 --trust private.pub.pem",
+    "rexport deploy resnet50-3.rxb --inventory devices.toml --group canary --dry-run",
+    "rexport deploy resnet50-3.rxb --inventory devices.toml --batch-size 20 --max-failures 1",
+)
+
+_OTHER_TOOLS = "Other tools"
 
 
 def deploy(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `rexport bundle` wrote: a file or a folder.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The file or folder that `rexport bundle` wrote.")],
     addresses: _fleet.Addresses = None,
     inventory: _fleet.Inventory = None,
     group: _fleet.Group = None,
-    parallel: _fleet.Parallel = 8,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="A batch ends before the next begins.", show_default="as --parallel")
+    trust: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pem", help="First, make the devices trust this public key.", show_default=False),
     ] = None,
-    max_failures: Annotated[int, typer.Option(min=0, help="No further batch once more devices have failed.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check whether it would work on each device, and change nothing.")
+    ] = False,
+    as_json: Json = False,
+    parallel: _fleet.Parallel = 8,
+    batch_size: _fleet.BatchSize = None,
+    max_failures: _fleet.MaxFailures = 0,
     root: _fleet.Root = None,
     python: _fleet.Python = None,
     identity: _fleet.Identity = None,
     known_hosts: _fleet.KnownHosts = None,
-    trust: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="KEY.pem", help="First set-up: have the devices trust this public key.", show_default=False
-        ),
-    ] = None,
     connect_timeout: _fleet.ConnectTimeout = 20.0,
     install_timeout: _fleet.InstallTimeout = 900.0,
     ansible: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write an Ansible role and playbook instead.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write an Ansible role and playbook instead.",
+            show_default=False,
+            rich_help_panel=_OTHER_TOOLS,
+        ),
     ] = None,
     mender: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a Mender update module instead.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a Mender update module instead.",
+            show_default=False,
+            rich_help_panel=_OTHER_TOOLS,
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the devices, and change nothing.")] = False,
-    as_json: Json = False,
 ) -> None:
     """Install a bundle on devices over SSH.
 
-    Each device verifies the bundle, tries it, switches to it in one step, and goes back by itself if that
-    fails; a cut connection leaves it whole. Running the command again goes on where it ended. Host keys must
-    be known. If any device failed or was not reached, the exit code is 6.
+    Each device verifies the bundle, runs a self-check, switches to the new version atomically, and rolls back
+    automatically if that fails. If a connection breaks, run the command again: it resumes. Host keys must be
+    known. The exit code is 6 if any device failed or was unreachable.
     """
     from rexport.cli._console import note, print_json
     from rexport.cli._fleet_report import show_steps

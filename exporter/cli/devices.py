@@ -1,7 +1,8 @@
-"""``rexport devices``: what devices run, and the way back to the version before."""
+"""``rexport devices``: what devices run, rolling them back, and the agent's file."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,10 +13,28 @@ from rexport.cli._options import Json
 if TYPE_CHECKING:
     from rexport.jobs.devices import DevicesRequest
 
-__all__ = ["devices"]
+__all__ = ["EXAMPLES", "devices"]
+
+EXAMPLES = {
+    "status": (
+        "rexport devices status pi@camera-1 pi@camera-2:2222",
+        "rexport devices status --inventory devices.toml --group canary",
+        "rexport devices status --inventory devices.toml --json",
+    ),
+    "rollback": (
+        "rexport devices rollback pi@camera-2",
+        "rexport devices rollback --inventory devices.toml --group canary --dry-run",
+        "rexport devices rollback --inventory devices.toml --parallel 20",
+    ),
+    "agent": (
+        "rexport devices agent",
+        "rexport devices agent -o /media/usb/rexport-agent.pyz",
+        "rexport devices agent --json",
+    ),
+}
 
 devices = typer.Typer(
-    help="What devices run, and the way back to the version before.", no_args_is_help=True, rich_markup_mode=None
+    help="What devices run; roll them back; the agent's file.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
@@ -24,17 +43,17 @@ def status(
     addresses: _fleet.Addresses = None,
     inventory: _fleet.Inventory = None,
     group: _fleet.Group = None,
+    as_json: Json = False,
     parallel: _fleet.Parallel = 8,
     root: _fleet.Root = None,
     python: _fleet.Python = None,
     identity: _fleet.Identity = None,
     known_hosts: _fleet.KnownHosts = None,
     connect_timeout: _fleet.ConnectTimeout = 20.0,
-    as_json: Json = False,
 ) -> None:
-    """Show what devices run, and what became of the last installation.
+    """Show what devices run, and the outcome of the last installation.
 
-    If a device can't be reached, the exit code is 6.
+    The exit code is 6 if any device failed or was unreachable.
     """
     from rexport.deploy.ssh import Access
     from rexport.jobs.devices import DevicesRequest
@@ -52,6 +71,10 @@ def rollback(
     addresses: _fleet.Addresses = None,
     inventory: _fleet.Inventory = None,
     group: _fleet.Group = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the active and the previous versions, and change nothing.")
+    ] = False,
+    as_json: Json = False,
     parallel: _fleet.Parallel = 8,
     root: _fleet.Root = None,
     python: _fleet.Python = None,
@@ -59,12 +82,10 @@ def rollback(
     known_hosts: _fleet.KnownHosts = None,
     connect_timeout: _fleet.ConnectTimeout = 20.0,
     install_timeout: _fleet.InstallTimeout = 900.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what devices run, and change nothing.")] = False,
-    as_json: Json = False,
 ) -> None:
-    """Have devices go back to the version before, which they check first.
+    """Roll devices back to their previous version, after a self-check of it.
 
-    Where that fails, the active version stays. If it failed on any device, the exit code is 6.
+    If the self-check fails, the active version stays. The exit code is 6 if any device failed or was unreachable.
     """
     from rexport.deploy.ssh import Access
     from rexport.jobs.devices import DevicesRequest
@@ -79,6 +100,31 @@ def rollback(
         dry_run=dry_run,
     )
     _run(request, as_json=as_json)
+
+
+@devices.command()
+def agent(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.pyz", help="The file to write.")] = Path(
+        "rexport-agent.pyz"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Write the agent's file, for devices that you set up without SSH.
+
+    It needs Python 3.8 or later and the openssl command there, and what runs the model.
+    """
+    from rexport.cli._console import print_json, say
+    from rexport.jobs.device_agent import DeviceAgentRequest, run
+
+    result = run(DeviceAgentRequest(output=output))
+    if as_json:
+        print_json(result.to_json())
+        return
+    print(f"{result.file}: {result.size / 1000:.0f} kB, SHA-256 {result.sha256}")
+    say(
+        "Next: copy it to the device together with your public key and a bundle, and type there "
+        f"`python3 {output.name} key add KEY.pub.pem` and `python3 {output.name} install BUNDLE.rxb`."
+    )
 
 
 def _run(request: DevicesRequest, *, as_json: bool) -> None:

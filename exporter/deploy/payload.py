@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from rexport._apart import READ
 from rexport._errors import BundleError, EngineFileError, InputError, UsageError
+from rexport._words import did_you_mean
 from rexport.calibration import CalibrationTable
 from rexport.class_names import read_class_names
 from rexport.deploy.golden import GoldenPair, golden_pair
@@ -71,7 +73,8 @@ class BundleOptions:
             raise BundleError(f"The bundle would expire at {self.expires:%Y-%m-%d}, which is past; name a later day.")
         for name, specifiers in self.runtimes.items():
             if name not in RUNTIMES:
-                raise UsageError(f"There is no runtime {name!r} on devices; choose from {', '.join(RUNTIMES)}.")
+                near = did_you_mean(get_close_matches(name, RUNTIMES))
+                raise UsageError(f"There is no runtime {name!r} on devices; choose from {', '.join(RUNTIMES)}.{near}")
             for text in specifiers:
                 if not SPECIFIER.fullmatch(text):
                     raise BundleError(

@@ -39,7 +39,7 @@ def test_from_nothing_to_a_bundle_that_openssl_verifies(folder: Path) -> None:
         "private.pem: the private key; whoever has it can sign for your devices",
         "private.pub.pem: the public key, for devices",
     ]
-    assert "b: m 3, 0.00 MiB, to be installed until" in done.stdout
+    assert "b: m 3, 0.00 MiB, expires on" in done.stdout
     assert "for linux on aarch64, x86_64; runs on onnxruntime>=1.17" in done.stdout
     command = ["openssl", "dgst", "-sha256", "-verify", "private.pub.pem", "-signature", "b/manifest.sig"]
     verified = subprocess.run([*command, "b/manifest.json"], cwd=folder, capture_output=True, text=True)
@@ -75,13 +75,15 @@ def test_every_option_is_in_the_manifest(folder: Path) -> None:
 def test_the_same_command_writes_the_same_bytes(folder: Path) -> None:
     for name in ("one.rxb", "other.rxb"):
         printed = run(f"bundle m.onnx --key k.pem --version 1 --expires never -o {name}")
-        assert printed.startswith(f"{name}: m 1, 0.00 MiB, without expiry\n")
+        assert printed.startswith(f"{name}: m 1, 0.00 MiB, never expires\n")
     assert Path("one.rxb").read_bytes() == Path("other.rxb").read_bytes()
     assert from_bytes(container.read(Path("one.rxb")).manifest).expires is None
 
 
 def test_a_repository_for_triton_needs_no_key(folder: Path) -> None:
-    assert "serve it with --model-repository=models" in run("bundle m.onnx --triton models --triton-batch 4")
+    assert "serve it with `tritonserver --model-repository=models`" in run(
+        "bundle m.onnx --triton models --triton-batch 4"
+    )
     assert "max_batch_size: 4" in Path("models/m/config.pbtxt").read_text()
     assert not list(folder.glob("*.rxb"))
 
