@@ -1,4 +1,4 @@
-"""The table of the peers' comparison, and the README's rows, from the file that ``benchmarks/peers`` writes."""
+"""The tables of the comparison with peers, and its rows among all results, from what ``benchmarks/peers`` writes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def readme_rows(document: dict[str, Any], *, on: str) -> Iterator[tuple[str, str
                 f"{line['ours']['images_per_second']:.0f} img/s"
             )
     for (network, runtime), batches in figures.items():
-        subject = f"{network} INT8, {_runtime_name(runtime)}, against the best of the peers{on}"
+        subject = f"{network} INT8 on {_runtime_name(runtime)} against the fastest peer{on}"
         yield subject, by_batch(batches), "peers"
 
 

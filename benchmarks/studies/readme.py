@@ -1,4 +1,4 @@
-"""The README's table of results, written from the files in ``benchmarks/results/``.
+"""The tables of results in ``docs/results.md`` and ``README.md``, written from the files in ``benchmarks/results/``.
 
     python -m benchmarks.studies.readme
 
@@ -17,28 +17,53 @@ from benchmarks.studies._peers_table import by_batch, readme_rows
 from rexport._files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["main", "table", "with_table"]
+__all__ = ["TABLES", "highlights", "main", "table", "with_table"]
 
 _BLOCK = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end of results -->)", re.DOTALL)
 
 
+_HIGHLIGHTS = (
+    "resnet50 INT8 on ONNX Runtime",
+    "resnext50_32x4d INT8 on ONNX Runtime against",
+    "INT8 for x86",
+    "export of all",
+    "INT8 engine of resnet50 ",
+    "power cut",
+)  # how the rows in the README begin
+
+
 def main() -> None:
-    """Replace the table in ``README.md``."""
-    readme = Path("README.md")
-    write_text(readme, with_table(readme.read_text(encoding="utf-8"), Path("benchmarks", "results")))
+    """Replace the table in each of the files."""
+    for name, make_table in TABLES.items():
+        text = Path(name).read_text(encoding="utf-8")
+        write_text(Path(name), with_table(text, make_table(Path("benchmarks", "results"))))
 
 
-def with_table(text: str, results: Path) -> str:
-    """Return the README's text with the table of the figures in ``results``."""
-    return _BLOCK.sub(lambda _: f"\n{table(results)}\n", text)
+def with_table(text: str, new_table: str) -> str:
+    """Return a file's text with another table between its markers."""
+    return _BLOCK.sub(lambda _: f"\n{new_table}\n", text)
 
 
 def table(results: Path) -> str:
-    """Return the table in Markdown: what was measured, the figure, and the study that measures it."""
-    lines = ["| measured | figure | study |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {claim} | {figure} | `{study}` |" for claim, figure, study in _rows(results)), ""])
+    """Return the whole table in Markdown: what was measured, the result, and the study that measures it."""
+    return _markdown(_rows(results))
+
+
+def highlights(results: Path) -> str:
+    """Return the README's rows of the table."""
+    rows = list(_rows(results))
+    return _markdown(next(row for row in rows if row[0].startswith(beginning)) for beginning in _HIGHLIGHTS)
+
+
+def _markdown(rows: Iterable[tuple[str, str, str]]) -> str:
+    lines = ["| measured | result | study |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {claim} | {figure} | `{study}` |" for claim, figure, study in rows), ""])
+
+
+TABLES = {"README.md": highlights, "docs/results.md": table}
+"""The files with a table, by their paths in the repository, and what makes it."""
 
 
 def _rows(results: Path) -> Iterator[tuple[str, str, str]]:
@@ -57,18 +82,22 @@ def _of_speed(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
             f"{row['speedup_interval'][1]:.2f}), {row['images_per_second']:.0f} img/s"
             for row in rows
         }
-        yield f"{model.removesuffix('.int8.onnx')} INT8, ONNX Runtime", by_batch(figures), "int8_speed"
+        yield f"{model.removesuffix('.int8.onnx')} INT8 on ONNX Runtime", by_batch(figures), "int8_speed"
     regroup = read("regroup")
     figures = {
-        measured["batch"]: f"{measured['speedup_over']['int8']['ratio']:.2f} × the same file not regrouped, "
+        measured["batch"]: f"{measured['speedup_over']['int8']['ratio']:.2f} × the file without it, "
         f"{measured['speedup_over']['fp32']['ratio']:.2f} × FP32"
         for measured in regroup["batches"]
     }
     yield f"{regroup['network']} INT8, `--regroup measure`", by_batch(figures), "regroup"
     raw = read("raw-image")
     for precision, gains in _grouped([gain for gain in raw["speedups"] if gain["from_pixels"]], "precision"):
-        figures = {gain["batch"]: f"{gain['ratio']:.2f} × the normalised file" for gain in gains}
-        yield f"{raw['network']} {precision.upper()}, `--raw-image`, pixels to logits", by_batch(figures), "raw_image"
+        figures = {gain["batch"]: f"{gain['ratio']:.2f} × the file with float input" for gain in gains}
+        yield (
+            f"{raw['network']} {precision.upper()} with `--raw-image`, pixels to logits",
+            by_batch(figures),
+            "raw_image",
+        )
 
 
 def _of_files(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
@@ -78,11 +107,11 @@ def _of_files(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
         seconds = {tool: median(row["seconds"]) for tool, row in tools.items() if row["seconds"]}
         peers_figures = [f"{tools[peer]['nodes']} in {seconds[peer]:.1f} s" for peer in ("onnxslim", "onnxsim")]
         fused, proven = seconds["rexport --no-verify"], seconds["rexport"]
-        own_figures = f"{tools['rexport']['nodes']} in {fused:.1f} s, proven in {proven:.1f} s"
+        own_figures = f"{tools['rexport']['nodes']} nodes in {fused:.1f} s ({proven:.1f} s with the proof)"
         name = "ResNeXt-29 (8×16d) in form (a)" if "form=a" in network else network
         yield (
-            f"{name}, `rexport fuse`; onnxslim; onnxsim",
-            f"nodes {'; '.join([own_figures, *peers_figures])}",
+            f"{name} fused by rexport; onnxslim; onnxsim",
+            "; ".join([own_figures, *peers_figures]),
             "fusion_peers",
         )
     forms = read("resnext-forms")["rows"]
@@ -107,8 +136,8 @@ def _of_peers(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
 def _of_benchmarks(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
     repeated = read("an-hour-apart")
     same = [row["verdict"] == "same" for row in repeated["changes"]["rows"]]
-    claim = f"`rexport bench --compare` with a run an hour before, resnet50{_unless_vnni(repeated)}"
-    yield claim, f"{sum(same)} of {len(same)} rows the same within their intervals", "rexport bench"
+    claim = f"resnet50{_unless_vnni(repeated)}, two runs an hour apart compared by `rexport bench --compare`"
+    yield claim, f"{sum(same)} of {len(same)} rows equal within their intervals", "rexport bench"
     alike = read("self-test")
     yield (
         f"A against A, {alike['model']} on ONNX Runtime{_unless_vnni(alike)}",
@@ -126,19 +155,23 @@ def _of_benchmarks(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]
 
 def _of_exports(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
     export = read("export-time")
-    yield f"`rexport onnx {export['network']}`", f"{export['ratio']:.2f} × a bare `torch.onnx.export`", "export_time"
+    yield (
+        f"`rexport onnx {export['network']}`",
+        f"{export['ratio']:.2f} × the time of a bare `torch.onnx.export`",
+        "export_time",
+    )
     zoo = read("zoo-parity")["rows"]
     worst = max(row["parity"]["difference"] for row in zoo)
     yield (
-        f"`rexport onnx`, all {len(zoo)} networks",
-        f"outputs differ from PyTorch's by {worst:.0e} at most",
+        f"export of all {len(zoo)} networks",
+        f"max relative difference from PyTorch {worst:.0e}",
         "zoo_parity",
     )
     depth = read("export-depth")
     deepest = max(depth["rows"], key=lambda row: min(row["seconds"]))
     yield (
         f"`rexport onnx {deepest['network']}`",
-        f"{median(deepest['seconds']):.0f} s; a layer costs {depth['ratios']['per_layer']:.2f} × one of ResNet-110",
+        f"{median(deepest['seconds']):.0f} s, {depth['ratios']['per_layer']:.2f} × the time per layer of ResNet-110",
         "export_depth",
     )
 
@@ -149,22 +182,22 @@ def _of_calibration(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]
     yield (
         f"calibration of {speed['network']}, entropy{_unless_vnni(speed)}",
         (
-            f"{speed['ratio_to_bare']:.2f} × the bare inference, {few['peak_memory_mib']:.0f} and "
-            f"{many['peak_memory_mib']:.0f} MiB with {few['images']} and {many['images']:,} pictures"
+            f"{speed['ratio_to_bare']:.2f} × the time of bare inference; {few['peak_memory_mib']:.0f} MiB with "
+            f"{few['images']} images, {many['peak_memory_mib']:.0f} MiB with {many['images']:,}"
         ),
         "calibration_speed",
     )
     over = read("calibration-speed")["speedup_over"]
     yield (
-        f"calibration of {speed['network']}, entropy, by onnxruntime",
-        f"{over['onnxruntime']:.1f} × as long a picture, with 2048 bins {over['onnxruntime-2048']:.0f} ×",
+        f"calibration of {speed['network']}, entropy, against onnxruntime",
+        f"{over['onnxruntime']:.1f} × as fast, with 2048 bins {over['onnxruntime-2048']:.0f} ×",
         "calibration_speed",
     )
     memory = read("calibration-memory")
     first, last = memory["rows"][0], memory["rows"][-1]
     yield (
-        f"`rexport quantize`, {memory['network']}, {first['images']} and {last['images']} pictures",
-        f"{first['peak_memory_mib']:.0f} and {last['peak_memory_mib']:.0f} MiB",
+        f"memory of `rexport quantize`, {memory['network']}",
+        "; ".join(f"{row['peak_memory_mib']:.0f} MiB with {row['images']:,} images" for row in (first, last)),
         "calibration_memory",
     )
 
@@ -172,7 +205,7 @@ def _of_calibration(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]
 def _of_proofs(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
     proof = read("proof-cost")
     yield (
-        f"the proof in `rexport quantize`, {proof['network']}, {proof['images']} pictures, {proof['machine']['cpu']}",
+        f"proof in `rexport quantize`, {proof['network']}, {proof['images']} images, {proof['machine']['cpu']}",
         f"{100 * proof['share']:.1f} % of {median(proof['seconds']['--verify']):.1f} s",
         "proof_cost",
     )
@@ -181,7 +214,7 @@ def _of_proofs(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
     judged = sum(sum(row.values()) for row in networks["counts"].values())
     yield (
         f"{end - first:,} random networks, {len(networks['counts'])} targets and recoveries",
-        f"{len(networks['faults'])} of {judged:,} files wrong without a word",
+        f"{len(networks['faults']) or 'no'} silently wrong files among {judged:,}",
         "random_networks",
     )
     yield from _of_devices(read("reliability")["parts"])
@@ -202,18 +235,18 @@ def _unless_vnni(study: dict[str, Any]) -> str:
 def _of_devices(parts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     control = parts["power-cuts"]["control"]
     names = {
-        "power-cuts": "the power cut during or after an install",
-        "system-calls": "a system call of an install or a rollback killed, out of room or in error",
-        "ssh": "SSH cut or the device rebooted at each step of a roll-out; strangers at either end",
-        "tampering": "a byte of a bundle changed, or its end cut off",
-        "attacks": "the attacks of TUF's list",
-        "self-checks": "wrong models and runtimes, after which the version before is back",
+        "power-cuts": "power cut during or after an install",
+        "system-calls": "install or rollback killed, out of disk space or with an I/O error at any system call",
+        "ssh": "connection cut or device rebooted at any step of a roll-out; unknown hosts and clients",
+        "tampering": "any byte of a bundle changed, or its end cut off",
+        "attacks": "the attacks that The Update Framework lists",
+        "self-checks": "wrong models and runtimes: rolls back automatically",
         "concurrency": "two installs and a rollback at once",
-        "mutations": "wrong files into `inspect`, `fuse`, `quantize`",
+        "mutations": "malformed files into `inspect`, `fuse`, `quantize`",
     }
-    notes = {"power-cuts": f" (without fsync {control['failures']} of {control['cases']})"}
+    notes = {"power-cuts": f" (without fsync {control['failures']} in {control['cases']})"}
     for name, claim in names.items():
-        figure = f"{parts[name]['failures']} of {parts[name]['cases']:,} end badly"
+        figure = f"{parts[name]['failures'] or 'no'} failures in {parts[name]['cases']:,} runs"
         yield claim, figure + notes.get(name, ""), "reliability"
 
 
@@ -223,16 +256,21 @@ def _beside_peers(summary: list[dict[str, Any]]) -> Iterator[tuple[str, str, str
         margins = [row["sqnr_db"] - row["best_peer_sqnr_db"] for row in networks]
         yield (
             (
-                f"INT8 for {line['target']}, {len(networks)} trained CIFAR-10 networks, against the best of "
-                "onnxruntime's and NNCF's settings"
+                f"INT8 for {line['target']} of {len(networks)} trained CIFAR-10 networks against the best settings of "
+                "onnxruntime and NNCF"
             ),
             (
                 f"SQNR {min(margins):+.1f} to {max(margins):+.1f} dB, "
-                f"{line['disagreement_of_best_peer']:.2f} × as many other answers than FP32, "
-                f"top-1 {-line['mean_drop_points']:+.2f} points"
+                f"{_fewer(line['disagreement_of_best_peer'])} predictions changed, "
+                f"mean top-1 {-line['mean_drop_points']:+.2f} points from FP32"
             ),
             "int8_peers",
         )
+
+
+def _fewer(ratio: float) -> str:
+    percent = 100 * (1 - ratio)
+    return f"{percent:.0f} % fewer" if percent >= 0 else f"{-percent:.0f} % more"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from benchmarks.studies._random_weights import write_random_weights
-from benchmarks.studies.readme import table, with_table
+from benchmarks.studies.readme import TABLES, highlights, table, with_table
 
 _ROOT = Path(__file__).parents[2]
 _RESULTS = _ROOT / "benchmarks" / "results"
@@ -19,10 +19,18 @@ _STUDIES = sorted(
 )
 
 
-def test_the_readme_has_the_figures_of_the_files() -> None:
-    text = (_ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_table(text, _RESULTS) == text
-    assert len(table(_RESULTS).splitlines()) > 5
+@pytest.mark.parametrize("page", TABLES)
+def test_pages_have_the_figures_of_the_files(page: str) -> None:
+    text = (_ROOT / page).read_text(encoding="utf-8")
+    assert TABLES[page](_RESULTS) in text
+    assert with_table(text, TABLES[page](_RESULTS)) == text
+
+
+def test_the_readme_has_six_of_the_rows() -> None:
+    rows = highlights(_RESULTS).splitlines()
+    assert len(rows) == 2 + 6
+    assert set(rows) < set(table(_RESULTS).splitlines())
+    assert "no failures in 600 runs" in rows[-1]
 
 
 def test_another_figure_would_be_seen(tmp_path: Path) -> None:
@@ -30,8 +38,8 @@ def test_another_figure_would_be_seen(tmp_path: Path) -> None:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     document = json.loads((tmp_path / "export-time.json").read_text())
     (tmp_path / "export-time.json").write_text(json.dumps({**document, "ratio": 9.99}))
-    text = (_ROOT / "README.md").read_text(encoding="utf-8")
-    assert "9.99 × a bare" in with_table(text, tmp_path)
+    text = (_ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert "9.99 × the time of a bare" in with_table(text, table(tmp_path))
 
 
 @pytest.mark.parametrize("study", _STUDIES)
