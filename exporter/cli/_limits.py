@@ -16,24 +16,31 @@ if TYPE_CHECKING:
     from rexport.benchmarks.document import Peak
     from rexport.benchmarks.profiling.profiled import LayerProfile
 
-__all__ = ["Layers", "PeakOption", "RemeasurePeak", "print_layers", "print_peaks", "speed"]
+__all__ = ["Layers", "PeakOption", "RemeasurePeak", "print_layers", "print_peaks"]
 
+_PANEL = "Where the time goes"
 PeakOption = Annotated[
     bool,
     typer.Option(
         "--peak/--no-peak",
-        help="Compare with the most that the runtime reaches here: large convolutions and matrix products, measured "
-        "once and remembered.",
+        help="Show the share of this machine's peak: that of large convolutions and matrix products, measured once and "
+        "remembered.",
+        rich_help_panel=_PANEL,
     ),
 ]
-RemeasurePeak = Annotated[bool, typer.Option("--remeasure-peak", help="Measure the peak anew.")]
-Layers = Annotated[bool, typer.Option("--layers", help="Profile each file's layers on ONNX Runtime and OpenVINO.")]
+RemeasurePeak = Annotated[
+    bool, typer.Option("--remeasure-peak", help="Measure the peak again.", rich_help_panel=_PANEL)
+]
+Layers = Annotated[
+    bool,
+    typer.Option("--layers", help="Profile the layers of files on ONNX Runtime and OpenVINO.", rich_help_panel=_PANEL),
+]
 
 _SHOWN = 15  # layers in the text
 
 
 def print_peaks(peaks: Sequence[Peak]) -> None:
-    """Say what the peaks are, to stderr; those that are none, with what to type."""
+    """Print the peaks to stderr; where one is not reliable, with what to type."""
     from rexport.cli._console import note, say
 
     for peak in peaks:
@@ -41,7 +48,7 @@ def print_peaks(peaks: Sequence[Peak]) -> None:
         if peak.at_least:
             note(
                 f"the peak of {subject} is at least {peak.gmacs_per_second:.0f} GMAC/s, which {peak.load} reached, so "
-                "no share of it is given; type --remeasure-peak on a quiet machine."
+                "no share of it is shown; pass --remeasure-peak on a quiet machine."
             )
             continue
         origin = "remembered" if peak.remembered else "measured"
@@ -51,7 +58,7 @@ def print_peaks(peaks: Sequence[Peak]) -> None:
 
 
 def print_layers(profile: LayerProfile) -> None:
-    """Print the layers that cost most, the time of each operator, and what may be done about it."""
+    """Print the slowest layers, the time of each operator, and advice."""
     from rexport.cli._console import note, print_table
 
     title = f"{profile.model} on {profile.runtime}, batch {profile.batch}, {profile.threads} threads"
@@ -59,11 +66,11 @@ def print_layers(profile: LayerProfile) -> None:
     rows = []
     for layer in ranked[:_SHOWN]:
         macs = or_dash(layer.macs and layer.macs / 1e6, ",.1f", none="")
-        rate = speed(layer.gmacs_per_second, none="")
+        rate = _speed(layer.gmacs_per_second)
         rows.append((layer.name, layer.op_type, layer.precision, macs, _ms(layer.seconds), _share(layer.share), rate))
     columns = ("layer", "operator", "precision", "10⁶ MACs", "ms", "share", "GMAC/s")
     print_table(columns, rows, title=title, left=(0, 1, 2))
-    print_table(("operator", "precision", "layers", "ms", "share"), _operators(profile), left=(0, 1))
+    print_table(("operator", "precision", "layers", "ms", "share"), _operators(profile), left=(0, 1), keys=2)
     said: dict[str, list[str]] = defaultdict(list)
     for layer in ranked:
         if layer.advice is not None:
@@ -93,8 +100,8 @@ def _share(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def speed(gmacs_per_second: float | None, *, none: str = "–") -> str:
-    """Return a cell with 10⁹ multiply-accumulates per second; ``none`` where they are unknown."""
+def _speed(gmacs_per_second: float | None) -> str:
+    """Return a cell with 10⁹ multiply-accumulates per second; empty where they are unknown."""
     if gmacs_per_second is None:
-        return none
+        return ""
     return f"{gmacs_per_second:.0f}" if gmacs_per_second >= 10 else f"{gmacs_per_second:.2g}"

@@ -1,4 +1,4 @@
-"""``--scenario``, ``--latency-bound`` and ``--loadgen`` of ``rexport bench``, and what is printed of them."""
+"""``--scenario``, ``--latency-bound`` and ``--loadgen`` of ``rexport bench``, and how their results are printed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["LatencyBound", "Loadgen", "ScenarioChoice", "TrialSeconds", "parse_scenario", "print_rows", "say_trial"]
 
+_PANEL = "Scenarios"
 ScenarioChoice = Annotated[
     Scenario | None,
     typer.Option(
         "--scenario",
-        help="Ask one image after the other, all at once, or at random times (server), a model at a time; by default "
-        "models take turns.",
+        help="Send one image after another, all images at once, or images at random times (server), to one model at a "
+        "time; by default models take turns.",
         show_default=False,
+        rich_help_panel=_PANEL,
     ),
 ]
 LatencyBound = Annotated[
@@ -32,16 +34,27 @@ LatencyBound = Annotated[
     typer.Option(
         "--latency-bound",
         metavar="MS",
-        help="Of --scenario server: find the highest rate of queries whose p99 stays within this.",
+        help="With --scenario server: find the highest query rate whose p99 latency stays within this.",
         show_default=False,
+        rich_help_panel=_PANEL,
     ),
 ]
 TrialSeconds = Annotated[
     float | None,
-    typer.Option("--seconds", help="Of --scenario: the length of a run, or of each trial.", show_default="10"),
+    typer.Option(
+        "--seconds",
+        help="With --scenario: the length of a run, or of each trial.",
+        show_default="10",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Loadgen = Annotated[
-    bool, typer.Option("--loadgen", help="Of --scenario: let MLPerf's LoadGen run it as well, and say what it says.")
+    bool,
+    typer.Option(
+        "--loadgen",
+        help="With --scenario: also run it with MLPerf's LoadGen, and show its verdict.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 _SECONDS = 10.0
 
@@ -63,17 +76,17 @@ def parse_scenario(
     given = {"--latency-bound": latency_bound is not None, "--seconds": seconds is not None, "--loadgen": loadgen}
     for option, is_given in given.items():
         if is_given:
-            raise UsageError(f"{option} is of a scenario; pass --scenario server, say, too.")
+            raise UsageError(f"{option} belongs to a scenario; pass --scenario too, such as --scenario server.")
     return None
 
 
 def say_trial(trial: Trial) -> None:
-    """Say what came of a trial, on stderr."""
+    """Print the outcome of a trial to stderr."""
     from rexport.cli._console import say
 
     outcome = f"p99 {or_dash(trial.p99_ms, ',.2f')} ms"
     if trial.stopped:
-        outcome = "given up"
+        outcome = "stopped early"
     elif trial.p99_ms is None:
         outcome = f"p90 {or_dash(trial.p90_ms, ',.2f')} ms"
     say(
@@ -83,7 +96,7 @@ def say_trial(trial: Trial) -> None:
 
 
 def print_rows(rows: Sequence[Row], *, title: str) -> None:
-    """Print the tables of measured rows, all of one scenario; what LoadGen says; and notes."""
+    """Print the tables of measured rows, all of one scenario, LoadGen's verdicts, and notes."""
     from rexport.cli._console import note, print_table
 
     if not rows:
@@ -92,15 +105,15 @@ def print_rows(rows: Sequence[Row], *, title: str) -> None:
     server = rows[0].server
     if server is not None:
         columns[2:4] = ["batch ≤", "queries/s", "mean batch", "judged at"]
-        title = f"{title}; highest rate that is answered within {server.latency_bound_ms:g} ms"
-    print_table(columns, [_cells(row) for row in rows], title=title, left=(0, 1))
+        title = f"{title}; highest query rate within {server.latency_bound_ms:g} ms"
+    print_table(columns, [_cells(row) for row in rows], title=title, left=(0, 1), keys=3)
     for row in rows:
         if row.reason is not None:
             note(f"{row.model} on {row.runtime}: {row.reason}")
         if row.server is not None and row.server.percentile != 99:
             note(
-                f"{row.model} on {row.runtime}: judged at p90, as the 662 queries that p99 takes would have taken too "
-                "long."
+                f"{row.model} on {row.runtime}: judged at p90, because the 662 queries that p99 needs would have taken "
+                "too long."
             )
     _print_loadgen(rows)
 
@@ -124,7 +137,7 @@ def _print_loadgen(rows: Sequence[Row]) -> None:
     if not runs:
         return
     print_table(
-        ["model", "runtime", "LoadGen says", "samples/s", "queries", "p50 ms", "p90 ms", "p99 ms"],
+        ["model", "runtime", "LoadGen", "samples/s", "queries", "p50 ms", "p90 ms", "p99 ms"],
         [
             [
                 row.model,
@@ -137,6 +150,7 @@ def _print_loadgen(rows: Sequence[Row]) -> None:
             for row, verdict in runs
         ],
         left=(0, 1, 2),
+        keys=2,
     )
     for row, verdict in runs:
         if not verdict.valid:

@@ -19,26 +19,26 @@ _FEW_CALLS = 64  # below, p90 is an estimate
 
 
 def print_result(result: TuneResult) -> None:
-    """Print the table of the best, what was chosen, and notes of what was not measured and why."""
+    """Print the table of the best, the choice, and notes on what was not measured and why."""
     search = result.search
     ranked = _ranked(search)
     if ranked:
-        columns = ("file", "runtime", "threads", "batch", "img/s", "95 %", "p50 ms", "p90 ms", "drop", "")
-        print_table(columns, [_cells(trial, search) for trial in ranked[:_SHOWN]], left=(0, 1, 9))
+        columns = ("file", "runtime", "threads", "batch", "img/s", "95 %", "p50 ms", "p90 ms", "drop", "stage")
+        print_table(columns, [_cells(trial, search) for trial in ranked[:_SHOWN]], left=(0, 1, 9), keys=4)
         if len(ranked) > _SHOWN:
             note(f"{len(ranked) - _SHOWN} more were measured; --json has all of them.")
     if search.chosen is not None:
-        origin = "made for it" if search.chosen.candidate.variant.made else "as it is"
+        origin = "written for it" if search.chosen.candidate.variant.made else "unchanged"
         print(f"{result.request.output}: {search.chosen.candidate}; {result.model}, {origin}")
         if len(search.chosen.seconds) < _FEW_CALLS:
-            note(f"p90 is from {len(search.chosen.seconds)} calls and an estimate; give more --seconds.")
+            note(f"p90 is an estimate from {len(search.chosen.seconds)} calls; pass more --seconds.")
     if result.machine.is_busy:
         note(
-            f"the machine was busy in the minute before (load {result.machine.load_average}); if it still was, the "
-            "choice may be another when it is idle."
+            f"the machine was busy when tuning began ({result.machine.load}); the best choice may be another when it "
+            "is idle."
         )
     for left_out in result.variants.left_out:
-        note(f"{left_out.what} is left out: {left_out.reason}")
+        note(f"{left_out.what} was left out: {left_out.reason}")
     reasons = defaultdict(list)
     for trial in search.trials:
         if trial.reason is not None:
@@ -48,7 +48,7 @@ def print_result(result: TuneResult) -> None:
 
 
 def _ranked(search: SearchResult) -> list[Trial]:
-    """Return what was measured: the chosen one, the other finalists, and the rest, each by images per second."""
+    """Return the measured candidates: the chosen one, the other finalists, the rest, each by images per second."""
 
     def key(trial: Trial) -> tuple[bool, bool, float]:
         assert trial.measured is not None

@@ -5,81 +5,127 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rexport._errors import UsageError
-from rexport.cli._options import Json
+from rexport._words import did_you_mean
+from rexport.cli._options import ADVANCED, Json
 
 if TYPE_CHECKING:
     from rexport.engine_file import BackendName
     from rexport.jobs.engine import EngineResult
 
-__all__ = ["engine"]
+__all__ = ["EXAMPLES", "engine"]
+
+EXAMPLES = (
+    "rexport engine resnet50-int8.onnx -o resnet50.engine",
+    "rexport engine resnet50-int8.onnx --sm 86,89 --batch 1:8:32 -o resnet50.engine",
+    "rexport engine resnet50-int8.onnx --backend tensorrt --timing-cache times.bin -o resnet50.engine",
+)
+_COMPATIBILITY, _WEIGHTS = "Where it runs", "Engines without weights"
 
 
 def engine(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file; quantized for TensorRT or float.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The engine file to write.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL.onnx", help="An ONNX file, float or quantized for TensorRT.", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The engine file to write.", show_default=False)],
     backend: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="rtx, for GPUs that need not be here; for the one that is, tensorrt, or onnxruntime, which writes an "
-            "ONNX file that holds the engine.",
+            help="rtx: TensorRT for RTX, which needs no GPU here. tensorrt: for this machine's GPU. onnxruntime: the "
+            "same, as an ONNX file that holds the engine.",
         ),
     ] = "rtx",
-    sm: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,...", help="Compute capabilities to build for, without the point.", show_default="80,86,89,120"
-        ),
-    ] = None,
     batch: Annotated[
         str | None,
         typer.Option(
             metavar="MIN:OPT:MAX",
-            help="Batches that it takes, and the one it is tuned for.",
+            help="The batch sizes that it takes, and the one that it is tuned for.",
             show_default="that of MODEL.onnx, or 1",
         ),
     ] = None,
-    workspace: Annotated[
-        int | None, typer.Option(metavar="MIB", help="The most scratch memory of a layer.", show_default="all")
-    ] = None,
-    optimization_level: Annotated[
-        int | None, typer.Option(min=0, max=5, help="How long to search for faster kernels.", show_default="TensorRT's")
-    ] = None,
-    timing_cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Measured times, read and written.", show_default=False)
+    as_json: Json = False,
+    sm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            help="Compute capabilities of the GPUs, such as 86 for 8.6.",
+            show_default="80,86,89,120",
+            rich_help_panel=_COMPATIBILITY,
+        ),
     ] = None,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Later versions of TensorRT may run it.")
+        bool,
+        typer.Option(
+            "--version-compatible", help="Later versions of TensorRT can run it.", rich_help_panel=_COMPATIBILITY
+        ),
     ] = False,
     hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="Other GPUs of Ampere and later may run it.")
+        bool,
+        typer.Option(
+            "--hardware-compatible", help="Other GPUs, Ampere and later, can run it.", rich_help_panel=_COMPATIBILITY
+        ),
     ] = False,
-    refittable: Annotated[bool, typer.Option("--refittable", help="Its weights can be exchanged.")] = False,
+    refittable: Annotated[
+        bool, typer.Option("--refittable", help="Its weights can be replaced later.", rich_help_panel=_WEIGHTS)
+    ] = False,
     strip: Annotated[
-        bool, typer.Option("--strip", help="Leave its weights out, to be filled in on the device with --refit.")
+        bool,
+        typer.Option(
+            "--strip", help="Leave the weights out; --refit fills them in on the device.", rich_help_panel=_WEIGHTS
+        ),
     ] = False,
     refit: Annotated[
         Path | None,
         typer.Option(
             metavar="ENGINE",
-            help="Build nothing: fill the weights of MODEL.onnx into this engine, built of it with --strip.",
+            help="Instead of building, fill the weights of MODEL.onnx into this engine, built from it with --strip.",
             show_default=False,
+            rich_help_panel=_WEIGHTS,
         ),
     ] = None,
-    as_json: Json = False,
+    workspace: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MIB",
+            help="The most scratch memory per layer, in MiB.",
+            show_default="all of the GPU's",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    optimization_level: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=5,
+            help="How long to search for faster kernels.",
+            show_default="TensorRT's",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measured kernel times, read from this file and added to it.",
+            show_default=False,
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
 ) -> None:
-    """Build a TensorRT engine, and check that what the file quantizes came out in integers.
+    """Build a TensorRT engine, and check that every quantized layer runs in integers.
 
-    TensorRT for RTX (--backend rtx) builds for other machines' GPUs without having one. If a layer that the
-    file quantizes came out in float, the exit code is 4 and nothing is written. Beside the engine lies
-    OUTPUT.json, which says what it is; whoever loads the engine compares it first. Of what ONNX Runtime
-    compiles, only that all of it is in the engine is checked.
+    TensorRT for RTX (--backend rtx) builds for other machines' GPUs and needs none itself. If a quantized layer came
+    out in float, the exit code is 4 and nothing is written. OUTPUT.json, beside the engine, describes it, and is
+    checked before the engine is loaded. With --backend onnxruntime, only that the whole model is in the engine is
+    checked.
     """
     from rexport.cli._console import note, print_json, progress
     from rexport.engine import BatchRange, BuildOptions
@@ -112,7 +158,8 @@ def _parse_backend(name: str) -> BackendName:
 
     if name not in list(BackendName):
         *others, last = BackendName
-        raise UsageError(f"There is no backend {name!r}; choose {', '.join(others)} or {last}.")
+        hint = did_you_mean(get_close_matches(name, list(BackendName), n=1))
+        raise UsageError(f"There is no backend {name!r}; choose {', '.join(others)} or {last}.{hint}")
     return BackendName(name)
 
 
@@ -131,7 +178,7 @@ def _print(result: EngineResult) -> None:
     precisions = ", ".join(f"{count} {op_type} in {precision}" for (op_type, precision), count in counts.items())
     gpus = ", ".join(map(str, facts.capabilities)) or facts.device or "this machine's"
     print(f"{output}: {facts.bytes / 2**20:.1f} MiB, {facts.backend} {facts.version}, for GPUs {gpus}")
-    unknown = "all layers in one engine" if facts.backend == "onnxruntime" else "no layers that multiply"
+    unknown = "all layers in one engine" if facts.backend == "onnxruntime" else "no convolutions or matrix products"
     print(f"{precisions or unknown}; built in {facts.seconds:.1f} s")
     if facts.stripped:
-        print(f"without its weights: rexport engine {facts.onnx} --refit {output} -o FILE fills them in")
+        print(f"without its weights; `rexport engine {facts.onnx} --refit {output} -o FILE` fills them in")

@@ -6,6 +6,7 @@ import math
 import platform
 import tempfile
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import metadata
 from importlib.util import find_spec
 from os.path import relpath
@@ -18,6 +19,7 @@ from rexport._errors import GateError, ModelFileError, UnavailableError, UsageEr
 from rexport._files import check_writable, file_sha256, write_bytes
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport._version import __version__
+from rexport._words import did_you_mean
 from rexport.benchmarks import machine_facts
 from rexport.choices import Goal
 from rexport.deployment_settings import (
@@ -68,7 +70,7 @@ class TuneRequest:
         output: Where the settings go.
         model_output: Where the file goes if it had to be made; by default ``NAME-tuned.onnx`` beside the settings.
         goal: The most images per second, or the shortest call.
-        latency_bound_ms: What nine calls of ten have to keep within, in milliseconds.
+        latency_bound_ms: The bound of p90, in milliseconds.
         data: Pictures to make INT8 files of a float model with.
         eval_data: Labelled pictures to measure their accuracy on.
         max_drop: The percentage points of top-1 that they may lose.
@@ -177,14 +179,14 @@ class TuneResult:
         near, bound = self.search.nearest, self.request.latency_bound_ms
         if near is None or bound is None:
             reasons = [trial.reason for trial in self.search.trials if trial.reason is not None]
-            raise UnavailableError(f"Nothing could be measured to the end. {reasons[0]}")
+            raise UnavailableError(f"No measurement could be completed. {reasons[0]}")
         advice = "or try --goal latency, more --threads, another runtime"
         if not any(variant.precision == INT8 for variant in self.variants.files):
             advice += ", or INT8 with --data IMAGES"
         raise GateError(
-            f"None of {len(self.search.trials)} ways to run it keeps within {bound:g} ms for nine calls of ten; the "
-            f"nearest is {near.candidate}, which takes {near.percentile_ms(90):.2f} ms. Allow that with "
-            f"--latency-bound, {advice}. No settings were written."
+            f"None of {len(self.search.trials)} candidates has a p90 within {bound:g} ms; the nearest is "
+            f"{near.candidate}, which takes {near.percentile_ms(90):.2f} ms. Allow that with --latency-bound, "
+            f"{advice}. No settings were written."
         )
 
 
@@ -202,6 +204,10 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
     check_writable(request.output)
     check_writable(request.made_at)
     machine = machine_facts()  # before this makes it busy itself
+    if machine.is_busy:
+        note(
+            f"the machine is busy ({machine.load}), which may change the choice; better stop and tune when it is idle."
+        )
     model = _load(request.model)
     if is_size_assumed(model):
         size = picture_size(model)
@@ -212,9 +218,9 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
         candidates = _candidates(choices, variants.files)
         if not candidates:
             reasons = dict.fromkeys(variant.reason for variant in variants.left_out)
-            raise GateError(f"There is nothing left to choose from. {' '.join(reasons)}")
+            raise GateError(f"No candidate is left. {' '.join(reasons)}")
         seconds = request.seconds or _SECONDS_EACH * len(candidates) + _SECONDS_FINAL
-        note(f"measuring {len(candidates)} ways to run {request.model}, about {seconds:.0f} s")
+        note(f"measuring {len(candidates)} ways to run {request.model}, in about {seconds:.0f} s")
         search = search_deployment(
             candidates, bounds=request.bounds, goal=request.goal, seconds=seconds, progress=progress
         )
@@ -267,17 +273,17 @@ def _precisions(request: TuneRequest, own: str) -> tuple[str, ...]:
     if precisions is None:
         return (own, INT8) if request.data is not None and own == _FLOAT else (own,)
     if own == _FLOAT and INT8 in precisions and request.data is None:
-        raise UsageError("INT8 takes images to calibrate with; pass --data IMAGES, or --precision fp32.")
+        raise UsageError("INT8 needs images to calibrate with; pass --data IMAGES, or --precision fp32.")
     if own != _FLOAT and precisions != (own,):
         raise UsageError(
-            f"{request.model} is {own} already, so --precision {','.join(precisions)} can't be had from it; pass the "
+            f"{request.model} is {own} already, so it can't be tuned in --precision {','.join(precisions)}; pass the "
             "float model that it was made from, or leave --precision out."
         )
     return precisions
 
 
 def _refuse_accuracy_options(request: TuneRequest, own: str) -> None:
-    reason = "no INT8 file is to be made; pass --data IMAGES and no --precision"
+    reason = "none will be made; pass --data IMAGES without --precision"
     if own != _FLOAT:
         reason = f"{request.model} is {own} already; pass the float model that it was made from"
     options = {"--data": request.data, "--eval-data": request.eval_data, "--max-drop": request.max_drop}
@@ -308,7 +314,8 @@ def _require_choices(option: str, values: tuple[str, ...] | None, possible: tupl
         return
     wrong = next((value for value in values if value not in possible), None)
     if wrong is not None or not values:
-        raise UsageError(f"{option} {wrong or ''!r}: choose from {', '.join(possible)}.")
+        hint = did_you_mean(get_close_matches(wrong or "", possible, n=1))
+        raise UsageError(f"{option} {wrong or ''!r}: choose from {', '.join(possible)}.{hint}")
 
 
 def _candidates(choices: VariantRequest, files: Sequence[Variant]) -> list[Candidate]:
@@ -390,7 +397,7 @@ def _relative(model: Path, folder: Path) -> str:
         return Path(relpath(model.resolve(), folder.resolve())).as_posix()
     except ValueError:  # on Windows, another drive
         raise UsageError(
-            f"Settings name their file from their own folder on, and {model} is on another drive."
+            f"Settings hold the path of their model relative to their own folder, and {model} is on another drive."
         ) from None
 
 

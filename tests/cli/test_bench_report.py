@@ -33,6 +33,6 @@ def test_two_documents_do_not_both_go_to_stdout() -> None:
 
 def test_the_older_name_of_settings_works_and_says_so(tmp_path: Path) -> None:
     result = invoke("bench", "--profile", str(tmp_path / "none.toml"))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "--profile is called --settings now" in result.stderr
-    assert "none.toml can't be read" in " ".join(result.stderr.split())
+    assert "none.toml does not exist" in " ".join(result.stderr.split())

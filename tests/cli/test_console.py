@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.main import get_command
 
+from rexport.cli import app
 from rexport.cli._console import print_table
 from tests.cli._run import invoke
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COLUMNS = ("model", "runtime", "batch", "img/s", "p50 ms", "speed-up", "95 %", "agrees", "SQNR")
 ROW = ("a-very-long-name-of-a-model-int8.onnx", "cpu", "16", "12,345.6", "10.70", "2.82", "2.73–2.91", "100.0%", "34.1")
@@ -50,3 +58,25 @@ def test_slips_are_errors_like_all_others(arguments: list[str], message: str) ->
     assert result.stderr.startswith("error: ")
     assert message in " ".join(result.stderr.split())
     assert "Usage" not in result.stderr
+
+
+def _examples(command: Any) -> Iterator[str]:
+    """Yield the examples in the help of a command, and of those below it."""
+    yield from (command.epilog or "").splitlines()
+    for subcommand in getattr(command, "commands", {}).values():
+        yield from _examples(subcommand)
+
+
+@pytest.mark.parametrize("example", list(_examples(get_command(app))))
+def test_every_example_parses(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    program, *words = shlex.split(example)
+    assert program == "rexport"
+    for word in words:
+        if not word.startswith(("-", "/")):  # a folder that must exist is there
+            Path(word).mkdir(parents=True, exist_ok=True)
+    command: Any = get_command(app)
+    while hasattr(command, "commands"):
+        name, *words = words
+        command = command.commands[name]
+    command.make_context(name, words)

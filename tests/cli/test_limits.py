@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport.benchmarks.document import Row
 from rexport.benchmarks.profiling.layers import profile_layers
-from rexport.cli import _bench_report, _limits
+from rexport.cli import _limits
 from rexport.model_file import save
 from tests.jobs.test_bench import PEAK
 from tests.quantization._tables import exported
@@ -39,13 +38,3 @@ def test_peaks_say_what_they_are_worth(capsys: pytest.CaptureFixture[str]) -> No
     assert "measured while other programs ran" in err
     assert "at least 120 GMAC/s" in err
     assert "--remeasure-peak" in err
-
-
-def test_small_numbers_keep_their_digits_and_none_is_a_dash() -> None:
-    def cells(**limits: float) -> tuple[str, str]:
-        row = Row(model="m.onnx", runtime="cpu", batch=1, threads=1, **limits)
-        return _bench_report._COLUMNS["GMAC/s"](row), _bench_report._COLUMNS["of peak"](row)
-
-    assert cells(gmacs_per_second=50.006, share_of_peak=0.50006) == ("50", "50 %")
-    assert cells() == ("–", "–")
-    assert cells(gmacs_per_second=0.034, share_of_peak=0.004) == ("0.034", "0 %")

@@ -88,8 +88,8 @@ def test_what_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("scenario", "bound", "seconds", "match"),
     [
-        (None, 20.0, None, "--latency-bound is of a scenario"),
-        (None, None, 5.0, "--seconds is of a scenario"),
+        (None, 20.0, None, "--latency-bound belongs to a scenario"),
+        (None, None, 5.0, "--seconds belongs to a scenario"),
         (Scenario.OFFLINE, 20.0, None, "--latency-bound is of the server scenario"),
         (Scenario.SERVER, None, None, "pass --latency-bound 20, say"),
         (Scenario.SERVER, 0.0, None, "--latency-bound 0: it is milliseconds, larger than zero"),
@@ -105,7 +105,7 @@ def test_what_makes_no_sense_is_refused(
 
 
 def test_loadgen_is_of_a_scenario() -> None:
-    with pytest.raises(UsageError, match="--loadgen is of a scenario"):
+    with pytest.raises(UsageError, match="--loadgen belongs to a scenario"):
         parse_scenario(None, None, None, loadgen=True)
 
 
@@ -113,7 +113,7 @@ def test_the_servers_table(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows([outcome(server())], title="a machine")
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
-    assert lines[0].rstrip() == "a machine; highest rate that is answered within 20 ms"
+    assert lines[0].rstrip() == "a machine; highest query rate within 20 ms"
     row = next(line for line in lines if "m.onnx" in line).split()
     assert row == ["m.onnx", "cpu", "8", "123.4", "1.8", "p99", "6.00", "12.50", "19.50"]
     assert printed.err == ""
@@ -151,5 +151,5 @@ def test_trials_are_told_as_they_end(capsys: pytest.CaptureFixture[str]) -> None
     say_trial(STOPPED)
     assert capsys.readouterr().err.splitlines() == [
         "confirm: 123.4 queries/s, 1234 answered, p99 19.50 ms: holds",
-        "bracket: 200.0 queries/s, 150 answered, given up: does not hold",
+        "bracket: 200.0 queries/s, 150 answered, stopped early: does not hold",
     ]
