@@ -159,9 +159,13 @@ def run(model: ir.Model, feeds: Mapping[str, np.ndarray] | None = None, seed: in
 
 
 def changed_by(one_pass: type[GraphPass], model: ir.Model) -> tuple[ir.Model, PassReport]:
-    """Run one pass on a copy of the model."""
+    """Run one pass on a copy of the model; what it removed must not count as a reader of any value."""
     clone = model.clone()
-    return clone, one_pass()(clone).report
+    report = one_pass()(clone).report
+    present = set(clone.graph.all_nodes())
+    values = {value for node in present for value in (*node.inputs, *node.outputs) if value is not None}
+    assert {use.node for value in values for use in value.uses()} <= present
+    return clone, report
 
 
 def refusal(one_pass: type[GraphPass], model: ir.Model) -> str:
