@@ -1,4 +1,4 @@
-"""``rexport quickstart``: the whole way on real handwritten digits, in a minute or two."""
+"""``rexport quickstart``: the whole pipeline on handwritten digits, in a minute or two."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ from rexport.cli._options import Json
 if TYPE_CHECKING:
     from rexport.jobs.quickstart import QuickstartResult
 
-__all__ = ["quickstart"]
+__all__ = ["EXAMPLES", "quickstart"]
+
+EXAMPLES = (
+    "rexport quickstart",
+    "rexport quickstart --dir /tmp/digits --restart",
+    "rexport quickstart --json",
+)
 
 _NAMES = {"torch": "PyTorch, eager", "fp32": "ONNX FP32, fused", "int8": "ONNX INT8"}
 
 
 def quickstart(
-    folder: Annotated[Path, typer.Option("--dir", help="Where the files go.")] = Path("rexport-quickstart"),
+    folder: Annotated[Path, typer.Option("--dir", help="Folder to write to.")] = Path("rexport-quickstart"),
+    restart: Annotated[bool, typer.Option("--restart", help="Make the files of an earlier run again.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a small ResNet on real handwritten digits, export, fuse, quantize, evaluate and measure it.
+    """Train a small ResNet on handwritten digits, then export, fuse, quantize, evaluate and measure it.
 
-    The digits are scikit-learn's: nothing is downloaded. Everything is seeded, so every run on a machine gives the
-    same network. If the INT8 file loses more than half a point of accuracy, the exit code is 4.
+    The digits come with scikit-learn: nothing is downloaded. All seeds are fixed, so every run on a machine gives the
+    same network. An interrupted run resumes: run the same command again. If INT8 loses more than half a point of
+    accuracy, the exit code is 4.
     """
     started = last = perf_counter()  # before PyTorch is imported, which takes seconds
 
@@ -39,12 +47,12 @@ def quickstart(
         say(f"{now - last:5.1f} s  {message}")
         last = now
 
-    request = QuickstartRequest(folder=folder)
+    request = QuickstartRequest(folder=folder, restart=restart)
     result = run(request, progress=progress, note=note, say=unsaid if as_json else say_step)
     if as_json:
         print_json(result.to_json())
     else:
-        say(f"{perf_counter() - started:5.1f} s  in all")
+        say(f"{perf_counter() - started:5.1f} s  total")
         _print(result)
     result.require()
 
@@ -54,7 +62,7 @@ def _print(result: QuickstartResult) -> None:
     from rexport.cli._reports import percent
 
     print_table(
-        ["model", "size KiB", "top-1", "same as FP32", "ms at batch 1", "img/s at batch 32", "speed-up"],
+        ["model", "KiB", "top-1", "agrees", "ms, batch 1", "img/s, batch 32", "speed-up"],
         [
             [
                 _NAMES[row.model],
@@ -74,4 +82,8 @@ def _print(result: QuickstartResult) -> None:
     print(f"FP32      {fp32}")
     print(f"INT8      {int8}")
     print(f"pictures  {digits}/train and {digits}/test")
-    print(f"next: rexport eval {int8} --data {digits / 'test'} --reference {fp32}")
+    print(f"report    {result.report}")
+    print()
+    print("With your model (names of networks: `rexport models`):")
+    print("  rexport onnx NETWORK --weights YOUR.pt -o model.onnx")
+    print("  rexport quantize model.onnx --data YOUR_PICTURES -o model-int8.onnx")

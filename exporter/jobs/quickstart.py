@@ -5,7 +5,7 @@ The digits are scikit-learn's, so nothing is downloaded. All is seeded: every ru
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,20 @@ from PIL import Image
 
 from rexport._apart import WRITE
 from rexport._cpu import this_cpu
-from rexport._errors import GateError, OutputError, UnavailableError
+from rexport._errors import GateError, InputError, OutputError, UnavailableError
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport.benchmarks import reports
 from rexport.jobs import bench, evaluate, export, quantize
-from rexport.models import build, find
+from rexport.model_file import load
+from rexport.models import build, find, read_state_dict
 from rexport.models.weights_facts import WeightsFacts, save_weights
 from rexport.preprocessing import Preprocessing
 from rexport.quantization import target_for
 from rexport.training import OneCycleRecipe, PicturesInMemory, train
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from rexport.benchmarks import Row
     from rexport.evaluation import Evaluation
 
@@ -41,9 +45,10 @@ _MOST_DROP = 0.005
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartRequest:
-    """The ``folder`` that the files go to."""
+    """The ``folder`` that the files go to; with ``restart``, those of an earlier run are made again."""
 
     folder: Path = field(default=Path("rexport-quickstart"), metadata=WRITE)
+    restart: bool = False
 
     @property
     def digits(self) -> Path:
@@ -67,11 +72,12 @@ class QuickstartRow:
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartResult:
-    """The ``rows``, one per model, and how many ``seconds`` all took."""
+    """The ``rows``, one per model, how many ``seconds`` all took, and the ``report`` on speed."""
 
     request: QuickstartRequest
     rows: tuple[QuickstartRow, ...]
     seconds: float
+    report: Path
 
     def to_json(self) -> dict[str, Any]:
         """Return the document ``rexport.quickstart/1``."""
@@ -79,6 +85,7 @@ class QuickstartResult:
             "schema": "rexport.quickstart/1",
             "folder": str(self.request.folder),
             "seconds": self.seconds,
+            "report": str(self.report),
             "rows": [asdict(row) for row in self.rows],
         }
 
@@ -99,7 +106,7 @@ class QuickstartResult:
 def run(
     request: QuickstartRequest, *, progress: Progress = silent, note: Note = unsaid, say: Note = unsaid
 ) -> QuickstartResult:
-    """Go the whole way.
+    """Go the whole way; files of an earlier run that are whole are not made again.
 
     Raises:
         OutputError: The folder can't be made, or written to.
@@ -113,9 +120,12 @@ def run(
     except OSError as error:
         raise OutputError(f"{folder} can't be made: {error.strerror}; choose another with --dir.") from error
     weights, fp32, int8 = (folder / f"{_NETWORK}{suffix}" for suffix in (".safetensors", ".onnx", ".int8.onnx"))
-    _train(digits, weights, progress, say)
-    _export(weights, fp32, progress, note, say)
-    _quantize(fp32, digits / "train", int8, progress, note, say)
+    steps = (
+        _Step(weights, read_state_dict, lambda: _train(digits, weights, progress, say)),
+        _Step(fp32, load, lambda: _export(weights, fp32, progress, note, say)),
+        _Step(int8, load, lambda: _quantize(fp32, digits / "train", int8, progress, note, say)),
+    )
+    _make(steps, restart=request.restart, say=say)
     models = (_NETWORK, str(fp32), str(int8))
     requests = [
         evaluate.EvaluateRequest(model=model, weights=trained, data=digits / "test", reference=fp32)
@@ -123,12 +133,51 @@ def run(
     ]
     evaluations = [evaluate.run(request, progress=progress, note=note).evaluation for request in requests]
     say(f"evaluated on the {_HELD_OUT} held-out digits")
-    speeds = bench.run(
-        bench.BenchRequest(models=models, batches=(1, 32), min_seconds=1.0, launches=1), progress=progress, note=note
-    ).rows
+    report, speeds = _measure(models, folder, progress, note)
     say("measured, each model in a process of its own, in turns")
     rows = map(_row, ("torch", "fp32", "int8"), (weights, fp32, int8), evaluations, speeds[:3], speeds[3:])
-    return QuickstartResult(request=request, rows=tuple(rows), seconds=perf_counter() - started)
+    return QuickstartResult(request=request, rows=tuple(rows), seconds=perf_counter() - started, report=report)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """``make`` writes the file at ``path``, which ``read`` can read if it is whole."""
+
+    path: Path
+    read: Callable[[Path], object]
+    make: Callable[[], None]
+
+    @property
+    def done(self) -> bool:
+        """Whether the file is there and whole."""
+        try:
+            self.read(self.path)
+        except InputError:
+            return False
+        return True
+
+
+def _make(steps: Sequence[_Step], *, restart: bool, say: Note) -> None:
+    """Make the files from the first that is missing on, or all with ``restart``; each is made from the one before."""
+    for step in steps:
+        restart = restart or not step.done
+        if restart:
+            step.make()
+        else:
+            say(f"{step.path} is of an earlier run (--restart makes it again)")
+
+
+def _measure(models: tuple[str, ...], folder: Path, progress: Progress, note: Note) -> tuple[Path, tuple[Row, ...]]:
+    """Measure the models, and return the report: a page, or without the extra for that, a table in Markdown."""
+    request = bench.BenchRequest(models=models, batches=(1, 32), min_seconds=1.0, launches=1)
+    try:
+        reports.require_extra()
+        report = folder / "report.html"
+        request = replace(request, html=report)
+    except UnavailableError:
+        report = folder / "report.md"
+        request = replace(request, markdown=report)
+    return report, bench.run(request, progress=progress, note=note).rows
 
 
 def _train(folder: Path, weights: Path, progress: Progress, say: Note) -> None:

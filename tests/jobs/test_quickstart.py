@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rexport._errors import GateError, UnavailableError
+from rexport._errors import GateError, InputError, UnavailableError
 from rexport.benchmarks import Row, Status
 from rexport.benchmarks.results import timed
 from rexport.evaluation import Comparison, Evaluation
-from rexport.jobs.quickstart import QuickstartRequest, QuickstartResult, QuickstartRow, _row
+from rexport.jobs.quickstart import QuickstartRequest, QuickstartResult, QuickstartRow, _make, _row, _Step
 
 _ROW = timed(Row(model="m.onnx", runtime="cpu", batch=1, threads=1), ((0.002, 0.002),))
 
@@ -22,7 +22,7 @@ def _evaluation(top1: float) -> Evaluation:
 
 def _result(*top1: float) -> QuickstartResult:
     rows = tuple(_row("fp32", Path(__file__), _evaluation(accuracy), _ROW, _ROW) for accuracy in top1)
-    return QuickstartResult(request=QuickstartRequest(), rows=rows, seconds=1.0)
+    return QuickstartResult(request=QuickstartRequest(), rows=rows, seconds=1.0, report=Path("report.md"))
 
 
 def test_a_row() -> None:
@@ -51,3 +51,25 @@ def test_a_model_that_can_not_be_measured() -> None:
     hanging = Row(model="m.onnx", runtime="cpu", batch=32, threads=1, status=Status.FAILED, reason="No answer.")
     with pytest.raises(UnavailableError, match=r"m.onnx could not be measured: No answer."):
         _row("fp32", Path(__file__), _evaluation(0.98), _ROW, hanging)
+
+
+def _read(path: Path) -> None:
+    if not path.exists() or not path.read_text():
+        raise InputError(f"{path} is not whole.")
+
+
+@pytest.mark.parametrize(
+    ("whole", "restart", "made"),
+    [("", False, "abc"), ("a", False, "bc"), ("ac", False, "bc"), ("abc", False, ""), ("abc", True, "abc")],
+)
+def test_a_stopped_run_goes_on_at_the_first_file_that_is_not_whole(
+    whole: str, restart: bool, made: str, tmp_path: Path
+) -> None:
+    calls: list[str] = []
+    steps = [_Step(tmp_path / name, _read, lambda name=name: calls.append(name)) for name in "abc"]  # type: ignore[misc]
+    for step in steps:
+        step.path.write_text("whole" if step.path.name in whole else "")
+    said: list[str] = []
+    _make(steps, restart=restart, say=said.append)
+    assert "".join(calls) == made
+    assert len(said) == 3 - len(made)
