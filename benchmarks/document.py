@@ -402,7 +402,7 @@ def _check_schema(schema: object, where: str) -> None:
         return
     if str(schema).startswith(f"{_KIND}/"):
         raise InputError(f"{where} is of another version, {schema}, and this one reads {SCHEMA}; measure again.")
-    kind = "says no schema" if schema is None else f"is a {schema} document"
+    kind = "has no schema" if schema is None else f"is a {schema} document"
     raise InputError(f"{where} {kind}; a benchmark's is {SCHEMA}, which `rexport bench MODEL -o FILE` writes.")
 
 

@@ -84,7 +84,7 @@ def require_loadgen() -> None:
 
 def _check_rate(request: ScenarioRequest, rate: float | None) -> None:
     if (request.scenario is Scenario.SERVER) != (rate is not None):
-        raise UsageError("LoadGen's server scenario, and no other, takes a rate and a latency bound.")
+        raise UsageError("Only LoadGen's server scenario takes a rate and a latency bound.")
     if rate is not None and not 0 < rate < math.inf:
         raise UsageError(f"Queries arrive at a rate larger than zero per second, not {rate:g}.")
 
@@ -134,8 +134,8 @@ def _note(min_seconds: float) -> str:
     if min_seconds < _OFFICIAL_SECONDS:
         short = f"it ran for {min_seconds:g} s, where submissions take {_OFFICIAL_SECONDS} s, and "
     return (
-        f"this is not an MLPerf result: {short}MLPerf also wants its own images, an accuracy run and a review. VALID "
-        "means that LoadGen's rules held for this run."
+        f"this is not an MLPerf result: {short}MLPerf also requires its own images, an accuracy run and a review. "
+        "VALID means that LoadGen's rules held for this run."
     )
 
 

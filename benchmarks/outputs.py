@@ -135,7 +135,7 @@ def _why_wrong(
     precision = max(reference_identity.precision, identity.precision, key=order.index)
     if sqnr < precision.least_sqnr_db:
         return (
-            f"its outputs are not the first model's: SQNR {sqnr:.0f} dB, and {precision} explains no less than "
+            f"its outputs differ from the first model's: SQNR {sqnr:.0f} dB, where {precision} should have at least "
             f"{precision.least_sqnr_db:.0f} dB."
         )
     followed = _following(expected, actual)

@@ -91,7 +91,9 @@ class Gallery:
             return _drawn(preprocessing), None, None
         dataset = open_dataset(self._data, preprocessing)
         if not isinstance(dataset, ImageFolder):
-            raise UsageError(f"--data takes a folder of pictures here, DIR/<class>/<image>, not {self._data}.")
+            raise UsageError(
+                f"--data of `rexport bench` is a folder of pictures, DIR/<class>/<image>, not {self._data}."
+            )
         if preprocessing.resize is None and preprocessing.takes is not Takes.PICTURES:
             _require_size(dataset.paths[0], model, preprocessing.size)
         batches = list(dataset.batches(32, samples=self._samples))

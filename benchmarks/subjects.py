@@ -130,7 +130,7 @@ def _engine(source: Source, path: Path) -> Subject:
     size = shape[-2]  # of either layout: NHWC of pixels, or NCHW
     raw = (size, size, 3) if image.images.dtype.kind == "u" else None
     if shape[1:] != (raw or (3, size, size)):
-        raise EngineFileError(f"{path} takes no square pictures of three channels: its input is {shape}.")
+        raise EngineFileError(f"{path} does not take square pictures of three channels: its input is {shape}.")
     preprocessing = metadata.preprocessing
     if preprocessing is None or preprocessing.size != size:
         preprocessing = Preprocessing.default_for(size)
@@ -173,4 +173,4 @@ def _network_of(source: Source, metadata: model_file.Metadata) -> tuple[Source |
     try:
         return Source(network=registry.find(metadata.network).name), ""
     except UsageError:
-        return None, f"{source} was exported from {metadata.network}, which is no network of the zoo."
+        return None, f"{source} was exported from {metadata.network}, which is not in the zoo."

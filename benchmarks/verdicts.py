@@ -61,7 +61,7 @@ class Shown:
         if labels is None or self.subject.drawn_on(self.runtime) is not None:
             return None
         if self.outputs.ndim != 2:
-            raise DataError("The model is no classifier.")
+            raise DataError("The model is not a classifier.")
         outputs = self.outputs.shape[1]
         indices = class_indices(self.hung.folders, self.subject.classes, outputs)
         if indices.size:

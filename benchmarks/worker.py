@@ -114,7 +114,7 @@ class Worker:
 
     def _keep(self, images: np.ndarray) -> None:
         if not hasattr(self._runtime, "keep"):
-            raise UnavailableError("This runtime keeps no pictures on a device; measure it without --on-device.")
+            raise UnavailableError("This runtime can't keep pictures on a device; measure it without --on-device.")
         self._runtime.keep(images)
 
     def _outputs(self, pictures: np.ndarray, preprocessing: Preprocessing | None, batch: int) -> np.ndarray:

@@ -72,8 +72,8 @@ def float_island(layer: ProfiledLayer, conditions: Conditions) -> str | None:
     if not (conditions.is_int8 and layer.macs and layer.precision in _FLOATS):
         return None
     return (
-        f"It computes in {layer.precision} in an INT8 model; `rexport inspect FILE` says why, and `rexport quantize` "
-        "makes integers of it unless it was asked to leave it."
+        f"It computes in {layer.precision} in an INT8 model; `rexport inspect FILE` says why. `rexport quantize` "
+        "quantizes it unless it was told not to."
     )
 
 
@@ -83,8 +83,8 @@ def conversion(layer: ProfiledLayer, conditions: Conditions) -> str | None:
         return None
     if layer.op_type == "QuantizeLinear" and conditions.is_int8:
         return (
-            "It makes integers of floats; export with `--raw-image` if it is the pictures that are converted, or "
-            "quantize the float layer before it."
+            "It quantizes floats; export with `--raw-image` if these are the input pictures, or quantize the float "
+            "layer before it."
         )
     return "It converts between floats and integers; quantize the float layer beside it too."
 
@@ -94,8 +94,8 @@ def layout_change(layer: ProfiledLayer, conditions: Conditions) -> str | None:  
     if layer.op_type != "layout change" or layer.share < _CONVERSION:
         return None
     return (
-        "The runtime reorders a tensor in memory here; raw images (`rexport onnx --raw-image`) come in the order that "
-        "it wants, and float layers between integers ask for another."
+        "The runtime reorders a tensor in memory here; raw images (`rexport onnx --raw-image`) avoid that at the "
+        "input, and quantizing float layers between INT8 layers avoids it elsewhere."
     )
 
 
@@ -103,7 +103,7 @@ def depthwise(layer: ProfiledLayer, conditions: Conditions) -> str | None:  # no
     """Every channel by itself: bound by memory."""
     if layer.convolution is None or not layer.convolution.is_depthwise or layer.share < _WORTH:
         return None
-    return "A depthwise convolution multiplies little with what it reads, so memory is its limit and not the processor."
+    return "A depthwise convolution does little arithmetic per byte, so memory limits it and not the processor."
 
 
 def grouped(layer: ProfiledLayer, conditions: Conditions) -> str | None:
@@ -116,8 +116,8 @@ def grouped(layer: ProfiledLayer, conditions: Conditions) -> str | None:
     if layer.share < _WORTH or not conditions.is_slow(layer):
         return None
     return (
-        f"Its {convolution.groups} groups are computed one by one; `rexport fuse FILE --regroup measure` merges as "
-        "many as is fastest, and the results stay the same."
+        f"Its {convolution.groups} groups are computed one by one; `rexport fuse FILE --regroup measure` merges groups "
+        "as far as that is faster, without changing the results."
     )
 
 
@@ -129,8 +129,8 @@ def stem(layer: ProfiledLayer, conditions: Conditions) -> str | None:
     if layer.share < _WORTH or not conditions.is_slow(layer):
         return None
     return (
-        f"Its {convolution.inputs} channels fill no vector of the processor; `rexport fuse FILE --stem measure` lets "
-        "it read 2 × 2 blocks of pixels as channels if that is faster."
+        f"Its {convolution.inputs} channels are too few for the processor's vectors; `rexport fuse FILE --stem "
+        "measure` lets it read 2 × 2 blocks of pixels as channels if that is faster."
     )
 
 
@@ -142,8 +142,8 @@ def memory_bound(layer: ProfiledLayer, conditions: Conditions) -> str | None:
     if uses >= _USES:
         return None
     return (
-        f"It multiplies with each weight {uses:.0f} × per call, so reading the weights is its limit; with more "
-        "pictures per call they are read once for all."
+        f"It multiplies with each weight {uses:.0f} × per call, so reading the weights limits it; larger batches read "
+        "them once for all pictures."
     )
 
 
@@ -166,7 +166,7 @@ def remarks(layers: Sequence[ProfiledLayer], conditions: Conditions) -> tuple[st
 def _in_float(layers: Sequence[ProfiledLayer], conditions: Conditions) -> str | None:
     if conditions.is_int8 or not any(layer.macs for layer in layers):
         return None
-    return "The model computes in float; `rexport quantize FILE --data IMAGES` makes integers of it."
+    return "The model computes in float; `rexport quantize FILE --data IMAGES` quantizes it."
 
 
 def _in_all(layers: Sequence[ProfiledLayer], op_types: tuple[str, ...], activity: str) -> str | None:

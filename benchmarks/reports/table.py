@@ -142,7 +142,7 @@ def notes(document: BenchResult) -> tuple[Note, ...]:
         if not row.ok:
             places.setdefault((Kind(row.status), row.reason or "no reason given"), []).append(row)
         if row.wrong and not any(flag.startswith(_WRONG) for flag in row.flags):
-            text = "its outputs are not those of the first model: its speed is worth nothing"
+            text = "its outputs differ from the first model's, so its speed means nothing"
             places.setdefault((Kind.WRONG, text), []).append(row)
         for flag in row.flags:
             kind = Kind.WRONG if flag.startswith(_WRONG) else Kind.CAUTION

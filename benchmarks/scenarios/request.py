@@ -39,9 +39,9 @@ class ScenarioRequest:
     def __post_init__(self) -> None:
         bound, is_server = self.latency_bound_ms, self.scenario is Scenario.SERVER
         if bound is not None and not is_server:
-            raise UsageError("--latency-bound is of the server scenario; pass --scenario server too, or leave it out.")
+            raise UsageError("--latency-bound belongs to --scenario server; pass that too, or leave it out.")
         if bound is None and is_server:
-            raise UsageError("--scenario server needs a bound for the latency; pass --latency-bound 20, say.")
+            raise UsageError("--scenario server needs a latency bound; pass one such as --latency-bound 20.")
         if not 0 < self.seconds < math.inf:
             raise UsageError(f"--seconds {self.seconds:g}: a run lasts more than 0 seconds, such as 10.")
         if self.percentile not in (None, 90, 99):

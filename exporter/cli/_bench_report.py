@@ -10,7 +10,9 @@ import typer
 from rexport.cli._limits import print_layers, print_peaks
 
 if TYPE_CHECKING:
-    from rexport.benchmarks.reports import Changes
+    from collections.abc import Callable
+
+    from rexport.benchmarks.reports import Change, Changes
     from rexport.jobs.bench import BenchReport
 
 __all__ = ["Compare", "Markdown", "MaxRegression", "Report", "Saved", "print_changes", "print_report"]
@@ -73,13 +75,13 @@ MaxRegression = Annotated[
 def print_report(report: BenchReport) -> None:
     """Print the table, the notes on its rows and the machine, the peaks, the layers, and what changed."""
     if report.measured:
-        scenario = report.measured[0].scenario
-        if scenario is None:
+        first = report.measured[0]
+        if first.scenario is None or first.speedup is not None:  # measured in turns
             _print_rows(report)
         else:
             from rexport.cli._scenario import print_rows
 
-            print_rows(report.measured, title=f"{scenario}; {report.machine}")
+            print_rows(report.measured, title=f"{first.scenario}; {report.machine}")
         _print_notes(report)
     print_peaks(report.peaks)
     for profile in report.layers:
@@ -92,26 +94,22 @@ def print_changes(changes: Changes) -> None:
     """Print what changed since the earlier run."""
     from rexport.cli._console import print_table
 
-    columns = ("model", "runtime", "batch", "threads", "old /s", "new /s", "ratio", "95 %", "verdict")
-    cells = []
-    for row in changes.rows:
-        interval = "–" if row.interval is None else f"{row.interval[0]:.2f}–{row.interval[1]:.2f}"
-        verdict = f"{row.verdict}, past the bound" if row in changes.regressions else str(row.verdict)
-        cells.append(
-            (
-                row.key.model,
-                row.key.runtime,
-                str(row.key.batch),
-                str(row.key.threads),
-                f"{row.old_per_second:,.1f}",
-                f"{row.new_per_second:,.1f}",
-                f"{row.ratio:.2f}",
-                interval,
-                verdict,
-            )
-        )
-    if cells:
-        print_table(columns, cells, title="against the earlier run", left=(0, 1, 8), keys=3)
+    columns: dict[str, Callable[[Change], str]] = {
+        "model": lambda row: row.key.model,
+        "runtime": lambda row: row.key.runtime,
+        "batch": lambda row: str(row.key.batch),
+        "threads": lambda row: str(row.key.threads),
+        "old /s": lambda row: f"{row.old_per_second:,.1f}",
+        "new /s": lambda row: f"{row.new_per_second:,.1f}",
+        "ratio": lambda row: f"{row.ratio:.2f}",
+        "95 %": lambda row: "–" if row.interval is None else f"{row.interval[0]:.2f}–{row.interval[1]:.2f}",
+        "verdict": lambda row: f"{row.verdict}, past the bound" if row in changes.regressions else str(row.verdict),
+    }
+    if len({row.key.threads for row in changes.rows}) < 2:
+        del columns["threads"]
+    if changes.rows:
+        cells = [[cell(row) for cell in columns.values()] for row in changes.rows]
+        print_table(list(columns), cells, title="against the earlier run", left=(0, 1, len(columns) - 1), keys=3)
     for sentence in changes.sentences:
         print(sentence)
 

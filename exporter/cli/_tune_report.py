@@ -65,7 +65,7 @@ def _cells(trial: Trial, search: SearchResult) -> tuple[str, ...]:
     measured = trial.measured
     assert measured is not None
     variant, throughput = trial.candidate.variant, measured.throughput_estimate()
-    stage = "← chosen" if _is_chosen(trial, search) else trial.stages[-1][0].replace("final", "")
+    stage = "← chosen" if _is_chosen(trial, search) else trial.stages[-1][0]
     return (
         variant.name,
         trial.candidate.runtime,

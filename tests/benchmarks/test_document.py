@@ -69,7 +69,7 @@ def test_a_document_of_the_fewest_keys_is_read() -> None:
         ({"schema": "rexport.bench/0"}, "another version, rexport.bench/0"),
         ({"schema": "rexport.bench/2"}, "another version, rexport.bench/2"),
         ({"schema": "rexport.eval/1"}, "is a rexport.eval/1 document"),
-        ({"schema": None}, "says no schema"),
+        ({"schema": None}, "has no schema"),
         ({"machine": None}, "missing required field `machine`"),
         ({"machine": {"cpu": 3}}, r"machine\.cpu: expected `str`, got `int`"),
         ({"rows": {}}, "rows: expected `array`, got `object`"),

@@ -47,7 +47,7 @@ def test_what_lies_beside_it_says_what_it_takes(tmp_path: Path) -> None:
 def test_what_takes_no_pictures_is_refused(tmp_path: Path) -> None:
     path = write_stand_in(tmp_path)
     change_facts(path, inputs=[{"name": "x", "dtype": "float", "shape": [-1, 40]}])
-    with pytest.raises(EngineFileError, match="takes no square pictures of three channels"):
+    with pytest.raises(EngineFileError, match="does not take square pictures of three channels"):
         examine(Source(path=path))
 
 

@@ -153,7 +153,7 @@ def test_a_job_runs_loadgen_beside(make_model: MakeModel) -> None:
     ("scenario", "rate", "match"),
     [
         (Scenario.SERVER, None, "takes a rate and a latency bound"),
-        (Scenario.OFFLINE, 10.0, "and no other"),
+        (Scenario.OFFLINE, 10.0, "Only LoadGen.s server scenario"),
         (Scenario.SERVER, -1.0, "rate larger than zero"),
         (Scenario.SERVER, float("nan"), "rate larger than zero"),
     ],

@@ -94,7 +94,7 @@ def test_a_wrong_model_is_marked_in_the_table_and_in_a_note(model: Path) -> None
     assert "100.0 %" in good
     assert "WRONG" not in good
     assert "WRONG" in bad
-    assert "wrong.onnx on cpu, batch 2: WRONG: its outputs are not the first model's: SQNR" in result.stderr
+    assert "wrong.onnx on cpu, batch 2: WRONG: its outputs differ from the first model's: SQNR" in result.stderr
 
 
 @pytest.mark.slow

@@ -25,6 +25,16 @@ def test_changes_are_printed_and_past_the_bound_is_said(capsys: pytest.CaptureFi
     assert "slower beyond noise" in printed
 
 
+def test_a_saved_run_is_printed_as_a_table(tmp_path: Path) -> None:
+    result = invoke("bench", "--from", SAMPLE, "--markdown", tmp_path / "r.md")
+    assert result.exit_code == 0, result.output
+    assert "p99 ms" in result.stdout
+    assert "threads" not in result.stdout.splitlines()[2]
+    assert "Fastest at batch 8: cifar_resnet20-int8.onnx on cpu, 10,324 img/s" in result.stdout
+    assert (tmp_path / "r.md").read_text(encoding="utf-8").startswith("- Fastest at batch 1")
+    assert invoke("bench", "--from", SAMPLE, "m.onnx").exit_code == 2
+
+
 def test_two_documents_do_not_both_go_to_stdout() -> None:
     result = invoke("bench", "m.onnx", "--json", "--markdown", "-")
     assert result.exit_code == 2

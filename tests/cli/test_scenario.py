@@ -90,8 +90,8 @@ def test_what_is_asked_for() -> None:
     [
         (None, 20.0, None, "--latency-bound belongs to a scenario"),
         (None, None, 5.0, "--seconds belongs to a scenario"),
-        (Scenario.OFFLINE, 20.0, None, "--latency-bound is of the server scenario"),
-        (Scenario.SERVER, None, None, "pass --latency-bound 20, say"),
+        (Scenario.OFFLINE, 20.0, None, "--latency-bound belongs to --scenario server"),
+        (Scenario.SERVER, None, None, "such as --latency-bound 20"),
         (Scenario.SERVER, 0.0, None, "--latency-bound 0: it is milliseconds, larger than zero"),
         (Scenario.SERVER, 9000.0, None, "Pass --seconds 45"),
         (Scenario.SINGLE_STREAM, None, 0.0, "--seconds 0"),

@@ -185,6 +185,14 @@ def test_what_the_server_scenario_tried_is_shown(sample: dict[str, Any]) -> None
     assert "no rate holds within 20 ms" in to_html(sample)
 
 
+def test_a_note_says_where_if_it_is_of_rows_alone(sample: dict[str, Any]) -> None:
+    sample["machine"]["load_average"] = 2.0
+    text = "".join(Page(to_html(sample)).text)
+    assert "caution: the machine was busy when measuring began (load 2 on 2 cores)" in text
+    assert "caution cifar_resnet" in text
+    assert "2026-11-24T18:58:00Z" in text
+
+
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib.figure"])
 def test_without_its_packages_it_is_said_what_to_install(
     sample: dict[str, Any], monkeypatch: pytest.MonkeyPatch, package: str
