@@ -161,13 +161,13 @@ for command, in_short in (
     (quantize.quantize, "An INT8 file from a float one and some images."),
     (eval.eval, "Accuracy, and agreement with another model."),
     (predict.predict, "The classes of pictures, with probabilities."),
-    (engine.engine, "A TensorRT engine, checked layer by layer; for RTX without a GPU."),
+    (engine.engine, "Build a TensorRT engine, checked layer by layer; for RTX without a GPU."),
     (inspect.inspect, "What a file is, layer by layer, and where it comes from."),
-    (bench.bench, "Throughput and latency, model against model."),
-    (tune.tune, "What runs a model best here, written down as deployment settings."),
+    (bench.bench, "Measure throughput and latency, model against model."),
+    (tune.tune, "Find the fastest runtime, batch and threads, and save the settings."),
     (bundle.bundle, "Pack a model into a signed bundle for devices, or for Triton."),
     (deploy.deploy, "Install a signed bundle on devices over SSH; write it for Ansible or Mender."),
-    (doctor.doctor, "What this machine can really run, and what to do."),
+    (doctor.doctor, "Show what works on this machine, and what to type for the rest."),
 ):
     examples = "\n".join(getattr(sys.modules[command.__module__], "EXAMPLES", ()))
     app.command(command.__name__, cls=_Command, short_help=in_short, epilog=examples or None)(command)

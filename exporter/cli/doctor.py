@@ -39,10 +39,10 @@ def _print(result: DoctorResult) -> None:
 
     _print_machine(result.machine)
     findings = [*result.runtimes, result.rtx_build]
-    rows = [(f.name, "yes" if f.usable else "no", (f.version or "").partition("-")[0], f.what) for f in findings]
-    print_table(("runtime", "works", "version", "what it is"), rows, left=(0, 1, 2, 3))
-    rows = [(extra.name, "yes" if extra.installed else extra.command, extra.purpose) for extra in EXTRAS]
-    print_table(("extra", "installed", "for"), rows, left=(0, 1, 2))
+    runtimes = [(f.name, "yes" if f.usable else "no", (f.version or "").partition("-")[0], f.what) for f in findings]
+    print_table(("runtime", "works", "version", "what it is"), runtimes, left=(0, 1, 2, 3))
+    extras = [(extra.name, "yes" if extra.installed else extra.command, extra.purpose) for extra in EXTRAS]
+    print_table(("extra", "installed", "for"), extras, left=(0, 1, 2))
     missing = {extra.command for extra in EXTRAS if not extra.installed}  # which the table says
     broken = defaultdict(list)
     for finding in findings:

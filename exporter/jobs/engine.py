@@ -33,7 +33,7 @@ class EngineRequest:
         command: What was typed, for the file beside the engine.
 
     Raises:
-        UsageError: The file would have a name under which nobody looks for what it is.
+        UsageError: The name of the file does not fit its kind.
     """
 
     model: Path = field(metadata=READ)
@@ -50,7 +50,7 @@ class EngineRequest:
             raise UsageError(f"ONNX Runtime writes an ONNX file; call it {named}, not {self.output}.")
         if named_onnx and not is_onnx:
             named = self.output.with_suffix(".engine")
-            raise UsageError(f"An engine is no ONNX file; call it {named}, not {self.output}.")
+            raise UsageError(f"An engine is not an ONNX file; call it {named}, not {self.output}.")
 
     @property
     def files_beside(self) -> tuple[Path, ...]:

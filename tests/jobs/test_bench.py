@@ -172,7 +172,7 @@ def test_a_saved_run_is_reported_on_and_nothing_is_measured(
 ) -> None:
     first = run(BenchRequest(models=("m.onnx",), output=Path("run.json"), command="rexport bench m.onnx"))
     monkeypatch.setattr("rexport.benchmarks.bench", None)
-    files = {"html": Path("r.html"), "markdown": Path("r.md"), "compare": Path("run.json")}
+    files: dict[str, Any] = {"html": Path("r.html"), "markdown": Path("r.md"), "compare": Path("run.json")}
     report = run(BenchRequest(saved=Path("run.json"), command="rexport bench --from run.json", **files))
     assert (report.rows, report.machine, report.command) == (first.rows, first.machine, first.command)
     assert report.changes is not None
