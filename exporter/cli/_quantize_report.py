@@ -34,7 +34,7 @@ def print_quantized(result: QuantizeResult) -> None:
     )
     print(f"calibrated on {result.table.images} images, {request.calibrator}")
     if request.save_table is not None:
-        print(f"{request.save_table}: calibration table, for --table")
+        print(f"{request.save_table}: the calibration table, for --table")
     _print_recovery(result.recovery)
     if result.gate is not None:
         print_gate(result.gate)

@@ -103,8 +103,8 @@ class Judge:
         except UnreadableError as error:  # not one image of the shard can be read
             skipped = [*error.bad]
         unreadable = {str(image.path) for image in skipped}
-        names = [name for name in dataset.names() if name not in unreadable] if mistakes else []
-        worst = worst_of((replace(mistake, image=names[position]) for position, mistake in mistakes), self.worst)
+        readable = [name for name in dataset.names() if name not in unreadable]
+        worst = worst_of((replace(mistake, image=readable[position]) for position, mistake in mistakes), self.worst)
         return Verdict(counts=counts, outputs=outputs, skipped=tuple(skipped), worst=worst)
 
     def _mistakes(self, scores: np.ndarray, labels: np.ndarray, *, before: int) -> Iterator[tuple[int, Mistake]]:

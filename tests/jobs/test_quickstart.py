@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_a_stopped_run_goes_on_at_the_first_file_that_is_not_whole(
     whole: str, restart: bool, made: str, tmp_path: Path
 ) -> None:
     calls: list[str] = []
-    steps = [_Step(tmp_path / name, _read, lambda name=name: calls.append(name)) for name in "abc"]  # type: ignore[misc]
+    steps = [_Step(tmp_path / name, _read, partial(calls.append, name)) for name in "abc"]
     for step in steps:
         step.path.write_text("whole" if step.path.name in whole else "")
     said: list[str] = []
