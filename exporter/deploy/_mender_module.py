@@ -50,7 +50,7 @@ def active() -> str | None:
 
 
 def artifact_install(folder: Path) -> None:
-    """Install the bundle of the payload; where that fails, the agent has gone back by itself."""
+    """Install the bundle of the payload; if that fails, the agent has rolled back automatically."""
     bundles = sorted((folder / "files").glob("*.rxb"))
     if len(bundles) != 1:
         raise ModuleError(f"the artifact has {len(bundles)} bundles (.rxb) instead of one")

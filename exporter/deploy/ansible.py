@@ -91,7 +91,7 @@ _TASKS = """\
 _META = """\
 galaxy_info:
   role_name: rexport
-  description: Installs a signed bundle of rexport with its agent, which goes back by itself where that fails.
+  description: Installs a signed rexport bundle with its agent, which rolls back automatically if that fails.
   license: Apache-2.0
   min_ansible_version: "2.15"
 dependencies: []

@@ -191,10 +191,10 @@ def read(path: Path) -> Contents:
         raise BundleError(f"{path} can't be read: {error.strerror}; name a bundle.") from error
     for name in (MANIFEST, SIGNATURE):
         if name not in members:
-            raise BundleError(f"{path} is no bundle: it has no {name}.")
+            raise BundleError(f"{path} is not a bundle: it has no {name}.")
     contents = Contents(manifest=members.pop(MANIFEST), signature=members.pop(SIGNATURE), files=members)
     if data and to_rxb(contents) != data:
-        raise BundleError(f"{path} is damaged, or no bundle: it is not as rexport writes one; get it again.")
+        raise BundleError(f"{path} is damaged, or not a bundle: it is not as rexport writes one; get it again.")
     return contents
 
 
@@ -203,11 +203,11 @@ def _read_folder(path: Path) -> dict[str, bytes]:
     for entry in path.rglob("*"):
         name = entry.relative_to(path).as_posix()
         if entry.is_symlink() or not (entry.is_dir() or entry.is_file()):
-            raise BundleError(f"{path} is no bundle: {name} in it is a link or a device.")
+            raise BundleError(f"{path} is not a bundle: {name} in it is a link or a device.")
         if entry.is_file():
             sizes[name] = entry.stat().st_size
         if len(sizes) > MAX_FILES:
-            raise BundleError(f"{path} is no bundle: it has more than {MAX_FILES} files.")
+            raise BundleError(f"{path} is not a bundle: it has more than {MAX_FILES} files.")
     _require_sizes(path, sizes)
     return {name: (path / name).read_bytes() for name in sorted(sizes)}
 
@@ -216,10 +216,10 @@ def _require_sizes(path: Path, sizes: Mapping[str, int]) -> None:
     try:
         require_names(list(sizes))
     except BundleError as error:
-        raise BundleError(f"{path} is no bundle: {error}") from error
+        raise BundleError(f"{path} is not a bundle: {error}") from error
     large = next((name for name, size in sizes.items() if size > LIMITS.get(name, _LARGEST)), None)
     if large is not None or sum(sizes.values()) > _LARGEST:
-        raise BundleError(f"{path} is no bundle: {large or 'what is in it'} is larger than a device takes.")
+        raise BundleError(f"{path} is not a bundle: {large or 'what is in it'} is larger than a device takes.")
 
 
 def _stored(path: Path, data: bytes) -> dict[str, bytes]:
@@ -235,7 +235,7 @@ def _stored(path: Path, data: bytes) -> dict[str, bytes]:
         members[name.decode()] = data[start : start + size]
         offset = start + size
     if not members:
-        raise BundleError(f"{path} is no bundle; make one with `rexport bundle`.")
+        raise BundleError(f"{path} is not a bundle; make one with `rexport bundle`.")
     _require_sizes(path, {name: len(content) for name, content in members.items()})
     return members
 

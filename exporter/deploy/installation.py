@@ -1,4 +1,4 @@
-"""What is done on a device: installing a bundle, asking what is there, going back."""
+"""What is done on a device: installing a bundle, asking for its status, rolling back."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ async def ask_status(visit: Visit, agent: Agent) -> Outcome:
     visit.step(Step.PROBE)
     if (await agent.probe()).agent_sha256 is None:
         raise DeviceError(
-            f"{visit.device} has no agent in {visit.device.root}; `rexport deploy` brings it, and --root names another."
+            f"{visit.device} has no agent in {visit.device.root}; `rexport deploy` installs one; --root names another "
+            "folder."
         )
     visit.step(Step.STATUS)
     visit.hear(await agent.call("status"))
@@ -145,7 +146,7 @@ async def ask_status(visit: Visit, agent: Agent) -> Outcome:
 
 
 async def go_back(visit: Visit, agent: Agent) -> Outcome:
-    """Have a device go back to the version before.
+    """Have a device roll back to its previous version.
 
     Raises:
         DeviceError: It did not; what was active still is.

@@ -17,11 +17,13 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from rexport._apart import READ
 from rexport._errors import InputError, UsageError
+from rexport._words import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -93,12 +95,12 @@ def parse_address(text: str) -> Device:
     """
     match = _ADDRESS.fullmatch(text)
     if match is None:
-        raise UsageError(f"{text!r} is no address of a device; write user@host or user@host:port.")
+        raise UsageError(f"{text!r} is not a device address; write user@host or user@host:port.")
     host, port = match["six"] or match["bare_six"] or match["host"], match["port"]
     try:
         return _checked({"host": host, "user": match["user"], "port": port and int(port)})
     except ValueError as error:
-        raise UsageError(f"{text!r} is no address of a device: {error}.") from None
+        raise UsageError(f"{text!r} is not a device address: {error}.") from None
 
 
 def override(device: Device, *, root: str | None, python: str | None) -> Device:
@@ -141,14 +143,14 @@ class DeviceSelection:
         """
         if self.inventory is None:
             if self.groups:
-                raise UsageError("--group chooses from an inventory; name it with --inventory.")
+                raise UsageError("--group selects from an inventory; pass one with --inventory.")
             devices = tuple(map(parse_address, self.addresses))
         else:
             devices = select(load_inventory(self.inventory), self.groups)
             if self.addresses:
                 devices = tuple(_named(address, devices, self.inventory) for address in self.addresses)
         if not devices:
-            raise UsageError("No device is named; write user@host, or --inventory FILE.toml.")
+            raise UsageError("No device is named; pass user@host, or --inventory FILE.toml.")
         devices = tuple(override(device, root=self.root, python=self.python) for device in devices)
         places = set()
         for device in devices:
@@ -162,8 +164,8 @@ def _named(address: str, devices: Sequence[Device], inventory: Path) -> Device:
     matching = [device for device in devices if address in (device.host, str(device))]
     if len(matching) == 1:
         return matching[0]
-    where = f"in {len(matching)} tables" if matching else "in no table"
-    raise UsageError(f"{address} is {where} of {inventory} that is chosen from; write it as it stands there.")
+    where = f"names {len(matching)} of the devices" if matching else "is not among the devices"
+    raise UsageError(f"{address} {where} selected from {inventory}; write it as it is there.")
 
 
 def load_inventory(path: Path) -> tuple[Device, ...]:
@@ -183,7 +185,7 @@ def load_inventory(path: Path) -> tuple[Device, ...]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not an inventory: it is not text.") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a plain ValueError
-        raise InputError(f"{path} is not an inventory: it is no TOML ({error}).") from error
+        raise InputError(f"{path} is not an inventory: it is not TOML ({error}).") from error
     return _Inventory(path, text).devices(document)
 
 
@@ -198,7 +200,8 @@ def select(devices: Iterable[Device], groups: Sequence[str]) -> tuple[Device, ..
     for group in groups:
         if group not in names:
             hint = f"there are {', '.join(names)}" if names else "the inventory names no groups"
-            raise UsageError(f"No device is in the group {group!r}; {hint}.")
+            near = did_you_mean(get_close_matches(group, names))
+            raise UsageError(f"No device is in the group {group!r}; {hint}.{near}")
     return tuple(device for device in devices if not groups or set(groups) & set(device.groups))
 
 
@@ -234,7 +237,7 @@ class _Inventory:
                 raise self._wrong(where, "", "this device has no host")
             device = Device(**{**defaults, **values})
             if device.place in devices:
-                raise self._wrong(where, "", f"{device} with this root stands here for the second time")
+                raise self._wrong(where, "", f"{device} with this root is listed twice")
             devices[device.place] = device
         return tuple(devices.values())
 

@@ -40,7 +40,7 @@ def to_bytes(manifest: Manifest) -> bytes:
     try:
         return manifest.to_bytes()
     except ValueError as error:
-        raise BundleError(f"No device would take this bundle: {error}.") from error
+        raise BundleError(f"Devices would refuse this bundle: {error}.") from error
 
 
 def require_names(names: Sequence[str]) -> None:
@@ -56,11 +56,11 @@ def require_name(name: str) -> None:
     """Raise :class:`BundleError` for a name that a bundle can't have."""
     if not NAME.fullmatch(name):
         raise BundleError(
-            f"The name {name!r} won't do: lower-case letters, digits, '.', '_' and '-', at most 64, such as resnet50."
+            f"{name!r} is not a valid name: use at most 64 lower-case letters, digits and '._-', as in resnet50."
         )
 
 
 def require_version(version: int) -> None:
     """Raise :class:`BundleError` for a version that a bundle can't have."""
     if not 1 <= version <= MAX_VERSION:
-        raise BundleError(f"The version {version} won't do: versions are whole numbers that count up from 1.")
+        raise BundleError(f"{version} is not a valid version: use whole numbers from 1 up.")

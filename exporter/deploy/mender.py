@@ -44,8 +44,8 @@ trusted.pem is the public key that the bundles are signed with. Then, for each b
 
     sh make-artifact.sh DEVICE_TYPE
 
-and upload {artifact}.mender. The module installs it with the agent, which verifies the bundle, tries it, and goes back
-by itself where that fails; a rollback that Mender asks for goes back to the version before.
+and upload {artifact}.mender. The module installs it with the agent, which verifies the bundle, checks it, and rolls
+back automatically if that fails; a rollback by Mender returns to the previous version.
 """
 
 

@@ -70,7 +70,9 @@ class BundleOptions:
 
     def __post_init__(self) -> None:
         if self.expires is not None and self.expires <= datetime.now(UTC):
-            raise BundleError(f"The bundle would expire at {self.expires:%Y-%m-%d}, which is past; name a later day.")
+            raise BundleError(
+                f"The bundle would expire at {self.expires:%Y-%m-%d}, which is in the past; pass a later date."
+            )
         for name, specifiers in self.runtimes.items():
             if name not in RUNTIMES:
                 near = did_you_mean(get_close_matches(name, RUNTIMES))
@@ -78,7 +80,7 @@ class BundleOptions:
             for text in specifiers:
                 if not SPECIFIER.fullmatch(text):
                     raise BundleError(
-                        f"{text!r} says nothing about a version: write >=, < or == and numbers, such as >=1.20."
+                        f"{text!r} is not a version constraint: write >=, < or == and a number, such as >=1.20."
                     )
 
 
@@ -168,7 +170,7 @@ def _engines(model: VettedModel, batch: int, paths: tuple[Path, ...]) -> tuple[t
             )
         name = "-".join([facts.backend, facts.version, *map(str, facts.capabilities or ("device",))])
         if name in engines:
-            raise UsageError(f"{path} is the second engine for {name}; name one of each kind.")
+            raise UsageError(f"{path} is the second engine for {name}; pass one of each kind.")
         engine = Engine(f"engines/{name}.engine", facts.backend, facts.version, tuple(facts.capabilities))
         engines[name] = engine, data
     return tuple(engines.values())

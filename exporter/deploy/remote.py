@@ -64,7 +64,7 @@ class Cargo:
                 signing.load_public_key(trust).verify(contents.manifest, contents.signature)
             except VerificationError as error:
                 raise VerificationError(
-                    f"{path} is not signed with the key of {trust}, so no device would take it."
+                    f"{path} is not signed with the key of {trust}, so devices would refuse it."
                 ) from error
         return cls(manifest=manifest, source=Source(container.to_rxb(contents)))
 

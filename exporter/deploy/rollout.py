@@ -1,6 +1,6 @@
 """Many devices: some at once, in batches, and no further batch once too many have failed.
 
-A device that fails has gone back by itself; a rollout that stops leaves the devices it has not come to as they are.
+A device that fails has rolled back automatically; a rollout that stops leaves the remaining devices untouched.
 Run again, it goes on: a device with the version active is left alone, and what a device has of the bundle is not sent
 again.
 """
@@ -258,7 +258,7 @@ def require_success(results: Sequence[Result], activity: str) -> None:
     failed = [result for result in results if result.outcome.is_failure]
     not_started = sum(result.outcome is Outcome.NOT_STARTED for result in results)
     if failed or not_started:
-        untouched = f", {not_started} were not begun" if not_started else ""
+        untouched = f"; {not_started} not started" if not_started else ""
         reasons = "".join(f" {result.explanation}" for result in failed[:1])
         raise DeviceError(f"{activity} failed on {len(failed)} of {len(results)} devices{untouched}.{reasons}")
 

@@ -154,7 +154,7 @@ def load_private_key(path: Path) -> PrivateKey:
             f"`openssl pkey -in {path} -out plain.pem`, and keep that file from others."
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise InputError(f"{path} is no private key in PEM; {_HOW}.") from error
+        raise InputError(f"{path} is not a private key in PEM; {_HOW}.") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
         raise InputError(f"{path} is {_kind(key)}, and devices verify ECDSA on P-256 alone; {_HOW}.")
     return PrivateKey(key)
@@ -176,7 +176,7 @@ def load_public_key(path: Path) -> PublicKey:
     try:
         key = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise InputError(f"{path} is no public key in PEM; {_HOW}.") from error
+        raise InputError(f"{path} is not a public key in PEM; {_HOW}.") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise InputError(f"{path} is {_kind(key)}, and devices verify ECDSA on P-256 alone; {_HOW}.")
     return PublicKey(key)

@@ -94,7 +94,7 @@ class Access:
                 lines = path.read_bytes().split(b"\n")
             except OSError as error:
                 raise InputError(
-                    f"The host keys in {path} can't be read: {error.strerror}; mend it, or name another."
+                    f"The host keys in {path} can't be read: {error.strerror}; repair it, or name another."
                 ) from error
             for number, line in enumerate(lines, start=1):
                 if not _load(entries, line):
@@ -139,7 +139,7 @@ def load_identity(path: Path) -> Any:
         ) from error
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise InputError(
-            f"{path} is no private key that can be used here ({error}); one with a passphrase goes into the SSH "
+            f"{path} can't be used as a private key ({error}); one with a passphrase goes into the SSH "
             f"agent, with `ssh-add {path}`, and --identity is left out."
         ) from error
 
@@ -245,7 +245,7 @@ class Connection:
             return self._answer(await self._within_step(self._finish(process)))
         except TimeoutError:
             raise UnreachableError(
-                f"{self._device} took nothing for {self.access.step_timeout:g} s; run it again to go on from there."
+                f"{self._device} received nothing for {self.access.step_timeout:g} s; run it again to resume."
             ) from None
 
     async def _within_step(self, work: Any) -> Any:
@@ -294,7 +294,7 @@ class Connection:
             data += block
             if len(data) > _MOST_OUTPUT:
                 raise DeviceError(
-                    f"{self._device} answers with more than {_MOST_OUTPUT >> 20} MiB, and was not listened to."
+                    f"{self._device} sent an answer of more than {_MOST_OUTPUT >> 20} MiB; is it rexport's agent?"
                 )
         return bytes(data)
 

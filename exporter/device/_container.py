@@ -142,7 +142,7 @@ class Archive(Container):
     def _small(self, name: str) -> bytes:
         header, actual = self._header()
         if actual != name:
-            raise RefusedError(f"This is no bundle: it does not begin with {name}; make or copy it again.")
+            raise RefusedError(f"This is not a bundle: it does not begin with {name}; make or copy it again.")
         return b"".join(self._content(header, name, None))
 
     def _header(self) -> tuple[bytes, str | None]:
@@ -152,7 +152,7 @@ class Archive(Container):
             return fixed, None
         length = LOCAL.unpack(fixed)[-2]
         if not fixed.startswith(b"PK\3\4") or length > _MAX_NAME:
-            raise RefusedError("The bundle is damaged, or no bundle; make or copy it again.")
+            raise RefusedError("The bundle is damaged, or not a bundle; make or copy it again.")
         name = self._read(length)
         return fixed + name, name.decode("ascii", "replace")
 
@@ -182,7 +182,7 @@ class Archive(Container):
         if begun + self._read(len(expected) - len(begun)) != expected:
             raise _other("its list of files")
         if self._some(1):
-            raise RefusedError("Something stands behind the bundle's end; make or copy it again.")
+            raise RefusedError("There is something after the end of the bundle; make or copy it again.")
 
     def _read(self, size: int) -> bytes:
         parts, remaining = [], size

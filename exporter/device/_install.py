@@ -134,7 +134,7 @@ def roll_back(device: Device, *, check: Check = self_check) -> Installed:
     """
     previous = device.previous
     if previous is None:
-        raise InstallError("There is no previous version to go back to.")
+        raise InstallError("There is no previous version to roll back to.")
     signed = _load(device, previous)
     try:
         return _switch_to(device, signed, "rollback", check)
@@ -189,7 +189,7 @@ def require_installable(device: Device, manifest: Manifest, keys: list[Key]) -> 
     highest = highest_version(device, keys)
     if manifest.version < highest:
         raise RefusedError(
-            f"The bundle is version {manifest.version}, and {highest} was installed before; to go back to the previous "
+            f"The bundle is version {manifest.version}, and {highest} was installed before; to return to the previous "
             "version, type `rollback`."
         )
     same = state["highest"] == highest == manifest.version
@@ -339,7 +339,7 @@ def _failed(device: Device, signed: _Signed, error: OSError) -> InstallError:
         _drop(device, signed.manifest)
         outcome = _still_active(device)
     except (OSError, AgentError):
-        outcome = "The switch is undone as soon as the agent runs again."
+        outcome = "The switch will be undone when the agent runs again."
     return InstallError(f"The bundle was not installed: {error.strerror or error}. {outcome}")
 
 

@@ -60,8 +60,8 @@ def parse_key(data: bytes, where: str) -> Key:
         der = b""
     if len(der) != 91 or not der.startswith(_PREFIX):
         raise UsageError(
-            f"{where} is no public key on P-256 in PEM; `openssl pkey -in private.pem -pubout` gives it of a private "
-            "key that `openssl ecparam -name prime256v1 -genkey` made."
+            f"{where} is not a public key on P-256 in PEM; `openssl pkey -in private.pem -pubout` derives it from a "
+            "private key that `openssl ecparam -name prime256v1 -genkey` made."
         )
     text = base64.encodebytes(der).replace(b"\n", b"")
     lines = [text[start : start + 64] for start in range(0, len(text), 64)]
@@ -90,11 +90,11 @@ def add_key(folder: Path, data: bytes, where: str) -> Key:
     """Trust a key from now on.
 
     Raises:
-        UsageError: It is no public key on P-256.
+        UsageError: It is not a public key on P-256.
         AgentError: Two others are trusted already.
     """
     key = parse_key(data, where)
-    _ask("pkey", "-pubin", "-noout", stdin=key.pem, refused=UsageError(f"{where} is no point on the curve P-256."))
+    _ask("pkey", "-pubin", "-noout", stdin=key.pem, refused=UsageError(f"{where} is not a point on P-256."))
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     trusted = trusted_keys(folder)
     if key not in trusted:
@@ -142,9 +142,9 @@ def verify(keys: list[Key], data: bytes, signature: bytes) -> Key:
         UnusableError: There is no ``openssl`` command.
     """
     if not keys:
-        raise RefusedError("This device trusts no key yet; give it the public one with `key add FILE`.")
+        raise RefusedError("This device trusts no key yet; add the public key with `key add FILE`.")
     refused = RefusedError(
-        f"The manifest's signature is by none of the trusted keys ({', '.join(key.fingerprint[:12] for key in keys)})."
+        f"The manifest is not signed by any of the trusted keys ({', '.join(key.fingerprint[:12] for key in keys)})."
     )
     for key in keys:
         with tempfile.TemporaryDirectory(prefix="rexport-") as folder:

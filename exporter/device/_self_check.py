@@ -131,12 +131,12 @@ def _judge(manifest: Manifest, answer: dict[str, Any]) -> None:
     golden, bound = manifest.golden, manifest.limits.latency_ms
     if answer["sqnr_db"] is not None and answer["sqnr_db"] < golden.min_sqnr_db:
         raise WorkerError(
-            f"its logits are {answer['sqnr_db']:.1f} dB near the golden ones, and {golden.min_sqnr_db:g} dB are asked"
+            f"its logits have an SQNR of {answer['sqnr_db']:.1f} dB to the golden ones (min {golden.min_sqnr_db:g} dB)"
         )
     if golden.same_top1 and not answer["same_top1"]:
-        raise WorkerError("its likeliest class is another than that of the golden logits")
+        raise WorkerError("its top class is not that of the golden logits")
     if bound is not None and answer["latency_ms"] is not None and answer["latency_ms"] > bound:
-        raise WorkerError(f"its median run takes {answer['latency_ms']:.1f} ms, more than the {bound:g} that it may")
+        raise WorkerError(f"its median latency is {answer['latency_ms']:.1f} ms (limit {bound:g} ms)")
 
 
 def _engine(version: Version, runtime: dict[str, str], question: dict[str, Any]) -> list[str]:

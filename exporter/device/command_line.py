@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (AgentError, OSError) as error:
         return _fail(device, options, error)
     except KeyboardInterrupt:
-        print("rexport-agent: interrupted; what was active before still is.", file=sys.stderr)
+        print("rexport-agent: interrupted; the active version is unchanged.", file=sys.stderr)
         return 128 + signal.SIGINT
     document, lines, problems = answer
     if device.recovered:
@@ -136,8 +136,8 @@ def _check_document(check: Checked) -> dict[str, Any]:
 
 
 def _check_line(check: Checked) -> str:
-    near = "the golden logits exactly" if check.sqnr_db is None else f"logits within {check.sqnr_db:.1f} dB"
-    time = "" if check.latency_ms is None else f", {check.latency_ms:.1f} ms a run"
+    near = "identical logits" if check.sqnr_db is None else f"logits with an SQNR of {check.sqnr_db:.1f} dB"
+    time = "" if check.latency_ms is None else f", {check.latency_ms:.1f} ms per run"
     return f"{near} on {check.runtime} {check.runtime_version}{time}"
 
 
@@ -240,7 +240,7 @@ def _key_add(device: Device, options: argparse.Namespace) -> tuple[dict[str, Any
 def _key_remove(device: Device, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     with device.locked(options.wait):
         key = remove_key(device.keys, options.fingerprint)
-    line = f"trusted no longer: {key.fingerprint}; versions that it signed run no more"
+    line = f"removed: {key.fingerprint}; versions signed with it no longer run"
     return _keys_document(device), line
 
 
@@ -303,7 +303,7 @@ def _parser() -> argparse.ArgumentParser:
         installing.add_argument("--dry-run", action="store_true", help="check the bundle, and write nothing")
         installing.add_argument("--trust", metavar="FILE", help="with --dry-run: as if this key were trusted")
     serve_once.add_argument("--patience", type=float, default=60.0, help="seconds without a byte (60)")
-    verb(verbs, "status", _status, "what is active, and what happened last")
+    verb(verbs, "status", _status, "the active version, and the outcome of the last change")
     run = verb(verbs, "run", _run, "classify pictures with the active version")
     run.add_argument("images", metavar="IMAGE", nargs="+", help="JPEG or PNG (with Pillow), .ppm or .npy")
     verb(verbs, "check", _check, "run the active version's self-check again")
@@ -314,6 +314,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="add|remove|list", required=True
     )
     verb(keys, "add", _key_add, "trust a public key").add_argument("file", metavar="FILE", help="PEM; - for stdin")
-    verb(keys, "remove", _key_remove, "trust a key no longer").add_argument("fingerprint", metavar="FINGERPRINT")
+    verb(keys, "remove", _key_remove, "stop trusting a key").add_argument("fingerprint", metavar="FINGERPRINT")
     verb(keys, "list", _key_list, "show the trusted keys' fingerprints")
     return parser

@@ -118,7 +118,7 @@ def _expired(manifest: Manifest) -> bool:
 def _expiry(manifest: Manifest) -> str:
     if manifest.expires is None:
         return "never"
-    past = ", which is past" if _expired(manifest) else ""
+    past = ", which is in the past" if _expired(manifest) else ""
     return f"{manifest.expires:%Y-%m-%d %H:%M} UTC{past}"
 
 

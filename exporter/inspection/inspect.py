@@ -45,7 +45,7 @@ def inspect_file(path: Path, *, public_key: Path | None = None) -> FileReport:
     if bundle.is_bundle(path):
         return bundle.describe(path, public_key)
     if public_key is not None:
-        raise UsageError(f"{path} is no bundle, and only bundles are signed; leave out the public key.")
+        raise UsageError(f"{path} is not a bundle, and only bundles are signed; leave out the public key.")
     if path.is_dir():
         raise InputError(f"{path} is a folder, and not that of a bundle; name a file.")
     try:

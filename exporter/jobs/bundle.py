@@ -88,7 +88,7 @@ class BundleRequest(BundleOptions):
             return self.name or ""
         name = _NOT_IN_NAMES.sub("-", self.model.stem.lower()).strip("-._")[:64]
         if not name:
-            raise UsageError(f"The name of {self.model} won't do for a bundle; give one with --name.")
+            raise UsageError(f"The name of {self.model} is not valid for a bundle; pass one with --name.")
         return name
 
     @property

@@ -91,7 +91,7 @@ class DeployResult:
 
     def require_success(self) -> None:
         """Raise :class:`DeviceError` if a device failed, or was not begun."""
-        require_success(self.devices, "Looking" if self.request.dry_run else "Installing")
+        require_success(self.devices, "Checking" if self.request.dry_run else "Installing")
 
 
 def run(request: DeployRequest, *, report: Report = QUIET, note: Note = unsaid) -> DeployResult:

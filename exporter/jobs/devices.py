@@ -1,4 +1,4 @@
-"""Asking devices what they run, and having them go back to the version before."""
+"""Asking devices what they run, and rolling them back to the previous version."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DevicesRequest:
         devices: Which.
         access: How to log in, and how long to wait.
         parallel: How many at a time.
-        rollback: Whether they go back to the version before; otherwise, they are only asked.
+        rollback: Whether to roll them back; otherwise, they are only asked.
         dry_run: Whether they are only asked all the same.
     """
 
@@ -63,7 +63,7 @@ class DevicesResult:
 
 
 def run(request: DevicesRequest, *, report: Report = QUIET, note: Note = unsaid) -> DevicesResult:
-    """Ask the devices, or have them go back.
+    """Ask the devices, or roll them back.
 
     Returns:
         What became of each; see :meth:`DevicesResult.require_success`.

@@ -100,7 +100,7 @@ def test_a_device_that_is_not_there(there: Site, bundle: Path) -> None:
     [
         ("BUNDLE", 2, "No device is named"),
         ("BUNDLE --inventory INVENTORY --group canary", 2, "there are first"),
-        ("BUNDLE camera --inventory INVENTORY", 2, "camera is in no table of"),
+        ("BUNDLE camera --inventory INVENTORY", 2, "camera is not among the devices selected from"),
         ("BUNDLE pi@one --identity none", 2, "none does not exist"),
         ("BUNDLE pi@one --known-hosts none", 2, "none does not exist"),
         ("none.rxb pi@one", 2, "none.rxb does not exist"),

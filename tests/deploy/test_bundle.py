@@ -351,11 +351,11 @@ def test_scores_that_are_not_finite(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"name": "Tiny Net"}, BundleError, "The name 'Tiny Net' won't do"),
-        ({"version": 0}, BundleError, "The version 0 won't do"),
-        ({"expires": datetime.now(UTC) - timedelta(days=1)}, BundleError, "which is past"),
+        ({"name": "Tiny Net"}, BundleError, "'Tiny Net' is not a valid name"),
+        ({"version": 0}, BundleError, "0 is not a valid version"),
+        ({"expires": datetime.now(UTC) - timedelta(days=1)}, BundleError, "which is in the past"),
         ({"runtimes": {"abacus": ()}}, UsageError, "no runtime 'abacus'"),
-        ({"runtimes": {"onnxruntime": ("~=1",)}}, BundleError, "'~=1' says nothing about a version"),
+        ({"runtimes": {"onnxruntime": ("~=1",)}}, BundleError, "'~=1' is not a version constraint"),
         ({"limits": Limits(seconds=0)}, BundleError, r"limits\.seconds"),
         ({"machines": ("a b",)}, BundleError, r"target\.machines"),
     ],

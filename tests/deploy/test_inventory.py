@@ -40,7 +40,7 @@ def test_addresses(text: str, user: str | None, host: str, port: int | None) -> 
     ["", "@host", "pi@", "host:", "host:0", "host:65536", "host:ssh", "-oProxyCommand=x", "a b", "pi@-host", "[::1"],
 )
 def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(UsageError, match="no address of a device"):
+    with pytest.raises(UsageError, match="not a device address"):
         parse_address(text)
 
 
@@ -103,7 +103,7 @@ _ONE = '[[device]]\nhost = "one"\n'
         (_ONE + 'root = "/"\n', 3, "absolute"),
         (_ONE + 'python = "python3; reboot"\n', 3, "python is"),
         ('[[device]]\nhost = "-oProxyCommand=reboot"\n', 2, "host is"),
-        (_ONE + _ONE, 3, "second time"),
+        (_ONE + _ONE, 3, "listed twice"),
         (_ONE + "[device2]\n", 3, "there is no 'device2'"),
         ('[defaults]\n\nhost = "one"\n' + _ONE, 3, "there is no 'host'"),
         ("[device]\nhost = 'one'\n", 1, r"under a line \[\[device\]\]"),
@@ -116,7 +116,7 @@ def test_what_is_wrong_has_a_line(tmp_path: Path, text: str, line: int, why: str
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("", "has no devices"), ("[[device]\n", "no TOML .*line 1"), ("device = [{host = 7}]\n", "host is 7")],
+    [("", "has no devices"), ("[[device]\n", "not TOML .*line 1"), ("device = [{host = 7}]\n", "host is 7")],
 )
 def test_what_is_wrong_as_a_whole(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
@@ -153,9 +153,9 @@ def test_a_selection(tmp_path: Path) -> None:
     [
         (DeviceSelection(), "No device is named"),
         (DeviceSelection(addresses=("pi@one", "pi@one")), "pi@one is named twice"),
-        (DeviceSelection(addresses=("pi@one:x",)), "no address of a device"),
+        (DeviceSelection(addresses=("pi@one:x",)), "not a device address"),
         (DeviceSelection(addresses=("pi@one",), root="here"), "--root is 'here'"),
-        (DeviceSelection(addresses=("pi@one",), groups=("canary",)), "name it with --inventory"),
+        (DeviceSelection(addresses=("pi@one",), groups=("canary",)), "pass one with --inventory"),
     ],
 )
 def test_what_selects_no_devices(selection: DeviceSelection, why: str) -> None:
@@ -165,6 +165,6 @@ def test_what_selects_no_devices(selection: DeviceSelection, why: str) -> None:
 
 def test_an_address_that_is_in_two_tables(tmp_path: Path) -> None:
     inventory = _write(tmp_path, _ONE + "\n" + _ONE + "port = 2222\n")
-    with pytest.raises(UsageError, match="one is in 2 tables of"):
+    with pytest.raises(UsageError, match="one names 2 of the devices selected from"):
         DeviceSelection(inventory=inventory, addresses=("one",)).devices()
     assert len(DeviceSelection(inventory=inventory, addresses=("one:2222",)).devices()) == 1

@@ -134,5 +134,5 @@ def test_what_could_not_be_read_is_not_written() -> None:
 def test_what_no_device_takes_is_not_written() -> None:
     half = FileEntry(bytes=2**31 - 2**18, sha256="0" * 64)
     large = {**_FACTS, "model.onnx": half, "classes.json": half}
-    with pytest.raises(BundleError, match=r"No device would take this bundle: its files have more than the 4 GiB"):
+    with pytest.raises(BundleError, match=r"Devices would refuse this bundle: its files have more than the 4 GiB"):
         to_bytes(_WHOLE._replace(files=large))

@@ -43,7 +43,7 @@ def test_there_and_back(server: OpenSsh, root: Path, supplies: Supplies) -> None
     trust = ("--trust", supplies.public)
     assert _asked(server, root, "deploy", supplies.first, *trust, "--dry-run")["outcome"] == "would be installed"
     refused = _asked(server, root, "devices", "status", exit_code=6)
-    assert "`rexport deploy` brings it" in refused["reason"]
+    assert "`rexport deploy` installs one" in refused["reason"]
     assert not root.exists()
 
     installed = _asked(server, root, "deploy", supplies.first, *trust)

@@ -227,7 +227,7 @@ def test_a_dry_run_names_all_that_would_fail(
 
         (result,) = _roll(there, replace(second, cargo=foreign))
         assert (result.outcome, result.step, result.exit_code) == (Outcome.FAILED, "checking", 3)
-        assert "by none of the trusted keys" in str(result.reason)
+        assert "not signed by any of the trusted keys" in str(result.reason)
         (result,) = _roll(there, replace(second, cargo=foreign, trust=load_public_key(public)))
         assert result.outcome is Outcome.PLANNED
 

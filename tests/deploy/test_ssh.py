@@ -124,7 +124,7 @@ def test_keys_that_cannot_be_used(one: Site, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="can't be read"):
         _with(one, _true, access=replace(access, identity=tmp_path / "none"))
     (tmp_path / "text").write_text("text")
-    with pytest.raises(InputError, match="no private key that can be used"):
+    with pytest.raises(InputError, match="can't be used as a private key"):
         _with(one, _true, access=replace(access, identity=tmp_path / "text"))
     key = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
     key.write_private_key(tmp_path / "locked", "pkcs8-pem", passphrase="secret")

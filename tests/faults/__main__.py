@@ -104,11 +104,13 @@ PARTS: dict[str, Run] = {
 def main(
     only: Annotated[str, typer.Option(metavar="NAME,...", help=f"Only these of {', '.join(PARTS)}.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="A few cases of each, to see that it works.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="Where the files of failed mutations go.")] = None,
-    scratch: Annotated[Path | None, typer.Option(help="Where to work; by default in memory, where there is.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the results to this file.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep the files of failed mutations in this folder.")] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Folder to work in.", show_default="in memory where possible")
+    ] = None,
 ) -> None:
-    """Bring about every kind of fault, and count what comes of it."""
+    """Inject every kind of fault, and count the failures."""
     names = [name.strip() for name in only.split(",") if name.strip()] or list(PARTS)
     unknown = [name for name in names if name not in PARTS]
     if unknown:
@@ -143,7 +145,7 @@ def _run(name: str, *, quick: bool, keep: Path | None, scratch: Path | None) -> 
             return {"status": "not run", "reason": str(why)}
         document = part.to_json(Path(folder))
     document = {**document, "quick": quick, "seconds": round(time.monotonic() - start, 1)}
-    print(f"{name}: {document['status']}, {document['failures']} of {document['cases']} cases failed", flush=True)
+    print(f"{name}: {document['failures'] or 'no'} failures in {document['cases']:,} runs", flush=True)
     for sentence in document["failed"]:
         print(f"  {sentence}", flush=True)
     return document

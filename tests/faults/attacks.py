@@ -45,9 +45,9 @@ def arbitrary_software(victim: Victim) -> None:
     """Another key's bundle, another key's signature, none; and a device that trusts nobody."""
     new = victim.version + 1
     stranger, honest = victim.vendor.other(victim.folder), victim.vendor.bundle(new)
-    victim.refuse(stranger.bundle(new), "by none of the trusted keys")
-    victim.refuse(replace(honest, signature=stranger.bundle(new).signature), "by none of the trusted keys")
-    victim.refuse(replace(honest, signature=b""), "by none of the trusted keys")
+    victim.refuse(stranger.bundle(new), "not signed by any of the trusted keys")
+    victim.refuse(replace(honest, signature=stranger.bundle(new).signature), "not signed by any of the trusted keys")
+    victim.refuse(replace(honest, signature=b""), "not signed by any of the trusted keys")
     trusting, victim.device = victim.device, Device(victim.folder / "trusts nobody")
     victim.device.root.mkdir()
     victim.refuse(honest, "trusts no key yet")
@@ -99,7 +99,7 @@ def mix_and_match(victim: Victim) -> None:
     mixed = replace(second, files=first.files)
     victim.require(len(to_rxb(mixed)) == len(to_rxb(second)), "the files that are mixed differ in size")
     victim.refuse(mixed, "SHA-256 is another")
-    victim.refuse(replace(first, manifest=second.manifest), "by none of the trusted keys")
+    victim.refuse(replace(first, manifest=second.manifest), "not signed by any of the trusted keys")
     victim.refuse(_folder(victim, mixed, "mixed"), "SHA-256 is another")
 
 
@@ -108,7 +108,7 @@ def endless_data(victim: Victim) -> None:
     vendor, new = victim.vendor, victim.version + 1
     honest = to_rxb(vendor.bundle(new))
     model = vendor.document["model"]
-    victim.refuse(honest + b"\0", "behind the bundle's end")
+    victim.refuse(honest + b"\0", "after the end of the bundle")
     victim.refuse(vendor.bundle(new, lambda m: m["files"][model].update(bytes=10)), r"damaged at model\.onnx")
     victim.refuse(vendor.bundle(new, lambda m: m["files"][model].update(bytes=1 << 40)), "whole number from 0")
     for name, size in (("manifest.json", 300 << 10), ("manifest.sig", 2 << 10)):
@@ -146,14 +146,14 @@ def key_compromise(victim: Victim) -> None:
     vendor, new = victim.vendor, victim.version + 1
     heir = vendor.other(victim.folder)
     victim.install(vendor.bundle(new))
-    victim.refuse(heir.bundle(new + 1), "by none of the trusted keys")
+    victim.refuse(heir.bundle(new + 1), "not signed by any of the trusted keys")
     add_key(victim.device.keys, heir.key.public_pem(), "new")
     victim.install(heir.bundle(new + 1))
     remove_key(victim.device.keys, vendor.key.public().fingerprint())
     victim.vendor = heir
     victim.require(load(victim.device).manifest.version == new + 1, "the version of the new key does not run")
-    victim.refuse(vendor.bundle(new + 2), "by none of the trusted keys")
-    victim.refuse_command("rollback", reason="by none of the trusted keys")
+    victim.refuse(vendor.bundle(new + 2), "not signed by any of the trusted keys")
+    victim.refuse_command("rollback", reason="not signed by any of the trusted keys")
 
 
 def extraneous_data(victim: Victim) -> None:
@@ -251,7 +251,7 @@ def mount(name: str, victim: Victim) -> None:
         installed = victim.install(victim.vendor.bundle(new)).manifest.version
         victim.require(installed == new, f"the honest version {new} is not installed")
     except AgentError as error:
-        victim.problems.append(f"what is honest is refused: {error}")
+        victim.problems.append(f"an honest bundle is refused: {error}")
 
 
 class _Clock(datetime):
@@ -289,7 +289,7 @@ def _pour(victim: Victim, honest: bytes) -> None:
 
     thread = threading.Thread(target=pour, daemon=True)
     thread.start()
-    victim.refuse_command("serve-once", reason="behind the bundle's end", stdin=reading)
+    victim.refuse_command("serve-once", reason="after the end of the bundle", stdin=reading)
     thread.join(10)
     victim.require(not thread.is_alive(), "the connection of an endless sender stays open")
     victim.require(sent < len(honest) + (1 << 20), f"{sent} bytes are taken of an endless sender")

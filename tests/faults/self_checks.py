@@ -1,4 +1,4 @@
-"""Signed bundles that fail their self-check, each in another way: the version from before stays, every time.
+"""Signed bundles that fail their self-check, each in another way: the previous version stays active every time.
 
 The faults of models are in the bundles: other weights, no model, endless loops, too much memory. Those of runtimes are
 planted: a module of the runtime's name that crashes or hangs when it is imported, the first time, before the switch,

@@ -82,7 +82,7 @@ def test_an_agent_that_refuses_everything(tmp_path: Path, monkeypatch: pytest.Mo
     part = _run(tmp_path, "slow-retrieval")
     assert part.detail["attacks"] == {"slow-retrieval": "refused: 0 of 1"}
     assert "it is refused for another reason than 'Nothing more of the bundle'" in part.failures[0]
-    assert part.failures[1].endswith("what is honest is refused: No version 4.")
+    assert part.failures[1].endswith("an honest bundle is refused: No version 4.")
 
 
 def test_every_change_below_a_folder_is_seen(tmp_path: Path) -> None:

@@ -80,5 +80,5 @@ def test_what_is_no_bundle(bundle: MadeBundle, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none of what can be inspected: deployment settings, .*, a bundle"):
         inspect_file(tmp_path / "k.pub.pem")
     (tmp_path / "cut.rxb").write_bytes((tmp_path / "b.rxb").read_bytes()[:-1])
-    with pytest.raises(BundleError, match="is damaged, or no bundle"):
+    with pytest.raises(BundleError, match="is damaged, or not a bundle"):
         inspect_file(tmp_path / "cut.rxb")

@@ -41,7 +41,7 @@ def test_keys_a_bundle_and_a_repository_in_one_go(folder: Path) -> None:
 @pytest.mark.parametrize(("file", "name"), [("Größeres Netz (v2).onnx", "gr-eres-netz-v2"), ("m" * 70, "m" * 64)])
 def test_a_bundle_is_called_as_its_model_as_far_as_that_goes(file: str, name: str) -> None:
     assert BundleRequest(model=Path(file), key=Path("k.pem"), version=1).bundle_name == name
-    with pytest.raises(UsageError, match="give one with --name"):
+    with pytest.raises(UsageError, match="pass one with --name"):
         BundleRequest(model=Path("模型.onnx"), key=Path("k.pem"), version=1)
 
 

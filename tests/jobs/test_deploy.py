@@ -61,8 +61,8 @@ def test_failures_are_counted_and_the_first_is_explained(bundle: Path) -> None:
     with pytest.raises(DeviceError) as caught:
         result(installed, failed, left).require_success()
     assert str(caught.value) == (
-        "Installing failed on 1 of 3 devices, 1 were not begun. two, installing: The disk is full."
+        "Installing failed on 1 of 3 devices; 1 not started. two, installing: The disk is full."
     )
-    with pytest.raises(DeviceError, match=r"^Looking failed on 0 of 2 devices, 1 were not begun\.$"):
+    with pytest.raises(DeviceError, match=r"^Checking failed on 0 of 2 devices; 1 not started\.$"):
         result(installed, left, dry_run=True).require_success()
     assert result(installed, failed).to_json()["counts"] == {"installed": 1, "failed": 1}
