@@ -97,10 +97,10 @@ class BenchRequest:
     command: str | None = None
 
     def __post_init__(self) -> None:
-        if self.saved is not None and (self.models or self.settings or self.scenario or self.measures_more):
+        if self.saved is not None and self.measures:
             raise UsageError(
-                "--from reports on a run that was saved and measures nothing; leave out MODEL, --settings, --scenario, "
-                "--peak, --remeasure-peak and --layers."
+                "--from reports on a saved run and measures nothing; leave out MODEL, and options of measuring such as "
+                "--on, --data, --settings, --scenario and --layers."
             )
         if self.settings is not None and (self.runtimes, self.batches, self.threads) != (None, None, None):
             raise UsageError("--settings says the runtime, batch and threads; leave out --on, --batch and --threads.")
@@ -117,9 +117,10 @@ class BenchRequest:
             raise UsageError(f"--max-regression {bound:g}: it is per cent, from 0 to less than 100, such as 5.")
 
     @property
-    def measures_more(self) -> bool:
-        """Whether more than the speed of models is measured."""
-        return self.peak or self.remeasure_peak or self.layers
+    def measures(self) -> bool:
+        """Whether it says what to measure, or how."""
+        models = self.models or self.settings or self.runtimes or self.batches or self.threads or self.data
+        return bool(models or self.scenario or self.peak or self.remeasure_peak or self.layers)
 
     @property
     def single_stream(self) -> bool:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import onnx
 import pytest
 
 from rexport._files import file_sha256
+from rexport.benchmarks import machine_facts
 from rexport.benchmarks.interleave import Failure, Job, Timing
 from rexport.deployment_settings import load_settings
 from rexport.model_file import load, save
@@ -233,6 +235,15 @@ def test_a_bound_that_nothing_meets_is_exit_code_4_with_the_nearest(workshop: Pa
     document = json.loads(result.stdout)
     assert (document["settings"], document["chosen"], document["nearest"]["batch"]) == (None, None, 1)
     assert not any(one["holds"] for one in document["candidates"])
+
+
+def test_a_busy_machine_is_told_before_anything_is_measured(
+    workshop: Path, planted: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = replace(machine_facts(), cores=2, load_average=1.5)
+    monkeypatch.setattr("rexport.jobs.tune.machine_facts", lambda: busy)
+    result = invoke(*["tune", "m.onnx", "-o", "p.toml", "--on", "cpu", "--batch", "1", "--threads", "1"])
+    assert " ".join(result.stderr.split()).startswith("note: the machine is busy (load 1.5 on 2 cores)")
 
 
 @pytest.mark.slow

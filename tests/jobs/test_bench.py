@@ -122,6 +122,7 @@ def test_settings_that_can_not_be_run_are_refused(settings: DeploymentSettings) 
         ({"settings": Path("s.toml"), "batches": (8,)}, "leave out --on, --batch and --threads"),
         ({"saved": Path("r.json"), "models": ("m",)}, "measures nothing; leave out MODEL"),
         ({"saved": Path("r.json"), "layers": True}, "and --layers"),
+        ({"saved": Path("r.json"), "runtimes": ("cpu",)}, "such as --on"),
         ({"models": ("m",), "max_regression": 5}, "pass --compare OLD.json too"),
         ({"models": ("m",), "max_regression": -1.0, "compare": Path("o")}, "per cent, from 0 to less than 100"),
         ({"models": ("m",), "max_regression": 100.0, "compare": Path("o")}, "per cent, from 0 to less than 100"),
