@@ -90,6 +90,13 @@ _ELSEWHERE = {
 class _Command(TyperCommand):
     """A command whose help has its options in groups, and examples at the end, without loading rich."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as click does, which takes the last of several ``--weights`` without a word."""
+        _, _, parameters = self.make_parser(ctx).parse_args(args=[*args])
+        if [parameter.name for parameter in parameters].count("weights") > 1:
+            ctx.fail("--weights is given twice; pass one file, or those of an ensemble as a.pt+b.pt")
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for parameter in self.get_params(ctx):

@@ -99,6 +99,7 @@ _TABLE = [
     ("onnx best.pt -o out.onnx", 2, "best.pt is a file of weights, and not a network"),
     ("onnx good.onnx -o out.onnx", 2, "good.onnx is an ONNX file, and not a network"),
     # weights
+    ("onnx cifar_resnet8 --weights a.pt --weights b.pt -o out.onnx", 2, "--weights is given twice"),
     ("onnx cifar_resnet8 --weights missing.pth -o out.onnx", 2, "missing.pth does not exist"),
     ("onnx cifar_resnet8 --weights weights.onnx -o out.onnx", 1, ".safetensors"),
     ("onnx cifar_resnet8 --weights cut.safetensors -o out.onnx", 1, "cut.safetensors"),
