@@ -48,24 +48,24 @@ _IN_WORKERS = ("cpu", NODE_BY_NODE)  # the runtimes that all workers have
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRequest:
-    """What to evaluate, on which images, and what to compare it with.
+    """The settings of an evaluation.
 
     Attributes:
         model: An ONNX file, an engine file, or the name of a network.
         data: Images: ``DIR/<class>/<image>``, a flat folder, or an ``.npy`` or ``.npz`` file.
-        weights: Of a network.
+        weights: The weights of a network.
         reference: An ONNX file to compare with.
-        runtime: What runs the model; by default what shows what it computes (see ``rexport.evaluation.judging``).
+        runtime: The runtime of the model; by default that of its target (see ``rexport.evaluation.judging``).
         find_divergence: Find the first layer that differs from the reference; without one, from the file itself.
-        views: What the models are shown of a picture.
-        batch: Images at a time.
+        views: The crops or scales of a picture that are averaged.
+        batch: Images per batch.
         samples: Only so many images, evenly spread.
         per_class: Give the accuracy of each class and the confusion matrix.
         worst: The number of mistakes to list, those of the highest probability first.
         skip_bad: Go on without images that can't be read.
-        options: What takes the place of what the model states of its pictures.
-        workers: What runs the images of a file; by default this process.
-        threads: Of a runtime in this process; by default one per usable core.
+        options: Overrides of the preprocessing that the model states.
+        workers: The workers that run a file; by default this process.
+        threads: The threads of a runtime in this process; by default one per usable core.
 
     Raises:
         UsageError: The values do not go together.
@@ -94,14 +94,14 @@ class EvaluateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateResult:
-    """What was measured.
+    """The result of an evaluation.
 
     Attributes:
-        request: What was to be evaluated.
-        runtime: What ran the model.
-        reference: What it was compared with, if anything.
+        request: The request.
+        runtime: The runtime of the model.
+        reference: The file that it was compared with, if any.
         evaluation: Its accuracy, and its agreement with the reference.
-        divergence: The first layer that differs, if it was to be found.
+        divergence: The first layer that differs, if requested.
         classes: The names of the outputs, in order; empty if nobody states them.
     """
 

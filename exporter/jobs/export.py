@@ -1,4 +1,4 @@
-"""Exporting: a network by its name becomes an ONNX file that is proven equal to it."""
+"""Exporting a network, given by its name, to an ONNX file that is verified against it."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ _OVERFLOW_PICTURES, _OVERFLOW_BATCH = 64, 8
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """What to export, and how.
+    """The settings of an export.
 
     Attributes:
         network: A name, a spec, or a reference.
-        output: Where the file goes.
-        weights: A state dict, a checkpoint with one, or where they are published; by default they are random.
-        num_classes: Outputs of the network; by default those of the weights, or its own.
-        result: Of a network that returns several tensors, the key or number of the one to give.
+        output: The file to write.
+        weights: A state dict, a checkpoint with one, or published weights; by default random ones.
+        num_classes: The number of outputs; by default that of the weights, or the network's own.
+        result: The key or number of the tensor to export, for a network that returns several.
         class_names: A text file with a name per line, or a folder with a folder per class.
-        options: Size, resizing and normalisation of its pictures, where they are not its own.
-        batch: The one batch size that the file takes; ``None`` for any.
+        options: Overrides of the size, resizing and normalisation of pictures.
+        batch: The fixed batch size; ``None`` for any.
         any_size: Whether it takes pictures of any height and width.
         raw_image: Whether it takes pixels, uint8 ``[N, S, S, 3]``, and normalises them itself.
         resize_in_graph: Whether it takes whole pictures, uint8 ``[N, H, W, 3]``, and cuts them too.
         head: Whether it gives logits or class probabilities.
         features: The modules whose results it gives instead.
         opset: The version of the ONNX operators.
-        precision: What it computes in.
-        data: Pictures, for float16: layers whose numbers grow too large for it on them stay in float32.
+        precision: The precision of weights and computation.
+        data: Pictures for float16: layers that overflow on them stay in float32.
         fused: Whether the fusion passes run.
-        tolerance: The largest difference from PyTorch, as a fraction of an output's largest value.
+        tolerance: The largest difference from PyTorch, relative to an output's largest value.
 
     Raises:
         UsageError: The values do not go together.
@@ -91,7 +91,7 @@ class ExportRequest:
                 f"`rexport engine {onnx} -o {self.output}`."
             )
         if self.data is not None and self.precision is not FloatPrecision.FP16:
-            raise UsageError("--data is for --precision fp16, which has to know how large numbers grow.")
+            raise UsageError("--data finds the layers that overflow in float16; pass --precision fp16 with it.")
         if not self.features:
             return
         if self.result is not None:
@@ -230,7 +230,7 @@ def _class_names(request: ExportRequest, published: tuple[str, ...], outputs: in
 def _in_half(model: ir.Model, data: Path | None, progress: Progress, note: Note) -> HalfResult:
     """Return the model in float16; layers that overflow on the pictures of ``data`` stay in float32."""
     if data is None:
-        note("whether numbers grow too large for float16 was not checked; pass --data DIR with some images.")
+        note("overflow in float16 was not checked; pass --data DIR with some images.")
         return to_half(model)
     preprocessing = Metadata.of(model).preprocessing
     assert preprocessing is not None  # the export wrote it

@@ -1,4 +1,4 @@
-"""Fusing: the graph passes on any ONNX file, each proven against the model that came in."""
+"""Fusing: the graph passes on any ONNX file, each verified against the input model."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["FuseRequest", "FuseResult", "run"]
 
 @dataclass(frozen=True, kw_only=True)
 class FuseRequest:
-    """What to fuse, and how.
+    """The settings of a fusion.
 
     Attributes:
         model: Any ONNX file.
-        output: Where the result goes.
+        output: The file to write.
         only: The passes to run; by default all.
-        skip: The passes to leave out.
+        skip: The passes to skip.
         raw_image: Whether the result takes pixels, uint8 ``[N, S, S, 3]``, and normalises them itself.
         options: The mean and standard deviation for that, where the file states others or none.
-        forms: In which forms layers are written.
+        forms: The forms of layers.
         verify: Whether the result is compared with the model on random inputs.
 
     Raises:
@@ -60,7 +60,7 @@ class FuseRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class FuseResult:
-    """What the passes did, in how many nodes, and the largest ``difference`` of any output; ``None`` unproven."""
+    """The reports of the passes, the number of nodes, and the largest relative ``difference``; ``None`` unverified."""
 
     request: FuseRequest
     reports: tuple[PassReport, ...]

@@ -1,10 +1,10 @@
-"""Quantizing: from a float file as it came and some pictures to an INT8 file that was proven before it is written.
+"""Quantizing a float file with calibration pictures to an INT8 file that is verified before it is written.
 
     load → fuse and raise the opset, proven equal → calibrate → recover → Q/DQ, layers in float if the gate asks for it
          → the forms of layers → prove (see ``rexport.evaluation.proof``) → write
 
-Where the proof shows that the runtime computes something else than the file says, the layer at which it begins is left
-in float, and the file proven again. A file that is not usable is not written.
+If the proof shows that the runtime does not compute what the file says, the layer where that begins is kept in float,
+and the file is proven again. An unusable file is not written.
 """
 
 from __future__ import annotations
@@ -68,28 +68,28 @@ _REPAIRS = 3  # layers that may be left in float because the runtime computes so
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeRequest:
-    """What to quantize, with what, and how good it has to be.
+    """The settings of a quantization.
 
     Attributes:
         model: A float ONNX file.
         output: Where the INT8 file goes.
-        target: What will run it.
+        target: The runtime to write the file for.
         data: Pictures: ``DIR/<class>/<picture>``, a flat folder, or an ``.npy`` or ``.npz`` file.
-        tables: Calibration tables of earlier runs, which are added up, instead of calibrating.
-        save_table: Where the calibration table goes, if it is to be kept.
-        calibrator: How ranges follow from the statistics.
-        recovery: What is done against the loss of accuracy; by default all that ``data`` allows.
-        samples: How many pictures to calibrate with, evenly spread over the classes.
-        batch: Pictures at a time.
+        tables: Calibration tables of earlier runs, which are merged and replace the calibration.
+        save_table: A file to save the calibration table to.
+        calibrator: The choice of ranges from the statistics.
+        recovery: The accuracy recovery; by default ADAROUND with ``data``, else EQUALIZE.
+        samples: The number of calibration pictures, evenly spread over the classes.
+        batch: Pictures per batch.
         skip_bad: Go on without pictures that can't be read.
-        options: What takes the place of what the file states of its pictures.
-        workers: Where calibration runs; by default in this process.
-        threads: Of the runtime; by default one per usable core.
-        eval_data: Labelled pictures to measure accuracy with.
-        max_drop: Percentage points of top-1 that may be lost on them; without, it is only measured.
-        min_speedup: How many times as fast as its float model the file has to be here.
-        forms: In which forms layers are written, and at what speeds are measured.
-        verify: Whether every step is proven; without, nothing is.
+        options: Overrides of the preprocessing that the file states.
+        workers: The workers that calibrate; by default this process.
+        threads: The threads of the runtime; by default one per usable core.
+        eval_data: Labelled pictures to measure accuracy on.
+        max_drop: The largest loss of top-1 on them, in percentage points; ``None`` only measures it.
+        min_speedup: The smallest speed-up over the float model on this machine.
+        forms: The forms of layers, and the conditions to measure speeds at.
+        verify: Whether every step is verified.
 
     Raises:
         UsageError: The values do not go together.
@@ -132,12 +132,12 @@ class QuantizeRequest:
 
     @property
     def recovery_level(self) -> Recovery:
-        """What is done against the loss of accuracy."""
+        """The accuracy recovery, with its default."""
         return self.recovery or (Recovery.EQUALIZE if self.data is None else Recovery.ADAROUND)
 
     @property
     def runs_here(self) -> bool:
-        """Whether this machine is what the target is for, so that speeds can be measured."""
+        """Whether the target is this machine's, so that speeds can be measured."""
         try:
             return target_for(None, this_cpu()).name == self.target.name
         except UsageError:  # no target is for this machine
@@ -146,21 +146,21 @@ class QuantizeRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeResult:
-    """What came of a request.
+    """The result of a quantization.
 
     Attributes:
-        request: It.
-        size: Of the file that was written, in bytes; ``None`` where the gate does not hold and there is none.
-        table: What was calibrated.
-        recovery: What was done against the loss of accuracy.
-        gate: The accuracy, if it was to be measured; it may not hold.
-        layers: What became of each operator that computes.
-        repaired: The layers left in float because the runtime computes something else than they say.
-        forms: What became of the forms of layers; ``None`` without a file.
-        executed: The operators that ONNX Runtime executes of a file for it, and how many of each.
-        proof: What was shown of the file; ``None`` without a file, or if nothing was to be verified.
-        speed: Against the float model, if it was to be measured.
-        skipped: The pictures that were left out.
+        request: The request.
+        size: The size of the file in bytes; ``None`` if the gate does not hold and no file was written.
+        table: The calibration table.
+        recovery: The result of the accuracy recovery.
+        gate: The accuracy, if it was measured; it may not hold.
+        layers: The precision of each layer, and why.
+        repaired: The layers kept in float because the runtime does not compute them as the file says.
+        forms: The forms of layers; ``None`` without a file.
+        executed: The number of operators of each kind that ONNX Runtime executes; empty for other runtimes.
+        proof: The proof of the file; ``None`` without a file or without verification.
+        speed: The speed compared with the float model, if it was measured.
+        skipped: The pictures that were skipped.
     """
 
     request: QuantizeRequest
@@ -261,7 +261,7 @@ def _path(text: str | Path | None) -> Path | None:
 
 
 def check_gate(eval_data: Path | None, max_drop: float | None, min_speedup: float | None = None) -> None:
-    """Raise :class:`UsageError` where what a file must not lose, and has to gain, makes no sense."""
+    """Raise :class:`UsageError` if the limits of accuracy and speed make no sense."""
     if max_drop is not None and eval_data is None:
         raise UsageError("--max-drop needs labelled images to measure with; pass --eval-data DIR too.")
     if max_drop is not None and not 0 <= max_drop <= 100:
@@ -304,7 +304,7 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
 
 @dataclass(frozen=True, kw_only=True)
 class _Int8Model:
-    """An INT8 model in its last form, what was shown of it, and the layers left in float to get there."""
+    """The final INT8 model, its proof, and the layers kept in float for that."""
 
     quantized: QuantizedModel
     forms: LayerFormsResult
@@ -314,7 +314,7 @@ class _Int8Model:
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """A request, and all that the integers are chosen by."""
+    """A request, and all that quantization depends on."""
 
     request: QuantizeRequest
     original: ir.Model
@@ -336,7 +336,7 @@ class _Work:
 
     @property
     def conditions(self) -> Conditions:
-        """What speeds are measured at."""
+        """The conditions to measure speeds at."""
         return conditions_for(self.model, batch=self.request.forms.batch, threads=self.request.threads)
 
     def quantize(self, keep_float: frozenset[str]) -> QuantizedModel:
@@ -365,7 +365,7 @@ class _Work:
         )
 
     def make(self, keep_float: frozenset[str]) -> _Int8Model:
-        """Quantize but for ``keep_float``, and for layers that the runtime computes otherwise than the file says."""
+        """Quantize all but ``keep_float`` and the layers that the runtime does not compute as the file says."""
         request = self.request
         kind, batches = self._proof_pictures() if request.verify else (Pictures.DRAWN, [])
         repaired: tuple[str, ...] = ()
@@ -399,7 +399,7 @@ class _Work:
         )
 
     def write(self, int8: _Int8Model, result: QuantizeResult) -> QuantizeResult:
-        """Write the file, with what was stated of its pictures and what was shown of it, and return the result."""
+        """Write the file, with its preprocessing and proof in the metadata, and return the result."""
         request, model = self.request, int8.forms.model
         if self.preprocessing is not None:
             state_preprocessing(model, self.preprocessing)
@@ -475,7 +475,7 @@ class _Work:
 
 
 def _prepare(request: QuantizeRequest, progress: Progress, note: Note) -> _Work:
-    """Read and fuse the model, calibrate it, and recover accuracy."""
+    """Read, fuse and calibrate the model, and recover accuracy."""
     original = load(request.model)
     require_float(original, request.model)
     preprocessing, pictures, labelled = _open(request, original, note)
@@ -512,10 +512,10 @@ def _open(
 
 
 def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir.Model:
-    """Return the model fused, of an opset that the target can do with: proven equal to the original as a whole.
+    """Return the fused model, raised to an opset that the target accepts, and proven equal to the original.
 
     Raises:
-        VerificationError: It is not, even with each pass that changes the results taken back.
+        VerificationError: It is not equal, even with each pass that changes the results rolled back.
     """
     own = with_own_weights(original)
     result = fuse(own)
@@ -524,7 +524,7 @@ def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir
         reference = Reference(original)
         try:
             reference.difference(result.model)
-        except VerificationError:  # proven pass by pass, which takes longer, the one at fault is taken back
+        except VerificationError:  # proven pass by pass, which takes longer, the wrong one is rolled back
             result = fuse(own, reference=reference)
     for report in result.reports:
         for text in report.notes:
@@ -533,7 +533,7 @@ def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir
 
 
 def _drawn_pictures(model: ir.Model, table: CalibrationTable) -> np.ndarray:
-    """Return noise within the range of the model's input, where a table is all that is known of its pictures."""
+    """Return noise within the range of the model's input, for a table without pictures."""
     image, size = image_input(model), picture_size(model)
     count, random = image.batch or 2, np.random.default_rng(0)
     if image.raw:
@@ -544,7 +544,7 @@ def _drawn_pictures(model: ir.Model, table: CalibrationTable) -> np.ndarray:
 
 
 def _describe(model: ir.Model, int8: _Int8Model) -> None:
-    """Let the file say what was shown of it."""
+    """Add the proof to the file's metadata."""
     metadata = Metadata.of(model)
     described = json.loads(metadata.quantization or "{}")
     described["proof"] = int8.proof and int8.proof.to_json()

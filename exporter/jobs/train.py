@@ -1,4 +1,4 @@
-"""Training: weights from labelled pictures, from scratch or from other weights, in float or as an INT8 file computes.
+"""Training on labelled pictures, from scratch or from other weights, in float or with INT8 arithmetic.
 
 find the pictures → build the network → with ``qat`` export and calibrate it → train, from the checkpoint on → write
 """
@@ -56,7 +56,7 @@ _QAT_TOLERANCE = 1e-4  # of the logits' scale: BatchNorm is written back with we
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """What to train, on which pictures, and how.
+    """The settings of a training.
 
     Attributes:
         network: A name of the zoo, or a reference.
@@ -125,31 +125,31 @@ class TrainRequest:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the checkpoint lies while it trains."""
+        """The checkpoint, which exists only while it trains."""
         return self.output.with_name(f"{self.output.name}.resume")
 
     @property
     def int8(self) -> Path | None:
-        """Where the INT8 file goes; ``None`` without ``qat``."""
+        """The INT8 file to write; ``None`` without ``qat``."""
         return None if self.qat is None else self.output.with_suffix(".int8.onnx")
 
     @property
     def files_beside(self) -> tuple[Path, ...]:
-        """What is written without being named."""
+        """The files that are written beside ``output``."""
         return tuple(filter(None, (self.checkpoint, self.int8)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
-        request: What was asked for.
-        identity: All that it depended on, defaults included.
-        images: How many pictures were trained with.
-        test_images: How many were tested with.
-        epochs: What each epoch came to, those before a stop included.
-        seconds: How long this run took.
+        request: The request.
+        identity: All settings that the weights depend on, defaults included.
+        images: The number of training pictures.
+        test_images: The number of test pictures.
+        epochs: The result of each epoch, including those before an interruption.
+        seconds: The duration of this run.
     """
 
     request: TrainRequest
@@ -161,7 +161,7 @@ class TrainResult:
 
     @property
     def top1(self) -> float | None:
-        """The fraction of the test pictures that is right after the last epoch."""
+        """The accuracy on the test pictures after the last epoch."""
         return self.epochs[-1].top1
 
     def to_json(self) -> dict[str, Any]:
@@ -183,8 +183,8 @@ class TrainResult:
 def run(request: TrainRequest, *, progress: Progress = silent, note: Note = unsaid, say: Note = unsaid) -> TrainResult:
     """Train, and write the weights; with ``qat`` the INT8 file too.
 
-    A checkpoint lies beside the output until then. If the training is stopped, at whatever point, the same request
-    goes on from there; on the CPU the weights are the same to the last bit as without the stop.
+    An interrupted training resumes from the checkpoint beside the output when the same request is run again; on the CPU
+    the weights are then the same to the last bit as without the interruption.
 
     Raises:
         UsageError: There is no such network, recipe or device, or the checkpoint is of another training.
@@ -231,7 +231,7 @@ class _Work:
     say: Note
 
     def identity(self) -> RunIdentity:
-        """Return what a checkpoint has to be of, as long as the module is not trained."""
+        """Return the identity that a checkpoint must have; call it before training changes the module."""
         request, recipe, images = self.request, self.recipe, self.images
         return RunIdentity(
             network=request.network,
@@ -254,13 +254,13 @@ class _Work:
         )
 
     def open_checkpoint(self, identity: RunIdentity) -> CheckpointFile:
-        """Return the checkpoint, checked; say where the training goes on if there is one."""
+        """Return the checkpoint, checked; if there is one, say where training resumes."""
         checkpoint = CheckpointFile(self.request.checkpoint, identity, every=self.request.checkpoint_every)
         if self.request.restart:
             checkpoint.remove()
         snapshot = checkpoint.read()
         if snapshot is not None:
-            self.say(f"going on from {checkpoint.path}, after {snapshot.position} (--restart begins anew)")
+            self.say(f"resuming from {checkpoint.path}, after {snapshot.position} (--restart starts over)")
         return checkpoint
 
     def open_pictures(self) -> tuple[Pictures, Pictures]:
@@ -270,11 +270,11 @@ class _Work:
         return pictures, open_pictures(images.test, skip_bad=skip_bad, progress=self.progress)
 
     def train(self, pictures: Pictures, held_out: Pictures, checkpoint: CheckpointFile) -> tuple[EpochResult, ...]:
-        """Train, and say what with and how it goes."""
+        """Train, and report the settings and each epoch."""
         request, recipe, execution = self.request, self.recipe, self.execution
         self.say(
-            f"{request.network} on {len(pictures)} images of {len(self.images.classes)} classes, {len(held_out)} to "
-            f"test with; {recipe.epochs} epochs of {recipe.name} at {recipe.learning_rate:g}, {execution.device} "
+            f"{request.network} on {len(pictures)} images of {len(self.images.classes)} classes, {len(held_out)} test "
+            f"images; {recipe.epochs} epochs of {recipe.name} at {recipe.learning_rate:g}, {execution.device} "
             f"{execution.precision}"
         )
         try:
@@ -292,11 +292,11 @@ class _Work:
             )
         except KeyboardInterrupt:
             if checkpoint.path.exists():
-                self.note(f"the same command goes on from {checkpoint.path}.")
+                self.note(f"run the same command again to resume from {checkpoint.path}.")
             raise
 
     def write(self) -> None:
-        """Write the weights; and before them the INT8 file, whose weights the module gets."""
+        """Write the weights, and before them the INT8 file, whose weights are copied into the module."""
         request, quantized, preprocessing = self.request, self.quantized, self.images.train.preprocessing
         if quantized is not None and request.int8 is not None:
             quantized.write_to(self.module)
@@ -308,7 +308,7 @@ class _Work:
 
 
 def _prepare(request: TrainRequest, progress: Progress, note: Note, say: Note) -> _Work:
-    """Find the pictures, and build the network and, if it is for INT8, what it computes there."""
+    """Find the pictures, and build the network, with ``qat`` in INT8 arithmetic too."""
     torch.set_num_threads(request.threads or this_cpu().cores)
     execution = choose_execution(request.device, request.precision if request.qat is None else "fp32")
     preprocessing, remark = network_preprocessing(registry.find(request.network), request.weights, request.options)
@@ -346,14 +346,14 @@ def _build(request: TrainRequest, images: ImageSplit, note: Note, say: Note) -> 
             f"has {classes} classes; let the callable take num_classes."
         )
     if weights is not None and not load_backbone(module, fetch(weights), tell=note):
-        say(f"{weights} is for other classes: the head is new, with {classes} outputs")
+        say(f"{weights} has other classes: new head with {classes} outputs")
     return module
 
 
 def _fake_quantize(
     request: TrainRequest, folder: Path, module: nn.Module, images: ImageSplit, progress: Progress
 ) -> FakeQuantized:
-    """Return ``module`` as its INT8 file would compute, with ranges calibrated on the pictures in ``folder``."""
+    """Return ``module`` with the arithmetic of its INT8 file, calibrated on the pictures in ``folder``."""
     target, preprocessing = target_for(request.target, this_cpu()), images.train.preprocessing
     model = export(module, preprocessing=preprocessing, network=request.network, classes=images.classes).model
     pictures = open_dataset(folder, preprocessing)

@@ -39,7 +39,7 @@ def test_whether_numbers_fit_is_checked_with_images_alone() -> None:
     assert "was not checked; pass --data DIR" in result.stderr
     refused = invoke("onnx", "cifar_resnet8", "-o", "m.onnx", "--data", "images")
     assert refused.exit_code == 2
-    assert "--data is for --precision fp16" in refused.stderr
+    assert "--data finds the layers that overflow in float16" in refused.stderr
 
 
 @pytest.mark.slow

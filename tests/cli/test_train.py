@@ -127,7 +127,7 @@ def test_killed_twice_it_ends_with_the_same_bytes(workshop: Path) -> None:
     assert not (workshop / "w.safetensors").exists()
     resumed = _train(*options)
     assert resumed.exit_code == 0
-    assert "going on from w.safetensors.resume, after " in resumed.stderr
+    assert "resuming from w.safetensors.resume, after " in resumed.stderr
     assert (workshop / "w.safetensors").read_bytes() == expected
     assert sorted(path.name for path in workshop.iterdir()) == ["data", "w.safetensors"]
 
@@ -144,7 +144,7 @@ def stopped(workshop: Path) -> Path:
             time.sleep(0.001)
         process.send_signal(signal.SIGINT)
         _, errors = interrupted(process)
-    assert "the same command goes on from w.safetensors.resume" in errors
+    assert "run the same command again to resume from w.safetensors.resume" in errors
     return workshop
 
 
@@ -176,7 +176,7 @@ def test_a_new_head_on_frozen_weights(workshop: Path) -> None:
     write_images(workshop / "data" / "train", ("green",), count=10)
     done = _train("--weights", "old.safetensors", "--freeze-backbone", "--epochs", "2")
     assert done.exit_code == 0, done.stderr
-    assert "the head is new, with 3 outputs" in done.stderr
+    assert "new head with 3 outputs" in done.stderr
     old, new = load_file("old.safetensors"), load_file("w.safetensors")
     assert new["fc.weight"].shape == (3, 64)
     assert [name for name in old if not name.startswith("fc.") and not torch.equal(old[name], new[name])] == []
@@ -189,7 +189,7 @@ def test_fine_tuning_starts_at_a_tenth_of_the_learning_rate(workshop: Path) -> N
     done = _train("--weights", "old.safetensors", "--epochs", "1", "--recipe", "paper", "--json")
     document = json.loads(done.stdout)
     assert (document["recipe"], document["learning_rate"]) == ("paper", pytest.approx(0.01))
-    assert "the head is new" not in done.stderr
+    assert "new head" not in done.stderr
 
 
 _TABLE = [
@@ -259,7 +259,7 @@ def test_a_real_network_learns_two_new_classes(data_dir: Path, tmp_path: Path) -
     command = ["train", "cifar_resnet20", "--data", str(tmp_path), "-o", str(tmp_path / "w.safetensors"), *options]
     done = invoke(*command)
     assert done.exit_code == 0, done.stderr
-    assert "the head is new, with 2 outputs" in done.stderr
+    assert "new head with 2 outputs" in done.stderr
     document = json.loads(done.stdout)
     assert document["classes"] == ["cat", "dog"]
     assert document["top1"] >= 0.85  # 148 of 163 when this was written, of CIFAR-10's hardest pair

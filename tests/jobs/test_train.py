@@ -49,7 +49,7 @@ def test_what_is_said_and_returned(tmp_path: Path) -> None:
     write_images(tmp_path / "data" / "test", count=2, seed=1)
     said: list[str] = []
     result = run(_request(tmp_path, epochs=2, batch=8, threads=1), say=said.append)
-    assert said[0].startswith("cifar_resnet8 on 8 images of 2 classes, 4 to test with; 2 epochs of onecycle at 0.1, ")
+    assert said[0].startswith("cifar_resnet8 on 8 images of 2 classes, 4 test images; 2 epochs of onecycle at 0.1, ")
     assert [line[:14] for line in said[1:]] == ["epoch   1 of 2", "epoch   2 of 2"]
     assert (result.images, result.test_images, len(result.epochs)) == (8, 4, 2)
     document = json.loads(json.dumps(result.to_json()))
