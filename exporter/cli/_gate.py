@@ -62,7 +62,7 @@ def print_gate(result: GateResult) -> None:
         print(f"kept in float for accuracy: {', '.join(chosen.float_layers)}")
     if len(result.points) > 1:
         rows = [_point_row(result, point) for point in result.points]
-        print_table(["float layers", "operations", "top-1", "loss", "SQNR", "vs FP32"], rows, left=())
+        print_table(["float layers", "float ops", "top-1", "loss", "SQNR", "vs FP32"], rows, left=())
     if result.sensitivities:
         print_table(
             ["layer", "operator", "SQNR alone in INT8", "cost in float"],

@@ -21,7 +21,7 @@ EXAMPLES = (
     "rexport quickstart --json",
 )
 
-_NAMES = {"torch": "PyTorch, eager", "fp32": "ONNX FP32, fused", "int8": "ONNX INT8"}
+_NAMES = {"torch": "PyTorch", "fp32": "ONNX FP32", "int8": "ONNX INT8"}
 
 
 def quickstart(
@@ -68,7 +68,7 @@ def _print(result: QuickstartResult) -> None:
                 _NAMES[row.model],
                 f"{row.bytes / 1024:.0f}",
                 percent(row.top1),
-                percent(row.agreement),
+                percent(row.agreement, 1),
                 f"{row.latency_ms_batch1:.2f}",
                 f"{row.images_per_second_batch32:.0f}",
                 f"{row.speedup_batch32:.2f} ×",
