@@ -53,7 +53,7 @@ def _speed(document: dict[str, Any]) -> str:
         for line in document["summary"]["speed"]
         for ratio in line["ratios"]
     ]
-    heads = ("network", "precision", "runtime", "batch", "rexport, img/s", "peer", "its img/s", "ratio (95 %)")
+    heads = ("network", "precision", "runtime", "batch", "rexport, img/s", "peer", "peer, img/s", "ratio (95 %)")
     return _table(heads, rows)
 
 
@@ -69,7 +69,7 @@ def _accuracy(document: dict[str, Any]) -> str:
         )
         for line in document["summary"]["accuracy"]
     ]
-    heads = ("network", "tool", "settings", "best agreement", "best SQNR, dB", "least drop of top-1, points")
+    heads = ("network", "tool", "settings", "best agreement", "best SQNR, dB", "smallest top-1 drop, points")
     return _table(heads, rows)
 
 

@@ -299,7 +299,7 @@ def test_the_tables_hold_every_figure_and_failure() -> None:
     assert r"fails: It ended \| badly." in text
     assert list(readme_rows(document, on=", there")) == [
         (
-            "net INT8, ONNX Runtime, against the best of the peers, there",
+            "net INT8 on ONNX Runtime against the fastest peer, there",
             "batch 8: 1.50 × A (1.50 to 1.50), 40 img/s",
             "peers",
         )
