@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its tour is run, and the output compared but for times and sizes.
+"""What the README shows is what happens: its commands are run, and the output compared but for times and sizes.
 
 The two set-up commands are run by ``.ci/run``, in fresh virtual environments.
 """
@@ -15,13 +15,14 @@ import pytest
 
 from rexport.benchmarks import bench
 from tests.cli._run import run
+from tests.faults.ssh_site import site
 
 if TYPE_CHECKING:
     from rexport.benchmarks import BenchResult
     from tests.cli.conftest import Quickstart
 
 _ROOT = Path(__file__).parents[2]
-_README = (_ROOT / "README.md").read_text()
+_README, _TUTORIAL = ((_ROOT / page).read_text() for page in ("README.md", "docs/tutorial.md"))
 # What stands in a number's place may differ from machine to machine; the words may not.
 _NUMBER = re.compile(r"[+−-]?\d[\d.,]*(?:e[+-]?\d+)?")
 
@@ -36,32 +37,45 @@ def _shape(text: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def _tour() -> list[tuple[str, str]]:
-    """Return the commands of the README's consoles, each with the output it shows."""
-    found: list[tuple[str, str]] = []
-    for block in re.findall(r"^```console\n(.*?)^```", _README, re.MULTILINE | re.DOTALL):
+def _consoles(text: str) -> dict[str, str]:
+    """Return the commands of the consoles in a page, each with the output it shows."""
+    commands: dict[str, str] = {}
+    for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
-            found.append((command, output))
-    return found
+            commands[command] = output
+    return commands
 
 
 @pytest.mark.slow
-def test_the_tour(quickstart: Quickstart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_four_commands_and_the_tutorial(
+    quickstart: Quickstart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def short_bench(*models: Any, **options: Any) -> BenchResult:
         return bench(*models, **options | {"min_seconds": 0.1})
 
     monkeypatch.setattr("rexport.benchmarks.bench", short_bench)
     monkeypatch.chdir(tmp_path)
     Path("rexport-quickstart").symlink_to(quickstart.folder / "rexport-quickstart")
-    tour = _tour()
-    assert len(tour) == 5
-    for command, shown in tour:
-        printed = _shape(run(command.removeprefix("rexport ")))
-        machine = re.compile(r"onnxruntime #|^target x#")  # the lines that depend on the processor
-        assert [line for line in printed if not machine.search(line)] == [
-            line for line in _shape(shown) if not machine.search(line)
-        ], command
+    run("bundle --new-key vendor.pem")
+    shown = _consoles(_README)
+    tutorial = _consoles(_TUTORIAL)
+    del tutorial["rexport bundle --new-key vendor.pem"]
+    assert len(shown) == 4
+    assert len(tutorial) > 5
+    with site(tmp_path, 1) as there:
+        device = str(there.device(0))
+        access = f" --identity {there.identity} --known-hosts {there.known_hosts} --inventory {there.inventory()}"
+        for command in dict.fromkeys((*shown, *tutorial)):
+            text = command.removeprefix("rexport ").replace("pi@camera-1", device)
+            printed = run(text + (access if text.startswith("deploy") else ""))
+            if command in shown:
+                assert _lines(printed.replace(device, "pi@camera-1")) == _lines(shown[command]), command
+
+
+def _lines(output: str) -> list[str]:
+    """Return the lines as :func:`_shape` does, without those that depend on the processor."""
+    return [line for line in _shape(output) if not re.search(r"onnxruntime #|^target x#", line)]
 
 
 def test_the_command_is_installed() -> None:
