@@ -116,12 +116,24 @@ class _Command(TyperCommand):
 
 
 class _Group(TyperGroup):
-    def main(self, *arguments: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Any = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Report what click finds wrong as every other error is reported."""
+
+        def main() -> Any:
+            return super(_Group, self).main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+
         if not standalone_mode:
-            return super().main(*arguments, standalone_mode=False, **extra)
+            return main()
         try:
-            sys.exit(super().main(*arguments, standalone_mode=False, **extra))
+            sys.exit(main())
         except _UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()
