@@ -112,6 +112,16 @@ class Comparison:
     scores: Scores
     reference_top1: float | None
 
+    @classmethod
+    def of(cls, counts: Counts, scores: Scores, *, labelled: bool) -> Comparison:
+        """Return the comparison of ``counts``, of one image or more."""
+        return cls(
+            agreement=counts.agreeing / counts.images,
+            sqnr_db=sqnr_db(float(counts.signal), float(counts.noise)),
+            scores=scores,
+            reference_top1=counts.reference_top1 / counts.images if labelled else None,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -174,24 +184,13 @@ class Evaluation:
             skipped: The unusable images.
             worst: The mistakes to list.
         """
-        n, comparison = counts.images, None
-
-        def share(right: int, *, measured: bool = labelled) -> float | None:
-            return right / n if measured else None
-
-        if compared is not None:
-            comparison = Comparison(
-                agreement=counts.agreeing / n,
-                sqnr_db=sqnr_db(float(counts.signal), float(counts.noise)),
-                scores=compared,
-                reference_top1=share(counts.reference_top1),
-            )
+        n = counts.images
         return cls(
             images=n,
-            top1=share(counts.top1),
-            top5=share(counts.top5, measured=labelled and classes > _FEW_CLASSES),
+            top1=counts.top1 / n if labelled else None,
+            top5=counts.top5 / n if labelled and classes > _FEW_CLASSES else None,
             top1_interval=wilson_interval(counts.top1, n) if labelled else None,
-            comparison=comparison,
+            comparison=None if compared is None else Comparison.of(counts, compared, labelled=labelled),
             skipped=tuple(skipped),
             outputs=classes,
             confusion=counts.confusion,

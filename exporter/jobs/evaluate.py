@@ -197,11 +197,7 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         reference = describe_reference(path, model.preprocessing)
         _require_views(reference, request.views)
     dataset, shown = _open(request.data, model, reference, note)
-    if (request.per_class or request.worst) and not dataset.labelled:
-        option = "--per-class" if request.per_class else "--worst"
-        raise UsageError(
-            f"{option} needs labelled images, a folder per class, and those in {request.data} have no labels."
-        )
+    _require_labels(request, dataset)
     work = _Work(request, model, reference, runtime, workers, dataset, shown, progress)
     evaluation = work.evaluate()
     note_skipped(evaluation.skipped, note)
@@ -214,6 +210,13 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         divergence=divergence,
         classes=model.classes or dataset.classes or (),
     )
+
+
+def _require_labels(request: EvaluateRequest, dataset: Dataset) -> None:
+    if dataset.labelled or not (request.per_class or request.worst):
+        return
+    option = "--per-class" if request.per_class else "--worst"
+    raise UsageError(f"{option} needs labelled images, a folder per class, and those in {request.data} have no labels.")
 
 
 @dataclass(frozen=True)

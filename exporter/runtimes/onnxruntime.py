@@ -61,23 +61,18 @@ def open_session(
         model: A serialized model, or its file.
         threads: By default one per usable core.
         optimized_to: Also write the graph that will really run to this file.
-        plan_memory: Whether to lay all tensors out in one block after the first run. Where many outputs leave the
-            graph on its way, that block holds tensors that need not live together: ResNet-50 watched at every tensor
-            took 1.6 GiB with it and 1.0 without, at the same speed.
-        as_on_arm: Whether to take integer kernels for int8 activations too, as ONNX Runtime does on ARM. Elsewhere it
-            runs half of such a model in float, which is faster there.
-        exact_sums: Whether to add products of integers in 32 bits on x86 processors without VNNI too, where pairs of
-            them are otherwise added in 16, which saturate.
+        plan_memory: Whether to lay all tensors out in one block after the first run. With an output at every tensor,
+            ResNet-50 took 1.6 GiB with it and 1.0 without, at the same speed.
+        as_on_arm: Whether to take integer kernels for int8 activations, as on ARM, where others are faster in float.
+        exact_sums: Whether to add products in 32 bits on x86 without VNNI too, not pairs of them in 16, which saturate.
         profile_to: Record the time of each node; ``end_profiling()`` returns a file whose name begins with this path.
-        optimize: Whether to change the graph at all. Otherwise each node is computed by itself, slowly, and every
-            tensor can be looked at without changing another.
+        optimize: Whether to change the graph; otherwise each node is computed by itself, slowly, and can be watched.
 
     Raises:
         ModelFileError: ONNX Runtime refuses the model.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or this_cpu().cores
-    options.log_severity_level = _QUIET
+    options.intra_op_num_threads, options.log_severity_level = threads or this_cpu().cores, _QUIET
     options.enable_mem_pattern = plan_memory
     if optimized_to is not None:
         options.optimized_model_filepath = str(optimized_to)
@@ -85,10 +80,9 @@ def open_session(
         options.enable_profiling, options.profile_file_prefix = True, str(profile_to)
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if as_on_arm:
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
-    if exact_sums:
-        options.add_session_config_entry("session.x64quantprecision", "1")
+    for entry, is_set in (("session.qdqisint8allowed", as_on_arm), ("session.x64quantprecision", exact_sums)):
+        if is_set:
+            options.add_session_config_entry(entry, "1")
     return _load(model, options)
 
 
