@@ -29,4 +29,4 @@ def test_the_table_names_the_classes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [line.split() for line in printed if "%" in line] == [["sea.png", "blue", "57.6", "%"], ["red", "21.2", "%"]]
     assert printed[-1] == "the pictures with their classes: sheet.png"
     assert json.loads(run("predict m.onnx sea.png --json"))["predictions"][0]["top"][0]["class"] == "blue"
-    assert invoke("predict", "m.onnx", "lost.png").exit_code == 1
+    assert invoke("predict", "m.onnx", "lost.png").exit_code == 2
