@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError, UsageError
 from rexport._progress import silent
-from rexport._words import did_you_mean
+from rexport._words import suggestion
 from rexport.benchmarks.document import BenchResult, Row, now
 from rexport.benchmarks.interleave import measure
 from rexport.benchmarks.jobs import Failure, Interrupted, Job, Timing
@@ -181,7 +180,7 @@ def _check_arguments(
         raise UsageError("Name at least one ONNX file or network to measure.")
     for name in runtimes or ():
         if name not in RUNTIMES:
-            hint = did_you_mean(get_close_matches(name, RUNTIMES, n=1))
+            hint = suggestion(name, RUNTIMES)
             raise UsageError(f"There is no runtime {name!r}; choose from {', '.join(RUNTIMES)}.{hint}")
     if not batches or min(batches) < 1:
         raise UsageError("A batch has 1 image or more.")

@@ -33,6 +33,6 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def suggestion(name: str, names: Iterable[str]) -> str:
+def suggestion(name: str, names: Iterable[str], most: int = 1) -> str:
     """Return `` Did you mean b?`` for the nearest of ``names``, to stand behind a sentence; empty if none is near."""
-    return did_you_mean(difflib.get_close_matches(name, list(names), n=1))
+    return did_you_mean(difflib.get_close_matches(name, list(names), n=most))

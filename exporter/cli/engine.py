@@ -5,14 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rexport._errors import UsageError
-from rexport._words import did_you_mean
+from rexport._words import suggestion
 from rexport.cli._options import ADVANCED, Json
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def _parse_backend(name: str) -> BackendName:
 
     if name not in list(BackendName):
         *others, last = BackendName
-        hint = did_you_mean(get_close_matches(name, list(BackendName), n=1))
+        hint = suggestion(name, BackendName)
         raise UsageError(f"There is no backend {name!r}; choose {', '.join(others)} or {last}.{hint}")
     return BackendName(name)
 

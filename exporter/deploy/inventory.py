@@ -17,13 +17,12 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from rexport._apart import READ
 from rexport._errors import InputError, UsageError
-from rexport._words import did_you_mean
+from rexport._words import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -200,7 +199,7 @@ def select(devices: Iterable[Device], groups: Sequence[str]) -> tuple[Device, ..
     for group in groups:
         if group not in names:
             hint = f"there are {', '.join(names)}" if names else "the inventory names no groups"
-            near = did_you_mean(get_close_matches(group, names))
+            near = suggestion(group, names, 3)
             raise UsageError(f"No device is in the group {group!r}; {hint}.{near}")
     return tuple(device for device in devices if not groups or set(groups) & set(device.groups))
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from rexport._apart import READ
 from rexport._errors import BundleError, EngineFileError, InputError, UsageError
-from rexport._words import did_you_mean
+from rexport._words import suggestion
 from rexport.calibration import CalibrationTable
 from rexport.class_names import read_class_names
 from rexport.deploy.golden import GoldenPair, golden_pair
@@ -75,7 +74,7 @@ class BundleOptions:
             )
         for name, specifiers in self.runtimes.items():
             if name not in RUNTIMES:
-                near = did_you_mean(get_close_matches(name, RUNTIMES))
+                near = suggestion(name, RUNTIMES, 3)
                 raise UsageError(f"There is no runtime {name!r} on devices; choose from {', '.join(RUNTIMES)}.{near}")
             for text in specifiers:
                 if not SPECIFIER.fullmatch(text):

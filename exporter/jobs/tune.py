@@ -6,7 +6,6 @@ import math
 import platform
 import tempfile
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import metadata
 from importlib.util import find_spec
 from os.path import relpath
@@ -19,7 +18,7 @@ from rexport._errors import GateError, ModelFileError, UnavailableError, UsageEr
 from rexport._files import check_writable, file_sha256, write_bytes
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport._version import __version__
-from rexport._words import did_you_mean
+from rexport._words import suggestion
 from rexport.benchmarks import machine_facts
 from rexport.choices import Goal
 from rexport.deployment_settings import (
@@ -314,7 +313,7 @@ def _require_choices(option: str, values: tuple[str, ...] | None, possible: tupl
         return
     wrong = next((value for value in values if value not in possible), None)
     if wrong is not None or not values:
-        hint = did_you_mean(get_close_matches(wrong or "", possible, n=1))
+        hint = suggestion(wrong or "", possible)
         raise UsageError(f"{option} {wrong or ''!r}: choose from {', '.join(possible)}.{hint}")
 
 

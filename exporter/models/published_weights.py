@@ -7,7 +7,6 @@ hub:OWNER/NAME/FILE                           another file there
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 
 from rexport._errors import UnavailableError, UsageError, WeightsError
 from rexport._files import file_sha256
-from rexport._words import did_you_mean, first_line
+from rexport._words import first_line, suggestion
 from rexport.models.labels import imagenet_classes
 from rexport.models.references import import_timm, import_torchvision, of_timm, of_torchvision
 from rexport.models.weights_facts import WeightsFacts
@@ -100,7 +99,7 @@ def _torchvisions(name: str) -> Any:
         return import_torchvision().models.get_weight(name)
     except (ValueError, AttributeError, KeyError) as error:
         names = [f"{type(weight).__name__}.{weight.name}" for weight in _all_of_torchvision()]
-        hint = did_you_mean(difflib.get_close_matches(name, names, n=3)) or f" They are called as {names[0]} is."
+        hint = suggestion(name, names, 3) or f" They are called as {names[0]} is."
         raise UsageError(f"torchvision has no weights {name!r}.{hint}") from error
 
 

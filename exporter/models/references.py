@@ -9,7 +9,6 @@ for each network (``timm:resnet50``) and for each of its published weights (``ti
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import math
@@ -22,7 +21,7 @@ import torch
 from torch import nn
 
 from rexport._errors import UnavailableError, UsageError
-from rexport._words import did_you_mean
+from rexport._words import suggestion
 from rexport.models.modules import in_one_line, return_one_tensor, uncompiled
 from rexport.models.zoo import Network
 from rexport.preprocessing import Interpolation, Preprocessing
@@ -264,5 +263,5 @@ def _adopted(module: nn.Module) -> nn.Module:
 
 def _require_known(name: str, names: Sequence[str], library: str) -> None:
     if name not in names:
-        hint = did_you_mean(difflib.get_close_matches(name, names, n=3))
+        hint = suggestion(name, names, 3)
         raise UsageError(f"{library} has no network {name!r}.{hint}")
