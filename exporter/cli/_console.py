@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
     from rexport._progress import Advance
 
-__all__ = ["fail", "note", "print_json", "print_table", "progress", "say"]
+__all__ = ["fail", "note", "print_facts", "print_json", "print_table", "progress", "say"]
 
 
 _FOLDED, _GAP = 16, 3  # characters: the least for text that is folded, and between two columns
@@ -37,6 +39,17 @@ def say(message: str) -> None:
 def print_json(document: dict[str, Any]) -> None:
     """Print the one document of a ``--json`` run; non-finite numbers become ``null``."""
     print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print labels with their texts, which are wrapped at words on a terminal."""
+    indent = max(len(label) for label, _ in facts) + 2
+    for label, text in facts:
+        lines = [text]
+        if sys.stdout.isatty():
+            room = max(_FOLDED, shutil.get_terminal_size().columns - indent)
+            lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+        print(f"{label:{indent}}" + f"\n{'':{indent}}".join(lines))
 
 
 def print_table(

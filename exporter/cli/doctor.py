@@ -34,10 +34,11 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _print(result: DoctorResult) -> None:
-    from rexport.cli._console import note, print_table
+    from rexport.cli._console import note, print_facts, print_table
     from rexport.jobs.doctor import EXTRAS
 
-    _print_machine(result.machine)
+    print_facts(_facts(result.machine))
+    print()
     findings = [*result.runtimes, result.rtx_build]
     runtimes = [(f.name, "yes" if f.usable else "no", (f.version or "").partition("-")[0], f.what) for f in findings]
     print_table(("runtime", "works", "version", "what it is"), runtimes, left=(0, 1, 2, 3))
@@ -52,22 +53,17 @@ def _print(result: DoctorResult) -> None:
         note(f"{', '.join(names)}: {reason}")
 
 
-def _print_machine(machine: Machine) -> None:
+def _facts(machine: Machine) -> list[tuple[str, str]]:
     cores = f"{machine.cores} usable cores"
     if machine.cpu_quota is not None:
         cores += f", CPU quota of {machine.cpu_quota:g}"
-    rows = {
-        "processor": machine.cpu,
-        "": f"({machine.architecture}, {cores})",
-        "INT8": _int8(machine),
-        "memory": "" if machine.memory_gib is None else f"{machine.memory_gib:g} GiB",
-        "system": f"{machine.os}, Python {machine.python}",
-        **{name: version or "not installed" for name, version in machine.packages.items()},
-    }
-    width = max(map(len, rows))
-    for label, text in rows.items():
-        print(f"{label:<{width}}  {text}")
-    print()
+    return [
+        ("processor", f"{machine.cpu} ({machine.architecture}, {cores})"),
+        ("INT8", _int8(machine)),
+        ("memory", "unknown" if machine.memory_gib is None else f"{machine.memory_gib:g} GiB"),
+        ("system", f"{machine.os}, Python {machine.python}"),
+        *((name, version or "not installed") for name, version in machine.packages.items()),
+    ]
 
 
 def _int8(machine: Machine) -> str:

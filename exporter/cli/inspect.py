@@ -33,16 +33,14 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Describe FILE: inputs and outputs, precision and cost of each layer, and provenance."""
-    from rexport.cli._console import print_json, print_table
+    from rexport.cli._console import print_facts, print_json, print_table
     from rexport.inspection import inspect_file
 
     report = inspect_file(file, public_key=public_key)
     if as_json:
         print_json({"schema": "rexport.inspect/1", "file": str(file), "kind": report.kind, **report.document})
         return
-    width = max(len(label) for label, _ in report.facts)
-    for label, text in report.facts:
-        print(f"{label:{width}}  {text}")
+    print_facts(report.facts)
     for table in report.tables:
         print()
         print_table(table.columns, table.rows, title=table.title, left=table.left)

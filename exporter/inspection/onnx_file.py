@@ -127,16 +127,23 @@ def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]
         facts.append(("classes", f"{len(metadata.classes)}: {', '.join(metadata.classes[:3])} …"))
     if metadata.preprocessing is not None:
         assumed = ", assumed" if metadata.preprocessing.assumed else ""
-        facts.append((f"preprocessing{assumed}", metadata.preprocessing.to_json()))
+        facts.append((f"preprocessing{assumed}", metadata.preprocessing.in_words()))
     if metadata.weights_sha256 is not None:
         facts.append(("weights", f"sha256 {metadata.weights_sha256}"))
     if metadata.versions is not None:
-        facts.append(("made with", metadata.versions))
-    quantization = _object(metadata.quantization)
-    if isinstance(quantization, dict):
-        settings = [f"{key} {value}" for key, value in quantization.items() if not isinstance(value, (dict, list))]
-        facts.append(("quantized", ", ".join(settings)))
+        facts.append(("made with", _pairs(metadata.versions)))
+    if metadata.quantization is not None:
+        facts.append(("quantized", _pairs(metadata.quantization)))
     return facts
+
+
+def _pairs(text: str) -> str:
+    """Return the names and values of a JSON object, without nested ones; another text as it is."""
+    values = _object(text)
+    if not isinstance(values, dict):
+        return text
+    settings = ((key.replace("_", " "), value) for key, value in values.items() if not isinstance(value, (dict, list)))
+    return ", ".join(f"{key} {value}" for key, value in settings)
 
 
 def _sum(document: dict[str, Any], key: str) -> str:

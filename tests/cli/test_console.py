@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 from rexport.cli import app
-from rexport.cli._console import print_table
+from rexport.cli._console import print_facts, print_table
 from tests.cli._run import invoke
 
 if TYPE_CHECKING:
@@ -35,6 +35,19 @@ def test_numbers_are_never_broken(
     assert sum(line.startswith(" model") for line in lines) == tables
     assert words.count("16") == tables  # what tells the rows apart is there again
     assert all(words.count(number) == 1 for number in ROW[3:])
+
+
+def test_facts_are_wrapped_at_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = [("sha256", "0" * 64), ("what", "some words " * 12)]
+    print_facts(facts)
+    assert capsys.readouterr().out.splitlines() == [f"sha256  {'0' * 64}", f"what    {'some words ' * 12}"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    print_facts(facts)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"sha256  {'0' * 64}"  # a number that is never broken
+    assert {line[:8] for line in lines[2:]} == {" " * 8}
+    assert max(map(len, lines[1:])) <= 60
 
 
 def test_a_table_that_is_no_terminals_is_whole(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rexport.benchmarks import machine_facts
-from rexport.cli.doctor import _int8, _print, _print_machine
+from rexport.cli.doctor import _facts, _int8, _print
 from rexport.jobs.doctor import EXTRAS, DoctorResult
 from rexport.runtimes.probes import PROBES, Finding
 from tests.cli._run import invoke
@@ -75,9 +75,9 @@ def test_a_broken_pytorch_is_exit_code_5(tmp_path: Path, monkeypatch: pytest.Mon
     assert "PyTorch on the CPU does not work here" in result.stderr
 
 
-def test_a_cpu_quota_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    _print_machine(replace(machine_facts(), cores=2, cpu_quota=1.5))
-    assert "2 usable cores, CPU quota of 1.5)" in capsys.readouterr().out
+def test_a_cpu_quota_is_told() -> None:
+    facts = dict(_facts(replace(machine_facts(), cores=2, cpu_quota=1.5)))
+    assert "2 usable cores, CPU quota of 1.5)" in facts["processor"]
 
 
 @pytest.mark.parametrize(
