@@ -279,7 +279,7 @@ class _Work:
         )
         try:
             return train(
-                self.quantized or self.module,
+                self.module if self.quantized is None else self.quantized,
                 pictures,
                 recipe=recipe,
                 augment=request.augment,

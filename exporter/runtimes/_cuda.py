@@ -65,8 +65,9 @@ class Cuda:
 
     def __init__(self) -> None:
         self.gpu = find_gpu()
-        from cuda.core import Device, LegacyPinnedMemoryResource
+        from cuda.core import Device, EventOptions, LegacyPinnedMemoryResource
 
+        self._timed = EventOptions(timing_enabled=True)
         with _reported():
             self._device = Device(0)
             self._device.set_current()
@@ -111,10 +112,8 @@ class Cuda:
 
     def record(self) -> Event:
         """Put an event into the stream; the difference of two that have happened is in milliseconds."""
-        from cuda.core import EventOptions
-
         with _reported():
-            return self._stream.record(options=EventOptions(timing_enabled=True))
+            return self._stream.record(options=self._timed)
 
     def capture(self, work: Callable[[], None]) -> Graph:
         """Return what ``work`` queues as a graph, without doing it.

@@ -144,6 +144,10 @@ class EngineMemory:
         sizes = {tensor.name: tensor.bytes_at(batch) for tensor in self._tensors}
         self._device = {name: self._cuda.allocate(size) for name, size in sizes.items()}
         self._pinned = {name: self._cuda.allocate_pinned(size) for name, size in sizes.items()}
+        self._arrays = {
+            tensor.name: np.from_dlpack(self._pinned[tensor.name]).view(tensor.dtype).reshape(self._shapes[tensor.name])
+            for tensor in self._tensors
+        }
         self._address({name: buffer.handle for name, buffer in self._device.items()})
         self._queue_upload(np.zeros((), self._tensors[0].dtype))
         engine.execute(self._context)  # once before capturing: what is set up at the first run stays out of the graph
@@ -219,8 +223,8 @@ class EngineMemory:
         self._cuda.enter()
         self._cuda.synchronize()
         self._graph = self._context = None
-        self._device.clear()
-        self._pinned.clear()
+        for buffers in (self._arrays, self._device, self._pinned):
+            buffers.clear()
 
     def _address(self, pointers: dict[str, int]) -> None:
         for name, pointer in pointers.items():
@@ -235,12 +239,9 @@ class EngineMemory:
         except UnavailableError as error:
             return None, str(error)
 
-    def _array(self, tensor: Tensor) -> np.ndarray:
-        return np.from_dlpack(self._pinned[tensor.name]).view(tensor.dtype).reshape(self._shapes[tensor.name])
-
     def _queue_upload(self, images: np.ndarray) -> None:
         tensor = self._tensors[0]
-        np.copyto(self._array(tensor), images, casting="same_kind")
+        np.copyto(self._arrays[tensor.name], images, casting="same_kind")
         self._cuda.copy(self._device[tensor.name], self._pinned[tensor.name])
 
     def _queue_download(self, tensors: tuple[Tensor, ...]) -> None:
@@ -251,7 +252,9 @@ class EngineMemory:
         self._cuda.enter()
         self._queue_download(tensors)
         self._cuda.synchronize()
-        return [np.array(self._array(tensor), np.float32 if tensor.dtype.kind == "f" else None) for tensor in tensors]
+        return [
+            np.array(self._arrays[tensor.name], np.float32 if tensor.dtype.kind == "f" else None) for tensor in tensors
+        ]
 
 
 def _logger(trt: Any) -> Any:

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from rexport.model_file import Metadata, save
-from rexport.preprocessing import Preprocessing
-from tests._graphs import graph
+from tests._classifiers import write_colours
 from tests.cli._run import invoke, run
 
 if TYPE_CHECKING:
@@ -20,10 +18,7 @@ if TYPE_CHECKING:
 
 def test_the_table_names_the_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    model = graph("p = GlobalAveragePool(x) y = Flatten(p)", {}, inputs="float[N, 3, 8, 8] x", outputs="float[N, 3] y")
-    preprocessing = Preprocessing(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    Metadata(preprocessing=preprocessing, classes=("red", "green", "blue")).write_to(model)
-    save(model, tmp_path / "m.onnx")
+    write_colours(tmp_path / "m.onnx")
     Image.new("RGB", (8, 8), (0, 0, 255)).save("sea.png")
     printed = run("predict m.onnx sea.png --top 2 --sheet sheet.png").splitlines()
     assert [line.split() for line in printed if "%" in line] == [["sea.png", "blue", "57.6", "%"], ["red", "21.2", "%"]]

@@ -10,23 +10,19 @@ from PIL import Image
 
 from rexport._errors import DataError, MissingFileError, OutputError, UsageError
 from rexport.jobs.predict import PredictRequest, run
-from rexport.model_file import Metadata, save
-from rexport.preprocessing import PictureOptions, Preprocessing
+from rexport.model_file import save
+from rexport.preprocessing import PictureOptions
+from tests._classifiers import COLOURS, write_colours
 from tests._graphs import graph
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a model of three colours, and a picture of each, larger than what the model takes."""
-    model = graph("p = GlobalAveragePool(x) y = Flatten(p)", {}, inputs="float[N, 3, 8, 8] x", outputs="float[N, 3] y")
-    preprocessing = Preprocessing(size=8, resize=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    Metadata(preprocessing=preprocessing, classes=tuple(COLOURS)).write_to(model)
-    save(model, tmp_path / "m.onnx")
+    write_colours(tmp_path / "m.onnx", resize=8)
     (tmp_path / "pictures").mkdir()
     for name, colour in COLOURS.items():
         Image.new("RGB", (20, 12), colour).save(tmp_path / "pictures" / f"{name}.png")
