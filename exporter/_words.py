@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["counted", "did_you_mean", "first_few", "first_line", "suggestion"]
+__all__ = ["NONE", "counted", "did_you_mean", "first_few", "first_line", "in_units", "percent", "suggestion"]
+
+NONE = "–"
+"""The cell of a number that there is none of."""
 
 
 def counted(count: float, noun: str) -> str:
@@ -31,6 +34,16 @@ def did_you_mean(near: Sequence[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its class if it has no message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def in_units(size: int) -> str:
+    """Return a number of bytes in words."""
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """Return a fraction in per cent, or a dash for none."""
+    return NONE if fraction is None else f"{100 * fraction:.{digits}f} %"
 
 
 def suggestion(name: str, names: Iterable[str], most: int = 1) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rexport._words import percent
 from rexport.cli._console import note, print_table
-from rexport.cli._reports import percent
 
 if TYPE_CHECKING:
     from rexport.calibration import Views

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport._words import NONE, percent
 from rexport.cli._options import ACCURACY
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ _SHOWN = 10  # sensitivities in the text
 def print_gate(result: GateResult) -> None:
     """Print accuracy, the curve if there is one, and the layers that decide."""
     from rexport.cli._console import print_table
-    from rexport.cli._reports import percent
 
     chosen = result.chosen
     limit = f" (limit {result.max_drop:g})" if math.isfinite(result.max_drop) else ""
@@ -75,8 +75,6 @@ def print_gate(result: GateResult) -> None:
 
 
 def _point_row(result: GateResult, point: GatePoint) -> list[str]:
-    from rexport.cli._reports import NONE, percent
-
     return [
         str(len(point.float_layers)) + (" ←" if point == result.chosen else ""),
         f"{100 * point.float_share:.0f} %",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rexport._words import in_units
 from rexport.cli._console import print_table
 from rexport.cli._gate import print_gate
-from rexport.cli._reports import in_units, size_of
+from rexport.cli._reports import size_of
 from rexport.cli._tuning import print_forms
 
 if TYPE_CHECKING:

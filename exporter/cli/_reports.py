@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rexport._words import NONE, in_units
 from rexport.cli._console import note, print_table
 
 if TYPE_CHECKING:
@@ -12,10 +13,7 @@ if TYPE_CHECKING:
 
     from rexport.passes import PassReport
 
-__all__ = ["NONE", "in_units", "listed", "or_dash", "percent", "print_passes", "size_of"]
-
-NONE = "–"
-"""The cell of a number that there is none of."""
+__all__ = ["listed", "or_dash", "print_passes", "size_of"]
 
 
 def print_passes(
@@ -60,16 +58,6 @@ def size_of(path: Path) -> str:
     return in_units(path.stat().st_size)
 
 
-def in_units(size: int) -> str:
-    """Return a number of bytes in words."""
-    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
-
-
 def or_dash(value: float | None, spec: str, *, none: str = NONE) -> str:
     """Return a number formatted by ``spec``, or a dash for none."""
     return none if value is None else format(value, spec)
-
-
-def percent(fraction: float | None, digits: int = 2) -> str:
-    """Return a fraction in per cent, or a dash for none."""
-    return NONE if fraction is None else f"{100 * fraction:.{digits}f} %"

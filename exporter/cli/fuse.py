@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rexport._words import in_units
 from rexport.cli._options import ADVANCED, TAKES, Json, Mean, Output, Std, Threads, parse_words
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
@@ -86,7 +87,7 @@ def fuse(
     --stem and --regroup change no results either. Their measurements are cached for this processor and runtime version.
     """
     from rexport.cli._console import note, print_json, progress
-    from rexport.cli._reports import in_units, print_passes
+    from rexport.cli._reports import print_passes
     from rexport.cli._tuning import parse_forms, print_forms
     from rexport.jobs.fuse import FuseRequest, run
     from rexport.preprocessing import PictureOptions

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport._errors import UsageError
+from rexport._words import in_units
 from rexport.choices import FloatPrecision
 from rexport.cli._options import ADVANCED, TAKES, Json, Mean, Output, Resize, Std, Weights, complete_network
 
@@ -184,7 +185,7 @@ def _parse_features(text: str | None) -> tuple[str, ...]:
 
 
 def _print(report: ExportReport, *, verbose: bool) -> None:
-    from rexport.cli._reports import in_units, print_passes
+    from rexport.cli._reports import print_passes
     from rexport.model_file import default_opset, tensor_in_words
 
     model, classes = report.exported.model, report.classes

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport._words import percent
 from rexport.cli._options import Json, Mean, Resize, SkipBad, Std, Threads, Weights
 
 if TYPE_CHECKING:
@@ -73,7 +74,6 @@ def predict(
 
 def _print_predictions(result: PredictResult) -> None:
     from rexport.cli._console import print_table
-    from rexport.cli._reports import percent
 
     rows = []
     for prediction in result.predictions:

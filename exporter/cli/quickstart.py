@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport._words import percent
 from rexport.cli._options import Json
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ def quickstart(
 
 def _print(result: QuickstartResult) -> None:
     from rexport.cli._console import print_table
-    from rexport.cli._reports import percent
 
     print_table(
         ["model", "KiB", "top-1", "agrees", "ms, batch 1", "img/s, batch 32", "speed-up"],

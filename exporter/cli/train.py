@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rexport._words import percent
 from rexport.cli._options import (
     ADVANCED,
     Json,
@@ -141,7 +142,7 @@ def train(
     the CPU, the weights are then the same to the last bit as without the interruption.
     """
     from rexport.cli._console import note, print_json, progress, say
-    from rexport.cli._reports import percent, size_of
+    from rexport.cli._reports import size_of
     from rexport.jobs.train import TrainRequest, run
     from rexport.preprocessing import PictureOptions
 
