@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
+from rexport._apart import require_not_weights
 from rexport._errors import ModelFileError, UsageError
 from rexport._files import write_bytes
 from rexport._onnx_proto import (
@@ -168,6 +169,7 @@ def load(path: Path) -> ir.Model:
 
     Raises:
         ModelFileError: No such file, not ONNX, an invalid graph, or one that rexport can't hold or read (see above).
+        UsageError: It is a file of weights.
     """
     if not path.is_file():
         reason = "is a folder" if path.is_dir() else "does not exist"
@@ -175,8 +177,10 @@ def load(path: Path) -> ir.Model:
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own errors share no public base class
+        require_not_weights(path)
         raise ModelFileError(f"{path} is not an ONNX file ({first_line(error)}).") from error
     if not proto.graph.node or not proto.opset_import:
+        require_not_weights(path)
         raise ModelFileError(f"{path} is not an ONNX model: it has no nodes or names no opset.")
     defect = why_not_readable(proto)
     if defect is not None:

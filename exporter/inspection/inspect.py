@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from rexport._apart import require_exists
+from rexport._apart import require_exists, require_not_weights
 from rexport._errors import InputError, UsageError
 from rexport.inspection import bundle
 
@@ -38,7 +38,7 @@ def inspect_file(path: Path, *, public_key: Path | None = None) -> FileReport:
     Raises:
         InputError: It can't be read, is of no known kind, or is broken.
         VerificationError: It is a bundle that is not signed with the key, or whose files are not those signed.
-        UsageError: There is a key and no bundle.
+        UsageError: There is a key and no bundle, or it is a file of weights.
     """
     for named in filter(None, (path, public_key)):
         require_exists(named)
@@ -57,4 +57,5 @@ def inspect_file(path: Path, *, public_key: Path | None = None) -> FileReport:
         if module.recognises(path, head):
             report: FileReport = module.describe(path)
             return report
+    require_not_weights(path)
     raise InputError(f"{path} is none of what can be inspected: {', '.join((*KINDS, 'a bundle'))}.")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rexport._apart import require_not_weights
 from rexport._errors import UsageError, WeightsError
 from rexport._words import did_you_mean
 from rexport.models.ensemble import Ensemble
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["build", "find", "networks"]
-
-_WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar"})
 
 
 def networks() -> tuple[Network, ...]:
@@ -73,13 +72,8 @@ def find(name: str) -> Network:
 
 def _refuse_file(name: str) -> None:
     """Raise :class:`UsageError` where a file was named instead of a network."""
-    suffix = Path(name).suffix.lower()
-    if suffix in _WEIGHTS_SUFFIXES:
-        raise UsageError(
-            f"{name} is a file of weights, and not a network; name the network, such as resnet50, and pass the file "
-            f"with --weights {name}."
-        )
-    if suffix == ".onnx":
+    require_not_weights(name)
+    if Path(name).suffix.lower() == ".onnx":
         raise UsageError(
             f"{name} is an ONNX file, and not a network; `rexport fuse` and `rexport quantize` take it as it is."
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -87,6 +88,7 @@ def _write_workshop(folder: Path) -> None:
     Image.new("RGB", (8, 8)).save(folder / "flat/1.png")
     np.save(folder / "ready.npy", np.zeros((2, 224, 224, 3), np.uint8))
     np.save(folder / "ready8.npy", np.zeros((2, 3, 8, 8), np.float32))
+    torch.save({"fc.weight": torch.zeros(2, 2)}, folder / "best.pt")
     np.save(folder / "wrong.npy", np.zeros((2, 1, 8, 8), np.float32))
 
 
@@ -96,7 +98,17 @@ _TABLE = [
     ("onnx cifar_resnet21 -o out.onnx", 2, "6n + 2"),
     ("models resnet51", 2, "Did you mean resnet50"),
     ("bench no_such_network", 2, "There is no network 'no_such_network'"),
-    ("onnx best.pt -o out.onnx", 2, "best.pt is a file of weights, and not a network"),
+    # weights where a model or a network is expected
+    ("onnx best.pt -o out.onnx", 2, "best.pt holds only weights; name their network"),
+    ("models best.pt", 2, "best.pt holds only weights; name their network"),
+    ("inspect best.pt", 2, "best.pt holds only weights; name their network"),
+    ("fuse best.pt -o out.onnx", 2, "best.pt holds only weights; name their network"),
+    ("quantize best.pt --data images -o out.onnx", 2, "best.pt holds only weights; name their network"),
+    ("eval best.pt --data images", 2, "best.pt holds only weights; name their network"),
+    ("eval good.onnx --reference best.pt --data images", 2, "best.pt holds only weights; name their network"),
+    ("predict best.pt images", 2, "best.pt holds only weights; name their network"),
+    ("bench best.pt", 2, "best.pt holds only weights; name their network"),
+    ("bench absent.pt", 2, "absent.pt holds only weights; name their network"),
     ("onnx good.onnx -o out.onnx", 2, "good.onnx is an ONNX file, and not a network"),
     # weights
     ("onnx cifar_resnet8 --weights a.pt --weights b.pt -o out.onnx", 2, "--weights is given twice"),
