@@ -172,7 +172,7 @@ def _parse_capabilities(text: str | None) -> tuple[int, ...]:
 
 
 def _print(result: EngineResult) -> None:
-    facts, output = result.facts, result.request.output
+    facts, output = result.engine, result.request.output
     counts = Counter((layer["op_type"], layer["precision"]) for layer in facts.layers)
     precisions = ", ".join(f"{count} {op_type} in {precision}" for (op_type, precision), count in counts.items())
     gpus = ", ".join(map(str, facts.capabilities)) or facts.device or "this machine's"

@@ -13,7 +13,6 @@ from rexport.choices import FloatPrecision
 from rexport.cli._options import ADVANCED, TAKES, Json, Mean, Output, Resize, Std, Weights, complete_network
 
 if TYPE_CHECKING:
-    from rexport.exporting import Parity
     from rexport.exporting.half import HalfResult
     from rexport.jobs.export import ExportReport
     from rexport.model_file import Head
@@ -198,24 +197,10 @@ def _print(report: ExportReport, *, verbose: bool) -> None:
         print(f"classes: {classes[0]}, {classes[1]} … {classes[-1]}")
     elif classes:
         print(f"classes: {', '.join(classes)}")
-    print(_proof(report.exported.parity))
+    print(report.exported.parity)
     if report.half is not None:
         _print_half(report.half)
     print_passes(report.exported.reports, verbose=verbose)
-
-
-def _proof(parity: Parity) -> str:
-    tried = ", ".join(map(str, parity.batches))
-    if len(parity.sizes) > 1:
-        tried += f" and {' and '.join(f'{height}×{width}' for height, width in parity.sizes)} pixels"
-    resized = ""
-    if parity.levels is not None:
-        resized = f"; pixels differ from Pillow's by at most {parity.levels} of 255 levels"
-    outputs = next(iter(parity.outputs)) if len(parity.outputs) == 1 else "features"
-    return (
-        f"equal to PyTorch at batch {tried}: max relative difference of {outputs} {parity.difference:.1e} "
-        f"(limit {parity.tolerance:.0e}){resized}"
-    )
 
 
 def _print_half(half: HalfResult) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rexport._words import percent
 from rexport.cli._options import Json, Mean, Resize, SkipBad, Std, Threads, Weights
 
 if TYPE_CHECKING:
@@ -75,11 +74,6 @@ def predict(
 def _print_predictions(result: PredictResult) -> None:
     from rexport.cli._console import print_table
 
-    rows = []
-    for prediction in result.predictions:
-        for rank, guess in enumerate(prediction.guesses):
-            picture = "" if rank else str(prediction.picture)
-            rows.append([picture, guess.label, percent(guess.probability, 1)])
-    print_table(["picture", "class", "probability"], rows, left=(0, 1))
+    print_table(*result.table(), left=(0, 1))
     if result.request.sheet is not None:
         print(f"the pictures with their classes: {result.request.sheet}")

@@ -70,6 +70,20 @@ class Parity:
         """The largest difference of all outputs."""
         return max(self.outputs.values())
 
+    def __str__(self) -> str:
+        """Return the proof in a sentence."""
+        tried = ", ".join(map(str, self.batches))
+        if len(self.sizes) > 1:
+            tried += f" and {' and '.join(f'{height}×{width}' for height, width in self.sizes)} pixels"
+        resized = ""
+        if self.levels is not None:
+            resized = f"; pixels differ from Pillow's by at most {self.levels} of 255 levels"
+        outputs = next(iter(self.outputs)) if len(self.outputs) == 1 else "features"
+        return (
+            f"equal to PyTorch at batch {tried}: max relative difference of {outputs} {self.difference:.1e} "
+            f"(limit {self.tolerance:.0e}){resized}"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the proof for a JSON document."""
         return {

@@ -18,9 +18,11 @@ from rexport.benchmarks.document import now
 from rexport.benchmarks.limits import against_peaks, peaks_for, reached
 from rexport.benchmarks.loadgen import require_loadgen
 from rexport.benchmarks.profiling.layers import profile_layers
+from rexport.benchmarks.reports.table import findings, rows_table
 from rexport.benchmarks.scenarios import Scenario, ScenariosInterrupted, run_rows
 from rexport.benchmarks.suite import planned
 from rexport.deployment_settings import TunedMachine, load_settings
+from rexport.jobs.result import JobResult, Table
 from rexport.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
@@ -135,8 +137,8 @@ class BenchRequest:
         return _BATCHES if self.batches is None else self.batches
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchReport(BenchResult):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class BenchReport(JobResult, BenchResult):
     """What was measured.
 
     Attributes:
@@ -149,10 +151,19 @@ class BenchReport(BenchResult):
 
     def to_json(self) -> dict[str, Any]:
         """Return the document ``rexport.bench/1``."""
-        document = super().to_json()
+        document = BenchResult.to_json(self)
         if self.changes is not None:
             document["changes"] = self.changes.to_json()
         return document
+
+    def facts(self) -> dict[str, str]:
+        """Return the machine, and the fastest rows."""
+        return {"machine": str(self.machine), "fastest": " ".join(findings(self))}
+
+    def table(self) -> Table:
+        """Return the rows that were measured."""
+        rows = rows_table(self)
+        return Table(rows.columns, rows.cells)
 
     def to_markdown(self) -> str:
         """Return the table and what changed."""

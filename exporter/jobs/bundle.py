@@ -16,6 +16,7 @@ from rexport.deploy.manifest import require_name, require_version
 from rexport.deploy.payload import BundleOptions, collect
 from rexport.deploy.signing import load_private_key, new_key_pair, public_path
 from rexport.deploy.triton import TritonOptions, write_repository
+from rexport.jobs.result import JobResult
 from rexport.model_file import load, preprocessing_of
 from rexport.preprocessing import PictureOptions
 
@@ -107,8 +108,8 @@ class BundleRequest(BundleOptions):
         return tuple(paths)
 
 
-@dataclass(frozen=True, kw_only=True)
-class BundleResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class BundleResult(JobResult):
     """What was made; ``None`` for what was not.
 
     Attributes:
@@ -133,6 +134,18 @@ class BundleResult:
         document["triton"] = self.triton and str(self.triton)
         document["keys"] = self.keys and {"private": str(self.keys[0]), "public": str(self.keys[1])}
         return document
+
+    def facts(self) -> dict[str, str]:
+        """Return the files that were made."""
+        facts = {}
+        if self.bundle is not None:
+            manifest = self.bundle.manifest
+            facts["bundle"] = f"{self.file}: {manifest.name} version {manifest.version}"
+        if self.triton is not None:
+            facts["Triton model"] = str(self.triton)
+        if self.keys is not None:
+            facts["private key"], facts["public key"] = map(str, self.keys)
+        return facts
 
 
 def run(request: BundleRequest, *, note: Note = unsaid) -> BundleResult:

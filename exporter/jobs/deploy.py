@@ -18,6 +18,7 @@ from rexport.deploy.remote import Cargo, Shipment
 from rexport.deploy.rollout import QUIET, Pace, Report, require_success, roll_out
 from rexport.deploy.signing import load_public_key
 from rexport.deploy.ssh import Access
+from rexport.jobs.result import JobResult, Table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,8 +61,8 @@ class DeployRequest:
             raise UsageError("--ansible and --mender write two different things; name one.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeployResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DeployResult(JobResult):
     """What became of a request.
 
     Attributes:
@@ -88,6 +89,21 @@ class DeployResult:
             "counts": Counter(str(device.outcome) for device in self.devices),
             "devices": [device.to_json() for device in self.devices],
         }
+
+    def facts(self) -> dict[str, str]:
+        """Return the bundle, and how many devices came to what."""
+        if self.files:
+            return {"bundle": str(self.request.bundle), "files": ", ".join(map(str, self.files))}
+        counts = Counter(str(device.outcome) for device in self.devices)
+        devices = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        return {"bundle": str(self.request.bundle), "devices": devices}
+
+    def table(self) -> Table | None:
+        """Return what became of each device."""
+        if not self.devices:
+            return None
+        rows = [(str(device.device), str(device.outcome), device.reason or "") for device in self.devices]
+        return Table(("device", "outcome", "reason"), rows)
 
     def require_success(self) -> None:
         """Raise :class:`DeviceError` if a device failed, or was not begun."""

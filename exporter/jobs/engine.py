@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,10 @@ from rexport._apart import READ, WRITE, require_files_apart
 from rexport._errors import UsageError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport._words import in_units
 from rexport.engine import build_engine, refit_engine
 from rexport.engine_file import BackendName, facts_path
+from rexport.jobs.result import JobResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,16 +61,27 @@ class EngineRequest:
         return (facts_path(self.output),)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EngineResult:
-    """The engine's facts."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class EngineResult(JobResult):
+    """The ``engine`` that was written, as the file beside it describes it."""
 
     request: EngineRequest
-    facts: EngineFacts
+    engine: EngineFacts
 
     def to_json(self) -> dict[str, Any]:
         """Return the document ``rexport.engine/1``, with the name of the file."""
-        return {**self.facts.to_json(), "file": str(self.request.output)}
+        return {**self.engine.to_json(), "file": str(self.request.output)}
+
+    def facts(self) -> dict[str, str]:
+        """Return the file, what built it, and the precisions of its layers."""
+        engine = self.engine
+        counts = Counter(f"{layer['op_type']} in {layer['precision']}" for layer in engine.layers)
+        return {
+            "file": f"{self.request.output}, {in_units(engine.bytes)}",
+            "built by": f"{engine.backend} {engine.version}",
+            "GPUs": ", ".join(map(str, engine.capabilities)) or engine.device or "this machine's",
+            "layers": ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "not reported",
+        }
 
 
 def run(request: EngineRequest, *, progress: Progress = silent, note: Note = unsaid) -> EngineResult:
@@ -86,4 +100,4 @@ def run(request: EngineRequest, *, progress: Progress = silent, note: Note = uns
     built.save(request.output)
     for text in (*built.facts.repairs, *built.facts.warnings):
         note(text)
-    return EngineResult(request=request, facts=built.facts)
+    return EngineResult(request=request, engine=built.facts)

@@ -9,6 +9,7 @@ from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._errors import UsageError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport._words import in_units
 from rexport.calibration import calibrate, open_dataset
 from rexport.choices import FloatPrecision
 from rexport.class_names import read_class_names
@@ -16,7 +17,8 @@ from rexport.engine_file import is_engine
 from rexport.exporting import DEFAULT_TOLERANCE, export
 from rexport.exporting.export import DEFAULT_OPSET
 from rexport.exporting.half import to_half
-from rexport.model_file import Head, Metadata, default_opset, image_input, save, tensor_json
+from rexport.jobs.result import JobResult
+from rexport.model_file import Head, Metadata, default_opset, image_input, save, tensor_in_words, tensor_json
 from rexport.models import known_facts, network_preprocessing, registry
 from rexport.models.modules import outputs_in, results_of
 from rexport.preprocessing import PictureOptions
@@ -106,8 +108,8 @@ class ExportRequest:
                 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportReport:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ExportReport(JobResult):
     """What was written: the model and its proof, its classes, and its conversion to float16 if it was converted."""
 
     request: ExportRequest
@@ -138,6 +140,16 @@ class ExportReport:
         if self.half is not None:
             document["half"] = self.half.to_json()
         return document
+
+    def facts(self) -> dict[str, str]:
+        """Return the file, what it takes and gives, and the proof."""
+        graph = self.exported.model.graph
+        return {
+            "file": f"{self.request.output}, {in_units(self.size)}",
+            "input": ", ".join(map(tensor_in_words, graph.inputs)),
+            "output": ", ".join(map(tensor_in_words, graph.outputs)),
+            "verified": str(self.exported.parity),
+        }
 
 
 def run(request: ExportRequest, *, progress: Progress = silent, note: Note = unsaid) -> ExportReport:

@@ -9,7 +9,9 @@ from rexport._apart import READ, WRITE, require_files_apart
 from rexport._errors import ModelFileError, UsageError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport._words import in_units
 from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
+from rexport.jobs.result import JobResult, Table
 from rexport.model_file import load, preprocessing_of, save
 from rexport.passes import Reference, choose_passes, fuse
 from rexport.passes.raw_image import with_raw_images
@@ -58,8 +60,8 @@ class FuseRequest:
             raise UsageError("--mean and --std say how raw images are normalised; pass --raw-image with them.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FuseResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FuseResult(JobResult):
     """The reports of the passes, the number of nodes, and the largest relative ``difference``; ``None`` unverified."""
 
     request: FuseRequest
@@ -81,6 +83,21 @@ class FuseResult:
             "passes": [report.to_json() for report in self.reports],
             **self.forms.to_json(),
         }
+
+    def facts(self) -> dict[str, str]:
+        """Return the file, its nodes, and how far its results are from the model's."""
+        facts = {
+            "file": f"{self.request.output}, {in_units(self.size)}",
+            "nodes": f"{self.nodes_before} → {self.nodes}",
+        }
+        if self.difference is not None:
+            facts["max relative difference"] = f"{self.difference:.1e}"
+        return facts
+
+    def table(self) -> Table:
+        """Return the passes that changed something."""
+        changed = [report for report in self.reports if report.changed]
+        return Table(("pass", "changed", "what it does"), [(r.name, str(r.changed), r.summary) for r in changed])
 
 
 def run(request: FuseRequest, *, progress: Progress = silent, note: Note = unsaid) -> FuseResult:

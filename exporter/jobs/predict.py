@@ -10,11 +10,13 @@ import numpy as np
 from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._errors import UsageError
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport._words import percent
 from rexport.calibration.dataset import note_skipped
 from rexport.calibration.image_folder import ImageFolder
 from rexport.evaluation import Classifier
 from rexport.jobs._contact_sheet import check_contact_sheet, write_contact_sheet
 from rexport.jobs.classifiers import choose_runtime, describe
+from rexport.jobs.result import JobResult, Table
 from rexport.preprocessing import PictureOptions
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
@@ -96,8 +98,8 @@ class Prediction:
         return {"picture": str(self.picture), "top": guesses}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PredictResult(JobResult):
     """A prediction for each picture, in order, and the ``runtime`` that made them."""
 
     request: PredictRequest
@@ -112,6 +114,20 @@ class PredictResult:
             "runtime": self.runtime,
             "predictions": [prediction.to_json() for prediction in self.predictions],
         }
+
+    def facts(self) -> dict[str, str]:
+        """Return the likeliest class of each picture."""
+        best = {str(prediction.picture): prediction.guesses[0] for prediction in self.predictions}
+        return {picture: f"{guess.label} ({percent(guess.probability, 1)})" for picture, guess in best.items()}
+
+    def table(self) -> Table:
+        """Return the likeliest classes of each picture, its name in the first of its rows."""
+        rows = []
+        for prediction in self.predictions:
+            for rank, guess in enumerate(prediction.guesses):
+                picture = "" if rank else str(prediction.picture)
+                rows.append((picture, guess.label, percent(guess.probability, 1)))
+        return Table(("picture", "class", "probability"), rows)
 
 
 def run(request: PredictRequest, *, progress: Progress = silent, note: Note = unsaid) -> PredictResult:

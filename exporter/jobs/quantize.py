@@ -23,6 +23,7 @@ from rexport._cpu import this_cpu
 from rexport._errors import DataError, UsageError, VerificationError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport._words import in_units, percent
 from rexport.calibration import CalibrationTable, Calibrator, open_dataset
 from rexport.calibration.dataset import note_skipped, spread
 from rexport.choices import Recovery
@@ -30,6 +31,7 @@ from rexport.evaluation.judging import judging_runtime_for, weakest_layer
 from rexport.evaluation.proof import Pictures, Proof, Verdict, prove
 from rexport.jobs.calibration import RECOVERY_PICTURES, RecoveryResult, calibrate, recover_accuracy
 from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
+from rexport.jobs.result import JobResult, Table
 from rexport.model_file import (
     Metadata,
     image_input,
@@ -144,8 +146,8 @@ class QuantizeRequest:
             return False
 
 
-@dataclass(frozen=True, kw_only=True)
-class QuantizeResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class QuantizeResult(JobResult):
     """The result of a quantization.
 
     Attributes:
@@ -207,6 +209,29 @@ class QuantizeResult:
             "repaired": list(self.repaired),
             **self.forms.to_json(),
         }
+
+    def facts(self) -> dict[str, str]:
+        """Return the file, its layers, its calibration, and what was shown of it."""
+        request, integer = self.request, sum(layer.precision == "int8" for layer in self.layers)
+        facts = {
+            "file": "not written" if self.size is None else f"{request.output}, {in_units(self.size)}",
+            "layers": f"{integer} of {len(self.layers)} in INT8",
+            "target": request.target.name,
+            "calibrated on": f"{self.table.images} images, {request.calibrator}",
+        }
+        if self.gate is not None:
+            drop = self.gate.drop_of(self.gate.chosen)
+            facts["top-1"] = f"{percent(self.gate.chosen.top1)}, {drop:.2f} points below the float model"
+        if self.proof is not None:
+            facts["verified"] = f"{self.proof.verdict}: {self.proof}"
+        if self.speed is not None:
+            facts["speed"] = f"{self.speed} as FP32"
+        return facts
+
+    def table(self) -> Table | None:
+        """Return the layers left in float."""
+        rows = [(layer.name, layer.op_type, layer.why) for layer in self.layers if layer.precision != "int8"]
+        return Table(("float layer", "operator", "reason"), rows) if rows else None
 
     def require(self) -> None:
         """Raise :class:`GateError` where the gate does not hold."""

@@ -16,9 +16,11 @@ from rexport._cpu import this_cpu
 from rexport._errors import UsageError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport._words import counted, percent
 from rexport.calibration import calibrate_dataset, open_dataset
 from rexport.calibration.dataset import note_skipped
 from rexport.exporting import export, prove_parity
+from rexport.jobs.result import JobResult, Table
 from rexport.model_file import save
 from rexport.models import network_preprocessing, registry, state_dict_hash
 from rexport.models.modules import result_of
@@ -139,8 +141,8 @@ class TrainRequest:
         return tuple(filter(None, (self.checkpoint, self.int8)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TrainResult(JobResult):
     """The result of a training.
 
     Attributes:
@@ -178,6 +180,19 @@ class TrainResult:
             "int8": int8 and str(int8),
             "seconds": self.seconds,
         }
+
+    def facts(self) -> dict[str, str]:
+        """Return the file and its accuracy."""
+        return {
+            "file": str(self.request.output),
+            "top-1": f"{percent(self.top1)} on {self.test_images} images",
+            "trained on": f"{self.images} images, {counted(len(self.epochs), 'epoch')}",
+        }
+
+    def table(self) -> Table:
+        """Return the epochs."""
+        rows = [(str(e.epoch), f"{e.loss:.4f}", percent(e.train_top1), percent(e.top1)) for e in self.epochs]
+        return Table(("epoch", "loss", "training top-1", "top-1"), rows)
 
 
 def run(request: TrainRequest, *, progress: Progress = silent, note: Note = unsaid, say: Note = unsaid) -> TrainResult:

@@ -18,7 +18,7 @@ from rexport._errors import GateError, ModelFileError, UnavailableError, UsageEr
 from rexport._files import check_writable, file_sha256, write_bytes
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport._version import __version__
-from rexport._words import suggestion
+from rexport._words import counted, suggestion
 from rexport.benchmarks import machine_facts
 from rexport.choices import Goal
 from rexport.deployment_settings import (
@@ -33,6 +33,7 @@ from rexport.deployment_settings import (
     write_settings,
 )
 from rexport.jobs.quantize import check_gate
+from rexport.jobs.result import JobResult
 from rexport.jobs.variants import INT8, MEASURE, OFF, ONNX_RUNTIME_CPU, VariantRequest, Variants, make_variants
 from rexport.model_file import image_input, is_size_assumed, load, picture_size
 from rexport.quantization import require_float
@@ -132,8 +133,8 @@ class TuneRequest:
         return Bounds(latency_ms=self.latency_bound_ms, drop_points=self.max_drop)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TuneResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TuneResult(JobResult):
     """What was measured, the ``settings`` if anything keeps within the bounds, and the ``model`` that they name."""
 
     request: TuneRequest
@@ -165,6 +166,19 @@ class TuneResult:
             "left_out": [{"what": variant.what, "reason": variant.reason} for variant in self.variants.left_out],
             "quantized": [{**result.to_json(), "file": None} for result in self.variants.quantized],  # temporary files
         }
+
+    def facts(self) -> dict[str, str]:
+        """Return the choice, and how fast it is."""
+        facts = {"machine": str(self.machine), "measured": counted(len(self.search.trials), "candidate")}
+        chosen = self.search.chosen
+        if chosen is not None:
+            facts |= {
+                "chosen": f"{chosen.candidate}; {self.model}",
+                "images per second": f"{chosen.images_per_second:,.1f}",
+                "p90": f"{chosen.percentile_ms(90):.2f} ms",
+                "settings": str(self.request.output),
+            }
+        return facts
 
     def require(self) -> None:
         """Do nothing if settings were written.
