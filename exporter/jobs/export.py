@@ -43,7 +43,7 @@ class ExportRequest:
     """The settings of an export.
 
     Attributes:
-        network: A name, a spec, or a reference.
+        network: A name, a spec, a reference, or the module itself, which is left as it is.
         output: The file to write.
         weights: A state dict, a checkpoint with one, or published weights; by default random ones.
         num_classes: The number of outputs; by default that of the weights, or the network's own.
@@ -66,7 +66,7 @@ class ExportRequest:
         UsageError: The values do not go together.
     """
 
-    network: str
+    network: str | nn.Module
     output: Path = field(metadata=WRITE)
     weights: Path | None = field(default=None, metadata=READ)
     num_classes: int | None = None
@@ -107,6 +107,11 @@ class ExportRequest:
                     f"--features gives no classes, so {option} means nothing with it; pass one of the two."
                 )
 
+    @property
+    def network_name(self) -> str:
+        """The name of the network, or of the module's class."""
+        return self.network if isinstance(self.network, str) else type(self.network).__name__
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ExportReport(JobResult):
@@ -126,7 +131,7 @@ class ExportReport(JobResult):
             "schema": "rexport.onnx/1",
             "file": str(self.request.output),
             "bytes": self.size,
-            "network": self.request.network,
+            "network": self.request.network_name,
             "opset": default_opset(model),
             "head": None if metadata.features else metadata.head,
             "features": metadata.features,
@@ -173,11 +178,11 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
     if not request.features:
         outputs = _outputs(module, request, preprocessing.size, note)
         classes = _class_names(request, known_facts(network, request.weights).classes, outputs)
-    if request.weights is None:
+    if request.weights is None and isinstance(request.network, str):
         note(f"{request.network} has random weights, good for speed and nothing else; pass --weights FILE.")
     if remark is not None:
         note(remark)
-    with progress(f"exporting {request.network}", None):
+    with progress(f"exporting {request.network_name}", None):
         exported = _export(request, module, preprocessing, classes)
     model, half = exported.model, None
     if request.precision is FloatPrecision.FP16:
@@ -195,7 +200,7 @@ def _export(
     return export(
         module,
         preprocessing=preprocessing,
-        network=request.network,
+        network=request.network if isinstance(request.network, str) else None,
         classes=classes,
         head=request.head,
         features=request.features,
@@ -212,17 +217,19 @@ def _export(
 def _outputs(module: nn.Module, request: ExportRequest, size: int, note: Note) -> int:
     """Run the network and return how many outputs it has, as many as were asked for."""
     results = results_of(module, size)
-    name = request.result
+    network, name = request.network_name, request.result
     if name is None:
         name = next(iter(results))
         if len(results) > 1:
-            note(f"{request.network} returns {', '.join(results)}; this is {name}, and --result NAME takes another.")
+            note(
+                f"{request.network_name} returns {', '.join(results)}; this is {name}, and --result NAME takes another."
+            )
     if name not in results:
-        raise UsageError(f"--result {name}: {request.network} returns {', '.join(results)}.")
+        raise UsageError(f"--result {name}: {network} returns {', '.join(results)}.")
     outputs = outputs_in(results[name])
     if request.num_classes not in (None, outputs):
         raise UsageError(
-            f"--num-classes {request.num_classes} has no effect: {request.network} has {outputs} outputs; leave it "
+            f"--num-classes {request.num_classes} has no effect: {network} has {outputs} outputs; leave it "
             "out, or let the callable take num_classes."
         )
     return outputs

@@ -9,6 +9,7 @@ for each network (``timm:resnet50``) and for each of its published weights (``ti
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import math
@@ -29,7 +30,7 @@ from rexport.preprocessing import Interpolation, Preprocessing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["from_reference", "import_timm", "import_torchvision", "of_timm", "of_torchvision"]
+__all__ = ["from_module", "from_reference", "import_timm", "import_torchvision", "of_timm", "of_torchvision"]
 
 # importing torchvision registers shape functions for these, so they must exist; no network here calls them
 _OPERATORS = (
@@ -59,6 +60,11 @@ def from_reference(text: str) -> Network | None:
     if module == "timm":
         return _timm(name)
     return _own(module, name)
+
+
+def from_module(module: nn.Module) -> Network:
+    """Return the network that a module is; what is built of it is a copy."""
+    return _of_callable(lambda: copy.deepcopy(module), type(module).__name__, paper=type(module).__module__)
 
 
 def import_torchvision() -> Any:
@@ -196,14 +202,18 @@ def _own(module_name: str, name: str) -> Network:
     make = getattr(module, name, None)
     if not callable(make):
         raise UsageError(f"{module_name} has no callable {name!r} that makes a network.")
+    return _of_callable(make, f"{module_name}:{name}", paper=module_name)
+
+
+def _of_callable(make: Callable[..., Any], name: str, *, paper: str) -> Network:
     return Network(
-        name=f"{module_name}:{name}",
+        name=name,
         depth=None,
-        paper=module_name,
+        paper=paper,
         dataset=None,
         input_size=_DEFAULT_SIZE,
         num_classes=None,
-        construct=lambda classes: _adopted(_constructed(make, classes, f"{module_name}:{name}")),
+        construct=lambda classes: _adopted(_constructed(make, classes, name)),
         assumed_size=True,
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from rexport._apart import require_not_weights
 from rexport._errors import UsageError, WeightsError
@@ -22,15 +23,13 @@ from rexport.models.ensemble import Ensemble
 from rexport.models.families import parse_spec
 from rexport.models.modules import return_one_tensor
 from rexport.models.published_weights import fetch
-from rexport.models.references import from_reference
+from rexport.models.references import from_module, from_reference
 from rexport.models.weights import last_linear, load_weights, read_state_dict
 from rexport.models.weights_facts import stored_classes
 from rexport.models.zoo import NETWORKS, Network, cifar_network, from_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from torch import nn
 
 __all__ = ["build", "find", "networks"]
 
@@ -40,8 +39,8 @@ def networks() -> tuple[Network, ...]:
     return NETWORKS
 
 
-def find(name: str) -> Network:
-    """Return the network of this name (see above).
+def find(name: str | nn.Module) -> Network:
+    """Return the network of this name (see above), or the one that a module is.
 
     Raises:
         UsageError: There is none; the message has the nearest names, or the rule that a spec breaks.
@@ -53,6 +52,8 @@ def find(name: str) -> Network:
         >>> find("resnet18+resnet34").num_classes
         1000
     """
+    if isinstance(name, nn.Module):
+        return from_module(name)
     if "+" in name and ":" not in name.partition("+")[0]:
         return _ensemble(name)
     for network in NETWORKS:
@@ -80,7 +81,7 @@ def _refuse_file(name: str) -> None:
 
 
 def build(
-    name: str,
+    name: str | nn.Module,
     *,
     weights: Path | str | None = None,
     num_classes: int | None = None,
@@ -124,7 +125,7 @@ def build(
         _fill(network, module, str(weights), tell)
     elif any(tensor.is_meta for tensor in module.state_dict().values()):
         raise UsageError(
-            f"{name} is made on the meta device, without numbers; pass --weights FILE, or make it on the CPU."
+            f"{network.name} is made on the meta device, without numbers; pass --weights FILE, or make it on the CPU."
         )
     if result is not None:
         return_one_tensor(module, result)
