@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rexport.benchmarks.document import load_document
 from rexport.benchmarks.reports.compare import Change, Changes, RowKey, Verdict, compare, require_same_machine
-from rexport.benchmarks.reports.html import require_extra, to_html
+from rexport.benchmarks.reports.html import to_html
 from rexport.benchmarks.reports.markdown import changes_to_markdown, to_markdown
+from rexport.pages import require_extra
 
 __all__ = [
     "Change",

@@ -1,30 +1,22 @@
-"""The charts of the HTML report, drawn by Matplotlib: lines with intervals, and points with a Pareto front.
-
-They are markup for the page: paths and texts alone, without ids, links or styles, so that many stand in one page and
-its policy allows them. Fonts and colours are the page's, by CSS variables: one drawing serves light, dark and paper.
-"""
+"""The charts of the HTML report: lines with intervals, and points with a Pareto front."""
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from bisect import bisect_left, bisect_right
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-from xml.etree import ElementTree
 
-from matplotlib import style as styles
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 
 from rexport.benchmarks.reports.table import number
+from rexport.pages.drawing import COLOURS, INCH, SERIES, TOOLTIP, inline, look, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.path import Path
@@ -44,43 +36,12 @@ __all__ = [
 
 # in points of the drawing, at which letters are readable both on a phone and beside another chart
 _WIDTH, _HEIGHT = 440, 300
-_INCH = 72  # points
 _MARKERS = "os^DvP<>"
 _DASHES = ("-", (0, (6, 4)), (0, (2, 3)), (0, (9, 3, 2, 3)))
-_SERIES = [f"s{i}" for i in range(8)]
-# Matplotlib has no variables: it draws with colours that nothing else has, and they are replaced
-_COLOURS = {name: f"#c0ff{i:02x}" for i, name in enumerate(["page", "line", "text", "quiet", *_SERIES])}
-_VARIABLES = {colour: f"var(--{name})" for name, colour in _COLOURS.items()}
-_LOOK = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "figure.dpi": _INCH,
-    **dict.fromkeys(["figure.facecolor", "axes.facecolor"], "none"),
-    **dict.fromkeys(["font.size", "axes.titlesize"], 11),  # as in page.css
-    **dict.fromkeys(["text.color", "axes.labelcolor"], _COLOURS["text"]),
-    **dict.fromkeys(["axes.edgecolor", "xtick.color", "ytick.color"], _COLOURS["quiet"]),
-    **dict.fromkeys(["axes.spines.left", "axes.spines.right", "axes.spines.top"], False),
-    "axes.titlelocation": "left",
-    "axes.titlepad": 9,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": _COLOURS["line"],
-    "xtick.major.size": 5,
-    "ytick.major.size": 0,
-    "ytick.major.pad": 12,  # room for the markers of the first values
-    "lines.linewidth": 2,
-    "lines.markersize": 8.5,
-    "lines.markeredgewidth": 1.6,
-    "lines.scale_dashes": False,
-}
 _INTERVAL: dict[str, Any] = {"linewidth": 1.2, "marker": "_", "markersize": 6, "markeredgewidth": 1.2}
 # where a name may stand: its distance from the dot, and which of its ends is there
 _PLACES = [(9, 0, "left"), (-9, 0, "right"), (0, 12, "center"), (0, -12, "center")]
 _PLACES += [(7, 10, "left"), (-7, 10, "right"), (7, -10, "left"), (-7, -10, "right")]
-_TOOLTIP = "tooltip: "  # begins the ids of groups that have one
-_SVG = "{http://www.w3.org/2000/svg}"
-_HREF = "{http://www.w3.org/1999/xlink}href"
-_KEPT = {"d", "x", "y", "transform", "fill", "stroke", "stroke-width", "stroke-dasharray", "text-anchor"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +57,7 @@ class Style:
     @property
     def colour(self) -> str:
         """The name of the page's variable."""
-        return _SERIES[self.model % len(_SERIES)]
+        return SERIES[self.model % len(SERIES)]
 
     @property
     def hollow(self) -> bool:
@@ -106,14 +67,14 @@ class Style:
     @property
     def line(self) -> dict[str, Any]:
         """Its line, for Matplotlib."""
-        return {"color": _COLOURS[self.colour], "linestyle": _DASHES[self.variant % len(_DASHES)]}
+        return {"color": COLOURS[self.colour], "linestyle": _DASHES[self.variant % len(_DASHES)]}
 
     @property
     def marks(self) -> dict[str, Any]:
         """Its markers, for Matplotlib."""
-        shape = _MARKERS[(self.model + self.model // len(_SERIES)) % len(_MARKERS)]
-        fill = _COLOURS["page" if self.hollow else self.colour]
-        return {"color": _COLOURS[self.colour], "linestyle": "", "marker": shape, "markerfacecolor": fill}
+        shape = _MARKERS[(self.model + self.model // len(SERIES)) % len(_MARKERS)]
+        fill = COLOURS["page" if self.hollow else self.colour]
+        return {"color": COLOURS[self.colour], "linestyle": "", "marker": shape, "markerfacecolor": fill}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,27 +133,27 @@ def log_scale(label: str, values: Sequence[float]) -> Scale:
 
 def line_chart(label: str, lines: Mapping[Style, Sequence[Point]], *, x: Scale, y: Scale) -> str:
     """Return lines over a common axis, with a bar for every interval; ``label`` is what a screen reader says."""
-    with _look():
+    with look():
         figure, axes = _axes(x, y)
         for style, points in lines.items():
             axes.plot([point.x for point in points], [point.y for point in points], **style.line)
             for point in points:
                 if point.interval is not None:
-                    axes.plot([point.x] * 2, point.interval, color=_COLOURS[style.colour], **_INTERVAL)
+                    axes.plot([point.x] * 2, point.interval, color=COLOURS[style.colour], **_INTERVAL)
                 _mark(axes, point, style)
-        return _inline(figure, label)
+        return inline(figure, label)
 
 
 def scatter_chart(label: str, dots: Sequence[Dot], *, x: Scale, y: Scale) -> str:
     """Return dots, the front of those that are best, and names where there is room for them."""
-    with _look():
+    with look():
         figure, axes = _axes(x, y)
         front = pareto_front(dots)
         (steps,) = axes.step(
             [*(dot.x for dot in (*front[:1], *front)), x.ticks[-1]],
             [y.ticks[0], *(dot.y for dot in (*front, *front[-1:]))],
             where="post",
-            color=_COLOURS["quiet"],
+            color=COLOURS["quiet"],
             linewidth=1.5,
             linestyle=(0, (5, 3)),
         )
@@ -203,7 +164,7 @@ def scatter_chart(label: str, dots: Sequence[Dot], *, x: Scale, y: Scale) -> str
         for dot in sorted(dots, key=lambda dot: (dot not in front, dot.x)):
             _mark(axes, dot, dot.style)
             _name(axes, dot, occupied, steps.get_path().transformed(axes.transData))
-        return _inline(figure, label)
+        return inline(figure, label)
 
 
 def pareto_front(dots: Sequence[Dot]) -> tuple[Dot, ...]:
@@ -217,24 +178,16 @@ def pareto_front(dots: Sequence[Dot]) -> tuple[Dot, ...]:
 
 def swatch(style: Style) -> str:
     """Return the sample of a series in a legend."""
-    with _look():
-        figure = Figure(figsize=(36 / _INCH, 14 / _INCH))
+    with look():
+        figure = Figure(figsize=(36 / INCH, 14 / INCH))
         figure.add_artist(Line2D([1 / 36, 35 / 36], [0.5, 0.5], **style.line))
         figure.add_artist(Line2D([0.5], [0.5], **style.marks))
-        return _inline(figure)
-
-
-@contextmanager
-def _look() -> Iterator[None]:
-    """Draw as the page wants it, whatever the user's settings of Matplotlib say."""
-    with styles.context(_LOOK, after_reset=True), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser's fonts may have it
-        yield
+        return inline(figure)
 
 
 def _axes(x: Scale, y: Scale) -> tuple[Figure, Axes]:
     """Return a figure and empty axes in their final place; a number that would cover the one before it is left out."""
-    figure = Figure(figsize=(_WIDTH / _INCH, _HEIGHT / _INCH), layout="constrained")
+    figure = Figure(figsize=(_WIDTH / INCH, _HEIGHT / INCH), layout="constrained")
     axes = figure.add_subplot(xlabel=x.label, title=y.label)
     axes.set(xscale=x.kind, yscale=y.kind)
     axes.set(xlim=(x.ticks[0], x.ticks[-1]), ylim=(y.ticks[0], y.ticks[-1]))
@@ -254,7 +207,7 @@ def _axes(x: Scale, y: Scale) -> tuple[Figure, Axes]:
 
 
 def _mark(axes: Axes, point: Point | Dot, style: Style) -> None:
-    axes.plot([point.x], [point.y], gid=_TOOLTIP + _printable(point.tooltip), **style.marks)
+    axes.plot([point.x], [point.y], gid=TOOLTIP + printable(point.tooltip), **style.marks)
 
 
 def _name(axes: Axes, dot: Dot, occupied: list[Bbox], front: Path) -> None:
@@ -262,7 +215,7 @@ def _name(axes: Axes, dot: Dot, occupied: list[Bbox], front: Path) -> None:
     area = Bbox.from_extents(axes.bbox.x0, axes.bbox.y0, _WIDTH, axes.bbox.y1 + 12)
     for right, up, end in _PLACES:
         text = axes.annotate(
-            _printable(dot.label), (dot.x, dot.y), (right, up), textcoords="offset points", ha=end, va="center"
+            printable(dot.label), (dot.x, dot.y), (right, up), textcoords="offset points", ha=end, va="center"
         )
         box = text.get_window_extent()
         inside = area.contains(*box.min) and area.contains(*box.max)
@@ -277,40 +230,3 @@ def _holding(ticks: Sequence[float], low: float, high: float) -> list[float]:
     first = max(bisect_right(ticks, low) - 1, 0)
     last = max(bisect_left(ticks, high), first + 1)
     return [float(tick) for tick in ticks[first : last + 1]]
-
-
-def _printable(text: str) -> str:
-    """Return text that XML can have."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
-def _inline(figure: Figure, label: str | None = None) -> str:
-    """Return the figure as markup for a page; one without a label is none of a screen reader's business.
-
-    The page's policy forbids style attributes, so they become attributes of their own, without the font; markers stand
-    where they are used, for an id may be in the page only once.
-    """
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    root = ElementTree.fromstring(file.getvalue())
-    markers = {f"#{path.get('id')}": path.get("d", "") for path in root.iter(f"{_SVG}path")}
-    for use in root.iter(f"{_SVG}use"):
-        place = f"translate({use.attrib.pop('x')} {use.attrib.pop('y')})"
-        use.tag, use.attrib = f"{_SVG}path", {**use.attrib, "d": markers[use.attrib[_HREF]], "transform": place}
-    about = {"aria-hidden": "true"} if label is None else {"role": "img", "aria-label": label}
-    drawing = ElementTree.Element("svg", {"viewBox": root.get("viewBox", ""), **about})
-    tooltip = ""
-    for node in root.iter():
-        name, tag = node.get("id"), node.tag.removeprefix(_SVG)
-        if tag == "g" and name is not None:
-            tooltip = name.partition(_TOOLTIP)[2]
-        elif tag in ("path", "text") and name is None:
-            rules = dict(rule.split(": ") for rule in node.attrib["style"].split("; "))
-            attributes = {
-                key: _VARIABLES.get(value, value) for key, value in (node.attrib | rules).items() if key in _KEPT
-            }
-            shape = ElementTree.SubElement(drawing, tag, attributes)
-            shape.text = node.text
-            if tooltip:
-                ElementTree.SubElement(shape, "title").text = tooltip
-    return ElementTree.tostring(drawing, encoding="unicode")

@@ -27,7 +27,7 @@ from rexport.benchmarks.reports.charts import (
     scatter_chart,
     swatch,
 )
-from tests.benchmarks.reports._palette import DARK, LIGHT, contrast
+from tests.pages._palette import DARK, LIGHT, contrast
 
 STYLE = Style(model=0, variant=0)
 coordinates = st.lists(

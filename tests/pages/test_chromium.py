@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from rexport.benchmarks.reports import compare, to_html
-from tests.benchmarks.reports._chromium import NAMES, Chromium, find_chromium
-from tests.benchmarks.reports._palette import DARK, LIGHT
+from tests.benchmarks.conftest import SAMPLE
+from tests.pages._chromium import NAMES, Chromium, find_chromium
+from tests.pages._palette import DARK, LIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +35,8 @@ def browser() -> Iterator[Chromium]:
 
 
 @pytest.fixture
-def page(sample: dict[str, Any], tmp_path: Path) -> Path:
+def page(tmp_path: Path) -> Path:
+    sample = json.loads(SAMPLE.read_text(encoding="utf-8"))
     sample["rows"][0]["model"] = "<script>console.error('ran')</script>" + "very-long-name-" * 8 + ".onnx"
     file = tmp_path / "report.html"
     file.write_text(to_html(sample, compare(sample, sample)), encoding="utf-8")

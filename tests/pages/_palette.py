@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 
-_CSS = resources.files("rexport.benchmarks.reports").joinpath("page.css").read_text(encoding="utf-8")
+_CSS = resources.files("rexport.pages").joinpath("page.css").read_text(encoding="utf-8")
 
 
 def _palette(name: str) -> dict[str, str]:

@@ -1,0 +1,7 @@
+"""One HTML file per report: the skeleton and the style that reports share, and drawings for them."""
+
+from __future__ import annotations
+
+from rexport.pages.page import render, require_extra
+
+__all__ = ["render", "require_extra"]
