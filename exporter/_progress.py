@@ -1,4 +1,4 @@
-"""How long work reports its progress and what the user should know, without knowing of terminals."""
+"""How long work reports its progress, and what the user should know."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["Advance", "Note", "Progress", "silent", "unsaid"]
+__all__ = ["Advance", "Note", "Progress", "progress_bar", "silent", "unsaid"]
 
 
 class Advance(Protocol):
@@ -48,3 +48,29 @@ def silent(description: str, total: int | None) -> Iterator[Advance]:  # noqa: A
         pass
 
     yield advance
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None) -> Iterator[Advance]:
+    """Show a bar with an ETA on the terminal (stderr) or in a notebook, and nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    text, eta = TextColumn("{task.description}"), TextColumn("eta")
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), eta, TimeRemainingColumn())
+    console = Console(stderr=True)
+    is_shown = console.is_terminal or console.is_jupyter
+    with Progress(*columns, console=console, transient=True, disable=not is_shown) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(steps: int, *, now: str = "") -> None:
+            bar.update(task, advance=steps, description=f"{description}: {now}" if now else None)
+
+        yield advance

@@ -6,15 +6,12 @@ import json
 import shutil
 import sys
 import textwrap
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from rexport._progress import Advance
-
-__all__ = ["fail", "note", "print_facts", "print_json", "print_table", "progress", "say"]
+__all__ = ["fail", "note", "print_facts", "print_json", "print_table", "say"]
 
 
 _FOLDED, _GAP = 16, 3  # characters: the least for text that is folded, and between two columns
@@ -102,31 +99,6 @@ def _parts(widths: Sequence[int], keys: int, most: int) -> Iterator[list[int]]:
             part = list(range(keys))
         part.append(index)
     yield part
-
-
-@contextmanager
-def progress(description: str, total: int | None) -> Iterator[Advance]:
-    """Show a progress bar with an ETA on a terminal, and nothing elsewhere (see ``rexport._progress``)."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    text, eta = TextColumn("{task.description}"), TextColumn("eta")
-    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), eta, TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=total)
-
-        def advance(steps: int, *, now: str = "") -> None:
-            bar.update(task, advance=steps, description=f"{description}: {now}" if now else None)
-
-        yield advance
 
 
 def _line(label: str, style: str, message: str) -> None:

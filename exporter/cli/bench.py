@@ -119,7 +119,8 @@ def bench(
     (--min-calls). Outputs are compared with the first model's, and wrong ones are marked. Ctrl-C keeps what was
     measured.
     """
-    from rexport.cli._console import note, progress
+    from rexport._progress import progress_bar
+    from rexport.cli._console import note
     from rexport.cli._scenario import parse_scenario, say_trial
     from rexport.jobs.bench import BenchInterrupted, BenchRequest, run
 
@@ -154,7 +155,7 @@ def bench(
         command=shlex.join(["rexport", *sys.argv[1:]]),
     )
     try:
-        result = run(request, progress=progress, note=note, on_trial=say_trial)
+        result = run(request, progress=progress_bar, note=note, on_trial=say_trial)
     except BenchInterrupted as interrupted:
         _show(interrupted.report, as_json=as_json, as_markdown=markdown == "-")
         raise

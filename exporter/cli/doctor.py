@@ -22,10 +22,11 @@ def doctor(as_json: Json = False) -> None:
     Each runtime runs a small model in a process of its own, since an installed one need not work. The exit code is 5
     if ONNX Runtime on the CPU or PyTorch, which rexport needs, does not work.
     """
+    from rexport._progress import progress_bar
     from rexport.cli import _console
     from rexport.jobs.doctor import run
 
-    result = run(progress=_console.progress)
+    result = run(progress=progress_bar)
     if as_json:
         _console.print_json(result.to_json())
     else:

@@ -126,7 +126,8 @@ def engine(
     checked before the engine is loaded. With --backend onnxruntime, only that the whole model is in the engine is
     checked.
     """
-    from rexport.cli._console import note, print_json, progress
+    from rexport._progress import progress_bar
+    from rexport.cli._console import note, print_json
     from rexport.engine import BatchRange, BuildOptions
     from rexport.jobs.engine import EngineRequest, run
 
@@ -145,7 +146,7 @@ def engine(
     request = EngineRequest(
         model=model, output=output, options=options, refit=refit, command=shlex.join(["rexport", *sys.argv[1:]])
     )
-    result = run(request, progress=progress, note=note)
+    result = run(request, progress=progress_bar, note=note)
     if as_json:
         print_json(result.to_json())
     else:

@@ -112,8 +112,9 @@ def eval(  # noqa: A001
     The result is the same for any --workers. INT8 files for TensorRT run node by node on the CPU unless --on says
     otherwise.
     """
+    from rexport._progress import progress_bar
     from rexport.calibration import parse_views
-    from rexport.cli._console import note, print_json, progress
+    from rexport.cli._console import note, print_json
     from rexport.cli._eval_report import print_evaluation
     from rexport.jobs.evaluate import EvaluateRequest, run
     from rexport.preprocessing import PictureOptions
@@ -135,7 +136,7 @@ def eval(  # noqa: A001
         workers=parse_workers(workers, engine=engine, address=address, threads=threads),
         threads=threads,
     )
-    result = run(request, progress=progress, note=note)
+    result = run(request, progress=progress_bar, note=note)
     if as_json:
         print_json(result.to_json())
     else:

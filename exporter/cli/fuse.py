@@ -86,7 +86,8 @@ def fuse(
 
     --stem and --regroup change no results either. Their measurements are cached for this processor and runtime version.
     """
-    from rexport.cli._console import note, print_json, progress
+    from rexport._progress import progress_bar
+    from rexport.cli._console import note, print_json
     from rexport.cli._reports import print_passes
     from rexport.cli._tuning import parse_forms, print_forms
     from rexport.jobs.fuse import FuseRequest, run
@@ -102,7 +103,7 @@ def fuse(
         forms=parse_forms(regroup, stem, batch=for_batch, threads=threads),
         verify=verify,
     )
-    result = run(request, progress=progress, note=note)
+    result = run(request, progress=progress_bar, note=note)
     if as_json:
         print_json(result.to_json())
         return

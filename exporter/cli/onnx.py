@@ -127,7 +127,8 @@ def onnx(
     Both run on random pictures at several batch sizes. If any output differs by more than rounding, no file is
     written and the exit code is 3.
     """
-    from rexport.cli._console import note, print_json, progress
+    from rexport._progress import progress_bar
+    from rexport.cli._console import note, print_json
     from rexport.jobs.export import ExportRequest, run
     from rexport.preprocessing import PictureOptions
 
@@ -151,7 +152,7 @@ def onnx(
         fused=fuse,
         tolerance=tolerance,
     )
-    report = run(request, progress=progress, note=note)
+    report = run(request, progress=progress_bar, note=note)
     if as_json:
         print_json(report.to_json())
     else:

@@ -49,7 +49,8 @@ def predict(
 
     Pictures are prepared as the file states, or as --resize, --mean and --std say.
     """
-    from rexport.cli._console import note, print_json, progress
+    from rexport._progress import progress_bar
+    from rexport.cli._console import note, print_json
     from rexport.jobs.predict import PredictRequest, run
     from rexport.preprocessing import PictureOptions
 
@@ -64,7 +65,7 @@ def predict(
         options=PictureOptions.parse(resize=resize, mean=mean, std=std),
         threads=threads,
     )
-    result = run(request, progress=progress, note=note)
+    result = run(request, progress=progress_bar, note=note)
     if as_json:
         print_json(result.to_json())
     else:

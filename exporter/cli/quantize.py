@@ -117,8 +117,9 @@ def quantize(
     code is 4.
     """
     from rexport._cpu import this_cpu
+    from rexport._progress import progress_bar
     from rexport.calibration import Calibrator
-    from rexport.cli._console import note, print_json, progress
+    from rexport.cli._console import note, print_json
     from rexport.cli._quantize_report import print_quantized
     from rexport.cli._tuning import parse_forms
     from rexport.jobs.quantize import QuantizeRequest, run
@@ -146,7 +147,7 @@ def quantize(
         forms=parse_forms(regroup, stem, batch=for_batch, threads=threads),
         verify=verify,
     )
-    result = run(request, progress=progress, note=note)
+    result = run(request, progress=progress_bar, note=note)
     if as_json:
         print_json(result.to_json())
     else:

@@ -38,8 +38,8 @@ def quickstart(
     """
     started = last = perf_counter()  # before PyTorch is imported, which takes seconds
 
-    from rexport._progress import unsaid
-    from rexport.cli._console import note, print_json, progress, say
+    from rexport._progress import progress_bar, unsaid
+    from rexport.cli._console import note, print_json, say
     from rexport.jobs.quickstart import QuickstartRequest, run
 
     def say_step(message: str) -> None:
@@ -49,7 +49,7 @@ def quickstart(
         last = now
 
     request = QuickstartRequest(folder=folder, restart=restart)
-    result = run(request, progress=progress, note=note, say=unsaid if as_json else say_step)
+    result = run(request, progress=progress_bar, note=note, say=unsaid if as_json else say_step)
     if as_json:
         print_json(result.to_json())
     else:

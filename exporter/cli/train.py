@@ -141,7 +141,8 @@ def train(
     Training resumes from its checkpoint, a file beside the output that ends in .resume: run the same command again. On
     the CPU, the weights are then the same to the last bit as without the interruption.
     """
-    from rexport.cli._console import note, print_json, progress, say
+    from rexport._progress import progress_bar
+    from rexport.cli._console import note, print_json, say
     from rexport.cli._reports import size_of
     from rexport.jobs.train import TrainRequest, run
     from rexport.preprocessing import PictureOptions
@@ -169,7 +170,7 @@ def train(
         skip_bad=skip_bad,
         threads=threads,
     )
-    result = run(request, progress=progress, note=note, say=say)
+    result = run(request, progress=progress_bar, note=note, say=say)
     if as_json:
         print_json(result.to_json())
         return

@@ -119,6 +119,7 @@ def tune(
     preferred. If none meets the bounds, nothing is written and the exit code is 4. `rexport bench --settings` measures
     the settings again.
     """
+    from rexport._progress import progress_bar
     from rexport.cli import _console
     from rexport.cli._tune_report import print_result
     from rexport.jobs.tune import TuneRequest, run
@@ -142,7 +143,7 @@ def tune(
         skip_bad=skip_bad,
         seconds=seconds,
     )
-    result = run(request, progress=_console.progress, note=_console.note)
+    result = run(request, progress=progress_bar, note=_console.note)
     if as_json:
         _console.print_json(result.to_json())
     else:
