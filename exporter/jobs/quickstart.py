@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from rexport._apart import WRITE
@@ -19,13 +18,10 @@ from rexport._cpu import this_cpu
 from rexport._errors import GateError, InputError, OutputError, UnavailableError
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport.benchmarks import reports
-from rexport.jobs import bench, evaluate, export, quantize
+from rexport.jobs import bench, evaluate, export, quantize, train
 from rexport.model_file import load
-from rexport.models import build, find, read_state_dict
-from rexport.models.weights_facts import WeightsFacts, save_weights
-from rexport.preprocessing import Preprocessing
+from rexport.models import find, read_state_dict
 from rexport.quantization import target_for
-from rexport.training import OneCycleRecipe, PicturesInMemory, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,9 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["QuickstartRequest", "QuickstartResult", "QuickstartRow", "run"]
 
 _NETWORK = "cifar_resnet8"
-_CLASSES = tuple("0123456789")
 _HELD_OUT = 360
 _SEED = 0
+_EPOCHS = 8
 _LEAST_TOP1 = 0.97
 _MOST_DROP = 0.005
 
@@ -106,7 +102,7 @@ class QuickstartResult:
 def run(
     request: QuickstartRequest, *, progress: Progress = silent, note: Note = unsaid, say: Note = unsaid
 ) -> QuickstartResult:
-    """Go the whole way; files of an earlier run that are whole are not made again.
+    """Go the whole way; files of an earlier run that are whole are not made again, and a stopped training resumes.
 
     Raises:
         OutputError: The folder can't be made, or written to.
@@ -121,7 +117,7 @@ def run(
         raise OutputError(f"{folder} can't be made: {error.strerror}; choose another with --dir.") from error
     weights, fp32, int8 = (folder / f"{_NETWORK}{suffix}" for suffix in (".safetensors", ".onnx", ".int8.onnx"))
     steps = (
-        _Step(weights, read_state_dict, lambda: _train(digits, weights, progress, say)),
+        _Step(weights, read_state_dict, lambda: _train(request, weights, progress, note, say)),
         _Step(fp32, load, lambda: _export(weights, fp32, progress, note, say)),
         _Step(int8, load, lambda: _quantize(fp32, digits / "train", int8, progress, note, say)),
     )
@@ -180,24 +176,28 @@ def _measure(models: tuple[str, ...], folder: Path, progress: Progress, note: No
     return report, bench.run(request, progress=progress, note=note).rows
 
 
-def _train(folder: Path, weights: Path, progress: Progress, say: Note) -> None:
-    """Write the digits and, trained on them, the network's weights."""
-    preprocessing = Preprocessing(size=find(_NETWORK).input_size)
-    pixels, labels = _load_digits(preprocessing.size)
+def _train(request: QuickstartRequest, weights: Path, progress: Progress, note: Note, say: Note) -> None:
+    """Write the digits, and the network's weights, trained on them from the last finished epoch on."""
+    pixels, labels = _load_digits(find(_NETWORK).input_size)
     order = np.random.default_rng(_SEED).permutation(len(labels))
-    chosen, held_out = order[:-_HELD_OUT], order[-_HELD_OUT:]
-    for part, indices in (("train", chosen), ("test", held_out)):
+    for part, indices in (("train", order[:-_HELD_OUT]), ("test", order[-_HELD_OUT:])):
         for index in indices:
-            picture = folder / part / _CLASSES[labels[index]] / f"{index:04d}.png"
+            picture = request.digits / part / str(labels[index]) / f"{index:04d}.png"
             picture.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels[index]).save(picture, compress_level=1)
     say(f"{len(labels)} handwritten digits, {_HELD_OUT} of them held out")
-    torch.set_num_threads(this_cpu().cores)
-    module = build(_NETWORK, seed=_SEED)
-    recipe = OneCycleRecipe(epochs=8, learning_rate=0.2, seed=_SEED)
-    train(module, PicturesInMemory(pixels[chosen], labels[chosen], preprocessing), recipe=recipe, progress=progress)
-    save_weights(module, weights, WeightsFacts(preprocessing=preprocessing, classes=_CLASSES))
-    say(f"trained {_NETWORK} for {recipe.epochs} epochs")
+    training = train.TrainRequest(
+        network=_NETWORK,
+        data=request.digits,
+        output=weights,
+        epochs=_EPOCHS,
+        learning_rate=0.2,
+        seed=_SEED,
+        augment=False,  # the changes flip pictures, and a flipped digit is another
+        device="cpu",
+        restart=request.restart,
+    )
+    train.run(training, progress=progress, note=note, say=say)
 
 
 def _load_digits(size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rexport._errors import GateError, InputError, UnavailableError
 from rexport.benchmarks import Row, Status
 from rexport.benchmarks.results import timed
 from rexport.evaluation import Comparison, Evaluation
-from rexport.jobs.quickstart import QuickstartRequest, QuickstartResult, QuickstartRow, _make, _row, _Step
+from rexport.jobs import quickstart
+from rexport.jobs.quickstart import QuickstartRequest, QuickstartResult, QuickstartRow, _make, _row, _Step, run
 
 _ROW = timed(Row(model="m.onnx", runtime="cpu", batch=1, threads=1), ((0.002, 0.002),))
 
@@ -74,3 +76,37 @@ def test_a_stopped_run_goes_on_at_the_first_file_that_is_not_whole(
     _make(steps, restart=restart, say=said.append)
     assert "".join(calls) == made
     assert len(said) == 3 - len(made)
+
+
+class _StoppedError(Exception):
+    """What ends a run after its training."""
+
+
+def _stop(*_: object) -> None:
+    raise _StoppedError
+
+
+def test_a_stopped_training_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.arange(60) % 10
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), np.uint8)
+    monkeypatch.setattr(quickstart, "_load_digits", lambda _: (pixels, labels))
+    monkeypatch.setattr(quickstart, "_HELD_OUT", 20)
+    monkeypatch.setattr(quickstart, "_EPOCHS", 3)
+    monkeypatch.setattr(quickstart, "_export", _stop)
+
+    def interrupt(message: str) -> None:
+        if message.startswith("epoch   2"):
+            raise KeyboardInterrupt
+
+    request, notes, said = QuickstartRequest(folder=tmp_path / "stopped"), list[str](), list[str]()
+    with pytest.raises(KeyboardInterrupt):
+        run(request, note=notes.append, say=interrupt)
+    assert notes[0].startswith("run the same command again to resume")
+    with pytest.raises(_StoppedError):
+        run(request, say=said.append)
+    assert "after epoch 2 (--restart starts over)" in said[1]
+    assert [line[:14] for line in said[3:]] == ["epoch   3 of 3"]
+    with pytest.raises(_StoppedError):
+        run(QuickstartRequest(folder=tmp_path / "whole"))
+    stopped, whole = (tmp_path / name / "cifar_resnet8.safetensors" for name in ("stopped", "whole"))
+    assert stopped.read_bytes() == whole.read_bytes()
