@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, Literal
 
+from rexport._words import NONE
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 __all__ = ["fail", "note", "print_facts", "print_json", "print_table", "say"]
 
 
 _FOLDED, _GAP = 16, 3  # characters: the least for text that is folded, and between two columns
+_PARTS = re.compile(r"[^\s/\\._:,=+×-]*[/\\._:,=+×-]|[^\s/\\._:,=+×-]+")  # of words, up to their punctuation
 
 
 def fail(message: str, exit_code: int) -> int:
@@ -59,6 +63,8 @@ def print_table(
 ) -> None:
     """Print a table to stdout; where it is too wide for the terminal, the columns that don't fit follow below.
 
+    Columns that are empty in all rows are left out.
+
     Args:
         columns: Their names.
         rows: Cells of each row.
@@ -71,34 +77,77 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
-    # not a terminal: no width to fit, so let no cell be cut or wrapped
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+    filled = [i for i in range(len(columns)) if i < keys or not rows or any(row[i] not in ("", NONE) for row in rows)]
+    cells = {i: [columns[i], *(row[i] for row in rows)] for i in filled}
+    widths = {i: max(map(cell_len, column)) for i, column in cells.items()}
+    least = {i: min(widths[i], max(_FOLDED, *map(_unbroken, cells[i]))) if i in left else widths[i] for i in filled}
+    console = Console(highlight=False, markup=False)
+    if not sys.stdout.isatty():  # there is no width to fit
+        console.width = _width(widths.values(), _GAP)
     if title is not None:
         console.print(title, style="bold")
-    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
-    least = [min(width, _FOLDED) if index in left else width for index, width in enumerate(widths)]
-    for indices in _parts(least, keys, console.width):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for index in indices:
-            is_text = index in left
-            justify: Literal["left", "right"] = "left" if is_text else "right"
-            table.add_column(
-                columns[index], justify=justify, overflow="fold", min_width=least[index], no_wrap=not is_text
-            )
+    gap = _GAP if _width(widths.values(), _GAP) <= console.width else _GAP - 1
+    for part in _parts(least, gap, keys, console.width):
+        fitted = _fit({i: widths[i] for i in part}, least, left, gap, console.width)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap - 2, 0, 1))
+        for i in part:
+            justify: Literal["left", "right"] = "left" if i in left else "right"
+            table.add_column(columns[i], justify=justify, no_wrap=True, overflow="fold", min_width=fitted[i])
         for row in rows:
-            table.add_row(*(row[index] for index in indices))
+            table.add_row(*(_fold(row[i], fitted[i]) if i in left else row[i] for i in part))
         console.print(table)
 
 
-def _parts(widths: Sequence[int], keys: int, most: int) -> Iterator[list[int]]:
+def _width(widths: Collection[int], gap: int) -> int:
+    """Return the width of a table, its edges included, with columns of these ``widths``."""
+    return sum(widths) + gap * (len(widths) - 1) + 2
+
+
+def _parts(widths: Mapping[int, int], gap: int, keys: int, most: int) -> Iterator[list[int]]:
     """Yield the columns of each table that one with these ``widths`` is printed as, in at most so many characters."""
     part = list(range(keys))
-    for index in range(keys, len(widths)):
-        if len(part) > keys and sum(widths[place] + _GAP for place in (*part, index)) > most + 1:
+    for i in list(widths)[keys:]:
+        if len(part) > keys and _width([widths[place] for place in (*part, i)], gap) > most:
             yield part
             part = list(range(keys))
-        part.append(index)
+        part.append(i)
     yield part
+
+
+def _fit(
+    widths: dict[int, int], least: Mapping[int, int], left: Collection[int], gap: int, most: int
+) -> dict[int, int]:
+    """Return the ``widths`` of columns, the widest of text made narrower until the table fits, if it can."""
+    for floor in (least, dict.fromkeys(widths, _FOLDED)):  # words are broken only where nothing else helps
+        while _width(widths.values(), gap) > most:
+            foldable = [i for i in widths if i in left and widths[i] > floor[i]]
+            if not foldable:
+                break
+            widest = max(foldable, key=lambda i: widths[i])
+            widths = widths | {widest: widths[widest] - 1}
+    return widths
+
+
+def _unbroken(text: str) -> int:
+    """Return the length of the longest part of a text that is not broken if that can be helped."""
+    return max(map(len, _PARTS.findall(text)), default=0)
+
+
+def _fold(text: str, width: int) -> str:
+    """Break a text into lines of at most ``width`` characters: at spaces, else behind punctuation, else anywhere."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+            continue
+        if lines[-1]:
+            lines.append("")
+        for part in _PARTS.findall(word):
+            for chunk in textwrap.wrap(part, width, break_on_hyphens=False):
+                if len(lines[-1]) + len(chunk) > width:
+                    lines.append("")
+                lines[-1] += chunk
+    return "\n".join(lines)
 
 
 def _line(label: str, style: str, message: str) -> None:

@@ -66,7 +66,7 @@ def _print_networks(rows: list[tuple[Network, Summary]]) -> None:
     from rexport.cli._console import print_table
 
     print_table(
-        ("network", "depth", "parameters", "MACs", "input", "paper"),
+        ("network", "depth", "parameters", "MACs", "input", "arXiv"),
         [
             (
                 network.name,
@@ -74,7 +74,7 @@ def _print_networks(rows: list[tuple[Network, Summary]]) -> None:
                 _count(summary.parameters),
                 _count(summary.macs),
                 _size(network),
-                network.paper,
+                network.paper.partition("(")[2].rstrip(")"),
             )
             for network, summary in rows
         ],

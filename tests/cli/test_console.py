@@ -22,6 +22,10 @@ COLUMNS = ("model", "runtime", "batch", "img/s", "p50 ms", "speed-up", "95 %", "
 ROW = ("a-very-long-name-of-a-model-int8.onnx", "cpu", "16", "12,345.6", "10.70", "2.82", "2.73–2.91", "100.0%", "34.1")
 
 
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+
+
 @pytest.mark.parametrize(("width", "tables"), [(60, 3), (80, 2), (100, 1), (140, 1)])
 def test_numbers_are_never_broken(
     width: int, tables: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -29,12 +33,37 @@ def test_numbers_are_never_broken(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", str(width))
     print_table(COLUMNS, [ROW], left=(0, 1), keys=3)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    lines = _lines(capsys)
     assert max(map(len, lines)) <= width
     words = [word for line in lines for word in line.split()]
-    assert sum(line.startswith(" model") for line in lines) == tables
+    assert words.count("model") == tables
     assert words.count("16") == tables  # what tells the rows apart is there again
     assert all(words.count(number) == 1 for number in ROW[3:])
+
+
+def test_text_is_folded_at_words_then_behind_punctuation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = [
+        ["ReduceMeanToGlobalAveragePool", "turns ReduceMean over height and width into another"],
+        ["a/path/to/some_long_name-int8.onnx", "a network"],
+    ]
+    print_table(("pass", "what it does"), rows, left=(0, 1))
+    lines = _lines(capsys)
+    assert max(map(len, lines)) <= 60
+    cells = [line[:32].strip() for line in lines[3:-1]], [line[32:].strip() for line in lines[3:-1]]
+    assert cells == (
+        ["ReduceMeanToGlobalAveragePool", "", "", "a/path/to/some_long_name-", "int8.onnx"],
+        ["turns ReduceMean over", "height and width into", "another", "a network", ""],
+    )
+
+
+def test_columns_that_are_empty_in_all_rows_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("model", "drop", "loss", "why"), [("a", "–", "0.1", ""), ("b", "–", "–", "")], left=(0, 3))
+    heading, _, *rows = capsys.readouterr().out.splitlines()[1:-1]
+    assert (heading.split(), [row.split() for row in rows]) == (["model", "loss"], [["a", "0.1"], ["b", "–"]])
 
 
 def test_facts_are_wrapped_at_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ def listed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
 
 def test_the_table_has_every_network_and_the_papers_numbers(listed: list[str]) -> None:
     lines = run("models").splitlines()
-    assert lines[1].split() == ["network", "depth", "parameters", "MACs", "input", "paper"]
+    assert lines[1].split() == ["network", "depth", "parameters", "MACs", "input", "arXiv"]
     rows = {line.split()[0]: line.split()[1:5] for line in lines[3:] if line.strip()}
     assert list(rows) == listed
     assert rows["resnet50"] == ["50", "25.56M", "4.09G", "224×224"]
