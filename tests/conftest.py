@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings
 
 from rexport._errors import UnavailableError
-from rexport.models.references import import_torchvision
+from rexport.models.torchvision_networks import import_torchvision
 from tests._deep import part_of, runs
 from tests._products import Products
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexport._apart import require_exists
@@ -16,8 +17,6 @@ from rexport.runtimes import NODE_BY_NODE, default_runtime
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import onnx_ir as ir
 
     from rexport._progress import Note
@@ -64,8 +63,6 @@ def describe(source: Source, options: PictureOptions, note: Note) -> ClassifierF
     """
     if source.path is not None:
         return _of_file(source.path, options, note)
-    if source.weights is None:
-        raise UsageError(f"{source} without weights knows nothing; pass --weights FILE, or an ONNX file.")
     return _of_network(source, options, note)
 
 
@@ -113,8 +110,13 @@ def _of_file(path: Path, options: PictureOptions, note: Note) -> ClassifierFacts
 
 def _of_network(source: Source, options: PictureOptions, note: Note) -> ClassifierFacts:
     from rexport.models import known_facts, network_preprocessing, registry  # loads PyTorch, which files do not need
+    from rexport.models.published_weights import fetch_named
 
     network = registry.find(str(source.network))
+    if source.weights is None and (named := fetch_named(network)):
+        source = replace(source, weights=Path(named))
+    if source.weights is None:
+        raise UsageError(f"{source} without weights knows nothing; pass --weights FILE, or an ONNX file.")
     preprocessing, assumed = network_preprocessing(network, source.weights, options)
     if assumed is not None:
         note(assumed)

@@ -21,6 +21,7 @@ from rexport.jobs.result import JobResult
 from rexport.model_file import Head, Metadata, default_opset, image_input, save, tensor_in_words, tensor_json
 from rexport.models import known_facts, network_preprocessing, registry
 from rexport.models.modules import outputs_in, results_of
+from rexport.models.published_weights import fetch_named
 from rexport.preprocessing import PictureOptions
 
 if TYPE_CHECKING:
@@ -170,15 +171,18 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
     require_files_apart(request)
     check_writable(request.output)
     network = registry.find(request.network)
-    preprocessing, remark = network_preprocessing(network, request.weights, request.options)
+    if network.no_classifier and not request.features:
+        raise UsageError(network.no_classifier)
+    weights = fetch_named(network) if request.weights is None else request.weights
+    preprocessing, remark = network_preprocessing(network, weights, request.options)
     module = registry.build(
-        request.network, weights=request.weights, num_classes=request.num_classes, result=request.result, tell=note
+        request.network, weights=weights, num_classes=request.num_classes, result=request.result, tell=note
     )
     classes: tuple[str, ...] = ()
     if not request.features:
         outputs = _outputs(module, request, preprocessing.size, note)
-        classes = _class_names(request, known_facts(network, request.weights).classes, outputs)
-    if request.weights is None and isinstance(request.network, str):
+        classes = _class_names(request, known_facts(network, weights).classes, outputs)
+    if weights is None and isinstance(request.network, str):
         note(f"{request.network} has random weights, good for speed and nothing else; pass --weights FILE.")
     if remark is not None:
         note(remark)

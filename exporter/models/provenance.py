@@ -38,7 +38,10 @@ def known_facts(network: Network, weights: Path | str | None) -> WeightsFacts:
     first = next(iter(facts_by_file), WeightsFacts())
     if any(facts != first for facts in facts_by_file):
         raise UsageError(f"{weights} can't be averaged: they were trained with other classes or another preprocessing.")
-    return WeightsFacts(preprocessing=first.preprocessing or network.preprocessing, classes=first.classes)
+    classes = first.classes
+    if not classes and weights is not None and str(weights) == network.weights:
+        classes = network.classes
+    return WeightsFacts(preprocessing=first.preprocessing or network.preprocessing, classes=classes)
 
 
 def network_preprocessing(

@@ -3,7 +3,7 @@
 resnet50                                a name of the zoo
 resnext[depth=29,stages=3,...]          a spec (see :mod:`rexport.models.families`)
 torchvision:resnet50, timm:resnet50     another library's
-package.module:callable                 the user's own
+package.module:callable[depth=20]       the user's own, with arguments if it needs any
 resnet18+resnet34+resnet50              an ensemble of any of these
 """
 
@@ -22,7 +22,7 @@ from rexport._words import did_you_mean
 from rexport.models.ensemble import Ensemble
 from rexport.models.families import parse_spec
 from rexport.models.modules import return_one_tensor
-from rexport.models.published_weights import fetch
+from rexport.models.published_weights import fetch, fit_epsilon
 from rexport.models.references import from_module, from_reference
 from rexport.models.weights import last_linear, load_weights, read_state_dict
 from rexport.models.weights_facts import stored_classes
@@ -140,18 +140,25 @@ def _construct(network: Network, classes: int | None, seed: int) -> nn.Module:
 
 
 def _outputs_in(network: Network, module: nn.Module, weights: str) -> int | None:
-    """Return the number of outputs of the head in the weights, if ``module`` differs from it in that number only."""
+    """Return the number of classes of the weights, if ``module`` differs from them in that number only.
+
+    The sizes of all heads are multiples of it: a detector has them for each anchor.
+    """
     if isinstance(module, Ensemble) and "+" in weights and not Path(weights).exists():
         network, module, weights = network.members[0], module.members[0], weights.split("+")[0]
+    own = module.state_dict()
     try:
-        head = last_linear(module)
-        stored = read_state_dict(fetch(weights), module).get(f"{head}.weight")
+        stored = read_state_dict(fetch(weights), module)
+        classes = network.num_classes or len(own[f"{last_linear(module)}.weight"])
     except WeightsError:  # loading them says why
         return None
-    own = module.get_parameter(f"{head}.weight")
-    if stored is None or stored.dim() != 2 or stored.shape[1] != own.shape[1] or len(stored) == len(own):
+    misfits = [(own[name].shape, stored[name].shape) for name in own if name in stored]
+    misfits = [(shape, other) for shape, other in misfits if shape != other]
+    counts = {classes * other[0] / shape[0] for shape, other in misfits if shape[1:] == other[1:] and shape}
+    if len(counts) != 1 or not all(shape[1:] == other[1:] for shape, other in misfits):
         return None
-    return len(stored)
+    (count,) = counts
+    return int(count) if count.is_integer() else None
 
 
 def _ensemble(name: str) -> Network:
@@ -181,6 +188,7 @@ def _ensemble(name: str) -> Network:
         preprocessing=first.preprocessing if len(ways) == 1 else None,
         inexpressible=next((member.inexpressible for member in members if member.inexpressible), ""),
         assumed_size=any(member.assumed_size for member in members),
+        no_classifier=next((member.no_classifier for member in members if member.no_classifier), ""),
     )
 
 
@@ -203,3 +211,4 @@ def _fill(network: Network, module: nn.Module, weights: str, tell: Callable[[str
             load_weights(member, fetch(file), tell=tell)
     else:
         load_weights(module, fetch(weights), tell=tell)
+    fit_epsilon(network, module, weights, tell)

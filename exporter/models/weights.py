@@ -30,6 +30,8 @@ _TRANSPARENT = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_check
 _AVERAGES = frozenset(("ema", "ema_model", "model_ema"))
 _PREFIXES = _TRANSPARENT | _AVERAGES | {"model", "net", "network", "backbone"}
 _HEADS = ("fc", "linear", "classifier", "head", "last_linear")
+# the heads that only training uses, of torchvision's segmentation networks, Inception-v3 and GoogLeNet
+_AUXILIARY = ("aux_classifier", "AuxLogits", "aux1", "aux2")
 _AVERAGE_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 
 
@@ -188,7 +190,8 @@ def _shared_names(keys: Collection[str]) -> dict[str, str]:
 def _names_in_network(keys: Collection[str], network: nn.Module) -> dict[str, str]:
     """Return the network's names of a file's tensors, by their ``keys`` there; tensors of other modules are left out.
 
-    Where no prefix was removed, only copies of the network's own tensors are left out.
+    Where no prefix was removed, only copies of the network's own tensors are left out, and the auxiliary heads of a
+    network that was made without them.
     """
     own = set(network.state_dict())
     prefixes = {prefix: None for key in keys for prefix in _prefixes(key)}  # in the order of the file
@@ -203,6 +206,12 @@ def _names_in_network(keys: Collection[str], network: nn.Module) -> dict[str, st
     prefix = max(prefixes, key=fit)
     names = renamed(prefix)
     _rename_head(names, own, network)
+    own_modules = {name.partition(".")[0] for name in own}
+    names = {
+        key: name
+        for key, name in names.items()
+        if (module := name.partition(".")[0]) in own_modules or module not in _AUXILIARY
+    }
     if prefix:
         return names
     return {key: name for key, name in names.items() if name in own or not _is_copy(key, own)}

@@ -56,6 +56,10 @@ class Network:
         preprocessing: How its library prepares pictures for it; ``None`` if it is not known.
         inexpressible: Why its library's preprocessing can't be expressed, as a sentence; empty if it can.
         assumed_size: Whether ``input_size`` is only the usual one.
+        weights: The published weights that its name stands for, by their reference or as a file; ``None`` if it stands
+            for none.
+        classes: The names of the outputs of these weights; empty if they are not known.
+        no_classifier: Why no file can hold all of it, and what to export instead, as a sentence; empty if one can.
     """
 
     name: str
@@ -69,6 +73,9 @@ class Network:
     preprocessing: Preprocessing | None = None
     inexpressible: str = ""
     assumed_size: bool = False
+    weights: str | None = None
+    classes: tuple[str, ...] = ()
+    no_classifier: str = ""
 
     def summary(self) -> Summary:
         """Count parameters and multiply-accumulates at the network's own input size, in milliseconds."""

@@ -29,7 +29,8 @@ class Source:
         """Take ``text`` for a file if it looks like one, otherwise for a network's name.
 
         Raises:
-            UsageError: Neither such a file nor such a network exists, or weights were given for a file.
+            UsageError: Neither such a file nor such a network exists, weights were given for a file, or the network
+                is no classifier.
         """
         path = Path(text)
         if path.suffix == ".onnx" or is_engine(path) or path.exists():
@@ -39,7 +40,10 @@ class Source:
             return cls(path=path)
         from rexport.models import registry  # loads PyTorch, which a file does not need
 
-        return cls(network=registry.find(text).name, weights=weights)
+        network = registry.find(text)
+        if network.no_classifier:
+            raise UsageError(network.no_classifier)
+        return cls(network=network.name, weights=weights)
 
     def __str__(self) -> str:
         return str(self.path or self.network)

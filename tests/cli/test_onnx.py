@@ -137,3 +137,18 @@ def test_averaged_weights_beside_the_plain_ones_are_mentioned() -> None:
     done = invoke("onnx", "cifar_resnet8", "--weights", "best.pth.tar", "-o", "m.onnx")
     assert done.exit_code == 0, done.stderr
     assert "best.pth.tar has averaged (EMA) weights too, under model_ema" in " ".join(done.stderr.split())
+
+
+@pytest.mark.slow
+def test_a_detectors_backbone_is_exported(torchvision: Any) -> None:
+    network = "torchvision:fasterrcnn_resnet50_fpn"
+    refused = invoke("onnx", network, "-o", "m.onnx")
+    assert refused.exit_code == 2
+    assert f"`rexport onnx {network} --features backbone.body.layer4`" in refused.stderr
+    features = ["backbone.body.layer4", "backbone.fpn.layer_blocks.0"]
+    document = run_json(f"onnx {network} -o m.onnx --input-size 64 --features {','.join(features)}")
+    assert {output["name"]: output["shape"][1:] for output in document["outputs"]} == {
+        features[0]: [2048, 2, 2],
+        features[1]: [256, 16, 16],
+    }
+    assert document["parity"]["difference"] <= 1e-5

@@ -39,6 +39,14 @@ def empty():
 def broken():
     raise KeyError("no such layer")
 
+def needs(width, kind, *, num_classes=3, pretrained):
+    assert (kind, pretrained) == ("wide", False)
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
+
+def asks_for_weights(weights, pretrained=True):
+    assert weights is None and pretrained
+    return net()
+
 class Fixed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -195,3 +203,32 @@ def test_what_a_callable_makes_must_be_a_module() -> None:
 def test_an_ensemble_of_references(own: str) -> None:
     network = models.build(f"resnet18+{own}:net")
     assert [type(member).__name__ for member in network.members] == ["ResNet", "Sequential"]
+
+
+def test_arguments_in_brackets(own: str) -> None:
+    assert models.build(f"{own}:net[num_classes=6]")[3].out_features == 6
+    network = models.find(f"{own}:needs[width=5, kind=wide]")
+    assert network.name == f"{own}:needs[width=5,kind='wide']"
+    assert models.find(network.name).name == network.name
+    assert network.construct(None)[0].out_channels == 5
+    assert network.construct(2)[3].out_features == 2
+
+
+@pytest.mark.parametrize(
+    ("reference", "why"),
+    [
+        ("needs", "needs needs arguments; pass them in brackets: '.*:needs\\[width=…,kind=…\\]'"),
+        ("needs[width=5]", "pass them in brackets: '.*:needs\\[kind=…\\]'"),
+        ("needs[5]", "write arguments in brackets as \\[NAME=VALUE,NAME=VALUE\\]"),
+        ("needs[width=5", "write arguments in brackets"),
+        ("needs[width=open('f')]", "write arguments in brackets"),
+        ("net[depth=3]", "makes no network: TypeError: .*depth"),
+    ],
+)
+def test_bad_arguments_in_brackets(reference: str, why: str, own: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        models.build(f"{own}:{reference}")
+
+
+def test_required_weights_are_none(own: str) -> None:
+    assert models.build(f"{own}:asks_for_weights")[3].out_features == 3
