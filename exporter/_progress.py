@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def silent(description: str, total: int | None) -> Iterator[Advance]:  # noqa: A
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Advance]:
-    """Show a bar with an ETA on the terminal (stderr) or in a notebook, and nothing elsewhere."""
+    """Show a bar with an ETA on a terminal (stderr), or in a notebook that has ipywidgets, and nothing elsewhere."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -66,7 +67,7 @@ def progress_bar(description: str, total: int | None) -> Iterator[Advance]:
     text, eta = TextColumn("{task.description}"), TextColumn("eta")
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), eta, TimeRemainingColumn())
     console = Console(stderr=True)
-    is_shown = console.is_terminal or console.is_jupyter
+    is_shown = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
     with Progress(*columns, console=console, transient=True, disable=not is_shown) as bar:
         task = bar.add_task(description, total=total)
 

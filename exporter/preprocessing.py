@@ -258,6 +258,9 @@ class Preprocessing:
 class PictureOptions:
     """The parts of a preprocessing that a user states, named as its attributes; ``None`` where nothing is stated.
 
+    Raises:
+        UsageError: Standard deviations are not above zero, or mean or deviations are meant for pixels of 0 … 255.
+
     Example:
         >>> options = PictureOptions.parse(mean="0.5,0.5,0.5")
         >>> preprocessing, note = options.applied_to(Preprocessing(size=32), "m.onnx")
@@ -270,6 +273,11 @@ class PictureOptions:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 
+    def __post_init__(self) -> None:
+        if self.std is not None and min(self.std) <= 0:
+            raise UsageError(f"--std {_numbers(self.std)}: standard deviations are larger than zero.")
+        _require_scaled(self.mean, self.std)
+
     @classmethod
     def parse(
         cls, *, size: int | None = None, resize: int | None = None, mean: str | None = None, std: str | None = None
@@ -277,14 +285,9 @@ class PictureOptions:
         """Read the texts of ``--mean`` and ``--std``: three numbers each, of pixels scaled to 0 … 1.
 
         Raises:
-            UsageError: They are not three numbers each, standard deviations are not above zero, or they are meant for
-                pixels of 0 … 255.
+            UsageError: They are not three numbers each, or as above.
         """
-        options = cls(size=size, resize=resize, mean=_triple("--mean", mean), std=_triple("--std", std))
-        if options.std is not None and min(options.std) <= 0:
-            raise UsageError(f"--std {std}: standard deviations are larger than zero.")
-        _require_scaled(options.mean, options.std)
-        return options
+        return cls(size=size, resize=resize, mean=_triple("--mean", mean), std=_triple("--std", std))
 
     def applied_to(self, base: Preprocessing, source: str) -> tuple[Preprocessing, str | None]:
         """Return ``base`` with these options, and a sentence for the user where that differs from ``source``.

@@ -35,7 +35,7 @@ _LAYERS = (
     {"deploy"},
     {"inspection"},
     {"jobs"},
-    {"cli"},
+    {"cli", "functions"},
     {"studies"},
 )
 _LEVEL = {name: level for level, names in enumerate(_LAYERS) for name in names}

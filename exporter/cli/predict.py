@@ -75,6 +75,6 @@ def predict(
 def _print_predictions(result: PredictResult) -> None:
     from rexport.cli._console import print_table
 
-    print_table(*result.table(), left=(0, 1))
+    print_table(*result.as_table(), left=(0, 1))
     if result.request.sheet is not None:
         print(f"the pictures with their classes: {result.request.sheet}")

@@ -92,7 +92,7 @@ def export(
         resize_in_graph: Whether it takes uint8 of shape ``(N, H, W, 3)``, of any height and width, and resizes and cuts
             them itself too (see :func:`rexport.passes.resize_in_graph.with_resize`).
         opset: The version of the standard ONNX operators, one of ``OPSETS``.
-        fused: Whether to run the passes of :data:`rexport.passes.DEFAULT_PASSES` (see :func:`rexport.fuse`).
+        fused: Whether to run the passes of :data:`rexport.passes.DEFAULT_PASSES` (see :func:`rexport.passes.fuse`).
         tolerance: See :func:`prove_parity`.
 
     Raises:

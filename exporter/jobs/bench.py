@@ -157,10 +157,10 @@ class BenchReport(JobResult, BenchResult):
         return document
 
     def facts(self) -> dict[str, str]:
-        """Return the machine, and the fastest rows."""
-        return {"machine": str(self.machine), "fastest": " ".join(findings(self))}
+        """Return the machine, and which rows are the fastest."""
+        return {"machine": str(self.machine), "result": " ".join(findings(self))}
 
-    def table(self) -> Table:
+    def as_table(self) -> Table:
         """Return the rows that were measured."""
         rows = rows_table(self)
         return Table(rows.columns, rows.cells)

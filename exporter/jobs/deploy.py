@@ -98,7 +98,7 @@ class DeployResult(JobResult):
         devices = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
         return {"bundle": str(self.request.bundle), "devices": devices}
 
-    def table(self) -> Table | None:
+    def as_table(self) -> Table | None:
         """Return what became of each device."""
         if not self.devices:
             return None

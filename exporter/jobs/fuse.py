@@ -94,7 +94,7 @@ class FuseResult(JobResult):
             facts["max relative difference"] = f"{self.difference:.1e}"
         return facts
 
-    def table(self) -> Table:
+    def as_table(self) -> Table:
         """Return the passes that changed something."""
         changed = [report for report in self.reports if report.changed]
         return Table(("pass", "changed", "what it does"), [(r.name, str(r.changed), r.summary) for r in changed])

@@ -10,7 +10,7 @@ import numpy as np
 from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._errors import UsageError
 from rexport._progress import Note, Progress, silent, unsaid
-from rexport._words import percent
+from rexport._words import first_few, percent
 from rexport.calibration.dataset import note_skipped
 from rexport.calibration.image_folder import ImageFolder
 from rexport.evaluation import Classifier
@@ -116,11 +116,12 @@ class PredictResult(JobResult):
         }
 
     def facts(self) -> dict[str, str]:
-        """Return the likeliest class of each picture."""
-        best = {str(prediction.picture): prediction.guesses[0] for prediction in self.predictions}
-        return {picture: f"{guess.label} ({percent(guess.probability, 1)})" for picture, guess in best.items()}
+        """Return what ran, and the likeliest class of the first pictures."""
+        best = [(prediction.picture.name, prediction.guesses[0]) for prediction in self.predictions]
+        classes = [f"{name}: {guess.label} ({percent(guess.probability, 1)})" for name, guess in best]
+        return {"model": f"{self.request.model} on {self.runtime}", "classes": first_few(classes)}
 
-    def table(self) -> Table:
+    def as_table(self) -> Table:
         """Return the likeliest classes of each picture, its name in the first of its rows."""
         rows = []
         for prediction in self.predictions:

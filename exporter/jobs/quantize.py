@@ -13,7 +13,6 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,7 +50,7 @@ from rexport.runtimes.onnxruntime import executed_ops
 from rexport.tuning import Exam, conditions_for, mix_precision, require_speedup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
     import onnx_ir as ir
 
@@ -62,7 +61,7 @@ if TYPE_CHECKING:
     from rexport.quantization import LayerReport
     from rexport.tuning import Comparison, Conditions, GateResult
 
-__all__ = ["QuantizeRequest", "QuantizeResult", "check_gate", "quantize_file", "run"]
+__all__ = ["QuantizeRequest", "QuantizeResult", "check_gate", "run"]
 
 _PROOF_PICTURES, _PROOF_BATCH = 32, 8
 _REPAIRS = 3  # layers that may be left in float because the runtime computes something else
@@ -228,7 +227,7 @@ class QuantizeResult(JobResult):
             facts["speed"] = f"{self.speed} as FP32"
         return facts
 
-    def table(self) -> Table | None:
+    def as_table(self) -> Table | None:
         """Return the layers left in float."""
         rows = [(layer.name, layer.op_type, layer.why) for layer in self.layers if layer.precision != "int8"]
         return Table(("float layer", "operator", "reason"), rows) if rows else None
@@ -237,52 +236,6 @@ class QuantizeResult(JobResult):
         """Raise :class:`GateError` where the gate does not hold."""
         if self.gate is not None:
             self.gate.require()
-
-
-def quantize_file(
-    model: str | Path,
-    *,
-    output: str | Path,
-    data: str | Path | None = None,
-    target: str | Target | None = None,
-    calibrator: str | Calibrator = Calibrator.MINMAX,
-    recovery: str | Recovery | None = None,
-    tables: Sequence[str | Path] = (),
-    save_table: str | Path | None = None,
-    eval_data: str | Path | None = None,
-    max_drop: float | None = None,
-    samples: int = 512,
-    progress: Progress = silent,
-    note: Note = unsaid,
-) -> QuantizeResult:
-    """Quantize an ONNX file, as ``rexport quantize`` does: ``quantize("m.onnx", data="pictures", output="int8.onnx")``.
-
-    The arguments are attributes of :class:`QuantizeRequest`, which has more of them; the ``target`` is this machine by
-    default. ``progress`` is told of all that takes long, and ``note`` what the user should know of.
-
-    Raises:
-        RexportError: As :func:`run`; ``GateError`` too where the accuracy that was asked for can't be had.
-    """
-    request = QuantizeRequest(
-        model=Path(model),
-        output=Path(output),
-        target=target if isinstance(target, Target) else target_for(target, this_cpu()),
-        data=_path(data),
-        tables=tuple(map(Path, tables)),
-        save_table=_path(save_table),
-        calibrator=calibrator if isinstance(calibrator, Calibrator) else Calibrator.parse(calibrator),
-        recovery=None if recovery is None else Recovery(recovery),
-        samples=samples,
-        eval_data=_path(eval_data),
-        max_drop=max_drop,
-    )
-    result = run(request, progress=progress, note=note)
-    result.require()
-    return result
-
-
-def _path(text: str | Path | None) -> Path | None:
-    return None if text is None else Path(text)
 
 
 def check_gate(eval_data: Path | None, max_drop: float | None, min_speedup: float | None = None) -> None:

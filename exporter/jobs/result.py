@@ -30,7 +30,7 @@ class JobResult(ABC):
     def facts(self) -> dict[str, str]:
         """Return the main facts by name, each in a few words."""
 
-    def table(self) -> Table | None:
+    def as_table(self) -> Table | None:
         """Return the rows that the result consists of, if it consists of rows."""
         return None
 
@@ -41,7 +41,7 @@ class JobResult(ABC):
     def _repr_html_(self) -> str:
         """Return the facts and the table as HTML, which notebooks show."""
         html = _html(Table((), list(self.facts().items())))
-        table = self.table()
+        table = self.as_table()
         return html if table is None else html + _html(table)
 
 

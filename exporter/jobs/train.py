@@ -189,7 +189,7 @@ class TrainResult(JobResult):
             "trained on": f"{self.images} images, {counted(len(self.epochs), 'epoch')}",
         }
 
-    def table(self) -> Table:
+    def as_table(self) -> Table:
         """Return the epochs."""
         rows = [(str(e.epoch), f"{e.loss:.4f}", percent(e.train_top1), percent(e.top1)) for e in self.epochs]
         return Table(("epoch", "loss", "training top-1", "top-1"), rows)

@@ -36,7 +36,8 @@ def with_raw_images(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
     """Return a copy of ``model`` that takes uint8 pictures and normalises them itself, exactly.
 
     Args:
-        model: A float model with one image input, which convolutions read; fuse it first (see :func:`rexport.fuse`).
+        model: A float model with one image input, which convolutions read; fuse it first (see
+            :func:`rexport.passes.fuse`).
         preprocessing: Its ``mean`` and ``std`` go into the convolutions, and all of it into the metadata.
 
     Raises:

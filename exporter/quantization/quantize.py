@@ -84,7 +84,7 @@ def quantize(
     """Return an INT8 copy of ``model``.
 
     Args:
-        model: A fused float model (see :func:`rexport.fuse`), of opset 13 or later.
+        model: A fused float model (see :func:`rexport.passes.fuse`), of opset 13 or later.
         table: The statistics of its tensors (see :func:`rexport.calibrate`).
         target: The runtime and processor that will run it.
         calibrator: How ranges follow from the statistics.

@@ -37,7 +37,7 @@ __all__ = ["Recovered", "recover"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recovered:
-    """What :func:`rexport.quantize` needs for more accuracy.
+    """What :func:`rexport.quantization.quantize` needs for more accuracy.
 
     Attributes:
         equalized: The model with scaled tensors.

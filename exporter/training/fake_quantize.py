@@ -66,7 +66,7 @@ def fake_quantize(
     names = [name_of(node) for node in model.graph if is_op(node, *WEIGHTED)]
     layers = set(names)
     if len(layers) < len(names):  # they would become one parameter
-        raise UsageError("Two layers of the model have the same name; rexport.fuse gives each a name of its own.")
+        raise UsageError("Two layers of the model have the same name; `rexport fuse` gives each a name of its own.")
     known = layers
     if network is not None:
         known = {name for name, module in network.named_modules() if isinstance(module, _TRAINED)}

@@ -14,8 +14,8 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
-import rexport
 from rexport.model_file import to_bytes
+from rexport.passes import fuse
 from tests._deep import deep
 from tests.passes._models import contents
 from tests.passes._random_graphs import Case, cases
@@ -54,8 +54,8 @@ def test_a_fused_graph_computes_the_same(part: int, count: int) -> None:
 @pytest.mark.parametrize(("part", "count"), [(0, 50), *deep(*((part, 1000) for part in range(1, 4)))])
 def test_a_fused_graph_has_nothing_more_to_fuse(part: int, count: int) -> None:
     def check(case: Case) -> None:
-        fused = rexport.fuse(case.model).model
-        again = rexport.fuse(fused)
+        fused = fuse(case.model).model
+        again = fuse(fused)
         assert {report.name: report.changed for report in again.reports if report.changed} == {}
         assert contents(again.model) == contents(fused)
 
@@ -65,7 +65,7 @@ def test_a_fused_graph_has_nothing_more_to_fuse(part: int, count: int) -> None:
 def assert_fused_is_equal(case: Case) -> None:
     model = case.model
     before = to_bytes(model)
-    result = rexport.fuse(model)
+    result = fuse(model)
     assert to_bytes(model) == before
     assert_equal(case, result.model)
 
@@ -163,7 +163,7 @@ def fused_graphs(products: Products) -> list[tuple[Case, ir.Model]]:
     def make() -> list[tuple[Case, bytes]]:
         graphs: list[tuple[Case, bytes]] = []
         # Hypothesis varies what it drew before, so that a fault hides in many of a part's graphs, or in few
-        try_graphs(lambda case: graphs.append((case, to_bytes(rexport.fuse(case.model).model))), part=3, count=100)
+        try_graphs(lambda case: graphs.append((case, to_bytes(fuse(case.model).model))), part=3, count=100)
         return graphs
 
     graphs = products.value("random graphs", make=make)
