@@ -26,7 +26,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["central", "of_launches", "of_median"]
+__all__ = ["central", "is_noisy", "of_launches", "of_median"]
+
+_FACTOR = 3  # between the ends of an interval; one as wide as that tells nothing of a speed
 
 # the 97.5th percentile of Student's t, by degrees of freedom
 _T = (
@@ -53,6 +55,17 @@ def central(values: Sequence[float], launches: Sequence[int]) -> tuple[float, tu
         return float(np.median(parts[0])), of_median(parts[0].tolist())
     medians = [float(np.median(part)) for part in parts]
     return math.fsum(medians) / len(medians), of_launches(medians)
+
+
+def is_noisy(interval: tuple[float, float]) -> bool:
+    """Say whether an interval of speeds, or of their ratio, is too wide to tell anything: its ends differ threefold.
+
+    Example:
+        >>> is_noisy((2.96, 3.04)), is_noisy((0.01, 223.5))
+        (False, True)
+    """
+    low, high = interval
+    return high > _FACTOR * low
 
 
 def of_launches(medians: Sequence[float]) -> tuple[float, float]:

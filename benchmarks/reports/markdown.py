@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from rexport.benchmarks.document import read_document
-from rexport.benchmarks.reports.table import findings, machine_line, notes, rows_table, threads_line
+from rexport.benchmarks.reports.table import findings, interval_cell, machine_line, notes, rows_table, threads_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def changes_to_markdown(changes: Changes) -> str:
             str(row.key.threads),
             f"{row.old_per_second:,.1f}",
             f"{row.new_per_second:,.1f}",
-            f"{row.ratio:.2f}" + (f" ({row.interval[0]:.2f}–{row.interval[1]:.2f})" if row.interval else ""),
+            f"{row.ratio:.2f}" + (f" ({interval_cell(row.interval, 2)})" if row.interval else ""),
             f"**{row.verdict}**" if row in changes.regressions else str(row.verdict),
         ]
         for row in changes.rows

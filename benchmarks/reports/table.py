@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rexport._words import counted
+from rexport.benchmarks.intervals import is_noisy
 from rexport.benchmarks.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from rexport.benchmarks.machine import Machine
 
 __all__ = [
+    "NOISY",
     "Kind",
     "Note",
     "Table",
     "cell",
     "findings",
+    "interval_cell",
     "machine_line",
     "notes",
     "number",
@@ -29,6 +32,9 @@ __all__ = [
     "threads_line",
     "three_digits",
 ]
+
+NOISY = "too noisy"
+"""The cell of an interval that is too wide to tell anything."""
 
 _DASH = "–"
 _WRONG = "WRONG: "  # begins the flag that says why outputs are
@@ -76,7 +82,7 @@ def rows_table(document: BenchResult) -> Table:
         "batch": lambda row: str(row.batch),
         "threads": lambda row: str(row.threads),
         "img/s": lambda row: cell(row.images_per_second),
-        "img/s 95 %": lambda row: _interval(row.images_per_second_interval),
+        "img/s 95 %": lambda row: interval_cell(row.images_per_second_interval),
         "p50 ms": lambda row: cell(row.latency_ms.p50),
         "p90 ms": lambda row: cell(row.latency_ms.p90),
         "p99 ms": lambda row: cell(row.latency_ms.p99),
@@ -129,7 +135,10 @@ def findings(document: BenchResult) -> tuple[str, ...]:
         if best is not first and best.speedup is not None and first.speedup == 1:
             low, high = best.speedup_interval or (best.speedup, best.speedup)
             baseline = f"{files[first.model]} on {first.runtime}"
-            sentence += f", {best.speedup:.2f} × as fast as {baseline} (95 % interval {low:.2f} to {high:.2f})"
+            if is_noisy((low, high)):
+                sentence += f"; times are too noisy to compare it with {baseline}"
+            else:
+                sentence += f", {best.speedup:.2f} × as fast as {baseline} (95 % interval {low:.2f} to {high:.2f})"
         sentences.append(sentence + ".")
     return tuple(sentences)
 
@@ -203,6 +212,13 @@ def cell(value: float | None, digits: int | None = None) -> str:
     return three_digits(value) if digits is None else f"{value:,.{digits}f}"
 
 
+def interval_cell(ends: tuple[float, float] | None, digits: int | None = None) -> str:
+    """Return an interval as :func:`cell` writes its ends; in words where it is too wide to tell anything."""
+    if ends is None:
+        return _DASH
+    return NOISY if is_noisy(ends) else "–".join(cell(end, digits) for end in ends)
+
+
 def number(value: float) -> str:
     """Return a number as an axis has it: three digits, and no zeros behind the last one that counts.
 
@@ -240,14 +256,11 @@ def _places(rows: Sequence[Row], everything: Sequence[Row], files: Mapping[str, 
     return "; ".join(words[:3]) + more
 
 
-def _interval(ends: tuple[float, float] | None, digits: int | None = None) -> str:
-    return _DASH if ends is None else "–".join(cell(end, digits) for end in ends)
-
-
 def _speedup(row: Row) -> str:
-    if row.speedup_interval in (None, (1.0, 1.0)):  # of the first row
+    interval = row.speedup_interval
+    if interval is None or interval == (1.0, 1.0):  # of the first row
         return cell(row.speedup, 2)
-    return f"{cell(row.speedup, 2)} ({_interval(row.speedup_interval, 2)})"
+    return NOISY if is_noisy(interval) else f"{cell(row.speedup, 2)} ({interval_cell(interval, 2)})"
 
 
 def _per_cent(fraction: float | None, digits: int) -> str:

@@ -92,6 +92,7 @@ def print_report(report: BenchReport) -> None:
 
 def print_changes(changes: Changes) -> None:
     """Print what changed since the earlier run."""
+    from rexport.benchmarks.reports.table import interval_cell
     from rexport.cli._console import print_table
 
     columns: dict[str, Callable[[Change], str]] = {
@@ -102,7 +103,7 @@ def print_changes(changes: Changes) -> None:
         "old /s": lambda row: f"{row.old_per_second:,.1f}",
         "new /s": lambda row: f"{row.new_per_second:,.1f}",
         "ratio": lambda row: f"{row.ratio:.2f}",
-        "95 %": lambda row: "–" if row.interval is None else f"{row.interval[0]:.2f}–{row.interval[1]:.2f}",
+        "95 %": lambda row: interval_cell(row.interval, 2),
         "verdict": lambda row: f"{row.verdict}, past the bound" if row in changes.regressions else str(row.verdict),
     }
     if len({row.key.threads for row in changes.rows}) < 2:

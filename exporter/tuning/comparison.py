@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError, UsageError
 from rexport._progress import Progress, silent
+from rexport.benchmarks.intervals import is_noisy
 from rexport.benchmarks.suite import bench
 from rexport.model_file import image_input, save
 from rexport.tuning.timings import Conditions
@@ -36,6 +37,8 @@ class Comparison:
 
     def __str__(self) -> str:
         low, high = self.interval
+        if is_noisy(self.interval):
+            return f"{self.speedup:.2f} × as fast (too noisy to tell)"
         return f"{self.speedup:.2f} × as fast ({low:.2f} to {high:.2f})"
 
 

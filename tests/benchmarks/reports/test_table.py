@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rexport.benchmarks.document import read_document
-from rexport.benchmarks.reports.table import Kind, Note, notes, number, rows_table, three_digits
+from rexport.benchmarks.reports.table import Kind, Note, findings, notes, number, rows_table, three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +70,23 @@ def test_small_numbers_keep_their_digits_and_none_is_a_dash() -> None:
     columns = dict(zip(table.columns, zip(*table.cells, strict=True), strict=True))
     assert columns["GMAC/s"] == ("50.0", "0.0340", "–")
     assert columns["of peak"] == ("50 %", "0 %", "–")
+
+
+def test_an_interval_that_tells_nothing_is_said_to_be_too_noisy() -> None:
+    rows = [
+        row("a.onnx", images_per_second=100.0, speedup=1.0, speedup_interval=(1.0, 1.0)),
+        row("b.onnx", images_per_second=150.0, speedup=1.5, speedup_interval=(0.01, 223.5)),
+        row("a.onnx", batch=8, images_per_second=100.0, speedup=1.0, speedup_interval=(1.0, 1.0)),
+        row("b.onnx", batch=8, images_per_second=150.0, speedup=1.5, speedup_interval=(1.2, 1.9)),
+    ]
+    document = read_document({"schema": "rexport.bench/1", "machine": {"cpu": "some"}, "rows": rows})
+    table = rows_table(document)
+    column = table.columns.index("speed-up (95 %)")
+    assert [cells[column] for cells in table.cells] == ["1.00", "too noisy", "1.00", "1.50 (1.20–1.90)"]
+    assert findings(document) == (
+        "Fastest at batch 1: b.onnx on cpu, 150 img/s; times are too noisy to compare it with a.onnx on cpu.",
+        "Fastest at batch 8: b.onnx on cpu, 150 img/s, 1.50 × as fast as a.onnx on cpu (95 % interval 1.20 to 1.90).",
+    )
 
 
 def test_that_outputs_are_of_drawn_pictures_is_in_the_heading_and_noted_once() -> None:
