@@ -29,6 +29,11 @@ class CenterCrop:
         """How many views there are of a picture."""
         return 1
 
+    @property
+    def in_words(self) -> str:
+        """Nothing: it is what pictures are usually shown as."""
+        return ""
+
     def require(self, preprocessing: Preprocessing) -> None:
         """Do nothing: every preprocessing gives it."""
 
@@ -45,6 +50,11 @@ class TenCrops:
     def count(self) -> int:
         """How many views there are of a picture."""
         return 10
+
+    @property
+    def in_words(self) -> str:
+        """What is shown of a picture."""
+        return "10 crops each"
 
     def require(self, preprocessing: Preprocessing) -> None:
         """Raise :class:`UsageError` where pictures are not resized (all crops would be one), or the model does it."""
@@ -82,6 +92,11 @@ class WholePictures:
     def count(self) -> int:
         """How many views there are of a picture."""
         return len(self.scales)
+
+    @property
+    def in_words(self) -> str:
+        """What is shown of a picture."""
+        return f"whole, with shorter sides of {', '.join(map(str, self.scales))} pixels"
 
     def require(self, preprocessing: Preprocessing) -> None:
         """Raise :class:`UsageError` where the model resizes; otherwise only mean and std matter."""

@@ -8,9 +8,7 @@ from rexport._words import percent
 from rexport.cli._console import note, print_table
 
 if TYPE_CHECKING:
-    from rexport.calibration import Views
     from rexport.evaluation import DivergenceReport
-    from rexport.evaluation.divergence import TensorRow
     from rexport.jobs.evaluate import EvaluateResult
 
 __all__ = ["print_evaluation"]
@@ -22,7 +20,8 @@ _CONFUSIONS = 10
 def print_evaluation(result: EvaluateResult) -> None:
     """Print accuracy, agreement with the reference, classes and mistakes, and the first layer that differs."""
     evaluation, comparison, model = result.evaluation, result.evaluation.comparison, result.request.model
-    print(f"{model} on {evaluation.images} images{_in_words(result.request.views)}")
+    shown = ", ".join(filter(None, (f"{evaluation.images} images", result.request.views.in_words)))
+    print(f"{model} on {shown}")
     if evaluation.top1 is not None and evaluation.top1_interval is not None:
         low, high = map(percent, evaluation.top1_interval)
         right = round(evaluation.top1 * evaluation.images)
@@ -37,7 +36,7 @@ def print_evaluation(result: EvaluateResult) -> None:
             print(f"change     {change:+.2f} points of top-1 (reference {percent(comparison.reference_top1)})")
     if result.request.per_class:
         _print_classes(result)
-    if evaluation.worst:
+    if result.worst:
         _print_mistakes(result)
     if result.divergence is not None:
         _print_divergence(result.divergence, f"{model} on {result.runtime} differs from {result.reference}")
@@ -48,25 +47,16 @@ def print_evaluation(result: EvaluateResult) -> None:
 def _print_classes(result: EvaluateResult) -> None:
     """Print the accuracy of each class, the worst first, and the confusions, the most frequent first."""
     evaluation = result.evaluation
-    classes = sorted(
-        (counts for counts in evaluation.classes if counts.accuracy is not None),
-        key=lambda counts: (counts.accuracy, counts.index),
-    )
     rows = [
         [result.class_name(counts.index), percent(counts.accuracy), str(counts.right), str(counts.images)]
-        for counts in classes
+        for counts in evaluation.worst_classes
     ]
     print()
     print_table(["class", "accuracy", "right", "images"], rows, title="accuracy by class")
-    confusions = sorted(
-        (-count, label, prediction)
-        for (label, prediction), count in evaluation.confusion.items()
-        if label != prediction
-    )
-    if confusions:
+    if evaluation.confused_pairs:
         rows = [
-            [str(-negative), result.class_name(label), result.class_name(prediction)]
-            for negative, label, prediction in confusions[:_CONFUSIONS]
+            [str(pair.images), result.class_name(pair.label), result.class_name(pair.prediction)]
+            for pair in evaluation.confused_pairs[:_CONFUSIONS]
         ]
         print()
         print_table(["images", "class", "predicted"], rows, left=(1, 2), title="most frequent confusions")
@@ -80,18 +70,10 @@ def _print_mistakes(result: EvaluateResult) -> None:
             result.class_name(mistake.prediction),
             mistake.image,
         ]
-        for mistake in result.evaluation.worst
+        for mistake in result.worst
     ]
     print()
     print_table(["probability", "class", "predicted", "image"], rows, left=(1, 2, 3), title="most confident mistakes")
-
-
-def _in_words(views: Views) -> str:
-    from rexport.calibration import TenCrops, WholePictures
-
-    if isinstance(views, WholePictures):
-        return f", whole, with shorter sides of {', '.join(map(str, views.scales))} pixels"
-    return ", 10 crops each" if isinstance(views, TenCrops) else ""
 
 
 def _print_divergence(report: DivergenceReport, compared: str) -> None:
@@ -102,21 +84,12 @@ def _print_divergence(report: DivergenceReport, compared: str) -> None:
             row.tensor,
             f"{row.node} ({row.op_type})",
             f"{row.difference.sqnr_db:.1f} dB",
-            _difference(row),
+            row.difference.largest_in_words,
             "differs" if row.diverges else "",
         ]
         for row in report.rows
     ]
     print_table(["tensor", "node", "SQNR", "max difference", ""], rows, left=(0, 1, 4))
-    limit = f"{report.arithmetic.least_sqnr_db:g} dB"
-    if report.arithmetic == "int8":
-        limit += " or one quantization step"
-    print(f"{len(report.rows)} of {report.tensors} tensors compared; limit for {report.arithmetic}: {limit} per layer.")
+    limit = f"limit for {report.arithmetic}: {report.arithmetic.limit_in_words} per layer"
+    print(f"{len(report.rows)} of {report.tensors} tensors compared; {limit}.")
     print(report.first or f"No layer of {compared} by more than that.")
-
-
-def _difference(row: TensorRow) -> str:
-    off = row.difference
-    if off.other_steps:
-        return "other step size"
-    return f"{off.peak:.1e} relative" if off.steps is None else f"{off.steps:.1f} steps"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -80,6 +82,15 @@ def eval(  # noqa: A001
             rich_help_panel=ACCURACY,
         ),
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a report with the confusion matrix and the most confident mistakes, as one file.",
+            show_default=False,
+            rich_help_panel=ACCURACY,
+        ),
+    ] = None,
     crops: Annotated[
         int,
         typer.Option(
@@ -135,6 +146,8 @@ def eval(  # noqa: A001
         options=PictureOptions.parse(resize=resize, mean=mean, std=std),
         workers=parse_workers(workers, engine=engine, address=address, threads=threads),
         threads=threads,
+        html=report,
+        command=shlex.join(["rexport", *sys.argv[1:]]),
     )
     result = run(request, progress=progress_bar, note=note)
     if as_json:

@@ -50,6 +50,12 @@ class Arithmetic(StrEnum):
         return bounds.get(self, 40.0)
 
     @property
+    def limit_in_words(self) -> str:
+        """What one layer may differ by."""
+        limit = f"{self.least_sqnr_db:g} dB"
+        return f"{limit} or one quantization step" if self is Arithmetic.INT8 else limit
+
+    @property
     def most_peak(self) -> float:
         """Likewise, the peak above which it does not."""
         return {Arithmetic.FLOAT32: 2e-4, Arithmetic.EIGHT_BITS: math.inf}.get(self, 2e-2)
@@ -72,6 +78,13 @@ class Difference:
     peak: float
     steps: float | None = None
     other_steps: bool = False
+
+    @property
+    def largest_in_words(self) -> str:
+        """The largest difference: in steps of integers, or relative to the tensor's largest value."""
+        if self.other_steps:
+            return "other step size"
+        return f"{self.peak:.1e} relative" if self.steps is None else f"{self.steps:.1f} steps"
 
     def explained_by(self, arithmetic: Arithmetic) -> bool:
         """Say whether an arithmetic explains the difference."""

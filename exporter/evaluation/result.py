@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ClassCounts",
     "Comparison",
+    "ConfusedPair",
     "Counts",
     "Evaluation",
     "Mistake",
@@ -87,6 +88,15 @@ class ClassCounts:
     def accuracy(self) -> float | None:
         """The fraction that is right; ``None`` without images."""
         return self.right / self.images if self.images else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusedPair:
+    """How many ``images`` of class ``label`` are predicted as another, ``prediction``."""
+
+    images: int
+    label: int
+    prediction: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +172,22 @@ class Evaluation:
             ClassCounts(index=index, images=images[index], right=self.confusion[index, index])
             for index in range(self.outputs)
         )
+
+    @property
+    def worst_classes(self) -> tuple[ClassCounts, ...]:
+        """The counts of each class that has images, the least accurate first."""
+        present = (counts for counts in self.classes if counts.images)
+        return tuple(sorted(present, key=lambda counts: (counts.accuracy, counts.index)))
+
+    @property
+    def confused_pairs(self) -> tuple[ConfusedPair, ...]:
+        """The pairs of a class and a wrong prediction, the most frequent first."""
+        pairs = (
+            ConfusedPair(images=count, label=label, prediction=prediction)
+            for (label, prediction), count in self.confusion.items()
+            if label != prediction
+        )
+        return tuple(sorted(pairs, key=lambda pair: (-pair.images, pair.label, pair.prediction)))
 
     @classmethod
     def of(

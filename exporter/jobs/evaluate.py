@@ -1,6 +1,7 @@
 """Evaluating: accuracy on labelled images, and agreement with a reference, down to the first layer that differs.
 
-describe the model and the reference → open the images → evaluate, in workers or here → find the divergence
+describe the model and the reference → open the images → evaluate, in workers or here → find the divergence → write the
+report
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rexport._apart import READ, READ_IMAGES, require_files_exist
+from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._errors import ModelFileError, UsageError
+from rexport._files import check_writable, write_text
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport.calibration import CenterCrop, Dataset, Views, WholePictures, open_dataset
 from rexport.calibration.dataset import note_skipped
@@ -27,8 +29,10 @@ from rexport.evaluation import (
 )
 from rexport.evaluation.candidate import candidate_of
 from rexport.evaluation.result import finite
+from rexport.jobs._evaluation_page import page_of
 from rexport.jobs.classifiers import ClassifierFacts, choose_runtime, describe, describe_reference
 from rexport.model_file import load
+from rexport.pages import require_extra
 from rexport.preprocessing import PictureOptions, Preprocessing, Takes
 from rexport.runtimes import NODE_BY_NODE, open_runtime
 from rexport.runtimes.source import Source
@@ -39,11 +43,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rexport.calibration.workers import Workers
+    from rexport.evaluation.result import Mistake
     from rexport.evaluation.scores import Prepare
 
 __all__ = ["EvaluateRequest", "EvaluateResult", "run"]
 
 _IN_WORKERS = ("cpu", NODE_BY_NODE)  # the runtimes that all workers have
+_PICTURES = 12  # the fewest mistakes in a report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +72,8 @@ class EvaluateRequest:
         options: Overrides of the preprocessing that the model states.
         workers: The workers that run a file; by default this process.
         threads: The threads of a runtime in this process; by default one per usable core.
+        html: Where a report goes, with the confusion matrix and the most confident mistakes.
+        command: The command line, for the report.
 
     Raises:
         UsageError: The values do not go together.
@@ -86,6 +94,13 @@ class EvaluateRequest:
     options: PictureOptions = field(default_factory=PictureOptions)
     workers: Workers | None = None
     threads: int | None = None
+    html: Path | None = field(default=None, metadata=WRITE)
+    command: str | None = None
+
+    @property
+    def mistakes(self) -> int:
+        """The number of mistakes to find: those to list, or more for the report."""
+        return self.worst if self.html is None else max(self.worst, _PICTURES)
 
     def __post_init__(self) -> None:
         if isinstance(self.views, WholePictures) and self.options.resize is not None:
@@ -115,6 +130,11 @@ class EvaluateResult:
     def class_name(self, index: int) -> str:
         """Return the name of an output, or its index if it has none."""
         return self.classes[index] if index < len(self.classes) else str(index)
+
+    @property
+    def worst(self) -> tuple[Mistake, ...]:
+        """The mistakes that the request lists; a report shows more."""
+        return self.evaluation.worst[: self.request.worst]
 
     def to_json(self) -> dict[str, Any]:
         """Return the document ``rexport.eval/1``."""
@@ -150,7 +170,7 @@ class EvaluateResult:
                     "prediction": self.class_name(mistake.prediction),
                     "probability": mistake.probability,
                 }
-                for mistake in evaluation.worst
+                for mistake in self.worst
             ]
         if self.divergence is not None:
             document["divergence"] = self.divergence.to_json()
@@ -180,10 +200,16 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         UsageError: The values do not fit the model.
         DataError: Images can't be read, or their folders do not fit the model's outputs.
         ModelFileError: A file can't be read, or is no classifier.
-        UnavailableError: The runtime can't be used here.
+        UnavailableError: The runtime can't be used here, or the packages for reports are not installed.
+        OutputError: The report can't be written.
         RexportError: Workers are lost again and again.
     """
-    require_files_exist(request)
+    require_files_apart(request)
+    notes: list[str] = []
+    if request.html is not None:
+        check_writable(request.html)
+        require_extra()
+        note = _recording(note, notes)
     source = Source.parse(request.model, weights=request.weights)
     model = describe(source, request.options, note)
     _require_views(model, request.views)
@@ -202,7 +228,7 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
     evaluation = work.evaluate()
     note_skipped(evaluation.skipped, note)
     divergence = work.find_divergence()
-    return EvaluateResult(
+    result = EvaluateResult(
         request=request,
         runtime=runtime,
         reference=path,
@@ -210,6 +236,19 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         divergence=divergence,
         classes=model.classes or dataset.classes or (),
     )
+    if request.html is not None:
+        write_text(request.html, page_of(result, model.preprocessing, dataset, notes))
+    return result
+
+
+def _recording(note: Note, notes: list[str]) -> Note:
+    """Return a function that says a note and keeps it."""
+
+    def keep(text: str) -> None:
+        notes.append(text)
+        note(text)
+
+    return keep
 
 
 def _require_labels(request: EvaluateRequest, dataset: Dataset) -> None:
@@ -251,7 +290,7 @@ class _Work:
                 batch=model.batch or request.batch,
                 samples=request.samples,
                 skip_bad=request.skip_bad,
-                worst=request.worst,
+                worst=request.mistakes,
                 workers=self.workers,
                 progress=self.progress,
             )

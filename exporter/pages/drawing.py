@@ -25,7 +25,8 @@ INCH = 72
 """Points."""
 SERIES = [f"s{i}" for i in range(8)]
 # Matplotlib has no variables: it draws with colours that nothing else has, and they are replaced
-COLOURS = {name: f"#c0ff{i:02x}" for i, name in enumerate(["page", "line", "text", "quiet", *SERIES])}
+_NAMES = ["page", "panel", "line", "text", "quiet", "hit", "miss", *SERIES]
+COLOURS = {name: f"#c0ff{i:02x}" for i, name in enumerate(_NAMES)}
 _VARIABLES = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
 _LOOK = {
     "svg.fonttype": "none",
@@ -52,7 +53,7 @@ _LOOK = {
 TOOLTIP = "tooltip: "  # begins the ids of groups that have one
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
-_KEPT = {"d", "x", "y", "transform", "fill", "stroke", "stroke-width", "stroke-dasharray", "text-anchor"}
+_KEPT = {"d", "x", "y", "transform", "fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "text-anchor"}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A report as one HTML file: it loads nothing from anywhere and runs no script, and its policy forbids both.
 
 A report is a template that extends ``page.html``; the values that it shows are escaped. The only style is ``page.css``,
-which the policy names by its SHA-256 (Content Security Policy Level 3, 2.3.1). Pictures are ``data:`` in the page itself.
+which the policy names by its SHA-256 (Content Security Policy Level 3, 2.3.1). Pictures are in the page, as ``data:``.
 """
 
 from __future__ import annotations

@@ -61,6 +61,13 @@ def test_classes_and_mistakes(workshop: Path) -> None:
     assert document["worst"][0]["image"] in mistakes.splitlines()[4]
 
 
+def test_a_report_is_written_beside_what_is_printed(workshop: Path) -> None:
+    pytest.importorskip("jinja2", reason="needs pip install 'rexport[report]'")
+    for command in ("eval right.onnx --data test.npz", "eval right.onnx --data test.npz --worst 3 --per-class --json"):
+        assert run(f"{command} --report r.html") == run(command)
+    assert "right.onnx gets" in Path("r.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [

@@ -70,3 +70,16 @@ def test_classes_are_counted_from_labels_and_predictions() -> None:
     ]
     unlabelled = Evaluation.of(Counts(images=15), classes=3, labelled=False, compared=None, skipped=())
     assert unlabelled.classes == ()
+
+
+def test_the_worst_come_first() -> None:
+    confusion = Counter({(0, 0): 4, (1, 0): 2, (1, 1): 2, (2, 2): 3, (2, 1): 3, (2, 0): 1})
+    counts = Counts(images=15, top1=9, confusion=confusion)
+    result = Evaluation.of(counts, classes=5, labelled=True, compared=None, skipped=())
+    assert [(counts.index, counts.right, counts.images) for counts in result.worst_classes] == [
+        (2, 3, 7),
+        (1, 2, 4),
+        (0, 4, 4),
+    ]
+    pairs = [(pair.images, pair.label, pair.prediction) for pair in result.confused_pairs]
+    assert pairs == [(3, 2, 1), (2, 1, 0), (1, 2, 0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from rexport._errors import DataError, UsageError
+from rexport._errors import DataError, OutputError, UnavailableError, UsageError
 from rexport.calibration import WholePictures
 from rexport.calibration.workers import choose_workers
 from rexport.jobs.evaluate import EvaluateRequest, run
 from rexport.model_file import Metadata, load, save
 from rexport.preprocessing import PictureOptions
-from tests._classifiers import write_classifiers
+from tests._classifiers import COLOURS, write_classifiers, write_colours
 from tests._graphs import convolution, graph
 
 
@@ -104,3 +105,48 @@ def test_with_scales_only_what_can_not_be_read_is_bad(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         run(replace(_request(folder), **changes))
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> EvaluateRequest:
+    """A request on pictures of colours, one of which lies in the wrong folder, and one can't be read."""
+    write_colours(tmp_path / "m.onnx")
+    for name, colour in COLOURS.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(4):
+            Image.new("RGB", (8, 8), colour).save(tmp_path / f"data/{name}/{index}.png")
+    Image.new("RGB", (8, 8), COLOURS["red"]).save(tmp_path / "data/blue/wrong & <b>.png")
+    (tmp_path / "data/blue/bad.png").write_text("no picture")
+    return _request(tmp_path, "m.onnx", data=tmp_path / "data", skip_bad=True)
+
+
+def test_a_report_shows_the_mistakes_and_changes_nothing_else(colours: EvaluateRequest, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2", reason="needs pip install 'rexport[report]'")
+    for changes in ({}, {"worst": 1, "per_class": True, "reference": tmp_path / "m.onnx", "find_divergence": True}):
+        request = replace(colours, **changes)
+        result = run(replace(request, html=tmp_path / "r.html", command="rexport eval m.onnx"))
+        assert result.to_json() == run(request).to_json()
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "m.onnx gets 12 of 13 images right" in text
+    assert text.count("<img") == 1
+    assert 'alt="blue, predicted as red"' in text
+    assert "blue/wrong &amp; &lt;b&gt;.png</span>" in text
+    assert "bad.png: is not an image" in text  # what was noted
+    assert "pictures of 8×8 as they are" in text
+    assert "<code>rexport eval m.onnx</code>" in text
+    assert "It agrees with the same file on cpu on 100.00 % of the images" in text
+
+
+def test_a_report_that_can_not_be_written_is_refused_before_the_work(
+    colours: EvaluateRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    with pytest.raises(OutputError, match="does not exist"):
+        run(replace(colours, html=tmp_path / "no/r.html"), note=notes.append)
+    with pytest.raises(UsageError, match="both to be read and to be written"):
+        run(replace(colours, html=tmp_path / "m.onnx"), note=notes.append)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(UnavailableError, match=r"pip install 'rexport\[report\]'"):
+        run(replace(colours, html=tmp_path / "r.html"), note=notes.append)
+    assert notes == []  # of the picture that can't be read
+    assert not (tmp_path / "r.html").exists()

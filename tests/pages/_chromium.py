@@ -115,6 +115,11 @@ class Chromium:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    def names_of(self, role: str) -> list[str]:
+        """Return what a screen reader calls the page's elements of this role."""
+        nodes = self.send("Accessibility.getFullAXTree")["nodes"]
+        return [node["name"]["value"] for node in nodes if not node["ignored"] and node["role"]["value"] == role]
+
     def screenshot(self, *, whole: bool = True) -> bytes:
         """Return a PNG of the page."""
         shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
@@ -126,12 +131,10 @@ class Chromium:
         return [json.dumps(event["params"]) for event in self.events if event.get("method") in logged]
 
     def requested(self) -> list[str]:
-        """Return the addresses of everything the page asked for, itself included."""
-        return [
-            event["params"]["request"]["url"]
-            for event in self.events
-            if event.get("method") == "Network.requestWillBeSent"
-        ]
+        """Return the addresses of everything the page asked for, itself included; what is in it as ``data:`` is not."""
+        sent = [event["params"] for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        addresses = [parameters["request"]["url"] for parameters in sent]
+        return [address for address in addresses if not address.startswith("data:")]
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:

@@ -1,20 +1,19 @@
-"""The page in a real browser: light, dark, on a phone, on paper."""
+"""The pages in a real browser: light, dark, on a phone, on paper."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rexport.benchmarks.reports import compare, to_html
-from tests.benchmarks.conftest import SAMPLE
 from tests.pages._chromium import NAMES, Chromium, find_chromium
 from tests.pages._palette import DARK, LIGHT
+from tests.pages._reports import PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +22,27 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 PHONE = 390  # pixels, the width of most phones
+WIDTHS = [PHONE, 400, 768, 1280, 1600]
+OPEN_DETAILS = "document.querySelectorAll('details').forEach(details => { details.open = true; })"
+# what is written, and where it can be seen: a line of text, cut off at the frame that it scrolls in
+TEXTS = """(() => {
+  const texts = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    const parent = node.parentElement;
+    if (!node.data.trim() || parent.closest('legend, title')) continue;
+    const frame = parent.closest('.scroll')?.getBoundingClientRect();
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    for (const box of range.getClientRects()) {
+      const left = Math.max(box.left, frame?.left ?? box.left);
+      const right = Math.min(box.right, frame?.right ?? box.right);
+      if (right > left) texts.push([left, box.top, right, box.bottom, node.data.trim()]);
+    }
+  }
+  return texts;
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +54,12 @@ def browser() -> Iterator[Chromium]:
         yield chromium
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
-    sample = json.loads(SAMPLE.read_text(encoding="utf-8"))
-    sample["rows"][0]["model"] = "<script>console.error('ran')</script>" + "very-long-name-" * 8 + ".onnx"
-    file = tmp_path / "report.html"
-    file.write_text(to_html(sample, compare(sample, sample)), encoding="utf-8")
+@pytest.fixture(scope="module", params=PAGES)
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    name = "<script>console.error('ran')</script>" + "very-long-name-" * 8
+    file = folder / "report.html"
+    file.write_text(PAGES[request.param](folder, name), encoding="utf-8")
     return file
 
 
@@ -51,8 +71,17 @@ def background(png: bytes) -> tuple[str, float]:
     return f"#{colours[most]:06x}", 1 - counts[most] / len(red)
 
 
+def covering(texts: list[tuple[float, float, float, float, str]]) -> list[tuple[str, str]]:
+    """Return the pairs of texts that share more than a pixel in both directions."""
+    return [
+        (text, other)
+        for (left, top, right, bottom, text), (x0, y0, x1, y1, other) in combinations(texts, 2)
+        if min(right, x1) - max(left, x0) > 1 and min(bottom, y1) - max(top, y0) > 1
+    ]
+
+
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [1280, PHONE])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_is_drawn_without_a_complaint_or_a_request(
     browser: Chromium, page: Path, width: int, dark: bool
 ) -> None:
@@ -64,10 +93,10 @@ def test_the_page_is_drawn_without_a_complaint_or_a_request(
     assert drawn > 0.04  # text, tables and charts; an empty page has none
 
 
-@pytest.mark.parametrize("width", [320, PHONE, 768, 1280])
+@pytest.mark.parametrize("width", [320, *WIDTHS])
 def test_nothing_is_wider_than_the_window(browser: Chromium, page: Path, width: int) -> None:
     browser.open(page, width=width, phone=width < 768)
-    browser.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    browser.evaluate(OPEN_DETAILS)
     assert browser.evaluate("document.documentElement.scrollWidth") == width
     # only tables may be wider, each in a frame of its own that scrolls
     wide = browser.evaluate(
@@ -77,10 +106,26 @@ def test_nothing_is_wider_than_the_window(browser: Chromium, page: Path, width: 
     assert wide == []
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_text_covers_another(browser: Chromium, page: Path, width: int) -> None:
+    browser.open(page, width=width, phone=width < 768)
+    browser.evaluate(OPEN_DETAILS)
+    texts = browser.evaluate(TEXTS)
+    assert len(texts) > 100
+    assert covering(texts) == []
+
+
+def test_every_picture_has_a_name(browser: Chromium, page: Path) -> None:
+    browser.open(page, width=1280)
+    names = browser.names_of("image")
+    assert len(names) == browser.evaluate("document.querySelectorAll('img, svg:not([aria-hidden])').length") > 0
+    assert all(names)
+
+
 def test_letters_in_charts_are_readable_on_a_phone(browser: Chromium, page: Path) -> None:
     browser.open(page, width=PHONE, phone=True)
     heights = browser.evaluate(
-        "[...document.querySelectorAll('.charts svg text')].map(t => t.getBoundingClientRect().height)"
+        "[...document.querySelectorAll('figure svg text')].map(t => t.getBoundingClientRect().height)"
     )
     assert len(heights) > 20
     assert min(heights) >= 9  # CSS pixels
@@ -111,4 +156,8 @@ def test_the_check_sees_what_it_looks_for(browser: Chromium, tmp_path: Path) -> 
     assert any("ran" in complaint for complaint in browser.complaints())
     assert any(url.endswith("other.png") for url in browser.requested())
     assert browser.evaluate("document.documentElement.scrollWidth") > PHONE
+    assert browser.names_of("image") == [""]
+    file.write_text("<p>here</p><p style='margin-top: -2em'>there</p>")
+    browser.open(file, width=PHONE)
+    assert covering(browser.evaluate(TEXTS)) == [("here", "there")]
     assert background(browser.screenshot())[1] < 0.04

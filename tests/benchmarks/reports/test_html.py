@@ -1,59 +1,21 @@
 from __future__ import annotations
 
-import base64
 import copy
-import hashlib
 import json
 import re
-import sys
-from html.parser import HTMLParser
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
-from rexport._errors import UnavailableError
-from rexport.benchmarks.reports import compare, require_extra, to_html
+from rexport.benchmarks.reports import compare, to_html
 from tests.benchmarks.conftest import SAMPLE
-
-_VOID = {"meta", "link", "input", "br"}
+from tests.pages._parsed import Page
 
 
 @pytest.fixture(scope="module")
 def text() -> str:
     """The page of the sample."""
     return to_html(json.loads(SAMPLE.read_text(encoding="utf-8")))
-
-
-class Page(HTMLParser):
-    """What is in a page; a tag that is not closed where it has to be fails."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    def all(self, name: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag == name]
-
-
-def policy_of(page: Page) -> str:
-    return next(meta["content"] or "" for meta in page.all("meta") if "http-equiv" in meta)
 
 
 def test_the_page_has_all_its_parts(text: str, sample: dict[str, Any]) -> None:
@@ -66,33 +28,6 @@ def test_the_page_has_all_its_parts(text: str, sample: dict[str, Any]) -> None:
     assert "Its process ended with signal 11" in text
     assert "quantize it too" in text
     assert sample["command"].split()[2] in text
-
-
-def test_the_page_asks_for_nothing_and_runs_nothing(text: str) -> None:
-    page = Page(text)
-    assert not {"script", "iframe", "object", "embed", "img", "form", "base"} & {tag for tag, _ in page.tags}
-    links = [
-        value for _, attributes in page.tags for name, value in attributes.items() if name in ("href", "src", "action")
-    ]
-    assert links == ["data:,"]
-    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "style"]
-    assert "url(" not in text
-    assert "@import" not in text
-    assert policy_of(page).startswith("default-src 'none';")
-
-
-def test_the_policy_names_the_style(text: str) -> None:
-    style = text.split("<style>")[1].split("</style>")[0]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}'" in policy_of(Page(text))
-
-
-def test_drawings_are_well_formed(text: str) -> None:
-    drawings = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-    assert len(drawings) > 30
-    for drawing in drawings:
-        root = ElementTree.fromstring(drawing)
-        assert root.get("role") == "img" or root.get("aria-hidden") == "true"
 
 
 def test_bars_stay_on_their_track(sample: dict[str, Any]) -> None:
@@ -126,16 +61,6 @@ def test_layers_beyond_the_slowest_are_one_row_unless_there_is_advice(sample: di
     assert table.count("<svg") == 16
     assert "15 more" in table
     assert "Do it otherwise." in table
-
-
-def test_tables_say_what_their_headers_head(text: str) -> None:
-    page = Page(text)
-    assert all(header.get("scope") in ("col", "row") for header in page.all("th"))
-    names = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
-    pointers = {attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes}
-    assert pointers <= names
-    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
 
 
 @pytest.mark.parametrize(
@@ -191,14 +116,3 @@ def test_a_note_says_where_if_it_is_of_rows_alone(sample: dict[str, Any]) -> Non
     assert "caution: the machine was busy when measuring began (load 2 on 2 cores)" in text
     assert "caution cifar_resnet" in text
     assert "2026-11-24T18:58:00Z" in text
-
-
-@pytest.mark.parametrize("package", ["jinja2", "matplotlib.figure"])
-def test_without_its_packages_it_is_said_what_to_install(
-    sample: dict[str, Any], monkeypatch: pytest.MonkeyPatch, package: str
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UnavailableError, match=r"pip install 'rexport\[report\]'"):
-        require_extra()
-    with pytest.raises(UnavailableError, match=r"pip install 'rexport\[report\]'"):
-        to_html(sample)
