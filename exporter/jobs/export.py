@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
@@ -20,13 +21,12 @@ from rexport.exporting.half import to_half
 from rexport.jobs.result import JobResult
 from rexport.model_file import Head, Metadata, default_opset, image_input, save, tensor_in_words, tensor_json
 from rexport.models import known_facts, network_preprocessing, registry
+from rexport.models.checkpoint_network import network_of
 from rexport.models.modules import outputs_in, results_of
 from rexport.models.published_weights import fetch_named
 from rexport.preprocessing import PictureOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import onnx_ir as ir
     from torch import nn
 
@@ -44,7 +44,8 @@ class ExportRequest:
     """The settings of an export.
 
     Attributes:
-        network: A name, a spec, a reference, or the module itself, which is left as it is.
+        network: A name, a spec, a reference, a checkpoint that names its network, or the module itself, which is left
+            as it is.
         output: The file to write.
         weights: A state dict, a checkpoint with one, or published weights; by default random ones.
         num_classes: The number of outputs; by default that of the weights, or the network's own.
@@ -168,6 +169,7 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
         VerificationError: The file is not equal to PyTorch.
         OutputError: The file can't be written.
     """
+    request = _with_network(request, note)
     require_files_apart(request)
     check_writable(request.output)
     network = registry.find(request.network)
@@ -196,6 +198,18 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
     return ExportReport(
         request=request, exported=exported, classes=classes, half=half, size=request.output.stat().st_size
     )
+
+
+def _with_network(request: ExportRequest, note: Note) -> ExportRequest:
+    """Return the request with the network that a checkpoint names, if one was given in the place of a network."""
+    path = Path(request.network) if isinstance(request.network, str) else None
+    if path is None or path.suffix.lower() == ".onnx" or not path.is_file():
+        return request
+    if request.weights is not None:
+        raise UsageError(f"{path} is a file, and so is --weights; name the network, such as resnet50, and one of them.")
+    name, remark = network_of(path)
+    note(remark)
+    return replace(request, network=name, weights=path)
 
 
 def _export(

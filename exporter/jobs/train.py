@@ -318,7 +318,7 @@ class _Work:
             model = quantized.float_model()
             prove_parity(self.module.eval(), model, size=preprocessing.size, batches=(2,), tolerance=_QAT_TOLERANCE)
             save(quantized.quantized().model, request.int8)
-        facts = WeightsFacts(preprocessing=preprocessing, classes=self.images.classes)
+        facts = WeightsFacts(preprocessing=preprocessing, classes=self.images.classes, network=request.network)
         save_weights(self.module, request.output, facts)
 
 

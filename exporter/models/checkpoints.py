@@ -8,10 +8,12 @@ become a :class:`Placeholder`, which is never used.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +31,7 @@ __all__ = ["StoredWeights", "read_weights"]
 # torchvision's and timm's training, DeepSpeed
 _PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
 _AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "ema")
+_TRAINING = "rexport.training"  # the metadata of rexport.training.checkpoint
 _UNKNOWN_CLASS = re.compile(r"GLOBAL (\w+(?:\.\w+)*) was not an allowed global")
 
 
@@ -36,11 +39,13 @@ _UNKNOWN_CLASS = re.compile(r"GLOBAL (\w+(?:\.\w+)*) was not an allowed global")
 class StoredWeights:
     """The ``entries`` of a file's state dict, unchecked and under the file's own names.
 
-    ``averaged`` is the key of averaged (EMA) weights in a file that has both.
+    ``averaged`` is the key of averaged (EMA) weights in a file that has both; ``stated`` has what stands beside the
+    weights: a trainer's settings, or the metadata of rexport's own files.
     """
 
     entries: Mapping[str, object]
     averaged: str | None = None
+    stated: Mapping[str, object] = field(default_factory=dict)
 
 
 class Placeholder:
@@ -67,21 +72,34 @@ def read_weights(path: Path) -> StoredWeights:
     if path.suffix.lower() == ".onnx":
         raise WeightsError(f"{path} is an ONNX model, not weights; pass a .safetensors file or one of torch.save.")
     if path.suffix.lower() == ".safetensors":
-        return StoredWeights(entries=_read_safetensors(path))
-    return _state_dict_in(_read_pickle(path), path)
+        return _read_safetensors(path)
+    content = _read_pickle(path)
+    stored = _state_dict_in(content, path)
+    assert isinstance(content, Mapping)  # it has a state dict
+    return replace(stored, stated={str(key): value for key, value in content.items()})
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _read_safetensors(path: Path) -> StoredWeights:
+    from safetensors import SafetensorError, safe_open
 
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+            metadata = file.metadata() or {}
     except SafetensorError as error:
         raise _damaged(path, "a safetensors file", error) from error
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror or error}.") from error
-    return tensors
+    return StoredWeights(entries=tensors, stated=_network_in(metadata))
+
+
+def _network_in(metadata: Mapping[str, str]) -> dict[str, object]:
+    """Return the network that ``rexport train`` names in its weights, or in a checkpoint."""
+    if "network" in metadata:
+        return {"network": metadata["network"]}
+    with suppress(ValueError, TypeError, KeyError):
+        return {"network": json.loads(metadata[_TRAINING])["identity"]["network"]}
+    return {}
 
 
 def _read_pickle(path: Path) -> object:
@@ -115,6 +133,11 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
 
 
 def _needs_code(path: Path, name: str) -> WeightsError:
+    if name.startswith("ultralytics."):
+        return WeightsError(
+            f"{path} is a pickled module of Ultralytics ({name}), and rexport runs no code that a file names. Convert "
+            f"it there with `yolo export model={path} format=onnx`, and pass the ONNX file to `rexport fuse`."
+        )
     return WeightsError(
         f"{path} can't be read without running code that it names ({name}), which rexport does not do. If you trust "
         "it, convert it once where that code is at home: "

@@ -24,7 +24,7 @@ from rexport.models.families import parse_spec
 from rexport.models.modules import return_one_tensor
 from rexport.models.published_weights import fetch, fit_epsilon
 from rexport.models.references import from_module, from_reference
-from rexport.models.weights import last_linear, load_weights, read_state_dict
+from rexport.models.weights import classes_of_weights, last_linear, load_weights, read_state_dict
 from rexport.models.weights_facts import stored_classes
 from rexport.models.zoo import NETWORKS, Network, cifar_network, from_spec
 
@@ -140,10 +140,7 @@ def _construct(network: Network, classes: int | None, seed: int) -> nn.Module:
 
 
 def _outputs_in(network: Network, module: nn.Module, weights: str) -> int | None:
-    """Return the number of classes of the weights, if ``module`` differs from them in that number only.
-
-    The sizes of all heads are multiples of it: a detector has them for each anchor.
-    """
+    """Return the number of classes of the weights, if ``module`` differs from them in that number only."""
     if isinstance(module, Ensemble) and "+" in weights and not Path(weights).exists():
         network, module, weights = network.members[0], module.members[0], weights.split("+")[0]
     own = module.state_dict()
@@ -152,13 +149,7 @@ def _outputs_in(network: Network, module: nn.Module, weights: str) -> int | None
         classes = network.num_classes or len(own[f"{last_linear(module)}.weight"])
     except WeightsError:  # loading them says why
         return None
-    misfits = [(own[name].shape, stored[name].shape) for name in own if name in stored]
-    misfits = [(shape, other) for shape, other in misfits if shape != other]
-    counts = {classes * other[0] / shape[0] for shape, other in misfits if shape[1:] == other[1:] and shape}
-    if len(counts) != 1 or not all(shape[1:] == other[1:] for shape, other in misfits):
-        return None
-    (count,) = counts
-    return int(count) if count.is_integer() else None
+    return classes_of_weights(own, stored, classes)
 
 
 def _ensemble(name: str) -> Network:

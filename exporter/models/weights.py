@@ -21,7 +21,15 @@ from rexport.models.checkpoints import read_weights
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-__all__ = ["last_linear", "load_backbone", "load_weights", "read_state_dict", "state_dict_hash"]
+__all__ = [
+    "classes_of_weights",
+    "last_linear",
+    "load_backbone",
+    "load_weights",
+    "names_in_network",
+    "read_state_dict",
+    "state_dict_hash",
+]
 
 _COUNTER = "num_batches_tracked"  # BatchNorm's count of training steps: no influence on what the network computes
 _MOST_NAMES = 5  # in a message
@@ -57,7 +65,7 @@ def read_state_dict(
     stored = read_weights(path)
     if not stored.entries:
         raise WeightsError(f"{path} holds no tensors.")
-    names = _shared_names(stored.entries) if network is None else _names_in_network(stored.entries, network)
+    names = _shared_names(stored.entries) if network is None else names_in_network(stored.entries, network)
     state: dict[str, Tensor] = {}
     for key, name in names.items():
         if name in state:
@@ -125,6 +133,28 @@ def last_linear(module: nn.Module) -> str:
     return names[-1]
 
 
+def classes_of_weights(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], classes: int) -> int | None:
+    """Return the number of classes of ``stored`` weights, if it is all in which they differ from a network's ``own``.
+
+    The sizes of all heads are multiples of it: a detector has them for each anchor.
+
+    Args:
+        own: The state dict of a network.
+        stored: Weights by the network's names.
+        classes: The number of classes of the network.
+
+    Returns:
+        ``None`` if they do not differ in shape, or in more.
+    """
+    shapes = [(tensor.shape, stored[name].shape) for name, tensor in own.items() if name in stored]
+    misfits = [(shape, other) for shape, other in shapes if shape != other]
+    if not all(shape and shape[1:] == other[1:] for shape, other in misfits):
+        return None
+    counts = {classes * other[0] / shape[0] for shape, other in misfits}
+    count = counts.pop() if len(counts) == 1 else 0.5
+    return int(count) if count.is_integer() else None
+
+
 def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     expected = module.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith(_COUNTER)]
@@ -187,7 +217,7 @@ def _shared_names(keys: Collection[str]) -> dict[str, str]:
     return {key: re.sub(r"^linear\.", "fc.", name) for key, name in names.items()}
 
 
-def _names_in_network(keys: Collection[str], network: nn.Module) -> dict[str, str]:
+def names_in_network(keys: Collection[str], network: nn.Module) -> dict[str, str]:
     """Return the network's names of a file's tensors, by their ``keys`` there; tensors of other modules are left out.
 
     Where no prefix was removed, only copies of the network's own tensors are left out, and the auxiliary heads of a

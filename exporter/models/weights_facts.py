@@ -1,13 +1,14 @@
 """The metadata of a ``.safetensors`` file of weights: how pictures were prepared in training, and the classes.
 
 classes          JSON: the names of the outputs, in order
+network          the network, as `rexport train` was told it
 preprocessing    JSON, as in the metadata of ONNX files (see :mod:`rexport.preprocessing`)
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,10 +32,13 @@ class WeightsFacts:
     Attributes:
         preprocessing: How pictures became the network's input in training; ``None`` if it is not known.
         classes: The names of the outputs, in order; empty if they are not known.
+        network: The network that they are of, as ``rexport train`` was told it; no part of equality, as members of an
+            ensemble differ in it.
     """
 
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] = ()
+    network: str | None = field(default=None, compare=False)
 
 
 def save_weights(module: nn.Module, path: Path, facts: WeightsFacts) -> None:
@@ -48,6 +52,8 @@ def save_weights(module: nn.Module, path: Path, facts: WeightsFacts) -> None:
         metadata["classes"] = json.dumps(facts.classes)
     if facts.preprocessing is not None:
         metadata["preprocessing"] = facts.preprocessing.to_json()
+    if facts.network is not None:
+        metadata["network"] = facts.network
     write_bytes(path, _in_order(save(module.state_dict(), metadata)))
 
 
@@ -71,7 +77,9 @@ def read_weights_facts(weights: Path | str | None) -> WeightsFacts:
         raise WeightsError(
             f"What {path} says of its preprocessing can't be read; write it again with `rexport train`, or without."
         ) from error
-    return WeightsFacts(preprocessing=preprocessing, classes=_names(metadata.get("classes", "[]")))
+    return WeightsFacts(
+        preprocessing=preprocessing, classes=_names(metadata.get("classes", "[]")), network=metadata.get("network")
+    )
 
 
 def stored_classes(weights: Path | str | None) -> tuple[str, ...]:

@@ -152,3 +152,20 @@ def test_a_detectors_backbone_is_exported(torchvision: Any) -> None:
         features[1]: [256, 16, 16],
     }
     assert document["parity"]["difference"] <= 1e-5
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_names_its_network() -> None:
+    weights = build("cifar_resnet8", num_classes=7).state_dict()
+    torch.save({"arch": "cifar_resnet8", "state_dict": weights}, "best.pt")
+    exported = invoke("onnx", "best.pt", "-o", "m.onnx")
+    assert exported.exit_code == 0, exported.output
+    assert "best.pt names its network: cifar_resnet8." in exported.stderr
+    assert "random" not in exported.stderr
+    metadata = Metadata.of(load(Path("m.onnx")))
+    assert metadata.network == "cifar_resnet8"
+    overwriting = invoke("onnx", "best.pt", "-o", "best.pt")
+    assert overwriting.exit_code == 2
+    both = invoke("onnx", "best.pt", "--weights", "best.pt", "-o", "m.onnx")
+    assert both.exit_code == 2
+    assert "best.pt is a file, and so is --weights" in both.stderr
