@@ -22,7 +22,7 @@ __all__ = ["MOST_CLASSES", "classes_to_draw", "confusion_chart"]
 MOST_CLASSES = 20
 _SIDE, _CELL, _DIGIT = 350, 31, 7  # points of the drawing: the least of the matrix and of a cell, and room for a digit
 _GAP = 0.05  # between cells, as part of one
-_LETTERS = 8  # at either end of a long name
+_LETTERS = 10  # at either end of a long name
 _FAINTEST = 0.12  # the opacity of a share of nearly nothing
 
 
@@ -56,9 +56,9 @@ def confusion_chart(evaluation: Evaluation, classes: Sequence[int], names: Seque
                 continue
             share, about = count / images[label], f"{names[label]}: {count:,} of {images[label]:,}"
             if label == prediction:
-                _fill(cell, count, "hit", share, f"{about} right")
+                _fill(axes, cell, count, "hit", share, f"{about} right")
             else:
-                _fill(cell, count, "miss", share / max(mistakes), f"{about} predicted as {names[prediction]}")
+                _fill(axes, cell, count, "miss", share / max(mistakes), f"{about} predicted as {names[prediction]}")
         counted = f"{right:,} of {sum(drawn.values()):,} images"
         return inline(figure, f"Confusion matrix of {len(classes)} classes: {counted} are on its diagonal")
 
@@ -98,12 +98,12 @@ def _empty_cell(axes: Axes, row: int, column: int) -> Rectangle:
     return cell
 
 
-def _fill(cell: Rectangle, count: int, colour: str, strength: float, tooltip: str) -> None:
+def _fill(axes: Axes, cell: Rectangle, count: int, colour: str, strength: float, tooltip: str) -> None:
     """Colour a cell, from 0 to 1, and write its count."""
     gid = TOOLTIP + printable(tooltip)
     cell.set(facecolor=COLOURS[colour], alpha=_FAINTEST + (1 - _FAINTEST) * strength, gid=gid)
-    assert cell.axes is not None
-    cell.axes.text(*cell.get_center(), f"{count:,}", ha="center", va="center_baseline", gid=gid)
+    x, y = cell.get_center()
+    axes.text(x, y, f"{count:,}", ha="center", va="center_baseline", gid=gid)
 
 
 def _shortened(name: str) -> str:

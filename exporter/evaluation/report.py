@@ -54,7 +54,8 @@ class Report:
     @property
     def findings(self) -> tuple[str, ...]:
         """The result in sentences: accuracy, agreement with the reference, and the first layer that differs."""
-        evaluation, comparison, sentences = self.evaluation, self.evaluation.comparison, []
+        evaluation, comparison = self.evaluation, self.evaluation.comparison
+        sentences: list[str] = []
         if evaluation.top1 is not None and evaluation.top1_interval is not None:
             low, high = map(percent, evaluation.top1_interval)
             right = round(evaluation.top1 * evaluation.images)

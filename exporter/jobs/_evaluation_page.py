@@ -24,7 +24,8 @@ __all__ = ["page_of"]
 def page_of(result: EvaluateResult, preprocessing: Preprocessing, dataset: Dataset, notes: Sequence[str]) -> str:
     """Return the page of a result; it has pictures only if the data set is a folder of them."""
     request, evaluation = result.request, result.evaluation
-    prepared, pictures = "", {}
+    prepared = ""
+    pictures: dict[str, Thumbnail] = {}
     if isinstance(dataset, ImageFolder):
         prepared = request.views.in_words or preprocessing.in_words()
         pictures = _pictures(result, preprocessing)

@@ -210,34 +210,19 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         check_writable(request.html)
         require_extra()
         note = _recording(note, notes)
-    source = Source.parse(request.model, weights=request.weights)
-    model = describe(source, request.options, note)
-    _require_views(model, request.views)
-    workers = request.workers or choose_workers(threads=request.threads)
-    runtime = request.runtime or choose_runtime(model, note, in_workers=not isinstance(workers, LocalWorkers))
-    _require_fitting(source, runtime, workers)
-    request.views.require(model.preprocessing)
-    path = _to_compare_with(model, request)
-    reference = None
-    if path is not None:
-        reference = describe_reference(path, model.preprocessing)
-        _require_views(reference, request.views)
-    dataset, shown = _open(request.data, model, reference, note)
-    _require_labels(request, dataset)
-    work = _Work(request, model, reference, runtime, workers, dataset, shown, progress)
+    work = _plan(request, progress, note)
     evaluation = work.evaluate()
     note_skipped(evaluation.skipped, note)
-    divergence = work.find_divergence()
     result = EvaluateResult(
         request=request,
-        runtime=runtime,
-        reference=path,
+        runtime=work.runtime,
+        reference=None if work.reference is None else work.reference.path,
         evaluation=evaluation,
-        divergence=divergence,
-        classes=model.classes or dataset.classes or (),
+        divergence=work.find_divergence(),
+        classes=work.model.classes or work.dataset.classes or (),
     )
     if request.html is not None:
-        write_text(request.html, page_of(result, model.preprocessing, dataset, notes))
+        write_text(request.html, page_of(result, work.model.preprocessing, work.dataset, notes))
     return result
 
 
@@ -249,13 +234,6 @@ def _recording(note: Note, notes: list[str]) -> Note:
         note(text)
 
     return keep
-
-
-def _require_labels(request: EvaluateRequest, dataset: Dataset) -> None:
-    if dataset.labelled or not (request.per_class or request.worst):
-        return
-    option = "--per-class" if request.per_class else "--worst"
-    raise UsageError(f"{option} needs labelled images, a folder per class, and those in {request.data} have no labels.")
 
 
 @dataclass(frozen=True)
@@ -330,12 +308,37 @@ class _Work:
         return prepare(images)
 
 
+def _plan(request: EvaluateRequest, progress: Progress, note: Note) -> _Work:
+    """Describe the models and open the images, and refuse what does not go together."""
+    source = Source.parse(request.model, weights=request.weights)
+    model = describe(source, request.options, note)
+    _require_views(model, request.views)
+    workers = request.workers or choose_workers(threads=request.threads)
+    runtime = request.runtime or choose_runtime(model, note, in_workers=not isinstance(workers, LocalWorkers))
+    _require_fitting(source, runtime, workers)
+    request.views.require(model.preprocessing)
+    path, reference = _to_compare_with(model, request), None
+    if path is not None:
+        reference = describe_reference(path, model.preprocessing)
+        _require_views(reference, request.views)
+    dataset, shown = _open(request.data, model, reference, note)
+    _require_labels(request, dataset)
+    return _Work(request, model, reference, runtime, workers, dataset, shown, progress)
+
+
 def _require_views(model: ClassifierFacts, views: Views) -> None:
     if isinstance(views, WholePictures) and model.size is not None:
         raise ModelFileError(
             f"{model.source} takes pictures of {model.size}×{model.size} only, and --scales needs a file for any size; "
             "export the network with --any-size."
         )
+
+
+def _require_labels(request: EvaluateRequest, dataset: Dataset) -> None:
+    if dataset.labelled or not (request.per_class or request.worst):
+        return
+    option = "--per-class" if request.per_class else "--worst"
+    raise UsageError(f"{option} needs labelled images, a folder per class, and those in {request.data} have no labels.")
 
 
 def _require_fitting(source: Source, runtime: str, workers: Workers) -> None:

@@ -66,7 +66,7 @@ def test_everything_stands_inside_and_takes_its_looks_from_the_page(names: list[
     width, height = map(float, root.get("viewBox", "").split()[2:])
     texts = [text.text or "" for text in root.iter("text")]
     assert {"predicted", "class", "123,456"} <= set(texts)
-    assert max(map(len, texts)) <= 16
+    assert max(map(len, texts)) <= 20
     for text in root.iter("text"):
         turned = re.match(r"translate\((\S+) (\S+)\) rotate", text.get("transform", ""))
         x, y = map(float, turned.groups() if turned else (text.get("x", ""), text.get("y", "")))
