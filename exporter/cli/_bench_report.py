@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport.cli._console import note, print_table, print_text
 from rexport.cli._limits import print_layers, print_peaks
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ def print_report(report: BenchReport) -> None:
             print_rows(report.measured, title=f"{first.scenario}; {report.machine}")
         _print_notes(report)
     print_peaks(report.peaks)
-    for profile in report.layers:
-        print_layers(profile)
+    print_layers(report.layers)
     if report.changes is not None:
         print_changes(report.changes)
 
@@ -93,7 +93,6 @@ def print_report(report: BenchReport) -> None:
 def print_changes(changes: Changes) -> None:
     """Print what changed since the earlier run."""
     from rexport.benchmarks.reports.table import interval_cell
-    from rexport.cli._console import print_table
 
     columns: dict[str, Callable[[Change], str]] = {
         "model": lambda row: row.key.model,
@@ -112,13 +111,12 @@ def print_changes(changes: Changes) -> None:
         cells = [[cell(row) for cell in columns.values()] for row in changes.rows]
         print_table(list(columns), cells, title="against the earlier run", left=(0, 1, len(columns) - 1), keys=3)
     for sentence in changes.sentences:
-        print(sentence)
+        print_text(sentence)
 
 
 def _print_rows(report: BenchReport) -> None:
     """Print the table of the reports, and below it which row is the fastest."""
     from rexport.benchmarks.reports.table import findings, rows_table, threads_line
-    from rexport.cli._console import print_table
 
     table = rows_table(report)
     shown = [index for index, column in enumerate(table.columns) if column not in _LEFT_OUT]
@@ -131,12 +129,11 @@ def _print_rows(report: BenchReport) -> None:
     )
     if len(report.measured) > 1:
         for sentence in findings(report):
-            print(sentence)
+            print_text(sentence)
 
 
 def _print_notes(report: BenchReport) -> None:
     from rexport.benchmarks.reports.table import Kind, notes
-    from rexport.cli._console import note
 
     for remark in notes(report):
         wrong = "WRONG: " if remark.kind is Kind.WRONG else ""

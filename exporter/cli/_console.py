@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from rexport._words import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["fail", "note", "print_facts", "print_json", "print_table", "say"]
+__all__ = ["fail", "note", "print_facts", "print_json", "print_table", "print_text", "say"]
 
 
 _FOLDED, _GAP = 16, 3  # characters: the least for text that is folded, and between two columns
@@ -42,15 +42,24 @@ def print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
+def print_text(text: str) -> None:
+    """Print a line of a result to stdout, wrapped at words on a terminal."""
+    print("\n".join(_wrapped(text)))
+
+
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Print labels with their texts, which are wrapped at words on a terminal."""
     indent = max(len(label) for label, _ in facts) + 2
     for label, text in facts:
-        lines = [text]
-        if sys.stdout.isatty():
-            room = max(_FOLDED, shutil.get_terminal_size().columns - indent)
-            lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
-        print(f"{label:{indent}}" + f"\n{'':{indent}}".join(lines))
+        print(f"{label:{indent}}" + f"\n{'':{indent}}".join(_wrapped(text, indent)))
+
+
+def _wrapped(text: str, indent: int = 0) -> list[str]:
+    """Return the lines that a text takes on a terminal, to the right of ``indent`` columns; elsewhere it takes one."""
+    if not sys.stdout.isatty():
+        return [text]
+    room = max(_FOLDED, shutil.get_terminal_size().columns - indent)
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def print_table(
@@ -103,15 +112,23 @@ def _width(widths: Collection[int], gap: int) -> int:
     return sum(widths) + gap * (len(widths) - 1) + 2
 
 
-def _parts(widths: Mapping[int, int], gap: int, keys: int, most: int) -> Iterator[list[int]]:
-    """Yield the columns of each table that one with these ``widths`` is printed as, in at most so many characters."""
-    part = list(range(keys))
+def _parts(widths: Mapping[int, int], gap: int, keys: int, most: int) -> list[list[int]]:
+    """Return the columns of each table that one with these ``widths`` is printed as, in at most so many characters.
+
+    Each column goes to the first table that has room for it, so that there are few.
+    """
+    parts = [list(range(keys))]
     for i in list(widths)[keys:]:
-        if len(part) > keys and _width([widths[place] for place in (*part, i)], gap) > most:
-            yield part
-            part = list(range(keys))
-        part.append(i)
-    yield part
+        for part in parts:
+            if _width([widths[place] for place in (*part, i)], gap) <= most:
+                part.append(i)
+                break
+        else:
+            if len(parts[-1]) == keys:  # not even this column has room beside the keys
+                parts[-1].append(i)
+            else:
+                parts.append([*range(keys), i])
+    return parts
 
 
 def _fit(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport._words import NONE, percent
+from rexport.cli._console import print_table, print_text
 from rexport.cli._options import ACCURACY
 
 if TYPE_CHECKING:
@@ -50,16 +51,14 @@ _SHOWN = 10  # sensitivities in the text
 
 def print_gate(result: GateResult) -> None:
     """Print accuracy, the curve if there is one, and the layers that decide."""
-    from rexport.cli._console import print_table
-
     chosen = result.chosen
     limit = f" (limit {result.max_drop:g})" if math.isfinite(result.max_drop) else ""
-    print(
+    print_text(
         f"top-1 {percent(chosen.top1)} on {result.images} images, FP32 {percent(result.float_top1)}: "
         f"loss {result.drop_of(chosen):.2f} points{limit}"
     )
     if chosen.float_layers:
-        print(f"kept in float for accuracy: {', '.join(chosen.float_layers)}")
+        print_text(f"kept in float for accuracy: {', '.join(chosen.float_layers)}")
     if len(result.points) > 1:
         rows = [_point_row(result, point) for point in result.points]
         print_table(["float layers", "float ops", "top-1", "loss", "SQNR", "vs FP32"], rows, left=())

@@ -57,8 +57,17 @@ def print_peaks(peaks: Sequence[Peak]) -> None:
             note(f"the peak of {subject} was measured while other programs ran, and may be higher.")
 
 
-def print_layers(profile: LayerProfile) -> None:
-    """Print the slowest layers, the time of each operator, and advice."""
+def print_layers(profiles: Sequence[LayerProfile]) -> None:
+    """Print the slowest layers of each profile, the time of each operator, and advice."""
+    from rexport.cli._console import note
+
+    for profile in profiles:
+        _print_profile(profile)
+    for remark in dict.fromkeys(f"{profile.model}: {text}" for profile in profiles for text in profile.remarks):
+        note(remark)
+
+
+def _print_profile(profile: LayerProfile) -> None:
     from rexport.cli._console import note, print_table
 
     title = f"{profile.model} on {profile.runtime}, batch {profile.batch}, {profile.threads} threads"
@@ -68,17 +77,15 @@ def print_layers(profile: LayerProfile) -> None:
         macs = or_dash(layer.macs and layer.macs / 1e6, ",.1f", none="")
         rate = _speed(layer.gmacs_per_second)
         rows.append((layer.name, layer.op_type, layer.precision, macs, _ms(layer.seconds), _share(layer.share), rate))
-    columns = ("layer", "operator", "precision", "10⁶ MACs", "ms", "share", "GMAC/s")
+    columns = ("layer", "operator", "type", "MMACs", "ms", "share", "GMAC/s")
     print_table(columns, rows, title=title, left=(0, 1, 2))
-    print_table(("operator", "precision", "layers", "ms", "share"), _operators(profile), left=(0, 1), keys=2)
+    print_table(("operator", "type", "layers", "ms", "share"), _operators(profile), left=(0, 1), keys=2)
     said: dict[str, list[str]] = defaultdict(list)
     for layer in ranked:
         if layer.advice is not None:
             said[layer.advice].append(layer.name)
     for advice, names in said.items():
         note(f"{listed(names)}: {advice}")
-    for remark in profile.remarks:
-        note(f"{profile.model}: {remark}")
 
 
 def _operators(profile: LayerProfile) -> list[tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rexport._words import NONE, in_units
-from rexport.cli._console import note, print_table
+from rexport.cli._console import note, print_table, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +40,11 @@ def print_passes(
             note(text)
         if explain:
             for refusal in report.refusals:
-                print(f"{report.name} skipped {refusal.where}: {refusal.why}")
+                print_text(f"{report.name} skipped {refusal.where}: {refusal.why}")
             continue
         for why in dict.fromkeys(refusal.why for refusal in report.refusals):
             places = [refusal.where for refusal in report.refusals if refusal.why == why]
-            print(f"{report.name} skipped {listed(places)}: {why}")
+            print_text(f"{report.name} skipped {listed(places)}: {why}")
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

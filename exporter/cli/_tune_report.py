@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from rexport.cli._console import note, print_table
+from rexport.cli._console import note, print_table, print_text
 from rexport.cli._reports import listed, or_dash
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["print_result"]
 
 _SHOWN = 12  # rows of the table
+_CHOSEN, _LOOKED_AT = "←", "*"  # marks of rows
 _FEW_CALLS = 64  # below, p90 is an estimate
 
 
@@ -23,13 +24,15 @@ def print_result(result: TuneResult) -> None:
     search = result.search
     ranked = _ranked(search)
     if ranked:
-        columns = ("file", "runtime", "threads", "batch", "img/s", "95 %", "p50 ms", "p90 ms", "drop", "stage")
+        columns = ("file", "runtime", "threads", "batch", "img/s", "95 %", "p50 ms", "p90 ms", "drop", "")
         print_table(columns, [_cells(trial, search) for trial in ranked[:_SHOWN]], left=(0, 1, 9), keys=4)
+        if any(_mark(trial, search) == _LOOKED_AT for trial in ranked[:_SHOWN]):
+            print_text(f"{_CHOSEN} chosen; {_LOOKED_AT} dropped early, measured over fewer calls")
         if len(ranked) > _SHOWN:
             note(f"{len(ranked) - _SHOWN} more were measured; --json has all of them.")
     if search.chosen is not None:
         origin = "written for it" if search.chosen.candidate.variant.made else "unchanged"
-        print(f"{result.request.output}: {search.chosen.candidate}; {result.model}, {origin}")
+        print_text(f"{result.request.output}: {search.chosen.candidate}; {result.model}, {origin}")
         if len(search.chosen.seconds) < _FEW_CALLS:
             note(f"p90 is an estimate from {len(search.chosen.seconds)} calls; pass more --seconds.")
     if result.machine.is_busy:
@@ -62,19 +65,26 @@ def _is_chosen(trial: Trial, search: SearchResult) -> bool:
 
 
 def _cells(trial: Trial, search: SearchResult) -> tuple[str, ...]:
+    from rexport.benchmarks.reports.table import cell, interval_cell
+
     measured = trial.measured
     assert measured is not None
     variant, throughput = trial.candidate.variant, measured.throughput_estimate()
-    stage = "← chosen" if _is_chosen(trial, search) else trial.stages[-1][0]
     return (
         variant.name,
         trial.candidate.runtime,
         str(trial.candidate.threads),
         str(trial.candidate.batch),
-        f"{throughput.value:,.1f}",
-        f"{throughput.low:,.1f}–{throughput.high:,.1f}",
+        cell(throughput.value),
+        interval_cell((throughput.low, throughput.high)),
         f"{measured.percentile_ms(50):.2f}",
         f"{measured.percentile_ms(90):.2f}",
         or_dash(variant.drop_points, ".2f"),
-        stage,
+        _mark(trial, search),
     )
+
+
+def _mark(trial: Trial, search: SearchResult) -> str:
+    if _is_chosen(trial, search):
+        return _CHOSEN
+    return "" if trial.is_finalist else _LOOKED_AT

@@ -9,6 +9,7 @@ import typer
 from rexport._errors import UsageError
 from rexport._words import counted
 from rexport.choices import Stem
+from rexport.cli._console import note, print_table, print_text
 from rexport.cli._options import MEASURING
 
 if TYPE_CHECKING:
@@ -65,16 +66,14 @@ def parse_forms(regroup: str, stem: Stem, *, batch: int | None, threads: int | N
 
 def print_forms(result: LayerFormsResult, *, explain: bool = False) -> None:
     """Print what was chosen for each layer, and what the whole model gained."""
-    from rexport.cli._console import note, print_table
-
     if result.stem is not None:
-        print(f"stem: {_stem_in_words(result.stem)}")
+        print_text(f"stem: {_stem_in_words(result.stem)}")
     if result.regrouping is None:
         return
     if result.regrouping.choices:
         columns = ("grouped convolution", "times", "groups", "chosen", "µs", "µs chosen", "speed-up")
         print_table(columns, [_cells(choice) for choice in result.regrouping.choices], left=(0,))
-    print(f"regrouped: {_groups_in_words(result.regrouping)}")
+    print_text(f"regrouped: {_groups_in_words(result.regrouping)}")
     if explain:
         for refusal in result.regrouping.report.refusals:
             note(f"{refusal.where} was not regrouped: {refusal.why}.")

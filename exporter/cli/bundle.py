@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport._errors import UsageError
+from rexport.cli._console import note, print_json, print_text
 from rexport.cli._options import Json, Mean, Resize, Std
 
 if TYPE_CHECKING:
@@ -177,7 +178,6 @@ def bundle(
     those that ONNX Runtime computes here. The manifest says which devices and runtimes the bundle is for, and when it
     expires. Bundles are reproducible: the same files and key give the same bytes.
     """
-    from rexport.cli._console import note, print_json
     from rexport.deploy.triton import TritonOptions
     from rexport.device._manifest import Limits
     from rexport.jobs.bundle import BundleRequest, run
@@ -253,14 +253,16 @@ def parse_runtimes(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def _print(result: BundleResult) -> None:
     if result.keys is not None:
         private, public = result.keys
-        print(f"{private}: the private key; whoever has it can sign for your devices")
-        print(f"{public}: the public key, for devices")
+        print_text(f"{private}: the private key; whoever has it can sign for your devices")
+        print_text(f"{public}: the public key, for devices")
     if result.bundle is not None:
         manifest = result.bundle.manifest
         until = "never expires" if manifest.expires is None else f"expires on {manifest.expires:%Y-%m-%d}"
-        print(f"{result.file}: {manifest.name} {manifest.version}, {manifest.size / 2**20:.2f} MiB, {until}")
+        print_text(f"{result.file}: {manifest.name} {manifest.version}, {manifest.size / 2**20:.2f} MiB, {until}")
         target = manifest.target
         runtimes = (name + ",".join(versions) for name, versions in target.runtimes.items())
-        print(f"for {target.system} on {', '.join(target.machines)}; runs on {' or '.join(runtimes)}")
+        print_text(f"for {target.system} on {', '.join(target.machines)}; runs on {' or '.join(runtimes)}")
     if result.triton is not None:
-        print(f"{result.triton}: for Triton; serve it with `tritonserver --model-repository={result.triton.parent}`")
+        print_text(
+            f"{result.triton}: for Triton; serve it with `tritonserver --model-repository={result.triton.parent}`"
+        )

@@ -12,6 +12,7 @@ import typer
 
 from rexport._errors import UsageError
 from rexport._words import suggestion
+from rexport.cli._console import note, print_json, print_text
 from rexport.cli._options import ADVANCED, Json
 
 if TYPE_CHECKING:
@@ -127,7 +128,6 @@ def engine(
     checked.
     """
     from rexport._progress import progress_bar
-    from rexport.cli._console import note, print_json
     from rexport.engine import BatchRange, BuildOptions
     from rexport.jobs.engine import EngineRequest, run
 
@@ -177,8 +177,8 @@ def _print(result: EngineResult) -> None:
     counts = Counter((layer["op_type"], layer["precision"]) for layer in facts.layers)
     precisions = ", ".join(f"{count} {op_type} in {precision}" for (op_type, precision), count in counts.items())
     gpus = ", ".join(map(str, facts.capabilities)) or facts.device or "this machine's"
-    print(f"{output}: {facts.bytes / 2**20:.1f} MiB, {facts.backend} {facts.version}, for GPUs {gpus}")
+    print_text(f"{output}: {facts.bytes / 2**20:.1f} MiB, {facts.backend} {facts.version}, for GPUs {gpus}")
     unknown = "all layers in one engine" if facts.backend == "onnxruntime" else "no convolutions or matrix products"
-    print(f"{precisions or unknown}; built in {facts.seconds:.1f} s")
+    print_text(f"{precisions or unknown}; built in {facts.seconds:.1f} s")
     if facts.stripped:
-        print(f"without its weights; `rexport engine {facts.onnx} --refit {output} -o FILE` fills them in")
+        print_text(f"without its weights; `rexport engine {facts.onnx} --refit {output} -o FILE` fills them in")

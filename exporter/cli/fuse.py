@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rexport._words import in_units
+from rexport.cli._console import note, print_json, print_table, print_text
 from rexport.cli._options import ADVANCED, TAKES, Json, Mean, Output, Std, Threads, parse_words
 from rexport.cli._tuning import ForBatch, Regrouping, Stem, StemChoice
 
@@ -24,7 +25,6 @@ _PASSES = "Passes"
 def _list(is_given: bool) -> None:
     if not is_given:
         return
-    from rexport.cli._console import print_table
     from rexport.passes import available_passes
 
     rows = [[name, graph_pass.summary] for name, graph_pass in available_passes().items()]
@@ -87,7 +87,6 @@ def fuse(
     --stem and --regroup change no results either. Their measurements are cached for this processor and runtime version.
     """
     from rexport._progress import progress_bar
-    from rexport.cli._console import note, print_json
     from rexport.cli._reports import print_passes
     from rexport.cli._tuning import parse_forms, print_forms
     from rexport.jobs.fuse import FuseRequest, run
@@ -107,8 +106,8 @@ def fuse(
     if as_json:
         print_json(result.to_json())
         return
-    print(f"{output}: {in_units(result.size)}, {result.nodes_before} → {result.nodes} nodes")
+    print_text(f"{output}: {in_units(result.size)}, {result.nodes_before} → {result.nodes} nodes")
     if result.difference is not None:
-        print(f"equal to {model} on random inputs: max relative difference {result.difference:.1e}")
+        print_text(f"equal to {model} on random inputs: max relative difference {result.difference:.1e}")
     print_passes(result.reports, changed=True, verbose=verbose, explain=explain)
     print_forms(result.forms, explain=explain)

@@ -10,6 +10,7 @@ import typer
 from rexport._errors import UsageError
 from rexport._words import in_units
 from rexport.choices import FloatPrecision
+from rexport.cli._console import note, print_json, print_table, print_text
 from rexport.cli._options import ADVANCED, TAKES, Json, Mean, Output, Resize, Std, Weights, complete_network
 
 if TYPE_CHECKING:
@@ -129,7 +130,6 @@ def onnx(
     written and the exit code is 3.
     """
     from rexport._progress import progress_bar
-    from rexport.cli._console import note, print_json
     from rexport.jobs.export import ExportRequest, run
     from rexport.preprocessing import PictureOptions
 
@@ -191,15 +191,15 @@ def _print(report: ExportReport, *, verbose: bool) -> None:
 
     model, classes = report.exported.model, report.classes
     (image,) = map(tensor_in_words, model.graph.inputs)
-    print(f"{report.request.output}: {in_units(report.size)}, opset {default_opset(model)}, {image}")
+    print_text(f"{report.request.output}: {in_units(report.size)}, opset {default_opset(model)}, {image}")
     if report.request.features:
         for value in model.graph.outputs:
-            print(f"feature {tensor_in_words(value)}")
+            print_text(f"feature {tensor_in_words(value)}")
     if len(classes) > 2:
-        print(f"classes: {classes[0]}, {classes[1]} … {classes[-1]}")
+        print_text(f"classes: {classes[0]}, {classes[1]} … {classes[-1]}")
     elif classes:
-        print(f"classes: {', '.join(classes)}")
-    print(report.exported.parity)
+        print_text(f"classes: {', '.join(classes)}")
+    print_text(str(report.exported.parity))
     if report.half is not None:
         _print_half(report.half)
     print_passes(report.exported.reports, verbose=verbose)
@@ -207,16 +207,15 @@ def _print(report: ExportReport, *, verbose: bool) -> None:
 
 def _print_half(half: HalfResult) -> None:
     """Print the accuracy of float16, the layers left in float32, and the weights that underflow."""
-    from rexport.cli._console import print_table
     from rexport.exporting.half import FLOAT16_TOLERANCE
 
-    print(f"float16: max relative difference from float32 {half.difference:.1e} (limit {FLOAT16_TOLERANCE:.0e})")
+    print_text(f"float16: max relative difference from float32 {half.difference:.1e} (limit {FLOAT16_TOLERANCE:.0e})")
     kept, vanished = half.conversion.kept, half.conversion.vanished
     if kept:
         rows = [[layer.name, layer.op_type, layer.why] for layer in kept]
         print_table(["float32 layer", "operator", "why"], rows, left=(0, 1, 2))
     if vanished:
         most = max(vanished, key=lambda name: vanished[name])
-        print(
+        print_text(
             f"{sum(vanished.values()):,} weights underflow to 0 in float16, most of them in {most} ({vanished[most]:,})"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexport.cli._console import note, print_json, print_table, print_text
 from rexport.cli._options import Json, Mean, Resize, SkipBad, Std, Threads, Weights
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ def predict(
     Pictures are prepared as the file states, or as --resize, --mean and --std say.
     """
     from rexport._progress import progress_bar
-    from rexport.cli._console import note, print_json
     from rexport.jobs.predict import PredictRequest, run
     from rexport.preprocessing import PictureOptions
 
@@ -73,8 +73,6 @@ def predict(
 
 
 def _print_predictions(result: PredictResult) -> None:
-    from rexport.cli._console import print_table
-
     print_table(*result.as_table(), left=(0, 1))
     if result.request.sheet is not None:
-        print(f"the pictures with their classes: {result.request.sheet}")
+        print_text(f"the pictures with their classes: {result.request.sheet}")

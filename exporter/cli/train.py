@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rexport._words import percent
+from rexport.cli._console import note, print_json, print_text, say
 from rexport.cli._options import (
     ADVANCED,
     Json,
@@ -142,7 +143,6 @@ def train(
     the CPU, the weights are then the same to the last bit as without the interruption.
     """
     from rexport._progress import progress_bar
-    from rexport.cli._console import note, print_json, say
     from rexport.cli._reports import size_of
     from rexport.jobs.train import TrainRequest, run
     from rexport.preprocessing import PictureOptions
@@ -175,6 +175,8 @@ def train(
         print_json(result.to_json())
         return
     top1 = f"top-1 {percent(result.top1)} on {result.test_images} images"
-    print(f"{output}: {size_of(output)}, {top1}, {result.seconds:.0f} s")
+    print_text(f"{output}: {size_of(output)}, {top1}, {result.seconds:.0f} s")
     if request.int8 is not None:
-        print(f"{request.int8}: INT8 file; the top-1 above is of fake quantization, `rexport eval` measures the file")
+        print_text(
+            f"{request.int8}: INT8 file; the top-1 above is of fake quantization, `rexport eval` measures the file"
+        )

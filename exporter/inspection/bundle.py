@@ -130,6 +130,6 @@ def _files(manifest: Manifest) -> Table:
     return Table(
         title="Files",
         columns=("file", "bytes", "sha256"),
-        rows=tuple((name, f"{facts.bytes:,}", facts.sha256) for name, facts in manifest.files.items()),
+        rows=tuple((name, f"{facts.bytes:,}", f"{facts.sha256[:16]}…") for name, facts in manifest.files.items()),
         left=(0, 2),
     )

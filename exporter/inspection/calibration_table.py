@@ -52,12 +52,12 @@ def describe(path: Path) -> FileReport:
     return FileReport(
         kind="calibration",
         facts=(
-            ("calibration table", f"{len(table.tensors)} tensors over {table.images} images, {table.batch} at a time"),
-            ("of the model", f"sha256 {table.model_sha256}"),
-            ("of the images", f"sha256 {table.data_sha256}"),
+            ("table", f"{len(table.tensors)} tensors over {table.images} images, {table.batch} at a time"),
+            ("model", f"sha256 {table.model_sha256}"),
+            ("images", f"sha256 {table.data_sha256}"),
             ("made by", ", ".join(table.versions) or "unknown"),
         ),
-        tables=(Table(title="The range of uint8 that each calibrator chooses", columns=columns, rows=rows),),
+        tables=(Table(title="Range of uint8 by calibrator", columns=columns, rows=rows),),
         document=document,
     )
 

@@ -22,7 +22,7 @@ def test_layers_are_a_table_and_advice(tmp_path: Path, capsys: pytest.CaptureFix
     save(exported("cifar_resnet8"), tmp_path / "m.onnx")
     profile = profile_layers(tmp_path / "m.onnx", runtime="cpu", batch=4, threads=1)
     capsys.readouterr()
-    _limits.print_layers(profile)
+    _limits.print_layers([profile])
     out, err = capsys.readouterr()
     assert "layer1.0.conv1" in out
     assert "layout change" in out
