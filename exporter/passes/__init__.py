@@ -11,8 +11,10 @@ from rexport.passes.fuse_batch_norm_conv import FuseBatchNormConv
 from rexport.passes.fuse_conv_batch_norm import FuseConvBatchNorm
 from rexport.passes.fuse_pad_conv import FusePadConv
 from rexport.passes.fuse_pad_max_pool import FusePadMaxPool
+from rexport.passes.fuse_transposes import FuseTransposes
 from rexport.passes.mat_mul_to_gemm import MatMulToGemm
 from rexport.passes.merge_branches import MergeBranches
+from rexport.passes.move_transposes import MoveTransposes
 from rexport.passes.reduce_mean_to_global_average_pool import ReduceMeanToGlobalAveragePool
 from rexport.passes.registry import available_passes, choose_passes
 from rexport.passes.remove_identity import RemoveIdentity
@@ -33,9 +35,11 @@ __all__ = [
     "FusePadConv",
     "FusePadMaxPool",
     "FuseResult",
+    "FuseTransposes",
     "GraphPass",
     "MatMulToGemm",
     "MergeBranches",
+    "MoveTransposes",
     "PassReport",
     "PassResult",
     "ReduceMeanToGlobalAveragePool",

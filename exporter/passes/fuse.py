@@ -20,8 +20,10 @@ from rexport.passes.fuse_batch_norm_conv import FuseBatchNormConv
 from rexport.passes.fuse_conv_batch_norm import FuseConvBatchNorm
 from rexport.passes.fuse_pad_conv import FusePadConv
 from rexport.passes.fuse_pad_max_pool import FusePadMaxPool
+from rexport.passes.fuse_transposes import FuseTransposes
 from rexport.passes.mat_mul_to_gemm import MatMulToGemm
 from rexport.passes.merge_branches import MergeBranches
+from rexport.passes.move_transposes import MoveTransposes
 from rexport.passes.reduce_mean_to_global_average_pool import ReduceMeanToGlobalAveragePool
 from rexport.passes.remove_identity import RemoveIdentity
 from rexport.passes.remove_no_ops import RemoveNoOps
@@ -44,6 +46,8 @@ _ROUNDS = 4  # at most; a second one finds little, and a third was not seen to f
 DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
     FoldConstants,
     RemoveIdentity,
+    FuseTransposes,
+    MoveTransposes,
     ReduceMeanToGlobalAveragePool,
     AveragePoolToGlobal,
     ReshapeToFlatten,
