@@ -83,7 +83,7 @@ class Dataset(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The names of the class folders, sorted; ``None`` where there are none."""
+        """The names of the classes, sorted; ``None`` where there are none."""
         ...
 
     @property

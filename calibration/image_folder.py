@@ -13,6 +13,7 @@ import numpy as np
 from rexport._errors import DataError
 from rexport.calibration.dataset import BadImage, Batch, ViewBatch, fingerprint_of, spread
 from rexport.calibration.decoding import UnreadableError, in_threads, read_picture
+from rexport.calibration.labels_file import read_labels
 from rexport.preprocessing import IMAGE_SUFFIXES, Takes
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Image files, with labels if they lie in one folder per class (sorted by name, as in torchvision)."""
+    """Image files, with labels if they lie in one folder per class (sorted by name, as in torchvision).
+
+    Those in one folder have labels if a file of them is there too (see :mod:`rexport.calibration.labels_file`).
+    """
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...] | None
@@ -40,7 +44,11 @@ class ImageFolder:
 
     @classmethod
     def scan(cls, folder: Path, preprocessing: Preprocessing) -> ImageFolder:
-        """Find the images below ``folder``."""
+        """Find the images below ``folder``.
+
+        Raises:
+            DataError: There are none, there are some beside folders, or a file of labels does not fit them.
+        """
         flat = _images_in(folder, recursive=False)
         classes = {child.name: _images_in(child, recursive=True) for child in sorted(_folders_in(folder))}
         classes = {name: images for name, images in classes.items() if images}
@@ -50,7 +58,10 @@ class ImageFolder:
                 "move one of the two elsewhere, so that it is clear what is a class."
             )
         if flat:
-            return cls(tuple(flat), None, None, preprocessing)
+            stated = read_labels(folder, flat)
+            if stated is None:
+                return cls(tuple(flat), None, None, preprocessing)
+            return cls(tuple(flat), stated.labels, stated.classes, preprocessing)
         if not classes:
             raise DataError(
                 f"No images in {folder}: looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and in its folders."
@@ -61,7 +72,7 @@ class ImageFolder:
 
     @property
     def labelled(self) -> bool:
-        """Whether the images lie in class folders."""
+        """Whether the images lie in class folders, or beside a file of labels."""
         return self.labels is not None
 
     def __len__(self) -> int:

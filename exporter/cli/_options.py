@@ -46,7 +46,8 @@ Data = Annotated[
     Path,
     typer.Option(
         "--data",
-        help="Images: a folder per class (DIR/<class>/<image>), a flat folder, an .npy or an .npz file.",
+        help="Images: a folder per class (DIR/<class>/<image>), a flat folder (with image_labels.csv in it, if they "
+        "have labels), an .npy or an .npz file.",
         show_default=False,
     ),
 ]

@@ -69,8 +69,8 @@ def evaluate(
     """
     if not dataset.labelled and reference is None:
         raise UsageError(
-            "The images have no labels (they are not in class folders), so there is no accuracy to measure; pass "
-            "--reference MODEL to compare two models on them."
+            "The images have no labels (they are not in class folders, and there is no image_labels.csv beside "
+            "them), so there is no accuracy to measure; pass --reference MODEL to compare two models on them."
         )
     workers = workers or choose_workers()
     judge = Judge(

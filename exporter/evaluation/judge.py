@@ -14,6 +14,7 @@ from rexport.calibration import CenterCrop, Views
 from rexport.calibration.decoding import UnreadableError
 from rexport.evaluation.result import Counts, Mistake
 from rexport.evaluation.scores import softmax
+from rexport.imagenet import imagenet_classes, imagenet_outputs
 from rexport.model_file import Head
 
 if TYPE_CHECKING:
@@ -169,6 +170,8 @@ def worst_of(mistakes: Iterable[Mistake], count: int) -> tuple[Mistake, ...]:
 def class_indices(folders: Sequence[str] | None, classes: Sequence[str], outputs: int) -> np.ndarray:
     """Return the model's output for each class folder, int64; empty if labels are outputs already.
 
+    Folders are named as the ``classes``, by WordNet ids of ImageNet's 1,000 classes, or are as many as the outputs.
+
     Raises:
         DataError: Only some of the folders are among the ``classes``, or none is and the numbers differ.
     """
@@ -178,6 +181,9 @@ def class_indices(folders: Sequence[str] | None, classes: Sequence[str], outputs
     unknown = [folder for folder in folders if folder not in places]
     if not unknown:
         return np.array([places[folder] for folder in folders], np.int64)
+    imagenet = imagenet_outputs(folders, classes)
+    if imagenet is not None and outputs == len(imagenet_classes()):
+        return np.array(imagenet, np.int64)
     if len(folders) == outputs and len(unknown) == len(folders):
         return np.arange(outputs)
     reason = f"the model knows no class {unknown[0]!r}" if classes else "the model does not name its classes"

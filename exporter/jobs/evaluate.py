@@ -29,6 +29,7 @@ from rexport.evaluation import (
 )
 from rexport.evaluation.candidate import candidate_of
 from rexport.evaluation.result import finite
+from rexport.imagenet import imagenet_classes, imagenet_outputs
 from rexport.jobs._evaluation_page import page_of
 from rexport.jobs.classifiers import ClassifierFacts, choose_runtime, describe, describe_reference
 from rexport.model_file import load
@@ -219,7 +220,7 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         reference=None if work.reference is None else work.reference.path,
         evaluation=evaluation,
         divergence=work.find_divergence(),
-        classes=work.model.classes or work.dataset.classes or (),
+        classes=_classes(work.model, work.dataset, evaluation.outputs),
     )
     if request.html is not None:
         write_text(request.html, page_of(result, work.model.preprocessing, work.dataset, notes))
@@ -372,6 +373,15 @@ def _to_compare_with(model: ClassifierFacts, request: EvaluateRequest) -> Path |
     return request.reference or model.path
 
 
+def _classes(model: ClassifierFacts, dataset: Dataset, outputs: int) -> tuple[str, ...]:
+    """Return the names of the outputs, in order; empty if nobody states them."""
+    folders = dataset.classes or ()
+    names = imagenet_classes()
+    if not model.classes and outputs == len(names) and imagenet_outputs(folders, ()) is not None:
+        return names
+    return model.classes or folders
+
+
 def _open(
     data: Path, model: ClassifierFacts, reference: ClassifierFacts | None, note: Note
 ) -> tuple[Dataset, Preprocessing]:
@@ -379,7 +389,11 @@ def _open(
     prepared = [described.preprocessing for described in (model, reference) if described is not None]
     shown = max(prepared, key=lambda preprocessing: len(preprocessing.takes.in_graph))
     dataset, classes = open_dataset(data, shown), model.classes
-    if classes and dataset.classes and not set(dataset.classes) <= set(classes):
+    if not dataset.classes or set(dataset.classes) <= set(classes):
+        return dataset, shown
+    if imagenet_outputs(dataset.classes, classes) is not None:
+        note(f"the classes in {data} are WordNet ids; ImageNet's 1,000 outputs are in the order of the sorted ids.")
+    elif classes:
         note(
             f"the folders in {data} are not named as the model's classes ({classes[0]} … {classes[-1]}); taking them, "
             "sorted by name, for its outputs in order."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from rexport.imagenet import imagenet_classes
 from rexport.models.families import Family, parse_spec, plain, preact_resnet, resnet, resnext, spec_of
-from rexport.models.labels import imagenet_classes
 from rexport.models.provenance import known_facts, network_preprocessing
 from rexport.models.registry import build, find, networks
 from rexport.models.resnext_forms import convert_form

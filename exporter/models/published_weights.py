@@ -19,7 +19,7 @@ from torch import nn
 from rexport._errors import UnavailableError, UsageError, WeightsError
 from rexport._files import file_sha256
 from rexport._words import suggestion
-from rexport.models.labels import imagenet_classes
+from rexport.imagenet import imagenet_classes
 from rexport.models.timm_networks import first_sentence, import_timm, of_timm, without_retry_warnings
 from rexport.models.torchvision_networks import import_torchvision, of_torchvision, published_by_torchvision
 from rexport.models.weights_facts import WeightsFacts

@@ -281,3 +281,11 @@ def test_stopping_early_ends_the_threads(tmp_path: Path) -> None:
     assert set(threading.enumerate()) - before
     batches.close()
     assert set(threading.enumerate()) == before
+
+
+def test_a_flat_folder_with_a_file_of_labels(tmp_path: Path) -> None:
+    _fill(tmp_path, ["1.png", "2.png", "3.png"])
+    (tmp_path / "image_labels.csv").write_text("image,label\n1.png,owl\n2.png,cat\n3.png,owl\n")
+    folder = ImageFolder.scan(tmp_path, _EXACT)
+    assert folder.labelled
+    assert (folder.labels, folder.classes) == ((1, 0, 1), ("cat", "owl"))

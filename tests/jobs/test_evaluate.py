@@ -8,15 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from rexport._errors import DataError, OutputError, UnavailableError, UsageError
 from rexport.calibration import WholePictures
 from rexport.calibration.workers import choose_workers
+from rexport.imagenet import imagenet_classes
 from rexport.jobs.evaluate import EvaluateRequest, run
 from rexport.model_file import Metadata, load, save
-from rexport.preprocessing import PictureOptions
+from rexport.preprocessing import PictureOptions, Preprocessing
 from tests._classifiers import COLOURS, write_classifiers, write_colours
 from tests._graphs import convolution, graph
 
@@ -150,3 +152,57 @@ def test_a_report_that_can_not_be_written_is_refused_before_the_work(
         run(replace(colours, html=tmp_path / "r.html"), note=notes.append)
     assert notes == []  # of the picture that can't be read
     assert not (tmp_path / "r.html").exists()
+
+
+def _write_thousand(path: Path, classes: tuple[str, ...]) -> None:
+    """Write a model of 1,000 outputs, of which red pictures get 0, green ones 217, and blue ones 491."""
+    weights = np.zeros((3, 1000), np.float32)
+    weights[[0, 1, 2], [0, 217, 491]] = 1
+    body = "p = GlobalAveragePool(x) f = Flatten(p) y = Gemm(f, h)"
+    model = graph(body, {"h": weights}, inputs="float[N, 3, 8, 8] x", outputs="float[N, 1000] y")
+    preprocessing = Preprocessing(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    Metadata(preprocessing=preprocessing, classes=classes).write_to(model)
+    save(model, path)
+
+
+def _write_pictures(folder: Path, names: dict[str, str]) -> None:
+    for colour, name in names.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), COLOURS[colour]).save(path)
+
+
+@pytest.mark.parametrize("classes", [(), imagenet_classes()])
+def test_folders_named_by_wordnet_ids(classes: tuple[str, ...], tmp_path: Path) -> None:
+    _write_thousand(tmp_path / "m.onnx", classes)
+    _write_pictures(tmp_path / "val", {"red": "n01440764/1.png", "green": "n02102040/2.png", "blue": "n03000684/3.png"})
+    notes: list[str] = []
+    request = EvaluateRequest(model=str(tmp_path / "m.onnx"), data=tmp_path / "val", per_class=True)
+    result = run(request, note=notes.append)
+    assert result.evaluation.top1 == 1
+    assert [note for note in notes if "are WordNet ids; ImageNet's 1,000 outputs" in note]
+    rows = result.to_json()["classes"]
+    assert [row["name"] for row in rows if row["images"]] == ["tench", "English springer", "chain saw"]
+
+
+def test_wordnet_ids_and_other_classes(tmp_path: Path) -> None:
+    _write_pictures(tmp_path / "val", {"red": "n01440764/1.png", "green": "n02102040/2.png"})
+    _write_thousand(tmp_path / "m.onnx", tuple(f"class {i}" for i in range(1000)))
+    with pytest.raises(DataError, match="which is which is not clear: the model knows no class 'n01440764'"):
+        run(EvaluateRequest(model=str(tmp_path / "m.onnx"), data=tmp_path / "val"))
+    _write_pictures(tmp_path / "val", {"blue": "n00000001/3.png"})
+    _write_thousand(tmp_path / "m.onnx", imagenet_classes())
+    with pytest.raises(DataError, match="which is which is not clear"):
+        run(EvaluateRequest(model=str(tmp_path / "m.onnx"), data=tmp_path / "val"))
+
+
+def test_a_flat_folder_with_labels(tmp_path: Path) -> None:
+    _write_thousand(tmp_path / "m.onnx", ())
+    _write_pictures(tmp_path / "val", {"red": "1.png", "green": "2.png", "blue": "3.png"})
+    request = EvaluateRequest(model=str(tmp_path / "m.onnx"), data=tmp_path / "val")
+    with pytest.raises(UsageError, match=r"have no labels .* no image_labels.csv beside them"):
+        run(request)
+    (tmp_path / "val" / "image_labels.csv").write_text("image,index\n1,0\n2,217\n3,492\n")
+    assert run(request).evaluation.top1 == pytest.approx(2 / 3)
+    (tmp_path / "val" / "image_labels.csv").write_text("image,label\n1,n01440764\n2,n02102040\n3,n03000684\n")
+    assert run(request).evaluation.top1 == 1
