@@ -59,7 +59,7 @@ def layers_of_log(messages: Iterable[str]) -> tuple[BuiltLayer, ...]:
     """
     lines = [line.strip() for message in messages for line in message.splitlines() if "LayerType: " in line]
     if not lines:
-        raise VerificationError("TensorRT's log lists no layers, so that their precision is not known.")
+        raise VerificationError("TensorRT's log lists no layers, so their precision is unknown.")
     return tuple(map(_layer, lines))
 
 
@@ -75,9 +75,7 @@ def types_of_products(layers: Iterable[BuiltLayer], nodes: Iterable[str]) -> Map
     }
     missing = sorted(names - set(types))
     if missing:
-        raise VerificationError(
-            f"TensorRT's log names no layer for {first_few(missing)}, so that its precision is not known."
-        )
+        raise VerificationError(f"TensorRT's log names no layer for {first_few(missing)}, so its precision is unknown.")
     return types
 
 
@@ -85,7 +83,7 @@ def _layer(line: str) -> BuiltLayer:
     match = _LINE.match(line)
     if match is None:
         raise VerificationError(
-            f"A line of TensorRT's log can't be read, so that a precision is not known: {line[:200]}"
+            f"A line of TensorRT's log can't be parsed, so a layer's precision is unknown: {line[:200]}"
         )
     return BuiltLayer(
         name=match["name"],

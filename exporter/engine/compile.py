@@ -131,7 +131,7 @@ def _worker_options(options: BuildOptions) -> dict[str, Any]:
 def _layers(folder: Path, version: str) -> tuple[BuiltLayer, ...]:
     if not version.startswith(KNOWN_VERSIONS):
         raise UnavailableError(
-            f"The log of TensorRT for RTX {version} is not known, so that layers can't be checked; install "
+            f"The log of TensorRT for RTX {version} can't be parsed, so layers can't be checked; install "
             f"{KNOWN_VERSIONS[-1]}x with `pip install 'tensorrt-rtx=={KNOWN_VERSIONS[-1]}*'`."
         )
     return layers_of_log(json.loads((folder / "log.json").read_text()))

@@ -113,7 +113,7 @@ def read_context_file(path: Path) -> ContextFile:
     except OSError as error:
         raise EngineFileError(f"{path} can't be read: {error.strerror}.") from error
     except Exception as error:  # protobuf's own errors share no public base class
-        raise EngineFileError(f"{path} is not an ONNX file, and so none that holds an engine.") from error
+        raise EngineFileError(f"{path} is not an ONNX file, so it holds no engine.") from error
     nodes = list(_nodes(proto))
     parts = tuple(_part(node, path) for node in nodes if _is_compiled(node))
     if not parts:

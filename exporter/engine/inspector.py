@@ -36,7 +36,7 @@ def types_of_inspected(document: Mapping[str, Any], nodes: Iterable[str]) -> Map
     missing = sorted(names - set(types))
     if missing:
         raise VerificationError(
-            f"TensorRT's inspector names no layer for {', '.join(missing[:3])}, so that its precision is not known."
+            f"TensorRT's inspector names no layer for {', '.join(missing[:3])}, so its precision is unknown."
         )
     return types
 
@@ -48,4 +48,4 @@ def _type(tensor: Mapping[str, Any]) -> str:
             return name
     if "FP32" in dtype or "Float" in dtype:
         return "Float"
-    raise VerificationError(f"TensorRT's inspector gives a tensor's type as {dtype!r}, which is not known.")
+    raise VerificationError(f"TensorRT's inspector reports an unknown tensor type, {dtype!r}.")

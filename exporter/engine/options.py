@@ -94,9 +94,9 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise UsageError(f"--workspace {self.workspace_mib}: a layer takes 1 MiB or more.")
+            raise UsageError(f"--workspace {self.workspace_mib}: must be at least 1 MiB.")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
-            raise UsageError(f"--optimization-level {self.optimization_level}: levels go from 0 to 5.")
+            raise UsageError(f"--optimization-level {self.optimization_level}: must be from 0 to 5.")
         if self.backend is BackendName.ONNXRUNTIME:
             self._check_onnxruntime()
 
@@ -111,7 +111,8 @@ class BuildOptions:
         options = [option for option, is_set in refused.items() if is_set]
         if options:
             raise UsageError(
-                f"{' and '.join(options)} can't be had of ONNX Runtime; leave it out, or build with --backend tensorrt."
+                f"ONNX Runtime does not support {' and '.join(options)}; leave it out, or build with "
+                "--backend tensorrt."
             )
 
 
@@ -129,8 +130,8 @@ def batch_of(model: ir.Model, batch: BatchRange | None) -> BatchRange:
     only = BatchRange(least=fixed, best=fixed, most=fixed)
     if batch not in (None, only):
         raise UsageError(
-            f"--batch {batch}: the file takes {fixed} images at a time and no other number; leave --batch out, or "
-            "export the file with `--batch dynamic`."
+            f"--batch {batch}: the file takes batches of {fixed} only; leave --batch out, or export the "
+            "file with `--batch dynamic`."
         )
     return only
 

@@ -70,7 +70,7 @@ def options_of(facts: Facts, options: Mapping[str, Any]) -> dict[str, str]:
     batch, sides = facts.shape[0], [side for side in facts.shape[1:] if side is not None]
     if len(sides) < len(facts.shape) - 1:
         raise ModelFileError(
-            f"The input {facts.name} is open in more than its batch; export it for one size of pictures."
+            f"The input {facts.name} has dynamic dimensions besides the batch; export it for one picture size."
         )
     shapes = tuple((batch or number, *sides) for number in options["batch"])
     provider_options = engine_options(facts, shapes)

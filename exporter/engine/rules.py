@@ -82,7 +82,7 @@ def _keep_pixels_in_float(graph: ir.Graph) -> Iterator[tuple[str, str]]:
         names = [name_of(node) for node in nodes]
         compute_pixels(graph, nodes)
         for name in names:
-            yield name, "its pixels were uint8 up to here and are cast where they enter now"
+            yield name, "uint8 pixels are now cast at the input"
 
 
 def _keep_bias_in_float(graph: ir.Graph) -> Iterator[tuple[str, str]]:
@@ -92,7 +92,7 @@ def _keep_bias_in_float(graph: ir.Graph) -> Iterator[tuple[str, str]]:
         bias = _dequantized(node.inputs[2].producer())
         if bias is not None:
             replace_initializer(node, 2, bias, name=f"{name_of(node)}.bias_float")
-            yield name_of(node), "its bias was int32 and is float now"
+            yield name_of(node), "its int32 bias is now float"
 
 
 def _keep_scalar_scale(graph: ir.Graph) -> Iterator[tuple[str, str]]:
@@ -104,7 +104,7 @@ def _keep_scalar_scale(graph: ir.Graph) -> Iterator[tuple[str, str]]:
                 if array is not None and node.inputs[index] is not None:
                     replace_initializer(node, index, array.reshape(()), name=f"{name_of(node)}.{index}_scalar")
             node.attributes.pop("axis", None)
-            yield name_of(node), "its scale was of shape (1,) and has no dimension now"
+            yield name_of(node), "its scale of shape (1,) is now a scalar"
 
 
 def _keep_symmetric(graph: ir.Graph) -> Iterator[tuple[str, str]]:
@@ -116,8 +116,8 @@ def _keep_symmetric(graph: ir.Graph) -> Iterator[tuple[str, str]]:
             raise _refused(
                 "symmetric",
                 node,
-                f"its integers are {zero_point.dtype} with the zero point {', '.join(map(str, np.unique(zero_point)))},"
-                " and TensorRT's are int8 without one",
+                f"it is {zero_point.dtype} with zero point {', '.join(map(str, np.unique(zero_point)))}, "
+                "and TensorRT takes only int8 with zero point 0",
             )
         integers = constant(node.inputs[0])
         if is_op(node, "DequantizeLinear") and integers is not None:
@@ -126,7 +126,7 @@ def _keep_symmetric(graph: ir.Graph) -> Iterator[tuple[str, str]]:
         replace_initializer(node, 2, np.zeros(zero_point.shape, np.int8), name=f"{name_of(node)}.zero")
         if is_op(node, "QuantizeLinear"):
             node.outputs[0].type = ir.TensorType(ir.DataType.INT8)
-        yield name_of(node), "its integers were uint8 with the zero point 128 and are int8 now"
+        yield name_of(node), "uint8 with zero point 128 is now int8"
 
 
 def _keep_axis_of_outputs(graph: ir.Graph) -> Iterator[tuple[str, str]]:
@@ -143,8 +143,7 @@ def _keep_axis_of_outputs(graph: ir.Graph) -> Iterator[tuple[str, str]]:
             raise _refused(
                 "axis-of-outputs",
                 node,
-                f"the scales of its weight are along axis {axis}, and TensorRT wants one per output channel, along "
-                f"axis {wanted}",
+                f"its weight's scales are along axis {axis}, and TensorRT takes one per output channel, axis {wanted}",
             )
         if axis != wanted:  # one number for all: along any axis it means the same
             count = stored.shape[wanted]
@@ -152,7 +151,7 @@ def _keep_axis_of_outputs(graph: ir.Graph) -> Iterator[tuple[str, str]]:
             if len(producer.inputs) > 2:
                 replace_initializer(producer, 2, np.zeros(count, np.int8), name=f"{name_of(node)}.zeros")
             producer.attributes.add(ir.AttrInt64("axis", wanted))
-            yield name_of(node), f"the scales of its weight, all the same, are along axis {wanted} now"
+            yield name_of(node), f"its weight's scales, all equal, are now along axis {wanted}"
 
 
 def _keep_nothing_in_between(graph: ir.Graph) -> Iterator[tuple[str, str]]:
@@ -172,7 +171,7 @@ def _keep_nothing_in_between(graph: ir.Graph) -> Iterator[tuple[str, str]]:
             continue
         bypass(dequantize)
         bypass(quantize)
-        yield name_of(node), f"its result was quantized before {name_of(reader)}, with which it runs as one"
+        yield name_of(node), f"its result is no longer quantized before {name_of(reader)}, which is fused with it"
 
 
 RULES: dict[str, Callable[[ir.Graph], Iterator[tuple[str, str]]]] = {
@@ -187,7 +186,7 @@ RULES: dict[str, Callable[[ir.Graph], Iterator[tuple[str, str]]]] = {
 
 def _refused(rule: str, node: ir.Node, reason: str) -> ModelFileError:
     return ModelFileError(
-        f"TensorRT's rule {rule} is broken at {name_of(node)}: {reason}; quantize the float model again with "
+        f"TensorRT can't take {name_of(node)} (rule {rule}): {reason}; quantize the float model again with "
         "`rexport quantize --target tensorrt`."
     )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "refit"]
 
-_TAKE_A_GPU = {"STRIP_PLAN": "weights stripped", "REFIT": "weights that can be exchanged"}
+_TAKE_A_GPU = {"STRIP_PLAN": "weights stripped", "REFIT": "refittable weights"}
 
 
 class _Say(Protocol):
@@ -80,9 +80,7 @@ def refit(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:  # noqa: ARG
             "build it again."
         )
     if this_gpu() is None:
-        raise UnavailableError(
-            "Filling weights into an engine takes the NVIDIA GPU that it is for; there is none here."
-        )
+        raise UnavailableError("Refitting an engine needs the NVIDIA GPU that it was built for; there is none here.")
     logger = _logger(trt)
     engine = trt.Runtime(logger).deserialize_cuda_engine(Path("stripped").read_bytes())
     if engine is None:
@@ -90,7 +88,7 @@ def refit(options: Mapping[str, Any], say: _Say) -> dict[str, Any]:  # noqa: ARG
     refitter = trt.Refitter(engine, logger)
     parser = trt.OnnxParserRefitter(refitter, logger)
     if not parser.refit_from_bytes(Path("model.onnx").read_bytes()) or not refitter.refit_cuda_engine():
-        raise UnavailableError(f"TensorRT does not take the weights: {_last_error(logger)}.")
+        raise UnavailableError(f"TensorRT rejects the weights: {_last_error(logger)}.")
     config = engine.create_serialization_config()
     config.clear_flag(trt.SerializationFlag.EXCLUDE_WEIGHTS)  # which an engine that was stripped has
     Path("engine").write_bytes(bytes(engine.serialize_with_config(config)))
@@ -101,7 +99,7 @@ def _load(backend: BackendName) -> Any:
     trt = import_backend(str(backend))
     if backend is BackendName.TENSORRT and this_gpu() is None:  # without a driver it may crash later
         raise UnavailableError(
-            "TensorRT builds for the NVIDIA GPU that is here, and there is none; `--backend rtx` builds without one."
+            "TensorRT builds for this machine's NVIDIA GPU, and there is none; `--backend rtx` builds without one."
         )
     return trt
 
@@ -136,8 +134,8 @@ def _why_not_built(logger: Any, flags: list[str]) -> str:
     options = [words for flag, words in _TAKE_A_GPU.items() if flag in flags]
     if options and this_gpu() is None:
         return (
-            f"TensorRT for RTX builds engines with {' and '.join(options)} where there is an NVIDIA GPU alone, and "
-            "there is none here; leave out --strip and --refittable, or build on the machine that has it."
+            f"TensorRT for RTX needs an NVIDIA GPU to build engines with {' and '.join(options)}, and there "
+            "is none here; leave out --strip and --refittable, or build on a machine that has one."
         )
     return f"TensorRT can't build this engine: {_last_error(logger)}."
 
@@ -192,7 +190,7 @@ def _profile(builder: Any, network: Any, batch: list[int]) -> Any:
         size, *sides = tensor.shape
         if -1 in sides:
             raise ModelFileError(
-                f"The input {tensor.name} is open in more than its batch; export it for one size of pictures."
+                f"The input {tensor.name} has dynamic dimensions besides the batch; export it for one picture size."
             )
         shapes = [(number if size == -1 else size, *sides) for number in batch]
         profile.set_shape(tensor.name, *shapes)

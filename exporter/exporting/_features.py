@@ -77,8 +77,8 @@ def require_features(module: torch.nn.Module, features: Sequence[str], size: int
         if len(calls) != 1:
             runs = f"runs {len(calls)} times" if calls else "does not run"
             raise UsageError(
-                f"The module {name} {runs} when a picture passes, so it has no one result; name the module around it, "
-                f"or one of {', '.join(child for child, _ in module.named_children())}."
+                f"The module {name} {runs} in a forward pass, so it has no single result; name the module "
+                f"around it, or one of {', '.join(child for child, _ in module.named_children())}."
             )
         if not isinstance(calls[0], torch.Tensor):
             raise UsageError(f"The module {name} returns a {type(calls[0]).__name__}, and a feature is a tensor.")

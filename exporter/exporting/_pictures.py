@@ -76,8 +76,8 @@ class RandomPictures:
         if levels > _MOST_LEVELS:
             height, width = pictures.shape[1:3]
             raise VerificationError(
-                f"The exported model resizes and cuts pictures of {height}×{width} otherwise than Pillow: by {levels} "
-                f"of 255 levels of grey, and {_MOST_LEVELS} are allowed."
+                f"The exported model resizes and crops pictures of {height}×{width} differently from "
+                f"Pillow: by {levels} of 255 levels (limit {_MOST_LEVELS})."
             )
         self.levels = max(levels, self.levels or 0)
         return pixels

@@ -28,6 +28,6 @@ def require_any_size(module: torch.nn.Module, size: int) -> None:
         except RuntimeError as error:  # PyTorch raises it where shapes do not fit
             reason = first_line(error).rstrip(".")
             raise UsageError(
-                f"The network takes pictures of {size}×{size} and none of {height}×{width} ({reason}): for any size, "
-                "it must average over all that a picture gives. Export it without --any-size."
+                f"The network takes pictures of {size}×{size} but not of {height}×{width} ({reason}); for "
+                "any size it must end in global average pooling. Export it without --any-size."
             ) from error

@@ -106,7 +106,7 @@ def export(
     if opset not in OPSETS:
         raise UsageError(f"Opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
     if any_size and resize_in_graph:
-        raise UsageError("Pictures that are cut in the graph have one size then, so the network needs no --any-size.")
+        raise UsageError("--resize-in-graph takes pictures of any size already; leave --any-size out.")
     _require_head(head, features, classes)
     if resize_in_graph:
         require_resizing(preprocessing, opset)
@@ -160,9 +160,11 @@ def export(
 
 def _require_head(head: Head, features: Sequence[str], classes: Sequence[str]) -> None:
     if features and (classes or head is not Head.LOGITS):
-        raise UsageError("Features have no classes and no softmax: ask for --features, or for a classifier.")
+        raise UsageError("Features have no classes and no softmax; export either features or a classifier.")
     if head is Head.LOG_SOFTMAX:
-        raise UsageError(f"A file gives {Head.LOGITS} or {Head.SOFTMAX}, and {head} only where the network does.")
+        raise UsageError(
+            f"The head is {Head.LOGITS} or {Head.SOFTMAX}; {head} is kept only where the network ends in it."
+        )
 
 
 def _require_outputs(module: torch.nn.Module, size: int, features: Sequence[str], classes: Sequence[str]) -> None:
@@ -172,7 +174,7 @@ def _require_outputs(module: torch.nn.Module, size: int, features: Sequence[str]
         return
     outputs = outputs_in(result_of(module, size))
     if classes and len(classes) != outputs:
-        raise UsageError(f"There are {len(classes)} class names, and the network gives {outputs} outputs.")
+        raise UsageError(f"There are {len(classes)} class names for {outputs} outputs.")
 
 
 def _to_onnx(
@@ -206,8 +208,8 @@ def _to_onnx(
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             raise InputError(
-                f"PyTorch can't export the network ({in_one_line(cause)}); what it computes must not depend on the "
-                "values of pictures, and be of operators that ONNX has."
+                f"PyTorch can't export the network ({in_one_line(cause)}); its control flow must not depend "
+                "on the pixels, and its operators must exist in ONNX."
             ) from error
     assert program is not None
     return program
@@ -246,9 +248,9 @@ def _own_weights(model: ir.Model) -> None:
 
 def _check(model: ir.Model, *, opset: int, any_size: bool) -> None:
     if default_opset(model) != opset:
-        raise VerificationError(f"Opset {opset} was asked for and the exporter gave {default_opset(model)}.")
+        raise VerificationError(f"PyTorch's exporter wrote opset {default_opset(model)} instead of {opset}.")
     if any_size and image_input(model).size is not None:
-        raise VerificationError("Any size was asked for, and the exporter took the example's for granted.")
+        raise VerificationError("PyTorch's exporter fixed the picture size to the example's.")
     try:
         onnx.checker.check_model(to_bytes(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

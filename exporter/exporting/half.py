@@ -67,8 +67,8 @@ def to_half(
         difference = Reference(model).difference(conversion.model, tolerance=tolerance)
     except VerificationError as error:
         raise VerificationError(
-            f"In float16 an output differs from float32 by more than {tolerance:.0e} of its scale: weights or tensors "
-            "are too large or too small for it. Pass --data DIR, so that layers whose tensors are too large stay in "
-            "float32, or leave all in float32."
+            f"The max relative difference of float16 from float32 is above {tolerance:.0e}: weights or "
+            "tensors are too large or too small. Pass --data DIR, so that layers that overflow stay in "
+            "float32, or export in float32."
         ) from error
     return HalfResult(conversion=conversion, difference=difference)

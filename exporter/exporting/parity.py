@@ -169,8 +169,8 @@ def prove_parity(
             if not difference <= tolerance:
                 kind = "output" if name in outputs else "tensor"
                 raise VerificationError(
-                    f"The exported model is not equal to the PyTorch module: {trial} its {kind} {name!r} differs by "
-                    f"{difference:.1e} of its scale, and {tolerance:.1e} is allowed. "
+                    f"The exported model differs from the PyTorch module: {trial}, {kind} {name!r}, max "
+                    f"relative difference {difference:.1e} (limit {tolerance:.1e}). "
                     + _where(module, exposed, drawn, normalised, expected, features=features, tolerance=tolerance)
                 )
             if name in outputs:
@@ -180,7 +180,7 @@ def prove_parity(
 
 def _require_numbers(name: str, values: np.ndarray, trial: str) -> None:
     if values.size == 0:
-        raise VerificationError(f"PyTorch's own {name} hold no number {trial}, so nothing can be proven.")
+        raise VerificationError(f"PyTorch's own {name} are empty {trial}, so nothing can be compared.")
     if not np.isfinite(values).all():
         raise VerificationError(
             f"PyTorch's own {name} are not finite {trial}: the weights are broken, or the network was never trained "
@@ -235,8 +235,8 @@ def _where(
     """Say in which tensor the two differ first."""
     if _is_random(module, normalised, features, tolerance):
         return (
-            "PyTorch itself gives another result each time, for the same pictures: something random does not look at "
-            "eval mode, such as F.dropout without training=self.training."
+            "PyTorch's own results for the same pictures vary: something random ignores eval mode, such as "
+            "F.dropout without training=self.training."
         )
     expected = _module_results(module, normalised, features)
     for name, output in outputs.items():
@@ -252,8 +252,8 @@ def _where(
     for name, actual in zip(names, results, strict=True):
         difference = expected[name].difference(actual)
         if not difference <= tolerance:
-            return f"The first tensor that differs is {name!r}, by {difference:.1e} of its scale."
-    return "No layer's own result differs by more: it is the rounding, at the edge of what is allowed."
+            return f"The first tensor that differs is {name!r}: max relative difference {difference:.1e}."
+    return "No single layer differs by more: this is accumulated rounding, just above the limit."
 
 
 def _is_random(module: torch.nn.Module, images: np.ndarray, features: Sequence[str], tolerance: float) -> bool:

@@ -80,15 +80,15 @@ def _prove(original: ir.Model, converted: ir.Model, reference: Reference) -> Non
         differences = reference.differences(converted)
     except VerificationError as error:
         raise VerificationError(
-            f"ONNX's converter from opset {start} to {end} makes a model that does not run of this one, which has "
+            f"ONNX's converter from opset {start} to {end} breaks this model, which has "
             f"{_rewritten(original, start, end)}; export it again with opset {end} or later."
         ) from error
     if all(difference <= reference.tolerance for difference in differences.values()):
         return
     changed = _first_that_differs(original, converted) or _rewritten(original, start, end)
     raise VerificationError(
-        f"ONNX's converter from opset {start} to {end} changes the results of this model: of {changed}; export it "
-        f"again with opset {end} or later."
+        f"ONNX's converter from opset {start} to {end} changes this model's results, at {changed}; export "
+        f"it again with opset {end} or later."
     )
 
 
@@ -96,7 +96,7 @@ def _rewritten(model: ir.Model, start: int, end: int) -> str:
     """Return the operators of the model that changed between two opsets."""
     used = {node.op_type for node in model.graph.all_nodes() if node.domain == ""}
     rewritten = [op_type for op_type in sorted(used) if _since(op_type, start) != _since(op_type, end)]
-    return ", ".join(rewritten) or "no operator that it knows to be another"
+    return ", ".join(rewritten) or "no operator that changed between them"
 
 
 def _since(op_type: str, opset: int) -> int | None:

@@ -58,7 +58,7 @@ class Reference:
         for name, result in zip(self._outputs, self._expected, strict=True):
             if np.size(result) == 0:
                 raise ModelFileError(
-                    f"The model's output {name!r} holds no number for random inputs, so nothing can be compared."
+                    f"The model's output {name!r} is empty for random inputs, so nothing can be compared."
                 )
 
     def difference(self, changed: ir.Model, *, tolerance: float | None = None) -> float:
@@ -75,8 +75,8 @@ class Reference:
         for name, difference in differences.items():
             if not difference <= tolerance:
                 raise VerificationError(
-                    f"Fusion changed the output {name!r} by {difference:.1e} of its scale ({tolerance:.0e} is "
-                    "allowed); this is a defect of rexport, please report it."
+                    f"Fusion changed the output {name!r}: max relative difference {difference:.1e} (limit "
+                    f"{tolerance:.0e}); this is a bug in rexport, please report it."
                 )
         return max(differences.values(), default=0.0)
 
@@ -96,7 +96,7 @@ class Reference:
         try:
             actual = _run(changed, feeds)
         except ModelFileError as error:
-            raise VerificationError(f"The fused model does not run, and the original does: {error}") from error
+            raise VerificationError(f"The fused model does not run, although the original does: {error}") from error
         results = zip(self._outputs, self._expected, actual, strict=True)
         return {name: _difference(expected, result) for name, expected, result in results}
 
@@ -131,7 +131,7 @@ def _random_feeds(model: ir.Model, seed: int) -> dict[str, np.ndarray]:
 
 def _require_feedable(value: ir.Value) -> None:
     if refusal := _why_not_fed(value):
-        raise ModelFileError(f"The input {value.name!r} {refusal}, so the model can't be tried.")
+        raise ModelFileError(f"The input {value.name!r} {refusal}, so the model can't be run on random inputs.")
 
 
 def _why_not_fed(value: ir.Value) -> str | None:

@@ -105,11 +105,11 @@ def search_deployment(
     if not candidates:
         raise UsageError("There is nothing to measure; name at least one runtime, batch and number of threads.")
     if any(min(candidate.batch, candidate.threads) < 1 for candidate in candidates):
-        raise UsageError("A batch and the threads are 1 or more.")
+        raise UsageError("Batch sizes and numbers of threads must be at least 1.")
     if not 0 < seconds < math.inf:
-        raise UsageError(f"Measuring for {seconds:g} seconds makes no sense; name a number above 0, such as 120.")
+        raise UsageError(f"The time to measure must be above 0 seconds, such as 120, not {seconds:g}.")
     if bounds.latency_ms is not None and not 0 < bounds.latency_ms < math.inf:
-        raise UsageError(f"A call can't be bound to {bounds.latency_ms:g} ms; name a number above 0, such as 20.")
+        raise UsageError(f"The latency bound must be above 0 ms, such as 20, not {bounds.latency_ms:g}.")
     return _Search(candidates, bounds, goal, seconds, progress).run()
 
 
@@ -172,7 +172,7 @@ class _Search:
         variant, fixed = candidate.variant, self._inputs[candidate.variant.path].batch
         if not self._bounds.allow(variant):
             drop = "an unknown share" if variant.drop_points is None else f"{variant.drop_points:.2f} points"
-            reason = f"It loses {drop} of top-1, and {self._bounds.drop_points:g} points are allowed."
+            reason = f"It loses {drop} of top-1 (limit {self._bounds.drop_points:g} points)."
             self._leave_out(candidate, reason)
         elif fixed not in (None, candidate.batch):
             self._leave_out(candidate, f"The file takes batches of {fixed} only; export it with `--batch dynamic`.")
@@ -272,7 +272,7 @@ class _Search:
             smaller = measured.candidate
             is_smaller = smaller.batch < candidate.batch and replace(smaller, batch=candidate.batch) == candidate
             if is_smaller and measured.percentile_ms(50) > bound:
-                self._leave_out(candidate, f"Batch {smaller.batch} takes longer than {bound:g} ms already.")
+                self._leave_out(candidate, f"Batch {smaller.batch} already takes longer than {bound:g} ms.")
                 return True
         return False
 

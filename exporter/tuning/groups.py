@@ -115,7 +115,7 @@ def regroup(
         VerificationError: The regrouped model's results differ (a defect of rexport).
     """
     if any(number is not None and number < 1 for number in (merged, batch, threads)):
-        raise UsageError("Groups merge by 1 or more, and a batch and the threads are 1 or more.")
+        raise UsageError("The groups to merge, the batch and the threads must each be at least 1.")
     if merged is not None:
         return _rewritten(model, lambda _: GroupForm(merged=merged), verify=verify)
     conditions = conditions_for(model, batch=batch, threads=threads)

@@ -181,9 +181,9 @@ def mix_precision(
 
 def _require_sense(exam: Exam, max_drop: float, most_float: float) -> None:
     if not max_drop >= 0:
-        raise UsageError(f"A drop of {max_drop:g} points makes no sense; name zero or more, such as --max-drop 0.5.")
+        raise UsageError(f"The largest drop must be 0 points or more, such as --max-drop 0.5, not {max_drop:g}.")
     if not 0 <= most_float <= 1:
-        raise UsageError(f"A share of {most_float:g} of the operations makes no sense; name one from 0 to 1.")
+        raise UsageError(f"The share of operations in float must be from 0 to 1, not {most_float:g}.")
     if not exam.dataset.labelled:
         raise UsageError(
             "Accuracy needs labels, and the evaluation images have none; pass a folder with one folder per class, "
@@ -209,11 +209,9 @@ def require_speedup(
     """
     compared = compare(model, quantized, conditions, progress=progress)
     if compared.speedup < at_least:
-        low, high = compared.interval
         raise GateError(
-            f"The INT8 model is {compared.speedup:.2f} times as fast as the float one (95 % interval {low:.2f} to "
-            f"{high:.2f}) at batch {conditions.batch}, and --min-speedup {at_least:g} was asked for; use the float "
-            "model here, or try --regroup measure."
+            f"The INT8 model is {compared} as the float one at batch {conditions.batch} (limit: "
+            f"--min-speedup {at_least:g}); use the float model here, or try --regroup measure."
         )
     return compared
 
@@ -316,10 +314,11 @@ class _Search:
     def why_not(self, most_float: float) -> str:
         best = max(self._points.values(), key=lambda point: point.top1)
         return (
-            f"INT8 loses {100 * (self.float_top1 - best.top1):.2f} points of top-1 on {self.images} images even with "
-            f"{len(best.float_layers)} layers ({100 * best.float_share:.0f} % of the operations) in float, and at most "
-            f"{self.max_drop:g} are allowed; more than {100 * most_float:.0f} % are not left in float. Calibrate with "
-            "more images or another --calibrator, ask for more of --recover, or fine-tune with `rexport train --qat`."
+            f"INT8 loses {100 * (self.float_top1 - best.top1):.2f} points of top-1 on {self.images} images "
+            f"(limit {self.max_drop:g}) even with {len(best.float_layers)} layers, "
+            f"{100 * best.float_share:.0f} % of the operations, in float; at most {100 * most_float:.0f} % "
+            "may stay in float. Calibrate with more images or another --calibrator, use a stronger "
+            "--recover, or fine-tune with `rexport train --qat`."
         )
 
     def curve(self, best: GatePoint, conditions: Conditions | None) -> tuple[GatePoint, ...]:

@@ -23,7 +23,7 @@ def test_a_line_is_read() -> None:
 
 @pytest.mark.parametrize(
     ("messages", "words"),
-    [([], "lists no layers"), ([_LINE.replace("Constants", "Others")], "can't be read")],
+    [([], "lists no layers"), ([_LINE.replace("Constants", "Others")], "can't be parsed")],
 )
 def test_what_can_not_be_read_is_an_error(messages: list[str], words: str) -> None:
     with pytest.raises(VerificationError, match=words):
@@ -42,5 +42,5 @@ def test_the_inspectors_json_of_both_formats() -> None:
     assert types == {"conv1": "Int8", "conv2": "Half"}
     with pytest.raises(VerificationError, match="names no layer for fc"):
         types_of_inspected({"Layers": [old]}, ["conv1", "fc"])
-    with pytest.raises(VerificationError, match="which is not known"):
+    with pytest.raises(VerificationError, match="an unknown tensor type"):
         types_of_inspected({"Layers": [{**old, "Inputs": [{"Datatype": "Odd"}]}]}, ["conv1"])

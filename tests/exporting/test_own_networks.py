@@ -130,12 +130,12 @@ def _depends_on_values(z: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("finish", "options", "error", "why"),
     [
-        (F.dropout, {}, VerificationError, "PyTorch itself gives another result each time"),
+        (F.dropout, {}, VerificationError, "PyTorch's own results for the same pictures vary"),
         (_depends_on_values, {}, InputError, r"PyTorch can't export the network \(GuardOnDataDependentSymNode"),
-        (lambda z: z[:, :0], {}, VerificationError, "hold no number at batch 1"),
+        (lambda z: z[:, :0], {}, VerificationError, "are empty at batch 1"),
         (lambda _z: None, {}, UsageError, "returns a NoneType without a tensor"),
         (lambda z: z @ z, {}, UsageError, r"does not run on a picture of 8×8 pixels in three colours \(RuntimeError"),
-        (torch.relu, {"classes": ("a", "b")}, UsageError, "There are 2 class names, and the network gives 4 outputs"),
+        (torch.relu, {"classes": ("a", "b")}, UsageError, "There are 2 class names for 4 outputs"),
         (torch.relu, {"head": Head.LOG_SOFTMAX}, UsageError, "A file gives logits or softmax"),
     ],
 )

@@ -53,7 +53,7 @@ def test_one_wrong_weight_is_found(network: ir.Model, name: str) -> None:
     fused = fuse(network).model
     array = fused.graph.initializers[name].const_value
     wrong = changed(fused, name, (0,) * len(array.shape), 1.0)
-    with pytest.raises(VerificationError, match=r"Fusion changed the output 'scores' by .*e-0[1-4] of its scale"):
+    with pytest.raises(VerificationError, match=r"Fusion changed the output 'scores': .* difference .*e-0[1-4] "):
         verify_equal(network, wrong)
 
 
@@ -75,16 +75,16 @@ def test_other_shapes_are_a_difference() -> None:
     model = parse(TWO_OUTPUTS)
     wrong = parse(TWO_OUTPUTS.replace("float[N, 3] z", "float[N, 1] z").replace("z = R", "h = R").replace(
         "(g) }", "(g)  z = ReduceMax(h, one) }").replace("float[3] b", "int64[1] one = {1}, float[3] b"))  # fmt: skip
-    with pytest.raises(VerificationError, match="'z' by inf"):
+    with pytest.raises(VerificationError, match="'z': max relative difference inf"):
         verify_equal(model, wrong)
 
 
 def test_nan_is_a_difference_unless_it_was_there_before() -> None:
     model = parse(TWO_OUTPUTS)
     broken = changed(model, "b", (0,), np.nan)
-    with pytest.raises(VerificationError, match="'y' by inf"):
+    with pytest.raises(VerificationError, match="'y': max relative difference inf"):
         verify_equal(model, broken)
-    with pytest.raises(VerificationError, match="'y' by nan"):
+    with pytest.raises(VerificationError, match="'y': max relative difference nan"):
         verify_equal(broken, model)
     assert verify_equal(broken, broken.clone()) == 0
 
@@ -102,7 +102,7 @@ def test_a_changed_model_that_does_not_run_is_a_difference() -> None:
     broken = model.clone()
     value = broken.graph.initializers["w"]
     value.const_value, value.shape = ir.tensor(np.ones((4, 3), np.float32), name="w"), ir.Shape([4, 3])
-    with pytest.raises(VerificationError, match="The fused model does not run, and the original does"):
+    with pytest.raises(VerificationError, match="The fused model does not run, although the original does"):
         verify_equal(model, broken)
 
 
@@ -123,7 +123,7 @@ def test_an_original_that_does_not_run_is_no_difference() -> None:
 )
 def test_nothing_is_no_proof(text: str) -> None:
     model = parse(f'<ir_version: 9, opset_import: ["": 18]> graph {text}')
-    with pytest.raises(ModelFileError, match=r"output 'y' holds no number for random inputs"):
+    with pytest.raises(ModelFileError, match=r"output 'y' is empty for random inputs"):
         verify_equal(model, model.clone())
 
 
@@ -138,7 +138,7 @@ def test_an_input_without_a_shape_can_t_be_tried() -> None:
     model = parse(TWO_OUTPUTS)
     shapeless = model.clone()
     shapeless.graph.inputs[0].shape = None
-    with pytest.raises(ModelFileError, match=r"'x' has no shape, so the model can't be tried"):
+    with pytest.raises(ModelFileError, match=r"'x' has no shape, so the model can't be run on random inputs"):
         verify_equal(shapeless, model)
 
 
@@ -235,8 +235,8 @@ def test_what_is_too_large_is_not_tried() -> None:
         <ir_version: 9, opset_import: ["": 18]>
         g (float[1000000, 3, 10000, 10000] x) => (float[1000000, 3, 10000, 10000] y) { y = Relu(x) }
     """)
-    with pytest.raises(ModelFileError, match="has the shape 1000000×3×10000×10000, so the model can't be tried"):
+    with pytest.raises(ModelFileError, match="has the shape 1000000×3×10000×10000, so the model can't be run"):
         verify_equal(model, model)
     preprocessing = Preprocessing(size=10_000, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    with pytest.raises(ModelFileError, match="so the model can't be tried"):
+    with pytest.raises(ModelFileError, match="so the model can't be run on random inputs"):
         Reference(model, preprocessing=preprocessing)

@@ -121,9 +121,9 @@ def test_a_bound_is_kept_and_what_is_beyond_it_for_sure_is_not_measured(file: Pa
     assert _batch_and_threads(found.chosen) == (4, 2)
     reasons = {(trial.candidate.batch, trial.candidate.threads): trial.reason for trial in found.trials if trial.reason}
     assert reasons == {
-        (8, 1): "Batch 4 takes longer than 30 ms already.",
-        (16, 1): "Batch 4 takes longer than 30 ms already.",
-        (16, 2): "Batch 8 takes longer than 30 ms already.",
+        (8, 1): "Batch 4 already takes longer than 30 ms.",
+        (16, 1): "Batch 4 already takes longer than 30 ms.",
+        (16, 2): "Batch 8 already takes longer than 30 ms.",
     }
 
 
@@ -202,7 +202,7 @@ def test_what_loses_too_much_is_never_run(file: Path, plant: Any) -> None:
     candidates = grid(file, drop_points=0.0, batches=[1]) + grid(file, drop_points=0.7, batches=[2])
     found = search(candidates, Bounds(drop_points=0.5), seconds=30)
     assert {job.shape[0] for group in planted.groups for job in group} == {1}
-    assert found.trials[-1].reason == "It loses 0.70 points of top-1, and 0.5 points are allowed."
+    assert found.trials[-1].reason == "It loses 0.70 points of top-1 (limit 0.5 points)."
 
 
 def test_a_file_of_one_batch_is_run_at_that(tmp_path: Path, plant: Any) -> None:
@@ -237,11 +237,11 @@ def test_jobs_have_the_pictures_that_the_file_takes(tmp_path: Path, plant: Any) 
     ("candidates", "options", "words"),
     [
         ({"batches": []}, {}, "nothing to measure"),
-        ({"batches": [0]}, {}, "are 1 or more"),
-        ({"threads": [0]}, {}, "are 1 or more"),
-        ({}, {"seconds": 0.0}, "a number above 0"),
-        ({}, {"seconds": float("nan")}, "a number above 0"),
-        ({}, {"bounds": Bounds(latency_ms=0)}, "a number above 0"),
+        ({"batches": [0]}, {}, "must be at least 1"),
+        ({"threads": [0]}, {}, "must be at least 1"),
+        ({}, {"seconds": 0.0}, "above 0 seconds"),
+        ({}, {"seconds": float("nan")}, "above 0 seconds"),
+        ({}, {"bounds": Bounds(latency_ms=0)}, "above 0 ms"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(

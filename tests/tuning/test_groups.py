@@ -145,7 +145,7 @@ def test_really_measured_the_result_is_the_same_and_never_slower(
 
 @pytest.mark.parametrize("wrong", [{"merged": 0}, {"batch": 0}, {"threads": 0}])
 def test_numbers_below_one_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="1 or more"):
+    with pytest.raises(UsageError, match="at least 1"):
         regroup(int8(), **wrong)
 
 
