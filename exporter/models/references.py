@@ -2,9 +2,9 @@
 
     torchvision:resnet50        timm:resnet50        package.module:callable        package.module:callable[depth=20]
 
-A callable is called with the arguments in brackets, Python's literals, and with ``num_classes`` where that is requested
-or required; required ``pretrained`` and ``weights`` are false and ``None``. It returns a module. Weights are never
-fetched here.
+Arguments in brackets are Python's literals. A callable is called with them, and with ``num_classes`` where that is
+requested or required; required ``pretrained`` and ``weights`` are false and ``None``. It returns a module. Weights are
+never fetched here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import copy
 import importlib
 import inspect
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +26,11 @@ from rexport._errors import UsageError
 from rexport.models.adopted import DEFAULT_CLASSES, DEFAULT_SIZE, adopted
 from rexport.models.modules import in_one_line
 from rexport.models.timm_networks import find_timm
-from rexport.models.torchvision_networks import find_torchvision
+from rexport.models.torchvision_networks import find_torchvision, import_torchvision
 from rexport.models.zoo import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["from_module", "from_reference"]
 
@@ -44,18 +46,24 @@ def from_reference(text: str) -> Network | None:
         WeightsError: The configuration of a repository or folder of timm's can't be read.
         UnavailableError: torchvision or timm can't be imported.
     """
-    module, _, name = text.partition(":")
+    reference, bracket, brackets = text.partition("[")
+    module, _, name = reference.partition(":")
     if not (module and name):
         return None
-    match module:
-        case "torchvision":
-            return find_torchvision(name)
-        case "timm":
-            return find_timm(name)
-        case "hf-hub":
-            return find_timm(text)
-    name, bracket, arguments = name.partition("[")
-    return _own(module, name, _arguments_in(bracket + arguments, text))
+    if module == "timm" and name.startswith("local-dir:"):  # a folder, whose name may have brackets
+        return find_timm(text.removeprefix("timm:"), {})
+    arguments = _arguments_in(bracket + brackets, text)
+    with _explained(text):
+        match module:
+            case "torchvision":
+                network = find_torchvision(name, arguments)
+            case "timm":
+                network = find_timm(name, arguments)
+            case "hf-hub":
+                network = find_timm(reference, arguments)
+            case _:
+                network = _own(module, name, arguments)
+    return _with_arguments(network, arguments)
 
 
 def from_module(module: nn.Module) -> Network:
@@ -86,10 +94,37 @@ def _value_of(expression: ast.expr) -> object:
     return ast.literal_eval(expression)
 
 
+def _with_arguments(network: Network, arguments: Mapping[str, object]) -> Network:
+    """Return ``network`` with the arguments in its name, and errors that name it."""
+    if not arguments:
+        return network
+    name = f"{network.name}[{','.join(f'{key}={value!r}' for key, value in arguments.items())}]"
+
+    def construct(classes: int | None) -> nn.Module:
+        with _explained(name):
+            return network.construct(classes)
+
+    classes = arguments.get("num_classes")
+    if not isinstance(classes, int):
+        classes = network.num_classes
+    return replace(network, name=name, construct=construct, num_classes=classes)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn the errors of a library's constructors into :class:`UsageError`."""
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise UsageError(f"{name} can't be made: {in_one_line(error)}.") from error
+
+
 def _own(module_name: str, name: str, arguments: Mapping[str, object]) -> Network:
     folder = str(Path.cwd())
     if folder not in sys.path:  # as for `python -m`: the module may lie in the folder that the command is run in
         sys.path.insert(0, folder)
+    if module_name.partition(".")[0] in ("torchvision", "timm"):
+        import_torchvision()
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -99,11 +134,7 @@ def _own(module_name: str, name: str, arguments: Mapping[str, object]) -> Networ
     make = getattr(module, name, None)
     if not callable(make):
         raise UsageError(f"{module_name} has no callable {name!r} that makes a network.")
-    reference = f"{module_name}:{name}"
-    if not arguments:
-        return _of_callable(make, reference, paper=module_name)
-    listed = ",".join(f"{key}={value!r}" for key, value in arguments.items())
-    return _of_callable(partial(make, **arguments), f"{reference}[{listed}]", paper=module_name)
+    return _of_callable(partial(make, **arguments), f"{module_name}:{name}", paper=module_name)
 
 
 def _of_callable(make: Callable[..., Any], name: str, *, paper: str) -> Network:

@@ -25,7 +25,7 @@ from rexport.models.torchvision_networks import import_torchvision
 from rexport.preprocessing import Interpolation, Preprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rexport.models.zoo import Network
 
@@ -64,8 +64,8 @@ def first_sentence(error: BaseException) -> str:
     return first_line(error).partition(". ")[0].rstrip(".")
 
 
-def find_timm(name: str) -> Network:
-    """Return timm's network of this name (see above).
+def find_timm(name: str, arguments: Mapping[str, object]) -> Network:
+    """Return timm's network of this name (see above), made with these ``arguments`` of ``create_model``.
 
     Raises:
         UsageError: There is none.
@@ -76,12 +76,14 @@ def find_timm(name: str) -> Network:
     source, _, place = name.replace("hf_hub:", "hf-hub:").partition(":")
     names = timm.list_models() + timm.list_models(pretrained=True)
     if source == "hf-hub" and place.removeprefix("timm/") in names:
-        return replace(find_timm(place.removeprefix("timm/")), name=f"timm:{name}")
+        return replace(find_timm(place.removeprefix("timm/"), arguments), name=f"timm:{name}")
     if place:
-        return _of_configuration(timm, name, source, place)
+        return _of_configuration(timm, name, source, place, arguments)
     require_known(name, names, "timm")
     network = imagenet_network(
-        "timm", name, lambda classes: timm.create_model(name, pretrained=False, num_classes=classes)
+        "timm",
+        name,
+        lambda classes: timm.create_model(name, **({"num_classes": classes} | dict(arguments)), pretrained=False),
     )
     settings = timm.get_pretrained_cfg(name)
     if settings is None:
@@ -131,7 +133,7 @@ def _prepared(network: Network, name: str, settings: Any) -> Network:
         return replace(network, inexpressible=str(error))
 
 
-def _of_configuration(timm: Any, name: str, source: str, place: str) -> Network:
+def _of_configuration(timm: Any, name: str, source: str, place: str, arguments: Mapping[str, object]) -> Network:
     """Return the network that a ``config.json`` on the hub or in a folder describes."""
     match source:
         case "hf-hub":
@@ -146,7 +148,7 @@ def _of_configuration(timm: Any, name: str, source: str, place: str) -> Network:
             )
     try:
         with without_retry_warnings():
-            stated, architecture, arguments = read(place)
+            stated, architecture, stated_arguments = read(place)
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # a lost network is one of these too
         hint = "."
         if source == "hf-hub":
@@ -156,12 +158,12 @@ def _of_configuration(timm: Any, name: str, source: str, place: str) -> Network:
         ) from error
     require_known(architecture, timm.list_models(), "timm")
     settings = timm.models.resolve_pretrained_cfg(architecture, stated)
-    arguments = {key: value for key, value in (arguments or {}).items() if key != "num_classes"}
+    arguments = {key: value for key, value in (stated_arguments or {}).items() if key != "num_classes"} | arguments
     classes = settings.num_classes or DEFAULT_CLASSES
     network = imagenet_network(
         "timm",
         name,
-        lambda number: timm.create_model(architecture, pretrained=False, num_classes=number, **arguments),
+        lambda number: timm.create_model(architecture, **({"num_classes": number} | arguments), pretrained=False),
     )
     return replace(
         _prepared(network, name, settings),

@@ -19,7 +19,7 @@ from rexport.models.zoo import Network
 from rexport.preprocessing import Interpolation, Preprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["find_torchvision", "import_torchvision", "of_torchvision", "published_by_torchvision"]
 
@@ -62,8 +62,8 @@ def import_torchvision() -> Any:
         ) from error
 
 
-def find_torchvision(name: str) -> Network:
-    """Return torchvision's network of this name; nothing is downloaded for it.
+def find_torchvision(name: str, arguments: Mapping[str, object]) -> Network:
+    """Return torchvision's network of this name, made with these ``arguments``; nothing is downloaded for it.
 
     Raises:
         UsageError: There is none.
@@ -72,10 +72,10 @@ def find_torchvision(name: str) -> Network:
     models = import_torchvision().models
     require_known(name, _names(models), "torchvision")
     if name in models.list_models(module=models.detection):
-        return _detector(models, name)
+        return _detector(models, name, arguments)
     if name in models.list_models(module=models.segmentation):
-        return _segmentation(models, name)
-    return _classifier(models, name)
+        return _segmentation(models, name, arguments)
+    return _classifier(models, name, arguments)
 
 
 def of_torchvision(weights: Any) -> Preprocessing | None:
@@ -115,11 +115,13 @@ def _names(models: Any) -> list[str]:
     return [name for family in families for name in models.list_models(module=family)]
 
 
-def _classifier(models: Any, name: str) -> Network:
+def _classifier(models: Any, name: str, arguments: Mapping[str, object]) -> Network:
     published = models.get_model_weights(name)
     ways = {of_torchvision(weights) for weights in published}
     network = imagenet_network(
-        "torchvision", name, lambda classes: models.get_model(name, weights=None, num_classes=classes)
+        "torchvision",
+        name,
+        lambda classes: models.get_model(name, weights=None, **({"num_classes": classes} | dict(arguments))),
     )
     if not ways:
         return network
@@ -130,7 +132,7 @@ def _classifier(models: Any, name: str) -> Network:
     return replace(network, input_size=preprocessing.size, preprocessing=preprocessing)
 
 
-def _segmentation(models: Any, name: str) -> Network:
+def _segmentation(models: Any, name: str, arguments: Mapping[str, object]) -> Network:
     preprocessing = of_torchvision(models.get_model_weights(name).DEFAULT)
     assert preprocessing is not None  # all of them have the same
     return Network(
@@ -140,14 +142,14 @@ def _segmentation(models: Any, name: str) -> Network:
         dataset=None,
         input_size=preprocessing.size,
         num_classes=_VOC_CLASSES,
-        construct=lambda classes: adopted(_without_weights(models, name, classes or _VOC_CLASSES)),
+        construct=lambda classes: adopted(_without_weights(models, name, classes or _VOC_CLASSES, arguments)),
         preprocessing=preprocessing,
     )
 
 
-def _detector(models: Any, name: str) -> Network:
+def _detector(models: Any, name: str, arguments: Mapping[str, object]) -> Network:
     with torch.device("meta"):
-        detector = _without_weights(models, name, _COCO_CLASSES)
+        detector = _without_weights(models, name, _COCO_CLASSES, arguments)
     transform, backbone = detector.transform, detector.backbone
     size = transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1]
     stage = "features"
@@ -160,7 +162,9 @@ def _detector(models: Any, name: str) -> Network:
         dataset=None,
         input_size=size,
         num_classes=_COCO_CLASSES,
-        construct=lambda classes: adopted(_Backbone(_without_weights(models, name, classes or _COCO_CLASSES))),
+        construct=lambda classes: adopted(
+            _Backbone(_without_weights(models, name, classes or _COCO_CLASSES, arguments))
+        ),
         preprocessing=Preprocessing(
             size=size, resize=size, mean=tuple(transform.image_mean), std=tuple(transform.image_std), assumed=True
         ),
@@ -171,8 +175,8 @@ def _detector(models: Any, name: str) -> Network:
     )
 
 
-def _without_weights(models: Any, name: str, classes: int) -> Any:
-    return models.get_model(name, weights=None, weights_backbone=None, num_classes=classes)
+def _without_weights(models: Any, name: str, classes: int, arguments: Mapping[str, object]) -> Any:
+    return models.get_model(name, weights=None, weights_backbone=None, **({"num_classes": classes} | dict(arguments)))
 
 
 class _Backbone(nn.Module):

@@ -232,3 +232,19 @@ def test_bad_arguments_in_brackets(reference: str, why: str, own: str) -> None:
 
 def test_required_weights_are_none(own: str) -> None:
     assert models.build(f"{own}:asks_for_weights")[3].out_features == 3
+
+
+def test_arguments_of_libraries(torchvision: Any) -> None:
+    pytest.importorskip("timm")
+    wide = models.find("torchvision:resnet18[width_per_group=64,num_classes=5]")
+    assert (wide.name, wide.num_classes) == ("torchvision:resnet18[width_per_group=64,num_classes=5]", 5)
+    assert wide.construct(None).fc.out_features == 5
+    assert models.build("timm:test_resnet[in_chans=1]").conv1[0].in_channels == 1
+    assert models.build("torchvision.models:resnet18", num_classes=3).fc.out_features == 3
+    for name in (
+        "torchvision:resnet18[dept=3]",
+        "torchvision:resnet18[weights=DEFAULT]",
+        "timm:test_resnet[pretrained=True]",
+    ):
+        with pytest.raises(UsageError, match="can't be made"):
+            models.build(name)
