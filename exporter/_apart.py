@@ -28,7 +28,6 @@ __all__ = [
     "require_exists",
     "require_files_apart",
     "require_files_exist",
-    "require_not_weights",
 ]
 
 _ROLE = "file"
@@ -39,7 +38,6 @@ READ_IMAGES = {_ROLE: "images"}
 WRITE = {_ROLE: "write"}
 """Of one that names a file or a folder to write."""
 
-_WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar", ".th"})
 _PUBLISHED = ("torchvision:", "hub:")  # weights that are no file here
 
 
@@ -59,20 +57,6 @@ def require_exists(path: Path, advice: str = "check its name and folder") -> Non
         raise MissingFileError(f"{path} does not exist; {advice}.{did_you_mean(near)}") from error
     except OSError:
         return
-
-
-def require_not_weights(name: Path | str) -> None:
-    """Do nothing unless ``name`` ends like a file of weights, which is no model without its network.
-
-    Raises:
-        UsageError: It does.
-    """
-    path = Path(name)
-    if path.suffix.lower() in _WEIGHTS_SUFFIXES:
-        raise UsageError(
-            f"{name} holds only weights; name their network too, such as resnet50: `rexport onnx resnet50 --weights "
-            f"{name} -o {path.with_suffix('.onnx')}` makes a model file of both."
-        )
 
 
 def require_files_exist(request: Any) -> None:

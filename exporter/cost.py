@@ -174,7 +174,8 @@ def macs_of(model: ir.Model, *, size: int | None = None) -> dict[str, int | None
         ModelFileError: It has no image input.
 
     Example:
-        >>> from rexport import Preprocessing, build, export
+        >>> from rexport import Preprocessing, build
+        >>> from rexport.exporting import export
         >>> model = export(build("cifar_resnet20"), preprocessing=Preprocessing(size=32)).model
         >>> macs_of(model)["conv1"]  # 16 maps of 32 × 32, of 3 · 3 · 3 products each
         442368

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from rexport._apart import require_not_weights
 from rexport._errors import ModelFileError, UsageError
 from rexport._files import write_bytes
 from rexport._onnx_proto import (
@@ -30,6 +29,7 @@ from rexport._onnx_proto import (
     why_not_readable,
 )
 from rexport._progress import Note, unsaid
+from rexport._weights_file import require_not_weights
 from rexport._words import first_line
 from rexport.preprocessing import PictureOptions, Preprocessing, Takes
 

@@ -18,7 +18,7 @@ _ROOT = Path(__file__).parents[1]
 _LAYERS = (
     {"device"},
     {"_errors", "_lazy", "_progress", "_version", "_words", "choices"},
-    {"_child", "_cpu", "_files", "_documents", "_onnx_proto", "class_names", "imagenet", "pages", "preprocessing"},
+    {"_child", "_cpu", "_files", "_documents", "_onnx_proto", "_weights_file", "class_names", "imagenet", "pages", "preprocessing"},
     {"model_file", "deployment_settings", "engine_file", "_json_cache"},
     {"_apart", "classifier_head"},
     {"models"},

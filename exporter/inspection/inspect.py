@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from rexport._apart import require_exists, require_not_weights
+from rexport._apart import require_exists
 from rexport._errors import InputError, UsageError
+from rexport._weights_file import require_not_weights
 from rexport.inspection import bundle
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from rexport._apart import require_not_weights
 from rexport._errors import UsageError, WeightsError
+from rexport._weights_file import require_not_weights
 from rexport._words import did_you_mean
 from rexport.models.ensemble import Ensemble
 from rexport.models.families import parse_spec
