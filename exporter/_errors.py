@@ -2,7 +2,8 @@
 
     RexportError              1  the step failed
     ├── UsageError            2  the command line, or a call's arguments
-    │   └── MissingFileError     ... a file or folder that was named does not exist; an InputError too
+    │   ├── MissingFileError     ... a file or folder that was named does not exist; an InputError too
+    │   └── QuantizedModelError  ... an INT8 file where a float one is needed; a ModelFileError too
     ├── InputError            1  a file or folder that was given can't be used
     │   ├── WeightsError         ... a state dict
     │   ├── ModelFileError       ... an ONNX file
@@ -30,6 +31,7 @@ __all__ = [
     "MissingFileError",
     "ModelFileError",
     "OutputError",
+    "QuantizedModelError",
     "RexportError",
     "UnavailableError",
     "UsageError",
@@ -64,6 +66,10 @@ class WeightsError(InputError):
 
 class ModelFileError(InputError):
     """A model file can't be read, or is not what the step needs."""
+
+
+class QuantizedModelError(UsageError, ModelFileError):
+    """A model file that is quantized was given where a float one is needed."""
 
 
 class EngineFileError(InputError):

@@ -8,9 +8,11 @@ from rexport.passes.clip_to_relu import ClipToRelu
 from rexport.passes.fold_constants import FoldConstants
 from rexport.passes.fuse import DEFAULT_PASSES, FuseResult, fuse
 from rexport.passes.fuse_batch_norm_conv import FuseBatchNormConv
+from rexport.passes.fuse_clips import FuseClips
 from rexport.passes.fuse_conv_batch_norm import FuseConvBatchNorm
 from rexport.passes.fuse_pad_conv import FusePadConv
 from rexport.passes.fuse_pad_max_pool import FusePadMaxPool
+from rexport.passes.fuse_transpose_gemm import FuseTransposeGemm
 from rexport.passes.fuse_transposes import FuseTransposes
 from rexport.passes.mat_mul_to_gemm import MatMulToGemm
 from rexport.passes.merge_branches import MergeBranches
@@ -23,6 +25,7 @@ from rexport.passes.remove_redundant_relu import RemoveRedundantRelu
 from rexport.passes.reshape_to_flatten import ReshapeToFlatten
 from rexport.passes.share_duplicates import ShareDuplicates
 from rexport.passes.subsample_to_conv import SubsampleToConv
+from rexport.passes.sum_to_add import SumToAdd
 from rexport.passes.verify import Reference, verify_equal
 
 __all__ = [
@@ -31,10 +34,12 @@ __all__ = [
     "ClipToRelu",
     "FoldConstants",
     "FuseBatchNormConv",
+    "FuseClips",
     "FuseConvBatchNorm",
     "FusePadConv",
     "FusePadMaxPool",
     "FuseResult",
+    "FuseTransposeGemm",
     "FuseTransposes",
     "GraphPass",
     "MatMulToGemm",
@@ -52,6 +57,7 @@ __all__ = [
     "RewritePass",
     "ShareDuplicates",
     "SubsampleToConv",
+    "SumToAdd",
     "available_passes",
     "choose_passes",
     "fuse",

@@ -139,12 +139,16 @@ class NodePass(RewritePass[ir.Node]):
 
 
 class BypassPass(NodePass):
-    """A pass that removes nodes whose first output equals their first input."""
+    """A pass that removes nodes whose first output equals one of their inputs, by default the first."""
+
+    def passed_on(self, node: ir.Node) -> int:  # noqa: ARG002
+        """Return the index of the input that equals the output of a node that :meth:`matches`."""
+        return 0
 
     def check(self, match: ir.Node) -> str | None:
         """Allow it unless the node connects an input of the model to an output."""
-        return why_not_bypassed(match)
+        return why_not_bypassed(match, self.passed_on(match))
 
     def rewrite(self, match: ir.Node) -> None:
         """Let its readers read its input."""
-        bypass(match)
+        bypass(match, self.passed_on(match))

@@ -190,9 +190,9 @@ def _dtype_of(value: ir.Value) -> int | None:
     return int_attribute(cast, "to", 0) if cast else value.dtype
 
 
-def why_not_bypassed(node: ir.Node) -> str | None:
+def why_not_bypassed(node: ir.Node, index: int = 0) -> str | None:
     """Return why :func:`bypass` can't take a node out of the graph, or ``None`` if it can."""
-    source, result = node.inputs[0], node.outputs[0]
+    source, result = node.inputs[index], node.outputs[0]
     if source is None:
         return "its input is missing"
     if result.is_graph_output() and (source.producer() is None or source.is_graph_output()):
@@ -316,9 +316,9 @@ def replace_node(
     return new
 
 
-def bypass(node: ir.Node) -> None:
-    """Take a node whose first output equals its first input out of the graph."""
-    source, result = node.inputs[0], node.outputs[0]
+def bypass(node: ir.Node, index: int = 0) -> None:
+    """Take a node whose first output equals its input ``index`` out of the graph."""
+    source, result = node.inputs[index], node.outputs[0]
     assert source is not None
     if result.is_graph_output() and source.producer() is not None and not source.is_graph_output():
         take_over(result, source)

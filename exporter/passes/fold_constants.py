@@ -15,6 +15,7 @@ from onnxscript import optimizer
 
 from rexport.passes._base import GraphPass
 from rexport.passes._graph import WEIGHTED, add_initializer, constant, inputs_of, int_attribute, is_op, varying
+from rexport.passes._quantized import dequantized_weight, integer_operators
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -27,7 +28,7 @@ __all__ = ["FoldConstants"]
 # have at most so many: enough for the widths of a Pad, or one number for each channel of the widest layers.
 _SMALL = 4096
 _ANY_SIZE = 2**31
-# Weights that are stored as integers stay integers.
+# Weights that are stored as integers stay integers in a model that computes with integers.
 _KEPT = {"QuantizeLinear", "DequantizeLinear"}
 # The results of these are no tensors, whatever the library infers.
 _SEQUENCES = {
@@ -63,6 +64,7 @@ class FoldConstants(GraphPass):
     def _fold(self, model: ir.Model) -> None:
         common.InlinePass()(model)
         _infer_shapes(model)
+        _dequantize_weights(model)
         nodes = len(model.graph) + 1
         while len(model.graph) < nodes:  # shapes inferred after a fold may allow further folds
             nodes = len(model.graph)
@@ -95,6 +97,19 @@ def _ending_as_weights(graph: ir.Graph) -> set[ir.Value]:
         if is_op(node, *WEIGHTED) or any(value in weights and value not in depending for value in node.outputs):
             weights.update(inputs_of(node))
     return weights - depending
+
+
+def _dequantize_weights(model: ir.Model) -> None:
+    """Fold each DequantizeLinear of a constant in a model that computes with floats, where integers only save space."""
+    nodes = [node for node in model.graph if is_op(node, "DequantizeLinear")]
+    if not nodes or integer_operators(model):
+        return
+    for node in nodes:
+        result, array = node.outputs[0], dequantized_weight(node)
+        if array is not None and not result.is_graph_output():
+            name, result.name = str(result.name), None
+            ir.convenience.replace_all_uses_with(result, add_initializer(model.graph, name, array))
+            model.graph.remove(node, safe=True)
 
 
 def _should_fold(node: ir.Node, weights: Collection[ir.Value]) -> bool | None:

@@ -17,9 +17,11 @@ from rexport.passes.average_pool_to_global import AveragePoolToGlobal
 from rexport.passes.clip_to_relu import ClipToRelu
 from rexport.passes.fold_constants import FoldConstants
 from rexport.passes.fuse_batch_norm_conv import FuseBatchNormConv
+from rexport.passes.fuse_clips import FuseClips
 from rexport.passes.fuse_conv_batch_norm import FuseConvBatchNorm
 from rexport.passes.fuse_pad_conv import FusePadConv
 from rexport.passes.fuse_pad_max_pool import FusePadMaxPool
+from rexport.passes.fuse_transpose_gemm import FuseTransposeGemm
 from rexport.passes.fuse_transposes import FuseTransposes
 from rexport.passes.mat_mul_to_gemm import MatMulToGemm
 from rexport.passes.merge_branches import MergeBranches
@@ -31,6 +33,7 @@ from rexport.passes.remove_redundant_relu import RemoveRedundantRelu
 from rexport.passes.reshape_to_flatten import ReshapeToFlatten
 from rexport.passes.share_duplicates import ShareDuplicates
 from rexport.passes.subsample_to_conv import SubsampleToConv
+from rexport.passes.sum_to_add import SumToAdd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +55,10 @@ DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
     AveragePoolToGlobal,
     ReshapeToFlatten,
     RemoveNoOps,
+    SumToAdd,
     MatMulToGemm,
+    FuseTransposeGemm,
+    FuseClips,
     ClipToRelu,
     RemoveRedundantRelu,
     SubsampleToConv,

@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from rexport._errors import ModelFileError, UsageError, VerificationError
+from rexport._errors import ModelFileError, QuantizedModelError, UsageError, VerificationError
 from rexport.calibration import Calibrator
 from rexport.model_file import Metadata, default_opset, model_hash, to_bytes
 from rexport.passes._graph import (
@@ -33,6 +33,7 @@ from rexport.passes._graph import (
     remembered_names,
     replace_initializer,
 )
+from rexport.passes._quantized import integer_operators
 from rexport.passes.float16 import require_float32, with_float16
 from rexport.quantization.float_layers import average_in_float, dequantize_per_channel
 from rexport.quantization.layers import WEIGHTED, Layer, dequantizes_tensor, output_axis
@@ -125,13 +126,19 @@ def _require_inputs(model: ir.Model, table: CalibrationTable, target: Target) ->
 
 
 def require_float(model: ir.Model, path: Path | str = "The model") -> None:
-    """Raise :class:`ModelFileError` for a model that has been quantized already; raw images alone do not count."""
-    if any(
-        node.op_type in ("QuantizeLinear", "QLinearConv")
-        or (node.op_type == "DequantizeLinear" and constant(node.inputs[0]) is not None)
-        for node in model.graph
-    ):
-        raise ModelFileError(f"{path} is quantized already; quantize the float model that it was made from.")
+    """Raise an error for a model that computes with integers already, or in float16.
+
+    Raw images, and weights that are stored as integers and read as floats, do not count.
+
+    Raises:
+        QuantizedModelError: It computes with integers.
+        ModelFileError: It computes in float16.
+    """
+    if counts := integer_operators(model):
+        operators = ", ".join(f"{count} {op_type}" for op_type, count in counts.most_common(3))
+        raise QuantizedModelError(
+            f"{path} is quantized already ({operators}); quantize the float model that it was made from."
+        )
     require_float32(model, path)
 
 

@@ -272,14 +272,15 @@ def integers(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(-9, 9, shape, np.int8)
 
 
-def test_integers_behind_a_dequantization_are_not_touched() -> None:
-    body = "k = DequantizeLinear <axis = 0> (i, ks)  d = Conv (n, k)  y = BatchNormalization (d, s, b, m, v)"
-    original = model(body, weights=", float[2] ks = {0.1, 0.2}")
+def test_integers_behind_a_dequantization_are_not_touched_in_a_model_of_integers() -> None:
+    body = """q = QuantizeLinear (n, qs, qz)  e = DequantizeLinear (q, qs, qz)
+              k = DequantizeLinear <axis = 0> (i, ks)  d = Conv (e, k)  y = BatchNormalization (d, s, b, m, v)"""
+    original = model(body, weights=", float[2] ks = {0.1, 0.2}, float qs = {0.05}, int8 qz = {0}")
     original.graph.register_initializer(ir.Value(name="i", const_value=ir.tensor(integers(2, 2, 1, 1), name="i")))
     proto = ir.to_proto(original)
     original = ir.from_proto(proto)
     result = fuse(original)
-    assert ops(result.model) == {"Conv": 2, "DequantizeLinear": 1, "BatchNormalization": 1}
+    assert ops(result.model) == {"Conv": 2, "QuantizeLinear": 1, "DequantizeLinear": 2, "BatchNormalization": 1}
     refused = [refusal.why for report in result.reports for refusal in report.refusals]
     assert "its convolution's weight 'k' is computed while the model runs" in refused
     assert_equal(run(result.model, {"x": picture()}), run(original, {"x": picture()}))

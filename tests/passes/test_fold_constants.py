@@ -75,6 +75,37 @@ def test_integer_weights_stay_integers() -> None:
     assert folded.graph.initializers["w"].dtype.name == "INT8"
 
 
+@pytest.mark.parametrize(
+    "weight",
+    [
+        "DequantizeLinear(w, scale, zero)",
+        "DequantizeLinear(w, scale)",
+        "DequantizeLinear<axis = 2>(w, scales, zeros)",
+        "DequantizeLinear<axis = -1>(w, scales)",
+    ],
+)
+def test_weights_that_are_stored_as_integers_are_floats_in_a_model_of_floats(weight: str) -> None:
+    original = parse(f"""
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 2, 3, 3] x) => (float[N, 2, 3, 3] y)
+        <float scale = {{0.5}}, int8 zero = {{3}}, float[2] scales = {{0.5, 2}}, int8[2] zeros = {{1, -3}},
+         int8[1, 1, 2, 2] w = {{1, -128, 127, 4}}>
+        {{ wf = {weight}  wt = Transpose(wf)  y = Conv(x, wt) }}""")
+    rewritten(FoldConstants, original, {"Conv": 1}, changed=2)
+
+
+def test_a_product_with_a_weight_that_is_stored_as_integers_is_proven_exactly() -> None:
+    """ONNX Runtime would compute the original with inputs of 8 bits."""
+    original = parse("""
+        <ir_version: 9, opset_import: ["": 18]>
+        graph (float[N, 2] x) => (float[N, 2] y)
+        <float scale = {0.5}, int8 zero = {3}, int8[2, 2] w = {1, -128, 127, 4}>
+        { wf = DequantizeLinear(w, scale, zero)  wt = Transpose(wf)  y = MatMul(x, wt) }""")
+    result = fuse(original, reference=Reference(original))
+    assert ops(result.model) == {"Gemm": 1}
+    assert not any(report.rolled_back for report in result.reports)
+
+
 def test_functions_are_inlined() -> None:
     original = parse("""
         <ir_version: 9, opset_import: ["": 18, "own": 1]>

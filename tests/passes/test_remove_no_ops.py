@@ -106,6 +106,38 @@ def test_the_name_of_an_output_stays() -> None:
     assert [value.name for value in changed.graph.outputs] == ["y"]
 
 
+@pytest.mark.parametrize(
+    "node",
+    [
+        *("Mul(x, k)", "Mul(k, x)", "Div(x, k)", "Pow(x, k)", "Mul(x, each)", "Mul(batched, x)"),
+        *("Add(x, z)", "Add(z, x)", "Sub(x, z)"),
+    ],
+)
+def test_arithmetic_that_changes_nothing_goes(node: str) -> None:
+    rewritten(RemoveNoOps, parse(arithmetic(node)), {"Neg": 1}, of_scale=0)
+
+
+@pytest.mark.parametrize(
+    "node",
+    ["Mul(x, z)", "Add(x, k)", "Sub(z, x)", "Div(k, x)", "Pow(k, x)", "Mul(x, more)", "Mul(x, twice)", "Mul(k, k)"],
+)
+def test_arithmetic_that_changes_something_stays(node: str) -> None:
+    assert_untouched(RemoveNoOps, parse(arithmetic(node)))
+
+
+def arithmetic(node: str) -> str:
+    weights = """<float k = {1}, float z = {0}, float[3, 1, 1] each = {1, 1, 1}, float[1, 3, 1, 1] batched = {1, 1, 1},
+        float[1, 1, 1, 1, 1] more = {1}, float[2, 1, 1, 1] twice = {1, 1}>"""
+    header = '<ir_version: 9, opset_import: ["": 18]> graph (float[N, 3, 4, 5] x) => (float[A] y)'
+    if "more" in node:
+        header = header.replace("[A]", "[A, B, C, D, E]")
+    elif "x" in node:
+        header = header.replace("[A]", "[A, B, C, D]")
+    else:
+        header = header.replace("[A]", "")
+    return f"{header} {weights} {{ a = {node}  y = Neg(a) }}"
+
+
 def test_an_operator_of_another_domain_stays() -> None:
     original = parse(model("Sum(x)"))
     original.graph.node(0).domain = "own"
