@@ -25,6 +25,7 @@ __all__ = ["Reference", "verify_equal"]
 _TOLERANCE = 1e-4
 _TOLERANCE_HALF = 1e-2
 _BATCH, _COLORS, _PIXELS = 2, 3, 224
+_CHANNELS = (1, 3, 4)  # of pictures
 _MOST = 2**28  # numbers of an input: 2 GiB, as they are drawn
 _PIXEL_VALUES = 256
 
@@ -151,7 +152,8 @@ def _shape_of(value: ir.Value) -> list[int]:
     assert value.shape is not None
     usual = {0: _BATCH}
     if len(value.shape) == 4:
-        usual[3 if value.dtype == ir.DataType.UINT8 else 1] = _COLORS
+        is_last = value.dtype == ir.DataType.UINT8 or value.shape[3] in _CHANNELS
+        usual[3 if is_last else 1] = _COLORS
     return [size if isinstance(size, int) else usual.get(axis, _PIXELS) for axis, size in enumerate(value.shape)]
 
 

@@ -215,6 +215,15 @@ def test_an_open_picture_is_in_colour() -> None:
     assert verify_equal(model, model.clone()) == 0
 
 
+def test_an_open_picture_with_channels_last_is_large_enough() -> None:
+    model = parse("""
+        <ir_version: 9, opset_import: ["": 18]>
+        g (float[N, H, W, 3] x) => (float[N, I, J, 3] y) <int64[4] s = {0, 9, 9, 0}, int64[4] e = {9, 99, 99, 9}>
+        { y = Slice(x, s, e) }
+    """)
+    assert verify_equal(model, model.clone()) == 0
+
+
 def test_text_and_sequences_are_compared_too() -> None:
     text = """
         <ir_version: 9, opset_import: ["": 18]>
