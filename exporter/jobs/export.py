@@ -207,8 +207,8 @@ def _with_network(request: ExportRequest, note: Note) -> ExportRequest:
         return request
     if request.weights is not None:
         raise UsageError(f"{path} is a file, and so is --weights; name the network, such as resnet50, and one of them.")
-    name, remark = network_of(path)
-    note(remark)
+    name = network_of(path)
+    note(f"{path} names its network: {name}.")
     return replace(request, network=name, weights=path)
 
 

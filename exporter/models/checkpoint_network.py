@@ -11,7 +11,6 @@ A name is taken only if the weights fit its network, and never to import a modul
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -25,6 +24,7 @@ from rexport.models import registry
 from rexport.models.checkpoints import read_weights
 from rexport.models.timm_networks import import_timm
 from rexport.models.torchvision_networks import import_torchvision
+from rexport.models.trainer_settings import settings_in
 from rexport.models.weights import classes_of_weights, last_linear, names_in_network
 
 if TYPE_CHECKING:
@@ -38,12 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["network_of"]
 
-_SETTINGS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt")
 _NAMES = ("network", "arch", "model", "model_name", "architecture", "backbone")
 _NAME = re.compile(r"(?:(?:torchvision|timm):)?[\w.\-]+(?:\[[\w=,.]*\])?")
 # what timm's and torchvision's trainers change in a network without a trace in its weights
 _CHANGES = ("model_kwargs", "gp")
-_PICTURES = ("img_size", "input_size", "mean", "std", "crop_pct", "interpolation", "val_crop_size", "val_resize_size")
+_CONVOLUTIONS = 8  # that a residual network of another library has at least; comparing with all takes half a minute
 _LIKE = 0.5  # of a network's tensors, from which on a file looks like it
 
 
@@ -60,11 +59,8 @@ class _Fit:
         return f"{self.network.name} with {self.classes} classes" if self.classes else self.network.name
 
 
-def network_of(path: Path) -> tuple[str, str]:
-    """Find the network of a checkpoint.
-
-    Returns:
-        The name of a network that the checkpoint states and fits, and a sentence for the user.
+def network_of(path: Path) -> str:
+    """Return the name of the network that a checkpoint states and fits.
 
     Raises:
         UsageError: It states none, or one that it does not fit; the message has the command to type.
@@ -72,19 +68,19 @@ def network_of(path: Path) -> tuple[str, str]:
     """
     stored = read_weights(path)
     stated = list(dict.fromkeys(_stated(stored)))
-    settings = _settings(stored)
+    settings = settings_in(stored.stated)
     changes = [f"{key}={settings[key]}" for key in _CHANGES if settings.get(key)]
     if not changes:
         for name in stated:
             fit = _fit_of(name, stored)
             if fit is not None and fit.exact:
-                return name, _remark(path, name, settings)
+                return name
     raise UsageError(_advice(path, stored, stated, changes))
 
 
 def _stated(stored: StoredWeights) -> Iterator[str]:
     """Yield the names of networks that a checkpoint may mean, the likeliest first."""
-    settings = _settings(stored)
+    settings = settings_in(stored.stated)
     entries = [stored.stated.get("network"), stored.stated.get("arch"), *(settings.get(key) for key in _NAMES)]
     libraries = ("", "torchvision:", "timm:")
     if settings and "arch" in stored.stated:  # timm's train.py
@@ -98,28 +94,6 @@ def _stated(stored: StoredWeights) -> Iterator[str]:
             yield name
         else:
             yield from (f"{library}{name}" for library in libraries)
-
-
-def _settings(stored: StoredWeights) -> Mapping[str, object]:
-    """Return the trainer's settings."""
-    for key in _SETTINGS:
-        settings = stored.stated.get(key)
-        if isinstance(settings, Mapping):
-            return settings
-        with suppress(TypeError):  # vars() of what has none
-            return vars(settings)
-    return {}
-
-
-def _remark(path: Path, name: str, settings: Mapping[str, object]) -> str:
-    remark = f"{path} names its network: {name}."
-    pictures = [f"{key} {settings[key]}" for key in _PICTURES if settings.get(key) is not None]
-    if pictures:
-        remark += (
-            f" It was trained or validated with {', '.join(pictures)}; state that with --input-size, --resize, --mean "
-            "and --std where it differs."
-        )
-    return remark
 
 
 def _fit_of(name: str, stored: StoredWeights) -> _Fit | None:
@@ -155,7 +129,7 @@ def _on_meta(network: Network) -> nn.Module:
 def _advice(path: Path, stored: StoredWeights, stated: list[str], changes: list[str]) -> str:
     """Return which command to type for a checkpoint whose network is not stated, or not enough."""
     own = stored.stated.get("network")
-    says = f"{path} does not say which network it is of"
+    says = f"{path} holds only weights; name their network"
     if changes:
         says = f"{path} says that it is of {stated[0]} with {', '.join(changes)}"
     elif isinstance(own, str) and own not in stated:
@@ -166,19 +140,19 @@ def _advice(path: Path, stored: StoredWeights, stated: list[str], changes: list[
     fits = sorted(_candidates(stored), key=lambda fit: (not fit.exact, -fit.part))
     if not fits or not (fits[0].exact or fits[0].part >= _LIKE):
         return (
-            f"{says}, and it fits none of the zoo; type `rexport onnx NETWORK --weights {path} -o {path.stem}.onnx`, "
+            f"{says}: it fits none of the zoo; type `rexport onnx NETWORK --weights {path} -o {path.stem}.onnx`, "
             "with your own package.module:callable for NETWORK if there is no name for it."
         )
     nearest = fits[0]
     command = f"`rexport onnx {nearest.network.name} --weights {path} -o {path.stem}.onnx`"
     if not nearest.exact:
         return (
-            f"{says}; the nearest is {nearest.network.name}, of which it has {nearest.part:.0%} of the tensors: name "
-            f"the network, as in {command}."
+            f"{says}: the nearest is {nearest.network.name}, of which it has {nearest.part:.0%} of the tensors; if "
+            f"it is that, type {command}."
         )
     others = [fit.network.name for fit in fits[1:] if fit.exact]
     alike = f" (or {first_few(others)}, whose weights look the same)" if others else ""
-    return f"{says}; it looks like {nearest.in_words()}{alike}: type {command}."
+    return f"{says}: it looks like {nearest.in_words()}{alike}; type {command}."
 
 
 def _candidates(stored: StoredWeights) -> list[_Fit]:
@@ -192,7 +166,7 @@ def _candidates(stored: StoredWeights) -> list[_Fit]:
     names = [network.name for network in registry.networks()]
     names += [f"cifar_{family}{depth}" for family in ("resnet", "plain", "preact_resnet")]
     fits = [fit for name in dict.fromkeys(names) if (fit := _fit_of(name, stored))]
-    others = chain.from_iterable(_other_names())
+    others = chain.from_iterable(_other_names() if len(convolutions) >= _CONVOLUTIONS else ())
     while not any(fit.exact for fit in fits) and (name := next(others, None)):
         fits += [fit] if (fit := _fit_of(name, stored)) else []
     return fits

@@ -1,8 +1,8 @@
 """The facts about a network with weights: how its pictures are prepared, and the names of its outputs.
 
-The preprocessing comes from the weights, else from their publisher, else from the network's library; where none of them
-states it, the usual one is assumed, and reported as assumed. The names of classes are never assumed: ten classes need
-not be CIFAR-10's.
+The preprocessing comes from the weights or the settings of their trainer, else from their publisher, else from the
+network's library; where none of them states it, the usual one is assumed, and reported as assumed. The names of classes
+are never assumed: ten classes need not be CIFAR-10's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rexport._errors import UsageError
 from rexport.models.published_weights import published_facts
+from rexport.models.trainer_settings import validation_preprocessing
 from rexport.models.weights_facts import WeightsFacts, read_weights_facts
 from rexport.preprocessing import PictureOptions, Preprocessing
 
@@ -41,7 +42,10 @@ def known_facts(network: Network, weights: Path | str | None) -> WeightsFacts:
     classes = first.classes
     if not classes and weights is not None and str(weights) == network.weights:
         classes = network.classes
-    return WeightsFacts(preprocessing=first.preprocessing or network.preprocessing, classes=classes)
+    preprocessing = first.preprocessing
+    if preprocessing is None and weights is not None:
+        preprocessing = validation_preprocessing(weights, network)
+    return WeightsFacts(preprocessing=preprocessing or network.preprocessing, classes=classes)
 
 
 def network_preprocessing(

@@ -33,23 +33,21 @@ def _saved(path: Path, content: object) -> Path:
 def test_pytorchs_example(tmp_path: Path) -> None:
     weights = {f"module.{name}": tensor for name, tensor in _weights().items()}
     path = _saved(tmp_path, {"arch": "cifar_resnet8", "epoch": 90, "state_dict": weights})
-    assert network_of(path) == ("cifar_resnet8", f"{path} names its network: cifar_resnet8.")
+    assert network_of(path) == "cifar_resnet8"
 
 
 def test_lightning(tmp_path: Path) -> None:
     weights = {f"net.{name}": tensor for name, tensor in _weights().items()}
     settings = {"lr": 0.1, "model_name": "cifar_resnet8"}
     path = _saved(tmp_path, {"state_dict": weights, "hyper_parameters": settings, "pytorch-lightning_version": "2.5"})
-    assert network_of(path)[0] == "cifar_resnet8"
+    assert network_of(path) == "cifar_resnet8"
 
 
 @_timm
 def test_timms_trainer(torchvision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, settings = _weights("timm:test_resnet"), Namespace(model="test_resnet", img_size=96, model_kwargs={})
     checkpoint = {"arch": "test_resnet", "state_dict": weights, "state_dict_ema": weights, "args": settings}
-    name, remark = network_of(_saved(tmp_path, checkpoint))
-    assert name == "timm:test_resnet"
-    assert "It was trained or validated with img_size 96; state that with --input-size" in remark
+    assert network_of(_saved(tmp_path, checkpoint)) == "timm:test_resnet"
     settings.model_kwargs = {"act_layer": "silu"}
     monkeypatch.setattr(checkpoint_network, "_other_names", lambda: [["timm:test_resnet"]])
     with pytest.raises(UsageError, match=r"says that it is of timm:test_resnet with model_kwargs=.*silu"):
@@ -60,14 +58,14 @@ def test_timms_trainer(torchvision: Any, tmp_path: Path, monkeypatch: pytest.Mon
 def test_torchvisions_references(torchvision: Any, tmp_path: Path) -> None:
     settings = Namespace(model="resnet18", val_crop_size=224)
     path = _saved(tmp_path, {"model": _weights("resnet18"), "args": settings, "epoch": 3})
-    assert network_of(path)[0] == "torchvision:resnet18"
+    assert network_of(path) == "torchvision:resnet18"
 
 
 @pytest.mark.parametrize("network", ["cifar_resnet8", "resnet[depth=8,stages=3]"])
 def test_our_own_weights(network: str, tmp_path: Path) -> None:
     module = models.build(network, num_classes=4)
     models.save_weights(module, tmp_path / "w.safetensors", models.WeightsFacts(network=network))
-    assert network_of(tmp_path / "w.safetensors")[0] == network
+    assert network_of(tmp_path / "w.safetensors") == network
 
 
 @pytest.mark.parametrize("stated", ["os:system", "tests.cli._own:seven"])
@@ -82,11 +80,12 @@ def test_a_network_that_looks_like_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         network_of(path)
     assert str(caught.value) == (
-        f"{path} does not say which network it is of; it looks like cifar_resnet26 with 7 classes (or cifar_plain26, "
-        f"whose weights look the same): type `rexport onnx cifar_resnet26 --weights {path} -o best.onnx`."
+        f"{path} holds only weights; name their network: it looks like cifar_resnet26 with 7 classes (or "
+        f"cifar_plain26, whose weights look the same); type "
+        f"`rexport onnx cifar_resnet26 --weights {path} -o best.onnx`."
     )
     path = _saved(tmp_path, {"arch": "resnet50", "state_dict": _weights()})
-    with pytest.raises(UsageError, match="of resnet50, which its weights do not fit; it looks like cifar_resnet8"):
+    with pytest.raises(UsageError, match="of resnet50, which its weights do not fit: it looks like cifar_resnet8"):
         network_of(path)
 
 
@@ -98,12 +97,12 @@ def test_a_network_of_timms_that_looks_like_it(
     assert "timm:test_resnet" in [name for names in checkpoint_network._other_names() for name in names]
     monkeypatch.setattr(checkpoint_network, "_other_names", lambda: [["timm:resnet18", "timm:test_resnet"]])
     weights = _weights("timm:test_resnet")
-    with pytest.raises(UsageError, match=r"it looks like timm:test_resnet with 7 classes: type `rexport onnx timm:"):
+    with pytest.raises(UsageError, match=r"it looks like timm:test_resnet with 7 classes; type `rexport onnx timm:"):
         network_of(_saved(tmp_path, weights))
     weights["more.weight"] = torch.zeros(3)
     with pytest.raises(UsageError, match=r"the nearest is timm:test_resnet, of which it has 9.% of the tensors"):
         network_of(_saved(tmp_path, weights))
-    with pytest.raises(UsageError, match="and it fits none of the zoo"):
+    with pytest.raises(UsageError, match="it fits none of the zoo"):
         network_of(_saved(tmp_path, nn.Linear(3, 4).state_dict()))
 
 
