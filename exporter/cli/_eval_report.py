@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rexport._words import percent
-from rexport.cli._console import note, print_table
+from rexport.cli._console import note, print_facts, print_table
 
 if TYPE_CHECKING:
     from rexport.evaluation import DivergenceReport
@@ -22,18 +22,9 @@ def print_evaluation(result: EvaluateResult) -> None:
     evaluation, comparison, model = result.evaluation, result.evaluation.comparison, result.request.model
     shown = ", ".join(filter(None, (f"{evaluation.images} images", result.request.views.in_words)))
     print(f"{model} on {shown}")
-    if evaluation.top1 is not None and evaluation.top1_interval is not None:
-        low, high = map(percent, evaluation.top1_interval)
-        right = round(evaluation.top1 * evaluation.images)
-        print(f"top-1      {percent(evaluation.top1)}  ({right} right; 95 % interval {low} to {high})")
-    if evaluation.top5 is not None:
-        print(f"top-5      {percent(evaluation.top5)}")
-    if comparison is not None:
-        print(f"agreement  {percent(comparison.agreement)} of top-1 with {result.reference}")
-        print(f"SQNR       {comparison.sqnr_db:.1f} dB ({comparison.scores})")
-        if evaluation.top1 is not None and comparison.reference_top1 is not None:
-            change = 100 * (evaluation.top1 - comparison.reference_top1)
-            print(f"change     {change:+.2f} points of top-1 (reference {percent(comparison.reference_top1)})")
+    facts = result.facts()
+    if facts:
+        print_facts(list(facts.items()))
     if result.request.per_class:
         _print_classes(result)
     if result.worst:
@@ -46,13 +37,10 @@ def print_evaluation(result: EvaluateResult) -> None:
 
 def _print_classes(result: EvaluateResult) -> None:
     """Print the accuracy of each class, the worst first, and the confusions, the most frequent first."""
-    evaluation = result.evaluation
-    rows = [
-        [result.class_name(counts.index), percent(counts.accuracy), str(counts.right), str(counts.images)]
-        for counts in evaluation.worst_classes
-    ]
+    evaluation, classes = result.evaluation, result.as_table()
+    assert classes is not None
     print()
-    print_table(["class", "accuracy", "right", "images"], rows, title="accuracy by class")
+    print_table(*classes, title="accuracy by class")
     if evaluation.confused_pairs:
         rows = [
             [str(pair.images), result.class_name(pair.label), result.class_name(pair.prediction)]

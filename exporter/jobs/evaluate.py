@@ -14,6 +14,7 @@ from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._errors import ModelFileError, UsageError
 from rexport._files import check_writable, write_text
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport._words import percent
 from rexport.calibration import CenterCrop, Dataset, Views, WholePictures, open_dataset
 from rexport.calibration.dataset import note_skipped
 from rexport.calibration.workers import LocalWorkers, choose_workers
@@ -32,6 +33,7 @@ from rexport.evaluation.result import finite
 from rexport.imagenet import imagenet_classes, imagenet_outputs
 from rexport.jobs._evaluation_page import page_of
 from rexport.jobs.classifiers import ClassifierFacts, choose_runtime, describe, describe_reference
+from rexport.jobs.result import JobResult, Table
 from rexport.model_file import load
 from rexport.pages import require_extra
 from rexport.preprocessing import PictureOptions, Preprocessing, Takes
@@ -108,8 +110,8 @@ class EvaluateRequest:
             raise UsageError("--scales takes whole pictures and says how large, so --resize means nothing with it.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class EvaluateResult(JobResult):
     """The result of an evaluation.
 
     Attributes:
@@ -176,6 +178,40 @@ class EvaluateResult:
         if self.divergence is not None:
             document["divergence"] = self.divergence.to_json()
         return document
+
+    @property
+    def top1(self) -> float | None:
+        """The fraction of images whose likeliest class is right; ``None`` without labels."""
+        return self.evaluation.top1
+
+    def facts(self) -> dict[str, str]:
+        """Return the accuracy, and how the model compares with the reference."""
+        evaluation, comparison = self.evaluation, self.evaluation.comparison
+        facts = {}
+        if evaluation.top1 is not None and evaluation.top1_interval is not None:
+            low, high = map(percent, evaluation.top1_interval)
+            right = round(evaluation.top1 * evaluation.images)
+            facts["top-1"] = f"{percent(evaluation.top1)}  ({right} right; 95 % interval {low} to {high})"
+        if evaluation.top5 is not None:
+            facts["top-5"] = percent(evaluation.top5)
+        if comparison is None:
+            return facts
+        facts["agreement"] = f"{percent(comparison.agreement)} of top-1 with {self.reference}"
+        facts["SQNR"] = f"{comparison.sqnr_db:.1f} dB ({comparison.scores})"
+        if evaluation.top1 is not None and comparison.reference_top1 is not None:
+            change = 100 * (evaluation.top1 - comparison.reference_top1)
+            facts["change"] = f"{change:+.2f} points of top-1 (reference {percent(comparison.reference_top1)})"
+        return facts
+
+    def as_table(self) -> Table | None:
+        """Return the accuracy of each class, the worst first, if it was asked for."""
+        if not self.request.per_class:
+            return None
+        rows = [
+            (self.class_name(counts.index), percent(counts.accuracy), str(counts.right), str(counts.images))
+            for counts in self.evaluation.worst_classes
+        ]
+        return Table(("class", "accuracy", "right", "images"), rows)
 
     def _per_class(self) -> dict[str, Any]:
         """Return the keys ``classes`` and ``confusion``; a row of that for each label, a column for each prediction."""
