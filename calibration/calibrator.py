@@ -69,8 +69,7 @@ class Calibrator:
     def __post_init__(self) -> None:
         if not 50 < self.percentage <= 100:
             raise UsageError(
-                f"A percentile of {self.percentage:g} leaves out too much; name one over 50 and up to 100, such as "
-                "percentile:99.9."
+                f"A percentile must be above 50 and at most 100, such as percentile:99.9, not {self.percentage:g}."
             )
 
     @classmethod

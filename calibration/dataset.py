@@ -150,7 +150,7 @@ def spread(count: int, samples: int | None) -> Sequence[int]:
         UsageError: ``samples`` is less than one.
     """
     if samples is not None and samples < 1:
-        raise UsageError(f"{samples} images are none to work with; ask for one or more.")
+        raise UsageError(f"The number of images must be at least 1, not {samples}.")
     if samples is None or samples >= count:
         return range(count)
     return [index * count // samples for index in range(samples)]

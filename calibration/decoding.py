@@ -63,9 +63,9 @@ class UnreadableError(DataError):
         lines = [f"{len(bad)} of {total} images can't be used:", *map(str, bad[:5])]
         if len(bad) > 5:
             lines.append(f"… and {len(bad) - 5} more")
-        hint = "Mend or remove them."
+        hint = "Repair or remove them."
         if len(bad) < total:
-            hint = "Mend or remove them, or pass --skip-bad to go on without them."
+            hint = "Repair or remove them, or pass --skip-bad to go on without them."
         super().__init__("\n  ".join(lines) + f"\n{hint}")
         self.bad = tuple(bad)
         self.total = total

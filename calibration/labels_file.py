@@ -63,7 +63,7 @@ def read_labels(folder: Path, pictures: Sequence[Path]) -> PictureLabels | None:
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not text in UTF-8, and labels are.") from error
+        raise DataError(f"{path} is not UTF-8 text.") from error
     if path.name == _CHALLENGE:
         return _named(_of_challenge(path, text.split(), pictures))
     column, values = _column(path, text)
@@ -72,8 +72,8 @@ def read_labels(folder: Path, pictures: Sequence[Path]) -> PictureLabels | None:
         return PictureLabels(tuple(_number(value, path) for value in stated), None)
     if all(value.isdecimal() for value in stated):
         raise DataError(
-            f"The labels in {path} are numbers, and {column} is for names; call the column index if they are the "
-            "numbers of outputs, counted from 0."
+            f"The labels in {path} are numbers, and the column {column} is for names; call it index if they "
+            "are the model's outputs, counted from 0."
         )
     return _named(stated)
 
@@ -92,11 +92,11 @@ def _column(path: Path, text: str) -> tuple[str, dict[str, str]]:
     headers = [("ImageId", "PredictionString")] if path.name == _KAGGLE else [("image", "label"), ("image", "index")]
     if header not in headers:
         expected = " or ".join(delimiter.join(names).replace("\t", "<tab>") for names in headers)
-        raise DataError(f"The first line of {path} has to be {expected}.")
+        raise DataError(f"The first line of {path} must be {expected}.")
     values: dict[str, str] = {}
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(header) or not all(row):
-            raise DataError(f"Row {number} of {path} is not the name of a picture and its {header[1]}.")
+            raise DataError(f"Row {number} of {path} is not a picture's name and its {header[1]}.")
         image, value = row
         if path.name == _KAGGLE:
             value = value.split()[0]  # the class of the first box, and all boxes of a picture have one class
@@ -114,7 +114,7 @@ def _of_picture(picture: Path, values: dict[str, str], path: Path) -> str:
 
 def _number(value: str, path: Path) -> int:
     if not value.isdecimal():
-        raise DataError(f"{path} has the index {value!r}; write the number of an output, from 0.")
+        raise DataError(f"{path} has the index {value!r}; an index is the number of an output, from 0.")
     return int(value)
 
 
@@ -122,8 +122,8 @@ def _of_challenge(path: Path, numbers: Sequence[str], pictures: Sequence[Path]) 
     """Return the WordNet ids of pictures, from the challenge's numbers of all 50,000."""
     if hashlib.sha256("\n".join(numbers).encode()).hexdigest() != _CHALLENGE_SHA256:
         raise DataError(
-            f"{path} is not the challenge's file of 50,000 numbers, so what its numbers stand for is not clear; write "
-            "image_labels.csv with the columns image,label, or image,index."
+            f"{path} is not the challenge's file of 50,000 numbers, so its numbers can't be matched to "
+            "classes; write image_labels.csv with the columns image,label, or image,index."
         )
     synsets, names = ilsvrc2012_synsets(), []
     for picture in pictures:

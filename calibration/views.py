@@ -62,8 +62,8 @@ class TenCrops:
         if preprocessing.resize is None:
             size = preprocessing.size
             raise UsageError(
-                f"Ten crops of {size}×{size} are cut from a larger picture, and this model takes pictures as they are; "
-                f"pass --resize {size + size // 4}, say, to resize them first."
+                f"Ten crops of {size}×{size} need larger pictures, and this model takes pictures as they "
+                f"are; pass --resize {size + size // 4}, for example."
             )
 
     def of(self, image: Image, preprocessing: Preprocessing) -> tuple[np.ndarray, ...]:
@@ -84,8 +84,8 @@ class WholePictures:
     def __post_init__(self) -> None:
         if not self.scales or len(set(self.scales)) < len(self.scales) or min(self.scales) < _SMALLEST:
             raise UsageError(
-                f"The scales {','.join(map(str, self.scales)) or '(none)'} make no sense: name different lengths of "
-                f"the shorter side, {_SMALLEST} pixels or more, such as {','.join(map(str, RESNET_SCALES))}."
+                f"The scales {','.join(map(str, self.scales)) or '(none)'} must be different lengths of the "
+                f"shorter side, {_SMALLEST} pixels or more, such as {','.join(map(str, RESNET_SCALES))}."
             )
 
     @property
@@ -110,8 +110,8 @@ class WholePictures:
 def _require_cut_outside(preprocessing: Preprocessing) -> None:
     if preprocessing.takes is Takes.PICTURES:
         raise UsageError(
-            "The model resizes and cuts pictures itself, so it can be shown no other crops or scales of them; export "
-            "it without --resize-in-graph."
+            "The model resizes and crops pictures itself, so other crops and scales can't be evaluated; "
+            "export it without --resize-in-graph."
         )
 
 
@@ -125,11 +125,11 @@ def parse_views(*, crops: int = 1, scales: str | None = None) -> Views:
         UsageError: They name none, or contradict each other.
     """
     if crops not in (1, 10):
-        raise UsageError(f"--crops {crops}: choose 1, the middle, or 10.")
+        raise UsageError(f"--crops {crops}: choose 1 (the center) or 10.")
     if scales is None:
         return CenterCrop() if crops == 1 else TenCrops()
     if crops != 1:
-        raise UsageError("--scales takes whole pictures and says how large, so --crops 10 means nothing with it.")
+        raise UsageError("--scales takes whole pictures; leave --crops 10 out.")
     try:
         return WholePictures(tuple(int(part) for part in scales.split(",")))
     except ValueError:

@@ -97,8 +97,8 @@ def candidate_of(
     facts = read_facts(path)
     if file_sha256(reference) != facts.onnx_sha256:
         raise UsageError(
-            f"{path} can't be asked for its tensors, so parts of it are built anew from {facts.onnx}, and {reference} "
-            "is another file; pass the one that it was built from as --reference."
+            f"{path} does not expose its tensors, so parts of it are rebuilt from {facts.onnx}, and "
+            f"{reference} is another file; pass the file that it was built from as --reference."
         )
     backend = BackendName(facts.backend)
     # TensorRT's engine states the GPU that it was built on, which is no option

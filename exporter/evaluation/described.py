@@ -43,8 +43,7 @@ def _value(path: Path, tensor: EngineTensor) -> ir.Value:
         dtype = ir.DataType[_TYPES.get(kind, kind.upper())]
     except KeyError:
         raise EngineFileError(
-            f"{facts_path(path)} says that {tensor['name']} is of the type {kind!r}, which is none; build the engine "
-            "again."
+            f"{facts_path(path)} gives {tensor['name']} the unknown type {kind!r}; build the engine again."
         ) from None
     sizes = [None if size < 0 else size for size in tensor["shape"]]
     return ir.Value(name=tensor["name"], type=ir.TensorType(dtype), shape=ir.Shape(sizes))

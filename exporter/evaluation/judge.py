@@ -127,7 +127,7 @@ class Judge:
             labels = indices[labels]
         if labels.min() < 0 or labels.max() >= outputs:
             raise DataError(
-                f"There are labels from {labels.min()} to {labels.max()}, and the model has {outputs} outputs."
+                f"The labels go from {labels.min()} to {labels.max()}, and the model has {outputs} outputs."
             )
         return labels
 
@@ -188,8 +188,8 @@ def class_indices(folders: Sequence[str] | None, classes: Sequence[str], outputs
         return np.arange(outputs)
     reason = f"the model knows no class {unknown[0]!r}" if classes else "the model does not name its classes"
     raise DataError(
-        f"There are {len(folders)} class folders and the model has {outputs} outputs, so which is which is not clear: "
-        f"{reason}."
+        f"There are {len(folders)} class folders and the model has {outputs} outputs, so they can't be "
+        f"matched: {reason}."
     )
 
 

@@ -254,7 +254,7 @@ def prove(
             for batch in batches:
                 totals.add(batch, run_original, run, by_node)
         except ModelFileError as error:
-            raise VerificationError(f"The INT8 file is refused by what is to run it: {error}") from error
+            raise VerificationError(f"The runtime rejects the INT8 file: {error}") from error
     return totals.proof(pictures, runtime)
 
 
@@ -328,7 +328,7 @@ class _Totals:
             if reference.shape != result.shape:
                 raise VerificationError(
                     f"The INT8 file gives {output.name} of shape {result.shape}, and the float file of "
-                    f"{reference.shape}; this is a defect of rexport, please report it."
+                    f"{reference.shape}; this is a bug in rexport, please report it."
                 )
             output.add(reference, result)
         if not self._images:

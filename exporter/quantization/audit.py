@@ -69,7 +69,7 @@ def _audit_weight(node: ir.Node, layer: ir.Node | None) -> None:
     per_channel_count = errors.size / max(len(scale), 1)
     allowed = _NOISE * np.square(expected).sum(axis=axes) + _ROUNDING * max(per_channel_count, _FEWEST)
     if not steps <= _MOST_STEPS or (np.square(errors).sum(axis=axes) > allowed).any():
-        raise VerificationError(_defect(node, f"a weight that is {steps:.0f} steps from its own"))
+        raise VerificationError(_defect(node, f"a weight that is {steps:.0f} quantization steps off"))
 
 
 def _audit_scale(node: ir.Node, layers: Mapping[str, ir.Node]) -> None:
@@ -81,11 +81,11 @@ def _audit_scale(node: ir.Node, layers: Mapping[str, ir.Node]) -> None:
     for index in (1, 2):
         written, read = constant(input_at(quantize, index)), constant(input_at(node, index))
         if read is not None and written is not None and not (read.reshape(-1) == written.reshape(-1)[:1]).all():
-            raise VerificationError(_defect(node, f"integers with another scale than {name_of(quantize)} gave them"))
+            raise VerificationError(_defect(node, f"integers with another scale than {name_of(quantize)} wrote"))
 
 
 def _defect(node: ir.Node, input_in_words: str) -> str:
     return (
-        f"In the INT8 file, {name_of(node)} ({node.op_type}) reads {input_in_words}; nothing was written. This is a "
-        "defect of rexport, please report it."
+        f"In the INT8 file, {name_of(node)} ({node.op_type}) reads {input_in_words}; nothing was written. "
+        "This is a bug in rexport, please report it."
     )

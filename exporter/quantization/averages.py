@@ -49,9 +49,9 @@ def write_padding_out(graph: ir.Graph, target: Target) -> None:
             _write(graph, node, pads)
         elif target.runtime != ONNX_RUNTIME:
             raise ModelFileError(
-                f"{name_of(node)} averages zeros around its pictures, and how many depends on their size or on where "
-                f"the last window begins, which {target.runtime} gets wrong in integers; export the network for "
-                "another --input-size, or quantize for another target."
+                f"{name_of(node)} includes padding in its average, which {target.runtime} computes wrongly "
+                "in INT8 at this picture size; export the network for another --input-size, or quantize "
+                "for another target."
             )
 
 
@@ -60,7 +60,7 @@ def why_not_averaged(node: ir.Node) -> str | None:
     if any(step > 1 for step in node.attributes.get_ints("dilations", [])):
         return "its windows are dilated"
     if int_attribute(node, "count_include_pad", 0) and int_attribute(node, "ceil_mode", 0):
-        return "its windows hang over zeros around the picture"
+        return "its windows reach beyond the padding"
     return None
 
 

@@ -66,7 +66,7 @@ def layers_of(model: ir.Model, target: Target, keep_float: Collection[str] = fro
         if _is_layer(node, target):
             why_not = _why_float(node, target, layers)
             if name_of(node) in keep_float:
-                why_not = "it was asked to stay in float"
+                why_not = "kept in float on request"
             layers[node] = Layer(node=node, integer=why_not is None, why=why_not or "it has an integer kernel")
     return tuple(layers.values())
 
@@ -182,7 +182,7 @@ def _computed_by(value: ir.Value | None) -> ir.Node | None:
 def _why_float(node: ir.Node, target: Target, before: Mapping[ir.Node, Layer]) -> str | None:
     """Return why an operator stays float, or ``None`` if it does not, after the layers ``before`` it."""
     if is_rectifier(node):
-        return "no layer that computes stands right before it"
+        return "no layer to fuse with comes right before it"
     if node.op_type not in target.kernels or node.domain:
         return f"{node.op_type} has no integer kernel"
     why_not = None
@@ -213,7 +213,7 @@ def _why_not_weighted(node: ir.Node, target: Target) -> str | None:
     sides = (weight.shape[0], weight.shape[1] * groups)  # output and input channels, or the other way round
     if groups > 1 and any(side // groups % target.group_multiple for side in sides):
         channels = " and ".join(str(side // groups) for side in sorted(set(sides)))
-        return f"its groups have {channels} channels, and {target.name} computes multiples of {target.group_multiple}"
+        return f"its groups have {channels} channels, and {target.name} takes only multiples of {target.group_multiple}"
     return None
 
 
@@ -221,7 +221,7 @@ def _why_not_joining(node: ir.Node, target: Target, before: Mapping[ir.Node, Lay
     if any(value is None or constant(value) is not None for value in node.inputs):
         return "one of its inputs is a constant"
     if any(is_op(_computed_by(value), "Softmax") for value in node.inputs):
-        return "one of its inputs is a Softmax's, whose small numbers integers do not tell apart"
+        return "one of its inputs is a softmax, whose small values INT8 can't resolve"
 
     def in_float(source: ir.Node | None) -> bool:
         return source is not None and source in before and not before[source].integer
@@ -229,7 +229,7 @@ def _why_not_joining(node: ir.Node, target: Target, before: Mapping[ir.Node, Lay
     if target.stored is Stored.INPUTS and is_op(node, "Add"):
         identity = identity_of(node)
         if identity is None or any(in_float(producer_of(v)) for v in node.inputs if v is not identity):
-            return "no convolution of integers ends in it, which it could run as one with"
+            return "no INT8 convolution can be fused with it"
     elif all(in_float(_computed_by(value)) for value in node.inputs):
-        return "what it joins is computed in float"
+        return "all its inputs are computed in float"
     return None

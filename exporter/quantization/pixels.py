@@ -48,8 +48,8 @@ def compute_pixels(graph: ir.Graph, dequantize_nodes: Collection[ir.Node]) -> No
         elif node.outputs[0].dtype == _UINT8:
             if not is_op(node, *_KEEP_NUMBERS):
                 raise UsageError(
-                    f"The target computes with int8 alone, and {name_of(node)} ({node.op_type}) computes with pixels; "
-                    "export the network without --resize-in-graph for it."
+                    f"The target takes int8 only, and {name_of(node)} ({node.op_type}) computes with uint8 "
+                    "pixels; export the network without --resize-in-graph for it."
                 )
             for index, value in enumerate(node.inputs):
                 array = constant(value)

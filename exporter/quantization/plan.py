@@ -86,17 +86,16 @@ def _require_storable(layer: ir.Node, read: Quantization) -> None:
     for array, role in ((weight, "weight"), (bias, "bias")):
         if array is not None and not np.isfinite(array).all():
             raise ModelFileError(
-                f"The {role} of {name_of(layer)} holds numbers that are not finite (NaN or infinite), which no "
-                "integers stand for; look at the weights that the network was exported with."
+                f"The {role} of {name_of(layer)} has values that are not finite (NaN or infinite), so it "
+                "can't be quantized; check the weights that the network was exported with."
             )
     largest = float(np.finfo(np.float32).max)
     if float(np.abs(weight).max(initial=0)) > largest / float(read.scale):
         raise ModelFileError(
-            f"The products of what {name_of(layer)} reads and its weight are too large for float32; look at the "
+            f"The products of the input and the weight of {name_of(layer)} overflow float32; check the "
             "weights that the network was exported with."
         )
     if bias is not None and np.max(smallest_weight_scale(bias, read.scale), initial=0) > largest:
         raise ModelFileError(
-            f"The bias of {name_of(layer)} is too large beside what the layer reads, and no scale of its weights makes "
-            "room for it in an int32; keep the layer in float."
+            f"The bias of {name_of(layer)} is too large for int32 at any scale of its weights; keep the layer in float."
         )

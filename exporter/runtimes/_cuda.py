@@ -160,8 +160,8 @@ class Cuda:
 
         if hasattr(array, "__dlpack_device__") and (where := int(array.__dlpack_device__()[0])) != _ON_GPU:
             raise UsageError(
-                f"The images lie on DLPack's device {where}, not on the GPU ({_ON_GPU}); call run() with NumPy arrays, "
-                "or move them there first."
+                f"The images are on DLPack device {where}, not on the GPU ({_ON_GPU}); call run() with "
+                "NumPy arrays, or move them there first."
             )
         try:
             view = StridedMemoryView.from_any_interface(array, stream_ptr=self.stream)
@@ -170,7 +170,7 @@ class Cuda:
                 f"{type(array).__name__} has neither __dlpack__ nor __cuda_array_interface__; pass a tensor of the GPU."
             ) from None
         except NotImplementedError as error:
-            raise UsageError(f"The images' type is none of NumPy's ({error}); cast them to float32.") from error
+            raise UsageError(f"NumPy has no such type as the images' ({error}); cast them to float32.") from error
         _require_whole(view)
         return view
 

@@ -41,7 +41,9 @@ class Tensor:
             UnavailableError: NumPy has no such type.
         """
         if kind.lower() not in _TYPES:
-            raise UnavailableError(f"The engine's {name} is {kind.lower()}, which NumPy has not; build it with float.")
+            raise UnavailableError(
+                f"The engine's {name} is {kind.lower()}, a type that NumPy lacks; build it with float."
+            )
         return cls(name=name, dtype=np.dtype(_TYPES[kind.lower()]), shape=tuple(shape))
 
     def at(self, batch: int) -> tuple[int, ...]:
@@ -113,7 +115,9 @@ class EngineShapes:
             )
         (images,) = inputs
         if -1 in images.shape[1:]:
-            raise EngineFileError(f"The engine's {images.name} is open in more than its batch: {images.shape}.")
+            raise EngineFileError(
+                f"The engine's {images.name} has dynamic dimensions besides the batch: {images.shape}."
+            )
         if images.shape[0] != -1:
             batches = [[images.shape[0]] * 3]
         profiles = tuple(

@@ -183,7 +183,7 @@ def _file(source: Source, backend: str) -> Path:
         commands = f"`rexport engine {file} --backend {backend} -o …`"
         if source.path is None:
             commands = f"`rexport onnx {source} -o {file}`, then {commands}"
-        raise UnavailableError(f"{name} runs engine files, and {source} is none; make one with {commands}.")
+        raise UnavailableError(f"{name} runs engine files, and {source} isn't one; make one with {commands}.")
     return source.path
 
 

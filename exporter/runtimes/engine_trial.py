@@ -93,7 +93,7 @@ def load(path: Path, data: bytes, facts: EngineFacts, *, cuda_graph: bool = True
     difference = EngineShapes.of_facts(facts).difference(engine.shapes)
     if difference is not None:
         engine.close()
-        raise _errors.EngineFileError(f"{path} is not what the file beside it says: it has {difference}.")
+        raise _errors.EngineFileError(f"{path} does not match the file beside it: it has {difference}.")
     return engine
 
 

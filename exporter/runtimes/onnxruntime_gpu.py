@@ -208,8 +208,8 @@ def check_it_ran_there(
     if elsewhere:
         operators = ", ".join(f"{count} {op}" for op, count in elsewhere.most_common(4))
         raise UnavailableError(
-            f"{PROBES[name].what} can't run all of {path}: {operators} would run on the CPU, and what was measured "
-            f"would not be this runtime.{_advice(elsewhere, name)}"
+            f"{PROBES[name].what} can't run all of {path}: {operators} would fall back to the "
+            f"CPU.{_advice(elsewhere, name)}"
         )
 
 

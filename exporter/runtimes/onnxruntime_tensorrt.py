@@ -91,7 +91,7 @@ def facts_of(path: Path) -> Facts:
         data = path.read_bytes()
         model = onnx.load_from_string(data)
     except Exception as error:  # protobuf's own errors share no public base class
-        raise ModelFileError(f"{path} does not load in ONNX Runtime: it is no ONNX file.") from error
+        raise ModelFileError(f"{path} does not load in ONNX Runtime: it is not an ONNX file.") from error
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in stored]

@@ -94,8 +94,8 @@ class OpenVino:
             if ran_on == self._threads or not self._strict:
                 return compiled
         raise UnavailableError(
-            f"OpenVINO runs on {ran_on} threads here, not on {self._threads}: it takes no more than the usable cores; "
-            f"ask for {ran_on}."
+            f"OpenVINO runs on {ran_on} threads here, not on {self._threads}: it takes at most the usable "
+            f"cores; pass --threads {ran_on}."
         )
 
 

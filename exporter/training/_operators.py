@@ -28,7 +28,7 @@ def require_known(node: ir.Node) -> None:
             return
         subject += " with these attributes"
     raise UsageError(
-        f"Fine-tuning with INT8 does not know the operator {subject}; fine-tune the network without --qat."
+        f"Training in INT8 (--qat) does not support the operator {subject}; fine-tune the network without --qat."
     )
 
 

@@ -65,9 +65,9 @@ class RunIdentity:
             if name not in _UNREADABLE:
                 changes.append(f"{words} was {before} and is now {now}")
             elif words.endswith("s"):
-                changes.append(f"the {words} are others")
+                changes.append(f"the {words} have changed")
             else:
-                changes.append(f"the {words} is another")
+                changes.append(f"the {words} has changed")
         return changes
 
 
@@ -153,8 +153,8 @@ class CheckpointFile:
         changes = self.identity.changes_from(metadata["identity"])
         if changes:
             raise UsageError(
-                f"{self.path} is the checkpoint of another training: {'; '.join(changes)}. Give the same options to go "
-                "on with it, or --restart to discard it."
+                f"{self.path} is the checkpoint of another training: {'; '.join(changes)}. Give the same "
+                "options to resume it, or --restart to discard it."
             )
         epochs = tuple(EpochResult(**epoch) for epoch in metadata["position"]["epochs"])
         return Snapshot(
@@ -199,7 +199,7 @@ class CheckpointFile:
             raise InputError(f"{self.path} can't be read: {error.strerror or error}.") from error
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{self.path} is damaged, or no checkpoint of this version of rexport; --restart discards it."
+                f"{self.path} is damaged, or not a checkpoint of this version of rexport; --restart discards it."
             ) from error
 
 

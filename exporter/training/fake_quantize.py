@@ -222,13 +222,11 @@ def _write(
     name: str, layer: nn.Module | None, following: nn.Module | None, weight: Tensor, bias: Tensor | None
 ) -> None:
     if not isinstance(layer, _TRAINED) or layer.weight.shape != weight.shape:
-        raise UsageError(
-            f"The layer {name!r} of the model is none of the network's, so its weights have no place there."
-        )
+        raise UsageError(f"The network has no layer {name!r} of this shape to take the model's weights.")
     folded = following if isinstance(following, nn.BatchNorm2d) and isinstance(layer, nn.Conv2d) else None
     target = layer.bias if folded is None else folded.bias
     if bias is not None and target is None:
-        raise UsageError(f"The layer {name!r} of the network has no bias to take the one of the model.")
+        raise UsageError(f"The network's layer {name!r} has no bias to take the model's.")
     layer.weight.copy_(weight)
     for parameter in (layer.bias, target):
         if parameter is not None:

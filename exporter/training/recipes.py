@@ -156,9 +156,9 @@ def recipe_for(
         )
     for option, value in (("epochs", epochs), ("batch", batch), ("learning rate", learning_rate)):
         if value is not None and not 0 < value < math.inf:
-            raise UsageError(f"The {option} is larger than zero, and not {value}.")
+            raise UsageError(f"The {option} must be above zero, not {value}.")
     if not -(2**63) <= seed < 2**63:
-        raise UsageError(f"--seed {seed}: a seed has 64 bits.")
+        raise UsageError(f"--seed {seed}: must be a 64-bit integer.")
     return replace(
         recipe,
         epochs=epochs or recipe.epochs,

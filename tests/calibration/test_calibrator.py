@@ -293,5 +293,5 @@ def test_other_names_are_usage_errors(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["percentile:50", "percentile:101", "percentile:-1", "percentile:nan"])
 def test_percentages_that_make_no_sense_are_usage_errors(text: str) -> None:
-    with pytest.raises(UsageError, match="over 50 and up to 100"):
+    with pytest.raises(UsageError, match="above 50 and at most 100"):
         Calibrator.parse(text)

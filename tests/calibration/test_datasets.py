@@ -63,5 +63,5 @@ def test_samples_are_spread_evenly() -> None:
     assert list(spread(10, 5)) == [0, 2, 4, 6, 8]
     assert list(spread(10, 3)) == [0, 3, 6]
     for samples in (0, -1):
-        with pytest.raises(UsageError, match="one or more"):
+        with pytest.raises(UsageError, match="at least 1"):
             spread(10, samples)

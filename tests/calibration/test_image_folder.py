@@ -99,7 +99,7 @@ def test_whole_pictures_come_one_by_one(tmp_path: Path) -> None:
 def test_a_model_that_cuts_pictures_is_shown_no_others(tmp_path: Path, views: Views) -> None:
     preprocessing = Preprocessing(size=_SIZE, resize=9, takes=Takes.PICTURES)
     folder = ImageFolder.scan(_fill(tmp_path, ["1.png"]), preprocessing)
-    with pytest.raises(UsageError, match="resizes and cuts pictures itself"):
+    with pytest.raises(UsageError, match="resizes and crops pictures itself"):
         next(folder.view_batches(views, 10))
 
 

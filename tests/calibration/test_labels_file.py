@@ -63,14 +63,14 @@ def test_the_challenges_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("image_labels.csv", "", r"The first line of .* has to be image,label or image,index\."),
+        ("image_labels.csv", "", r"The first line of .* must be image,label or image,index\."),
         ("image_labels.csv", "a.png,dog\n", "The first line"),
-        ("image_labels.tsv", "image,label\na.png,dog\n", "has to be image<tab>label or"),
-        ("LOC_val_solution.csv", "image,label\na,dog\n", "has to be ImageId,PredictionString"),
-        ("image_labels.csv", "image,label\na.png\n", "Row 2 of .* is not the name of a picture and its label"),
+        ("image_labels.tsv", "image,label\na.png,dog\n", "must be image<tab>label or"),
+        ("LOC_val_solution.csv", "image,label\na,dog\n", "must be ImageId,PredictionString"),
+        ("image_labels.csv", "image,label\na.png\n", "Row 2 of .* is not a picture's name and its label"),
         ("image_labels.csv", "image,label\nb.png,dog\n", "has no label for a.png"),
         ("image_labels.csv", "image,label\na.png,dog\na.png,cat\n", "two labels for a.png: dog and cat"),
-        ("image_labels.csv", "image,label\na.png,7\n", "numbers, and label is for names; call the column index"),
+        ("image_labels.csv", "image,label\na.png,7\n", "numbers, and the column label is for names; call it index"),
         ("image_labels.csv", "image,index\na.png,-1\n", "has the index '-1'"),
     ],
 )
@@ -86,5 +86,5 @@ def test_one_file_of_labels(tmp_path: Path) -> None:
         _labels(tmp_path, "image_labels.csv", "image,label\na.png,dog\n", "a.png")
     (tmp_path / "image_labels.csv").unlink()
     (tmp_path / "image_labels.tsv").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="is not text in UTF-8"):
+    with pytest.raises(DataError, match="is not UTF-8 text"):
         read_labels(tmp_path, [tmp_path / "a.png"])

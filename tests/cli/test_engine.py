@@ -153,7 +153,7 @@ def test_weights_are_filled_into_the_engine_that_was_stripped_alone(tmp_path: Pa
     assert (done.exit_code, "is another file" in done.stderr) == (1, True), done.stderr
     done = refit("m.onnx", stripped=True)
     if this_gpu() is None:
-        assert (done.exit_code, "takes the NVIDIA GPU" in done.stderr) == (5, True), done.stderr
+        assert (done.exit_code, "needs the NVIDIA GPU" in done.stderr) == (5, True), done.stderr
     assert not whole.exists() or done.exit_code == 0
     engine.write_bytes(engine.read_bytes()[:-1])
     assert refit("m.onnx", stripped=True).exit_code == 1

@@ -155,14 +155,14 @@ def test_other_options_do_not_go_on_and_restart_begins_anew(stopped: Path) -> No
         (["--epochs", "2"], "epochs was 400 and is now 2"),
         (["--epochs", "400", "--lr", "0.5"], "learning rate was 0.1 and is now 0.5"),
         (["--epochs", "400", "--no-augment"], "augment was True and is now False"),
-        (["--epochs", "400", "--seed", "1"], "the weights are others; seed was 0 and is now 1"),
+        (["--epochs", "400", "--seed", "1"], "the weights have changed; seed was 0 and is now 1"),
     ):
         refused = _train(*options)
         assert refused.exit_code == 2
         assert difference in refused.stderr
         assert "--restart" in refused.stderr
     (stopped / "data" / "train" / "red" / "000.png").unlink()
-    assert "the images are others" in _train("--epochs", "400").stderr
+    assert "the images have changed" in _train("--epochs", "400").stderr
     begun = _train("--epochs", "1", "--restart")
     assert begun.exit_code == 0
     assert "going on" not in begun.stderr

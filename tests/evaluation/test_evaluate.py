@@ -132,7 +132,7 @@ def test_labels_beyond_the_outputs_are_refused(case: _Case, tmp_path: Path) -> N
     images = np.zeros((4, 3, 16, 16), np.float32)
     for labels in ([0, 1, 2, 6], [0, 1, 2, -1]):
         np.savez(tmp_path / "a.npz", images=images, labels=np.array(labels))
-        words = f"labels from {min(labels)} to {max(labels)}, and the model has 6 outputs"
+        words = f"labels go from {min(labels)} to {max(labels)}, and the model has 6 outputs"
         with pytest.raises(DataError, match=words):
             evaluate(case.model, open_dataset(tmp_path / "a.npz", _PREPROCESSING))
 

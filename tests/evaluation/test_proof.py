@@ -137,7 +137,7 @@ def test_a_file_that_no_runtime_loads_is_refused() -> None:
     original = _network()
     quantized = _quantized(original)
     next(node for node in quantized.graph if node.op_type == "Conv").domain = "nobody"
-    with pytest.raises(VerificationError, match="refused by what is to run it"):
+    with pytest.raises(VerificationError, match="The runtime rejects the INT8 file"):
         _proof(original, quantized)
 
 

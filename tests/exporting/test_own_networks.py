@@ -136,7 +136,7 @@ def _depends_on_values(z: torch.Tensor) -> torch.Tensor:
         (lambda _z: None, {}, UsageError, "returns a NoneType without a tensor"),
         (lambda z: z @ z, {}, UsageError, r"does not run on a picture of 8×8 pixels in three colours \(RuntimeError"),
         (torch.relu, {"classes": ("a", "b")}, UsageError, "There are 2 class names for 4 outputs"),
-        (torch.relu, {"head": Head.LOG_SOFTMAX}, UsageError, "A file gives logits or softmax"),
+        (torch.relu, {"head": Head.LOG_SOFTMAX}, UsageError, "The head is logits or softmax"),
     ],
 )
 def test_what_can_not_be_exported_is_told(

@@ -188,11 +188,11 @@ def test_folders_named_by_wordnet_ids(classes: tuple[str, ...], tmp_path: Path) 
 def test_wordnet_ids_and_other_classes(tmp_path: Path) -> None:
     _write_pictures(tmp_path / "val", {"red": "n01440764/1.png", "green": "n02102040/2.png"})
     _write_thousand(tmp_path / "m.onnx", tuple(f"class {i}" for i in range(1000)))
-    with pytest.raises(DataError, match="which is which is not clear: the model knows no class 'n01440764'"):
+    with pytest.raises(DataError, match="so they can't be matched: the model knows no class 'n01440764'"):
         run(EvaluateRequest(model=str(tmp_path / "m.onnx"), data=tmp_path / "val"))
     _write_pictures(tmp_path / "val", {"blue": "n00000001/3.png"})
     _write_thousand(tmp_path / "m.onnx", imagenet_classes())
-    with pytest.raises(DataError, match="which is which is not clear"):
+    with pytest.raises(DataError, match="so they can't be matched"):
         run(EvaluateRequest(model=str(tmp_path / "m.onnx"), data=tmp_path / "val"))
 
 

@@ -113,10 +113,10 @@ def _wrong_scale_of_a_tensor(model: ir.Model) -> None:
 @pytest.mark.parametrize(
     ("plant", "named"),
     [
-        (_one_wrong_weight, "steps from its own"),
-        (_weights_of_another_layer, "steps from its own"),
-        (_swapped_channels, "steps from its own"),
-        (_wrong_scale_of_a_weight, "steps from its own"),
+        (_one_wrong_weight, "steps off"),
+        (_weights_of_another_layer, "steps off"),
+        (_swapped_channels, "steps off"),
+        (_wrong_scale_of_a_weight, "steps off"),
         (_wrong_scale_of_a_tensor, "another scale than"),
     ],
 )

@@ -45,7 +45,7 @@ def test_a_residual_addition_joins_integers() -> None:
 
 def test_what_is_computed_in_float_is_joined_in_float() -> None:
     why, stored = _places("a = Elu (x) b = Tanh (x) y0 = Add (a, b) y = Tanh (y0)")
-    assert why["Add"] == "what it joins is computed in float"
+    assert why["Add"] == "all its inputs are computed in float"
     assert stored == set()
 
 
@@ -130,7 +130,7 @@ def test_a_gate_is_applied_to_integers() -> None:
 def test_shares_of_a_softmax_are_joined_in_float(join: str) -> None:
     body = f"a = Conv {_PAD} (x, w) s = Softmax <axis=1> (a) m = {join} (a, s) b = Conv {_PAD} (m, w2) y = Tanh (b)"
     why, stored = _places(body)
-    assert "is a Softmax's" in why[join]
+    assert "is a softmax" in why[join]
     assert stored == {"x", "a", "m", "b"}
 
 
@@ -158,7 +158,7 @@ def test_a_layer_can_be_kept_in_float() -> None:
     body = f"a = Conv {_PAD} (x, w) b = Relu (a) c = Conv {_PAD} (b, w2) d = Add (b, c) y = Tanh (d)"
     placement = place(graph(body, _W), keep_float={"c"})
     why = {layer.node.outputs[0].name: layer.why for layer in placement.layers}
-    assert why["c"] == "it was asked to stay in float"
+    assert why["c"] == "kept in float on request"
     assert why["a"] == why["d"] == "it has an integer kernel"
     assert set(placement.tensors) == {"x", "b", "c", "d"}  # c for the addition
 
@@ -214,7 +214,7 @@ def test_the_shorter_branch_is_the_identity(sum_of: str) -> None:
 )
 def test_a_sum_without_a_convolution_of_its_own_stays_float_for_tensorrt(form: str) -> None:
     why, _ = _places(f"{form} y = Tanh (s)", {"w": convolution(3, 3)} if "w" in form else {}, target=TENSORRT)
-    assert "no convolution of integers ends in it" in why["Add"]
+    assert "no INT8 convolution can be fused with it" in why["Add"]
 
 
 @pytest.mark.parametrize(("groups", "channels", "integer"), [(2, 8, True), (4, 8, False), (8, 8, False), (1, 6, True)])
@@ -225,7 +225,7 @@ def test_groups_of_tensorrt_have_multiples_of_four_channels(groups: int, channel
     (layer,) = (layer for layer in placement.layers if layer.node.outputs[0].name == "b")
     assert layer.integer is integer
     if not integer:
-        assert layer.why == f"its groups have {channels // groups} channels, and tensorrt computes multiples of 4"
+        assert layer.why == f"its groups have {channels // groups} channels, and tensorrt takes only multiples of 4"
     assert all(layer.integer for layer in place(graph(body, weights)).layers[:2])
 
 

@@ -172,5 +172,5 @@ def test_integers_without_a_zero_point_are_computed_from_the_pixels(plain: ir.Mo
 def test_pixels_that_are_computed_with_can_not_be_floats() -> None:
     body = f"c = Clip (x) d = DequantizeLinear (c, s, z) a = Conv {_PAD} (d, w) y = Sigmoid (a)"
     model = _graph(body)
-    with pytest.raises(UsageError, match=r"computes with int8 alone, and .* \(Clip\) computes with pixels"):
+    with pytest.raises(UsageError, match=r"takes int8 only, and .* \(Clip\) computes with uint8 pixels"):
         quantize(model, table_of(model, a=(-3.0, 3.0)), target=TENSORRT)

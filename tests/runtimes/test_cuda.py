@@ -82,7 +82,7 @@ def test_a_part_that_is_whole_is_taken_and_gaps_are_refused(cuda: Cuda) -> None:
 
 def test_what_lies_elsewhere_is_refused(cuda: Cuda) -> None:
     for array in (torch.zeros(2), np.zeros(2)):
-        with pytest.raises(UsageError, match=r"lie on DLPack's device 1, not on the GPU"):
+        with pytest.raises(UsageError, match=r"are on DLPack device 1, not on the GPU"):
             cuda.view(array)
     with pytest.raises(UsageError, match="list has neither"):
         cuda.view([1, 2])

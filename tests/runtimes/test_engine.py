@@ -68,7 +68,7 @@ def test_a_fixed_batch_and_several_profiles(tmp_path: Path, stand_ins: StandIns)
         with pytest.raises(UnavailableError, match="takes 4 images at a time, not 6"):
             runtime.keep(images)
     path = write_stand_in(tmp_path, profiles=[(1, 4, 8), (1, 1, 2)])
-    with pytest.raises(EngineFileError, match="is not what the file beside it says: it has 4 tensors and profiles"):
+    with pytest.raises(EngineFileError, match="does not match the file beside it: it has 4 tensors and profiles"):
         _open(path)  # a build makes one profile, and what lies beside it tells of one
 
 

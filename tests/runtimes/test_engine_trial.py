@@ -159,7 +159,7 @@ def test_another_gpu_and_another_version_are_found_before_the_engine_is_touched(
 def test_an_engine_that_is_not_what_lies_beside_it(tmp_path: Path, stand_ins: StandIns) -> None:
     path = write_stand_in(tmp_path)
     change_facts(path, batch=[1, 4, 16])
-    with pytest.raises(EngineFileError, match="is not what the file beside it says"):
+    with pytest.raises(EngineFileError, match="does not match the file beside it"):
         TensorRtEngine(Source(path=path))
 
 

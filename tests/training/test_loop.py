@@ -240,7 +240,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         CheckpointFile(path, other).read()
     message = str(caught.value)
-    assert "learning rate was 0.1 and is now 0.2; the classes are others; the images are others." in message
+    assert "learning rate was 0.1 and is now 0.2; the classes have changed; the images have changed." in message
     assert "--restart" in message
 
 

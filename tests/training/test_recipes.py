@@ -69,10 +69,10 @@ def test_what_is_asked_for_takes_the_place_of_the_defaults() -> None:
     ("name", "options", "message"),
     [
         ("adam", {}, "no recipe 'adam'; --recipe takes paper or onecycle"),
-        ("paper", {"learning_rate": 0.0}, "learning rate is larger than zero"),
-        ("paper", {"learning_rate": float("nan")}, "learning rate is larger than zero"),
+        ("paper", {"learning_rate": 0.0}, "learning rate must be above zero"),
+        ("paper", {"learning_rate": float("nan")}, "learning rate must be above zero"),
         ("onecycle", {"epochs": -1}, "epochs"),
-        ("onecycle", {"seed": 2**64}, "64 bits"),
+        ("onecycle", {"seed": 2**64}, "64-bit"),
     ],
 )
 def test_what_makes_no_sense_is_refused(name: str, options: dict[str, float], message: str) -> None:
