@@ -16,6 +16,7 @@ __all__ = ["EXAMPLES", "models"]
 EXAMPLES = (
     "rexport models",
     "rexport models resnet50",
+    "rexport models torchvision:fcn_resnet50",
     "rexport models 'resnext[depth=29,stages=3,cardinality=8,base_width=4]' --json",
 )
 
@@ -25,7 +26,8 @@ def models(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Show this network stage by stage.",
+            help="Show this network stage by stage: a name, a spec, torchvision:NAME, timm:NAME, or your own "
+            "package.module:callable.",
             show_default=False,
             autocompletion=complete_network,
         ),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rexport._errors import RexportError, UnavailableError, UsageError
+from rexport._errors import RexportError, UnavailableError, UsageError, WeightsError
 from rexport._words import first_few
 from rexport.models import registry
 from rexport.models.checkpoints import read_weights
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["network_of"]
 
 _NAMES = ("network", "arch", "model", "model_name", "architecture", "backbone")
-_NAME = re.compile(r"(?:(?:torchvision|timm):)?[\w.\-]+(?:\[[\w=,.]*\])?")
+# a zoo name, a spec, or a library's name; arguments of a library's functions may load files
+_NAME = re.compile(r"(?:torchvision|timm):[\w.\-]+|[\w.\-]+(?:\[[\w=,.]*\])?")
 # what timm's and torchvision's trainers change in a network without a trace in its weights
 _CHANGES = ("model_kwargs", "gp")
 _CONVOLUTIONS = 8  # that a residual network of another library has at least; comparing with all takes half a minute
@@ -67,6 +68,8 @@ def network_of(path: Path) -> str:
         WeightsError: It can't be read.
     """
     stored = read_weights(path)
+    if not stored.entries:
+        raise WeightsError(f"{path} holds no tensors.")
     stated = list(dict.fromkeys(_stated(stored)))
     settings = settings_in(stored.stated)
     changes = [f"{key}={settings[key]}" for key in _CHANGES if settings.get(key)]
@@ -130,7 +133,7 @@ def _advice(path: Path, stored: StoredWeights, stated: list[str], changes: list[
     """Return which command to type for a checkpoint whose network is not stated, or not enough."""
     own = stored.stated.get("network")
     says = f"{path} holds only weights; name their network"
-    if changes:
+    if changes and stated:
         says = f"{path} says that it is of {stated[0]} with {', '.join(changes)}"
     elif isinstance(own, str) and own not in stated:
         says = f"{path} says that it is of {own}, and modules are imported only where you name them"
@@ -166,9 +169,13 @@ def _candidates(stored: StoredWeights) -> list[_Fit]:
     names = [network.name for network in registry.networks()]
     names += [f"cifar_{family}{depth}" for family in ("resnet", "plain", "preact_resnet")]
     fits = [fit for name in dict.fromkeys(names) if (fit := _fit_of(name, stored))]
-    others = chain.from_iterable(_other_names() if len(convolutions) >= _CONVOLUTIONS else ())
-    while not any(fit.exact for fit in fits) and (name := next(others, None)):
-        fits += [fit] if (fit := _fit_of(name, stored)) else []
+    if len(convolutions) < _CONVOLUTIONS:
+        return fits
+    for name in chain.from_iterable(_other_names()):
+        if any(fit.exact for fit in fits):
+            break
+        if fit := _fit_of(name, stored):
+            fits.append(fit)
     return fits
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from argparse import Namespace
 from importlib.util import find_spec
@@ -68,10 +69,18 @@ def test_our_own_weights(network: str, tmp_path: Path) -> None:
     assert network_of(tmp_path / "w.safetensors") == network
 
 
-@pytest.mark.parametrize("stated", ["os:system", "tests.cli._own:seven"])
+@pytest.mark.parametrize("stated", ["os:system", "tests.cli._own:seven", "timm:resnet18[checkpoint_path='x.pth']"])
 def test_no_module_is_imported(stated: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"of {stated}, and modules are imported only where you name them"):
+    with pytest.raises(UsageError, match=re.escape(f"of {stated}, and modules are imported only where you name them")):
         network_of(_saved(tmp_path, {"network": stated, "state_dict": _weights()}))
+
+
+def test_settings_without_a_name_and_files_without_tensors(tmp_path: Path) -> None:
+    path = _saved(tmp_path, {"state_dict": nn.Linear(3, 4).state_dict(), "args": Namespace(gp="max")})
+    with pytest.raises(UsageError, match="holds only weights; name their network: it fits none of the zoo"):
+        network_of(path)
+    with pytest.raises(WeightsError, match="holds no tensors"):
+        network_of(_saved(tmp_path, {}))
 
 
 @pytest.mark.slow
