@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,6 +88,15 @@ _ELSEWHERE = {
 }
 
 
+# what stands for a value in the help, by the names that click has for types
+_METAVARS = {
+    **dict.fromkeys(("path", "list[Path]"), "PATH"),
+    **dict.fromkeys(("int", "int range"), "N"),
+    **dict.fromkeys(("float", "float range"), "X"),
+    **dict.fromkeys(("str", "list[str]"), "TEXT"),
+}
+
+
 class _Command(TyperCommand):
     """A command whose help has its options in groups, and examples at the end, without loading rich."""
 
@@ -100,10 +110,18 @@ class _Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for parameter in self.get_params(ctx):
-            if record := parameter.get_help_record(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            label, text = record
+            text = re.sub(r"\[default: \((.*?)\)(?=[;\]])", r"[default: \1", text)  # click's, around words
+            text = re.sub(r" *\[x>=[\d.]+\]|; x>=[\d.]+(?=\])", "", text)
+            if parameter.param_type_name == "argument":
+                groups["Arguments"].append((re.sub(" <.*>", "", label), text))
+            else:
+                label = re.sub("<(.*)>", lambda match: _METAVARS.get(match[1], match[1]), label)
                 panel = getattr(parameter, "rich_help_panel", None) or "Options"
-                name = "Arguments" if parameter.param_type_name == "argument" else panel
-                groups.setdefault(name, []).append(record)
+                groups.setdefault(panel, []).append((label, text))
         for name, records in sorted(groups.items(), key=lambda group: group[0] == ADVANCED):
             if records:
                 with formatter.section(name):
@@ -112,7 +130,19 @@ class _Command(TyperCommand):
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         if self.epilog:
             with formatter.section("Examples"):
-                formatter.write("".join(f"  {line}\n" for line in self.epilog.splitlines()))
+                for example in self.epilog.splitlines():
+                    formatter.write(_continued(example, formatter.width))
+
+
+def _continued(example: str, width: int) -> str:
+    """Return a command line in lines that a shell takes for one, broken before options."""
+    first, *options = re.split(r" (?=--?\w)", example)
+    lines = [f"  {first}"]
+    for option in options:
+        if len(f"{lines[-1]} {option} \\") > width:
+            lines.append("     ")
+        lines[-1] += f" {option}"
+    return " \\\n".join(lines) + "\n"
 
 
 class _Group(TyperGroup):

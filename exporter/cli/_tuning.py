@@ -71,7 +71,7 @@ def print_forms(result: LayerFormsResult, *, explain: bool = False) -> None:
     if result.regrouping is None:
         return
     if result.regrouping.choices:
-        columns = ("grouped convolution", "times", "groups", "chosen", "µs", "µs chosen", "speed-up")
+        columns = ("grouped convolution", "times", "groups", "now", "µs", "now µs", "speed-up")
         print_table(columns, [_cells(choice) for choice in result.regrouping.choices], left=(0,))
     print_text(f"regrouped: {_groups_in_words(result.regrouping)}")
     if explain:

@@ -122,3 +122,17 @@ def test_every_example_parses(example: str, tmp_path: Path, monkeypatch: pytest.
         name, *words = words
         command = command.commands[name]
     command.make_context(name, words)
+
+
+def _commands(command: Any, *names: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of a command, and of those below it."""
+    yield names
+    for name, subcommand in getattr(command, "commands", {}).items():
+        yield from _commands(subcommand, *names, name)
+
+
+@pytest.mark.parametrize("words", list(_commands(get_command(app))), ids=" ".join)
+def test_help_fits_80_columns(words: tuple[str, ...]) -> None:
+    text = invoke(*words, "--help").stdout
+    assert max(map(len, text.splitlines())) <= 80
+    assert not re.search("<(path|int|float|str|list)", text)  # types, where an engineer expects PATH or N
