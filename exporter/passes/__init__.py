@@ -14,6 +14,7 @@ from rexport.passes.fuse_pad_conv import FusePadConv
 from rexport.passes.fuse_pad_max_pool import FusePadMaxPool
 from rexport.passes.fuse_transpose_gemm import FuseTransposeGemm
 from rexport.passes.fuse_transposes import FuseTransposes
+from rexport.passes.gemm_to_conv import GemmToConv
 from rexport.passes.mat_mul_to_gemm import MatMulToGemm
 from rexport.passes.merge_branches import MergeBranches
 from rexport.passes.move_transposes import MoveTransposes
@@ -41,6 +42,7 @@ __all__ = [
     "FuseResult",
     "FuseTransposeGemm",
     "FuseTransposes",
+    "GemmToConv",
     "GraphPass",
     "MatMulToGemm",
     "MergeBranches",
