@@ -173,7 +173,7 @@ def _layers(layers: tuple[InspectedLayer, ...]) -> Table:
             f"{layer.parameters:,}" if layer.parameters else "",
             _scales(layer.input_scale),
             _scales(*layer.weight_scales or ()),
-            layer.why,
+            "" if layer.precision == "int8" else layer.why,
         )
         for layer in layers
     )

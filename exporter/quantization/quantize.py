@@ -118,11 +118,11 @@ def _require_inputs(model: ir.Model, table: CalibrationTable, target: Target) ->
     require_float(model)
     if default_opset(model) < target.opset:
         raise ModelFileError(
-            f"The model is of opset {default_opset(model)}, and what the target {target.name} is given needs "
-            f"{target.opset} or later; convert it with rexport.passes.raise_opset first."
+            f"The model has opset {default_opset(model)}, and the target {target.name} needs {target.opset} "
+            "or later; convert it with rexport.passes.raise_opset first."
         )
     if table.model_sha256 != model_hash(model):
-        raise UsageError("The calibration table is of another model; calibrate the very model that is quantized.")
+        raise UsageError("The calibration table is of another model; calibrate the model that is quantized.")
 
 
 def require_float(model: ir.Model, path: Path | str = "The model") -> None:
@@ -151,9 +151,7 @@ def _require_layers(names: Collection[str], placement: Placement, *, joined: boo
             f"{', '.join(layers[:3])} …; `rexport inspect` lists them."
         )
         if joined:
-            message += (
-                " It may have become one with another, as recovery lets projections; pass keep_float to recover too."
-            )
+            message += " It may have been joined with another layer by recovery; pass keep_float to recover too."
         raise UsageError(message)
 
 

@@ -144,12 +144,12 @@ def test_metadata_of_the_float_model_is_kept() -> None:
 
 
 _SENTENCES = {
-    "nan": (convolution(3, 3) * np.float32(np.nan), vector(3), "The weight of a holds numbers that are not finite"),
-    "infinite": (convolution(3, 3), vector(3) * np.float32(np.inf), "The bias of a holds numbers that are not finite"),
+    "nan": (convolution(3, 3) * np.float32(np.nan), vector(3), "The weight of a has values that are not finite"),
+    "infinite": (convolution(3, 3), vector(3) * np.float32(np.inf), "The bias of a has values that are not finite"),
     "too large": (
         convolution(3, 3),
         np.float32([1e38, 0, 0]),
-        "The bias of a is too large beside what the layer reads",
+        "The bias of a is too large for int32",
     ),
 }
 

@@ -142,7 +142,7 @@ def test_weights_have_a_scale_per_output_channel(op_type: str, axis: int) -> Non
 
 def test_a_model_whose_opset_has_no_scales_in_float16_is_refused() -> None:
     model = graph(f"a = Conv {_PAD} (x, w) y = Tanh (a)", {"w": convolution(3, 3)}, opset=17)
-    with pytest.raises(ModelFileError, match="is of opset 17, and what the target tensorrt is given needs 19"):
+    with pytest.raises(ModelFileError, match="has opset 17, and the target tensorrt needs 19"):
         quantize(model, table_of(model, x=(-1.0, 1.0)), target=TENSORRT.with_float16())
 
 
