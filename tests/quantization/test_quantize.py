@@ -176,7 +176,7 @@ def test_whatever_the_sizes_of_numbers_the_file_loads(target: Target, ends: tupl
     model = graph("a = Conv <pads=[1,1,1,1]> (x, w, b) r = Relu (a) y0 = Conv (r, v) y = Tanh (y0)", weights)
     table = table_of(model, x=ends, r=(0.0, ends[1]), y0=ends)
     if scale * ends[1] > 1e40:
-        with pytest.raises(ModelFileError, match="The products of what a reads and its weight are too large"):
+        with pytest.raises(ModelFileError, match="The products of the input and the weight of a overflow float32"):
             quantize(model, table, target=target)
         return
     result = quantize(model, table, target=target).model
