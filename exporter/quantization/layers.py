@@ -89,7 +89,7 @@ def dequantizes_tensor(node: ir.Node, target: Target | None = None) -> bool:
 def moved_from(value: ir.Value) -> ir.Value | None:
     """Return the tensor whose numbers ``value`` holds (and zeros), if an operator only moved them."""
     node = value.producer()
-    if node is None or not is_op(node, *_MOVING) or any(output.is_graph_output() for output in node.outputs):
+    if node is None or not _moves(node) or any(output.is_graph_output() for output in node.outputs):
         return None
     if value is not node.outputs[0] and not is_op(node, "Split"):
         return None
@@ -115,8 +115,7 @@ def is_final(value: ir.Value) -> bool:
     if value.is_graph_output() or not readers:
         return value.is_graph_output()
     return all(
-        is_op(node, *_SCORING)
-        or (is_op(node, *_MOVING) and node.inputs[0] is value and all(map(is_final, node.outputs)))
+        is_op(node, *_SCORING) or (_moves(node) and node.inputs[0] is value and all(map(is_final, node.outputs)))
         for node in readers
     )
 
@@ -147,6 +146,12 @@ def convolutions_before(value: ir.Value) -> int:
     return count
 
 
+def _moves(node: ir.Node) -> bool:
+    """Say whether an operator gives the numbers that it reads, and computes none."""
+    is_repeated = is_op(node, "Resize") and node.attributes.get_string("mode", "nearest") == "nearest"
+    return is_repeated or is_op(node, *_MOVING)
+
+
 def _pads_with_zeros(node: ir.Node) -> bool:
     fill = input_at(node, 2)
     array = constant(fill)
@@ -156,7 +161,7 @@ def _pads_with_zeros(node: ir.Node) -> bool:
 
 def _is_layer(node: ir.Node, target: Target) -> bool:
     """Say whether an operator computes: it neither moves data nor belongs to the layer before it."""
-    if is_op(node, *_MOVING) or node.outputs[0].dtype not in (ir.DataType.FLOAT, None):  # arithmetic of shapes
+    if _moves(node) or node.outputs[0].dtype not in (ir.DataType.FLOAT, None):  # arithmetic of shapes
         return False
     if is_op(node, "Concat") and target.stored is Stored.INPUTS:  # its reader quantizes the moved numbers
         return False
@@ -166,7 +171,7 @@ def _is_layer(node: ir.Node, target: Target) -> bool:
 def _belongs_to_a_layer(rectifier: ir.Node) -> bool:
     value = rectifier.inputs[0]
     source = producer_of(value)
-    if value is None or source is None or only_consumer(value) is not rectifier or is_op(source, *_MOVING):
+    if value is None or source is None or only_consumer(value) is not rectifier or _moves(source):
         return False
     return not is_rectifier(source) or _belongs_to_a_layer(source)
 
@@ -174,7 +179,7 @@ def _belongs_to_a_layer(rectifier: ir.Node) -> bool:
 def _computed_by(value: ir.Value | None) -> ir.Node | None:
     """Return the operator that computed ``value``, before it was moved or rectified."""
     node = producer_of(value)
-    while node is not None and node.inputs and (is_op(node, *_MOVING) or is_rectifier(node)):
+    while node is not None and node.inputs and (_moves(node) or is_rectifier(node)):
         node = producer_of(node.inputs[0])
     return node
 

@@ -65,6 +65,15 @@ def test_operators_that_move_data_move_integers() -> None:
     assert {layer.node.op_type for layer in placement.layers if layer.integer} == {"Conv", "GlobalAveragePool"}
 
 
+@pytest.mark.parametrize(("mode", "moves"), [("nearest", True), ("linear", False)])
+def test_repeated_pixels_are_integers_and_interpolated_ones_are_computed(mode: str, moves: bool) -> None:
+    weights = {"w": convolution(3, 3), "w2": convolution(3, 3, seed=1), "s": np.float32([1, 1, 2, 2])}
+    body = f'a = Conv {_PAD} (x, w) b = Resize <mode="{mode}"> (a, , s) c = Conv {_PAD} (b, w2) y = Tanh (c)'
+    placement = place(graph(body, weights))
+    assert (placement.tensors["b"] == "a") is moves
+    assert ("Resize" in {layer.node.op_type for layer in placement.layers}) is not moves
+
+
 def test_a_classifier_may_end_the_model() -> None:
     weights = {"w": convolution(3, 3), "f": vector(3 * 7).reshape(7, 3), "b": vector(7)}
     body = f"a = Conv {_PAD} (x, w) c = GlobalAveragePool (a) d = Flatten (c) y = Gemm <transB=1> (d, f, b)"
