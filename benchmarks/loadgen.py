@@ -86,7 +86,7 @@ def _check_rate(request: ScenarioRequest, rate: float | None) -> None:
     if (request.scenario is Scenario.SERVER) != (rate is not None):
         raise UsageError("Only LoadGen's server scenario takes a rate and a latency bound.")
     if rate is not None and not 0 < rate < math.inf:
-        raise UsageError(f"Queries arrive at a rate larger than zero per second, not {rate:g}.")
+        raise UsageError(f"The query rate must be above 0 per second, not {rate:g}.")
 
 
 def _settings(

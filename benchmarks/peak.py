@@ -82,7 +82,7 @@ def measure_peaks(
     if runtime not in PEAK_RUNTIMES:
         raise UnavailableError(f"The peak of {runtime} can't be measured; choose from {', '.join(PEAK_RUNTIMES)}.")
     if not loads or (threads is not None and threads < 1):
-        raise UsageError("A peak takes one load and one thread or more.")
+        raise UsageError("A peak needs at least one load and one thread.")
     cores = threads or this_cpu().cores
     cache = JsonCache(path or cache_folder() / "peaks.json", schema=_SCHEMA, check=_read)
     facts = _facts(runtime, precision, cores, loads)

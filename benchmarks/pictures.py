@@ -100,7 +100,7 @@ class Gallery:
         sizes = {batch.images.shape[1:] for batch in batches}
         if len(sizes) > 1:
             raise DataError(
-                f"{model} takes whole pictures, and those in {self._data} are of several sizes; measure it with "
+                f"{model} takes whole pictures, and {self._data} has several sizes; pass --data with "
                 "pictures of one size."
             )
         labels = [batch.labels for batch in batches if batch.labels is not None]
@@ -143,8 +143,8 @@ def _require_size(path: Path, model: str, size: int) -> None:
         return  # to be named with all that can't be read
     if (width, height) != (size, size):
         raise DataError(
-            f"{model} takes pictures of {size}×{size} pixels as they are, and {path} has {width}×{height}; name "
-            "pictures of that size with --data, or measure the model without --data."
+            f"{model} takes pictures of {size}×{size} pixels as they are, and {path} has {width}×{height}; "
+            "pass --data with pictures of that size, or leave it out."
         )
 
 

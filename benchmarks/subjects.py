@@ -106,7 +106,7 @@ def _file(source: Source, path: Path) -> Subject:
     network, no_network = _network_of(source, metadata)
     cautions: tuple[str, ...] = ()
     if model_file.is_size_assumed(model):
-        cautions = (f"it takes pictures of any size and does not say which it is for: measured at {size}×{size}",)
+        cautions = (f"its picture size is dynamic and not stated: measured at {size}×{size}",)
     return Subject(
         source=source,
         size=size,

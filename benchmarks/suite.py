@@ -183,20 +183,20 @@ def _check_arguments(
             hint = suggestion(name, RUNTIMES)
             raise UsageError(f"There is no runtime {name!r}; choose from {', '.join(RUNTIMES)}.{hint}")
     if not batches or min(batches) < 1:
-        raise UsageError("A batch has 1 image or more.")
+        raise UsageError("A batch must have at least 1 image.")
     if threads is not None and threads < 1:
-        raise UsageError(f"A model runs on 1 thread or more, not {threads}.")
+        raise UsageError(f"The number of threads must be at least 1, not {threads}.")
 
 
 def _check_numbers(min_seconds: float, min_calls: int, launches: int, timeout: float, samples: int) -> None:
     if min_calls < 1 or not 0 <= min_seconds < float("inf"):
-        raise UsageError("Time at least 1 call and at least 0 seconds per row.")
+        raise UsageError("A row needs at least 1 call and 0 seconds.")
     if launches < 1:
-        raise UsageError(f"A model is launched once or more often, not {launches} times.")
+        raise UsageError(f"The number of launches must be at least 1, not {launches}.")
     if not 0 < timeout < float("inf"):
         raise UsageError(f"--timeout takes a number of seconds above 0, not {timeout:g}.")
     if samples < 1:
-        raise UsageError(f"Show the models 1 picture or more, not {samples}.")
+        raise UsageError(f"The number of pictures must be at least 1, not {samples}.")
 
 
 def _runtimes(subject: Subject, requested: Sequence[str] | None) -> tuple[str, ...]:

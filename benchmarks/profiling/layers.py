@@ -58,7 +58,7 @@ def profile_layers(
     if runtime not in PROFILERS:
         raise UnavailableError(f"Layers of {runtime} can't be profiled; choose from {', '.join(PROFILERS)}.")
     if batch < 1 or (threads is not None and threads < 1) or calls < 10:
-        raise UsageError("A profile takes 1 picture and 1 thread or more, and 10 calls or more.")
+        raise UsageError("A profile needs at least 1 picture, 1 thread and 10 calls.")
     model = load(path)
     image = image_input(model, path)
     if image.batch not in (None, batch):

@@ -234,7 +234,7 @@ def compare(
         UsageError: ``max_regression`` is no percentage from 0 up to 100.
     """
     if max_regression is not None and not 0 <= max_regression < 100:
-        raise UsageError(f"--max-regression {max_regression:g}: it is per cent, from 0 to less than 100, such as 5.")
+        raise UsageError(f"--max-regression {max_regression:g}: must be a percentage from 0 to below 100, such as 5.")
     before, after = read_document(old, "the old benchmark"), read_document(new, "the new benchmark")
     old_rows, new_rows = _keyed(before, after), _keyed(after, before)
     changes, broken, appeared = [], [], []

@@ -43,7 +43,7 @@ class ScenarioRequest:
         if bound is None and is_server:
             raise UsageError("--scenario server needs a latency bound; pass one such as --latency-bound 20.")
         if not 0 < self.seconds < math.inf:
-            raise UsageError(f"--seconds {self.seconds:g}: a run lasts more than 0 seconds, such as 10.")
+            raise UsageError(f"--seconds {self.seconds:g}: must be above 0, such as 10.")
         if self.percentile not in (None, 90, 99):
             raise UsageError(f"The percentile of a latency bound is 90 or 99, not {self.percentile}.")
         if bound is not None:
@@ -72,7 +72,7 @@ class ScenarioRequest:
         T (λ/μ − 1) only. For a rate 5 % too high to pass the bound, T has to be 20 bounds.
         """
         if not 0 < bound_ms < math.inf:
-            raise UsageError(f"--latency-bound {bound_ms:g}: it is milliseconds, larger than zero, such as 20.")
+            raise UsageError(f"--latency-bound {bound_ms:g}: must be above 0 ms, such as 20.")
         if self.span > self.longest:
             raise UsageError(
                 f"A bound of {bound_ms:g} ms takes trials of {self.span:.3g} s: a queue that grows shows only then. "

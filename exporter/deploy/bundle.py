@@ -160,8 +160,8 @@ def _notes(payload: Payload, manifest: Manifest) -> list[str]:
         )
     if quantization is not None and quantization.target == OPENVINO:
         notes.append(
-            "The model was quantized for OpenVINO, and devices run it in ONNX Runtime, which computes less of it with "
-            "integers; quantize with --target x86 for them."
+            "The model was quantized for OpenVINO, and devices run it in ONNX Runtime, where fewer of its "
+            "layers are INT8; quantize with --target x86 for them."
         )
     needed = payload.golden.needed_db()
     if needed + _SAFE_DB > manifest.golden.min_sqnr_db:

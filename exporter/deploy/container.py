@@ -121,7 +121,7 @@ def require_folder(path: Path, *, parents: bool = False) -> None:
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file; name a folder, or for a bundle a file that ends in {SUFFIX}.")
     if path.is_symlink():
-        raise OutputError(f"{path} is a link, and what is written is a folder of its own; name another.")
+        raise OutputError(f"{path} is a link; name a folder of its own.")
     try:
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def require_folder(path: Path, *, parents: bool = False) -> None:
     except OSError as error:
         raise OutputError(f"{path} can't be used: {error.strerror}; name another folder.") from error
     if full:
-        raise OutputError(f"{path} is not empty, and what is in it stays; name another folder, or empty it.")
+        raise OutputError(f"{path} is not empty; name another folder, or empty it.")
     check_writable(_beside(path))
 
 
@@ -194,7 +194,7 @@ def read(path: Path) -> Contents:
             raise BundleError(f"{path} is not a bundle: it has no {name}.")
     contents = Contents(manifest=members.pop(MANIFEST), signature=members.pop(SIGNATURE), files=members)
     if data and to_rxb(contents) != data:
-        raise BundleError(f"{path} is damaged, or not a bundle: it is not as rexport writes one; get it again.")
+        raise BundleError(f"{path} is damaged, or not a bundle; get it again.")
     return contents
 
 

@@ -287,16 +287,16 @@ def _check(key: str, value: Any) -> Any:
     """
     if key == "port":
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
-            raise ValueError(f"port is {value!r} and has to be a number from 1 to 65535")
+            raise ValueError(f"port is {value!r} and must be a number from 1 to 65535")
         return value
     if key == "groups":
         is_list = isinstance(value, list | tuple)
         if not is_list or not all(isinstance(name, str) and _GROUP.fullmatch(name) for name in value):
-            raise ValueError(f"groups is {value!r} and has to be a list of names, such as ['canary']")
+            raise ValueError(f"groups is {value!r} and must be a list of names, such as ['canary']")
         return tuple(value)
     if key == "identity":
         if not isinstance(value, str | Path) or not str(value):
-            raise ValueError(f"identity is {value!r} and has to be the file of a private key")
+            raise ValueError(f"identity is {value!r} and must be the file of a private key")
         return Path(value)
     pattern = {"host": _HOST, "user": _USER, "python": _PYTHON}.get(key)
     if not isinstance(value, str) or (pattern is not None and not pattern.fullmatch(value)):
@@ -309,5 +309,5 @@ def _check(key: str, value: Any) -> Any:
 def _root(text: str) -> str:
     path = PurePosixPath(text)
     if not path.is_absolute() or ".." in path.parts or len(path.parts) < 2 or not text.isprintable():
-        raise ValueError(f"root is {text!r} and has to be an absolute path of a folder, such as {DEFAULT_ROOT}")
+        raise ValueError(f"root is {text!r} and must be an absolute path, such as {DEFAULT_ROOT}")
     return str(path)

@@ -358,12 +358,10 @@ async def _open(device: Device, access: Access) -> asyncssh.SSHClientConnection:
     except asyncssh.KeyExchangeFailed as error:
         if _known_keys(device, known_hosts):  # it has keys, but none of the kinds that are known
             raise _host_key_error(device, known_hosts) from error
-        raise UnreachableError(
-            f"{device} and this machine have no way of encryption in common: {error.reason}."
-        ) from error
+        raise UnreachableError(f"{device} and this machine share no encryption algorithm: {error.reason}.") from error
     except asyncssh.PermissionDenied as error:
         raise UnreachableError(
-            f"{device} accepts none of the keys; name one with --identity, or bring yours there with "
+            f"{device} accepts none of the keys; name one with --identity, or copy yours there with "
             f"`ssh-copy-id {_ssh_words(device)}`."
         ) from error
     except asyncssh.Error as error:
@@ -390,8 +388,8 @@ def no_python(device: Device, finished: Finished) -> DeviceError:
         )
     words = f": {finished.last_words}" if finished.last_words else ""
     return DeviceError(
-        f"{device} gave no answer that can be read (exit code {finished.exit_code}{words}); try "
-        f"`ssh {_ssh_words(device)} {device.python} --version`."
+        f"{device} gave no readable answer (exit code {finished.exit_code}{words}); try `ssh "
+        f"{_ssh_words(device)} {device.python} --version`."
     )
 
 

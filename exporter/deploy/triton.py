@@ -75,12 +75,12 @@ def triton_files(name: str, payload: Payload, options: TritonOptions) -> dict[st
         UsageError: The options make no sense.
     """
     if min(options.max_batch, options.instances) < 1 or options.queue_delay_us < 0:
-        raise UsageError("Triton takes a batch and instances from 1 on, and a delay from 0 on.")
+        raise UsageError("The batch and the instances must be at least 1, and the delay at least 0.")
     rtx = next((engine for engine, _ in payload.engines if engine.backend != "tensorrt"), None)
     if rtx is not None:
         raise EngineFileError(
-            f"The engine {rtx.file} is for TensorRT for RTX, and Triton runs plans of TensorRT alone; build it with "
-            "`rexport engine --backend tensorrt`, or leave it out."
+            f"The engine {rtx.file} is for TensorRT for RTX, and Triton runs TensorRT engines only; build "
+            "it with `rexport engine --backend tensorrt`, or leave it out."
         )
     plans = {_plan_name(engine, len(payload.engines)): data for engine, data in payload.engines}
     models = plans or {"model.onnx": payload.model.data}

@@ -26,7 +26,7 @@ _SIDE, _GAP, _LINE, _COLUMNS = 192, 12, 18, 5  # pixels, but for the columns
 def check_contact_sheet(path: Path) -> None:
     """Raise :class:`OutputError` if no sheet can be written to ``path``."""
     if path.suffix.lower() not in Image.registered_extensions():
-        raise OutputError(f"{path} is no name of a picture; end it in .png or .jpg.")
+        raise OutputError(f"{path} must end in .png or .jpg.")
     check_writable(path)
 
 

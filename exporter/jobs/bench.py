@@ -116,7 +116,7 @@ class BenchRequest:
         if bound is not None and self.compare is None:
             raise UsageError("--max-regression needs an earlier run to compare with; pass --compare OLD.json too.")
         if bound is not None and not 0 <= bound < 100:
-            raise UsageError(f"--max-regression {bound:g}: it is per cent, from 0 to less than 100, such as 5.")
+            raise UsageError(f"--max-regression {bound:g}: must be a percentage from 0 to below 100, such as 5.")
 
     @property
     def measures(self) -> bool:

@@ -60,7 +60,7 @@ class BundleRequest(BundleOptions):
 
     def __post_init__(self) -> None:
         if self.key is not None and self.new_key is not None:
-            raise UsageError("--key names a key that exists and --new-key makes one; give one of them.")
+            raise UsageError("--key names an existing key and --new-key makes one; pass only one of them.")
         if self.model is None and self.new_key is None:
             raise UsageError("Name an ONNX file to bundle, or make a key pair with --new-key private.pem.")
         if not self.signs and (self.triton is None or self.output is not None):

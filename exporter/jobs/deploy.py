@@ -58,7 +58,7 @@ class DeployRequest:
 
     def __post_init__(self) -> None:
         if self.ansible is not None and self.mender is not None:
-            raise UsageError("--ansible and --mender write two different things; name one.")
+            raise UsageError("--ansible and --mender can't be combined; pass one of them.")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -185,7 +185,7 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
         outputs = _outputs(module, request, preprocessing.size, note)
         classes = _class_names(request, known_facts(network, weights).classes, outputs)
     if weights is None and isinstance(request.network, str):
-        note(f"{request.network} has random weights, good for speed and nothing else; pass --weights FILE.")
+        note(f"{request.network} has random weights, which are good only for measuring speed; pass --weights FILE.")
     if remark is not None:
         note(remark)
     with progress(f"exporting {request.network_name}", None):

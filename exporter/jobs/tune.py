@@ -109,9 +109,9 @@ class TuneRequest:
     def __post_init__(self) -> None:
         bound, seconds = self.latency_bound_ms, self.seconds
         if bound is not None and not 0 < bound < math.inf:
-            raise UsageError(f"--latency-bound {bound:g}: it is milliseconds above 0, such as 20.")
+            raise UsageError(f"--latency-bound {bound:g}: must be above 0 ms, such as 20.")
         if seconds is not None and not 0 < seconds < math.inf:
-            raise UsageError(f"--seconds {seconds:g}: it is a number above 0, such as 120.")
+            raise UsageError(f"--seconds {seconds:g}: must be above 0, such as 120.")
         check_gate(self.eval_data, self.max_drop)
         _require_choices("--on", self.runtimes, _runtimes())
         _require_choices("--precision", self.precisions, (_FLOAT, INT8))
@@ -224,7 +224,7 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
     model = _load(request.model)
     if is_size_assumed(model):
         size = picture_size(model)
-        note(f"{request.model} takes pictures of any size and does not say which it is for; taking {size}×{size}.")
+        note(f"{request.model} takes pictures of any size and states none; taking {size}×{size}.")
     choices = _choices(request, model)
     with tempfile.TemporaryDirectory(prefix="rexport-tune-") as folder:
         variants = make_variants(choices, Path(folder), progress=progress, note=note)

@@ -154,8 +154,8 @@ def test_a_job_runs_loadgen_beside(make_model: MakeModel) -> None:
     [
         (Scenario.SERVER, None, "takes a rate and a latency bound"),
         (Scenario.OFFLINE, 10.0, "Only LoadGen.s server scenario"),
-        (Scenario.SERVER, -1.0, "rate larger than zero"),
-        (Scenario.SERVER, float("nan"), "rate larger than zero"),
+        (Scenario.SERVER, -1.0, "rate must be above 0"),
+        (Scenario.SERVER, float("nan"), "rate must be above 0"),
     ],
 )
 def test_a_rate_that_makes_no_sense_is_refused(

@@ -92,7 +92,7 @@ def test_what_is_asked_for() -> None:
         (None, None, 5.0, "--seconds belongs to a scenario"),
         (Scenario.OFFLINE, 20.0, None, "--latency-bound belongs to --scenario server"),
         (Scenario.SERVER, None, None, "such as --latency-bound 20"),
-        (Scenario.SERVER, 0.0, None, "--latency-bound 0: it is milliseconds, larger than zero"),
+        (Scenario.SERVER, 0.0, None, "--latency-bound 0: must be above 0 ms"),
         (Scenario.SERVER, 9000.0, None, "Pass --seconds 45"),
         (Scenario.SINGLE_STREAM, None, 0.0, "--seconds 0"),
     ],

@@ -290,8 +290,8 @@ def test_what_fails_is_a_row_with_the_reason(workshop: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ("--latency-bound 0", 2, "--latency-bound 0: it is milliseconds above 0"),
-        ("--latency-bound nan", 2, "it is milliseconds above 0"),
+        ("--latency-bound 0", 2, "--latency-bound 0: must be above 0 ms"),
+        ("--latency-bound nan", 2, "must be above 0 ms"),
         ("--seconds 0", 2, "--seconds 0"),
         ("--batch ,", 2, "--batch ',': it takes numbers from 1 on"),
         ("--batch 0", 2, "it takes numbers from 1 on"),

@@ -125,7 +125,7 @@ def test_what_is_there_stays(contents: Contents, tmp_path: Path) -> None:
     folder = tmp_path / "b"
     folder.mkdir()
     (folder / "mine").write_text("mine")
-    with pytest.raises(OutputError, match="what is in it stays"):
+    with pytest.raises(OutputError, match="is not empty; name another folder"):
         container.write(contents, folder)
     assert [path.name for path in folder.iterdir()] == ["mine"]
     with pytest.raises(OutputError, match="is a file; name a folder"):

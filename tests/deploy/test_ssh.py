@@ -167,7 +167,7 @@ def test_a_command_that_does_not_end_is_not_waited_for(one: Site) -> None:
 def test_a_device_without_that_python(one: Site) -> None:
     with pytest.raises(DeviceError, match=r"has no python2.6; install Python 3.8"):
         _with(one, lambda c: c.ask_receiver("probe", "none"), device=replace(one.device(0), python="python2.6"))
-    with pytest.raises(DeviceError, match=r"no answer that can be read .exit code 0"):
+    with pytest.raises(DeviceError, match=r"no readable answer .exit code 0"):
         _with(one, lambda c: c.ask_receiver("probe", "none"), device=replace(one.device(0), python="true"))
 
 

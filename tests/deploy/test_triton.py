@@ -110,7 +110,7 @@ def test_a_repository(tmp_path: Path) -> None:
     assert files["labels.txt"].decode().split() == list(CLASSES)
     warm_up = np.frombuffer(files["warmup/golden"], np.float32).reshape(1, 3, 8, 8)
     np.testing.assert_array_equal(warm_up, payload.golden.input)
-    with pytest.raises(OutputError, match="what is in it stays"):
+    with pytest.raises(OutputError, match="is not empty; name another folder"):
         write_repository(tmp_path / "deep" / "repository", "tiny", payload, TritonOptions())
 
 
@@ -171,7 +171,7 @@ def test_plans_of_tensorrt(tmp_path: Path, definition: Any) -> None:
 def test_what_triton_does_not_run(tmp_path: Path) -> None:
     payload = _collected(tmp_path)
     engine = Engine(file="engines/e.engine", backend="rtx", version="1.7.1.116", capabilities=(86,))
-    with pytest.raises(EngineFileError, match="for TensorRT for RTX, and Triton runs plans of TensorRT alone"):
+    with pytest.raises(EngineFileError, match="for TensorRT for RTX, and Triton runs TensorRT engines only"):
         triton_files("tiny", replace(payload, engines=((engine, b""),), engine_batches=(1,)), TritonOptions())
-    with pytest.raises(UsageError, match="from 1 on"):
+    with pytest.raises(UsageError, match="must be at least 1"):
         triton_files("tiny", payload, TritonOptions(max_batch=0))

@@ -124,9 +124,9 @@ def test_settings_that_can_not_be_run_are_refused(settings: DeploymentSettings) 
         ({"saved": Path("r.json"), "layers": True}, "and --layers"),
         ({"saved": Path("r.json"), "runtimes": ("cpu",)}, "such as --on"),
         ({"models": ("m",), "max_regression": 5}, "pass --compare OLD.json too"),
-        ({"models": ("m",), "max_regression": -1.0, "compare": Path("o")}, "per cent, from 0 to less than 100"),
-        ({"models": ("m",), "max_regression": 100.0, "compare": Path("o")}, "per cent, from 0 to less than 100"),
-        ({"models": ("m",), "max_regression": float("nan"), "compare": Path("o")}, "per cent, from 0 to less than 100"),
+        ({"models": ("m",), "max_regression": -1.0, "compare": Path("o")}, "a percentage from 0 to below 100"),
+        ({"models": ("m",), "max_regression": 100.0, "compare": Path("o")}, "a percentage from 0 to below 100"),
+        ({"models": ("m",), "max_regression": float("nan"), "compare": Path("o")}, "a percentage from 0 to below 100"),
         (
             {"models": ("m",), "batches": (8,), "scenario": ScenarioRequest(scenario=Scenario.SINGLE_STREAM)},
             "one image at a time",

@@ -62,6 +62,6 @@ def test_a_repository_of_others_is_left_alone_and_no_key_made(folder: Path) -> N
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "t" / "m").mkdir(parents=True)
     (folder / "t" / "m" / "mine").touch()
-    with pytest.raises(OutputError, match="what is in it stays"):
+    with pytest.raises(OutputError, match="is not empty; name another folder"):
         run(BundleRequest(model=Path("m.onnx"), new_key=Path("n.pem"), version=1, triton=Path("t")))
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before

@@ -41,7 +41,7 @@ def test_a_folder_for_another_tool_is_checked_like_a_device(bundle: Path, tmp_pa
         request = DeployRequest(bundle=bundle, devices=DeviceSelection(root="here"), **{name: tmp_path / "out"})
         with pytest.raises(UsageError, match="--root is 'here'"):
             run(request)
-    with pytest.raises(UsageError, match="name one"):
+    with pytest.raises(UsageError, match="pass one of them"):
         DeployRequest(bundle=bundle, ansible=tmp_path, mender=tmp_path)
     assert not (tmp_path / "out").exists()
 

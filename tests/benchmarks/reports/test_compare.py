@@ -178,7 +178,7 @@ def test_a_run_of_single_launches_says_so() -> None:
 
 @pytest.mark.parametrize("percent", [-1, 100, float("nan"), float("inf")])
 def test_a_bound_that_makes_no_sense_is_refused(percent: float) -> None:
-    with pytest.raises(UsageError, match="per cent, from 0 to less than 100"):
+    with pytest.raises(UsageError, match="a percentage from 0 to below 100"):
         compare(document(), document(), percent)
 
 

@@ -199,9 +199,9 @@ def test_a_single_stream_has_the_64_queries_of_p90(fake_machine: MakeMachine) ->
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        *(({"latency_bound_ms": bound}, "larger than zero") for bound in (0.0, -1.0, math.nan, math.inf)),
-        ({"seconds": 0.0}, "more than 0 seconds"),
-        ({"seconds": math.nan}, "more than 0 seconds"),
+        *(({"latency_bound_ms": bound}, "must be above 0 ms") for bound in (0.0, -1.0, math.nan, math.inf)),
+        ({"seconds": 0.0}, "must be above 0"),
+        ({"seconds": math.nan}, "must be above 0"),
         ({"percentile": 95}, "90 or 99, not 95"),
     ],
 )
