@@ -18,9 +18,11 @@ import onnx_ir as ir
 
 from rexport.model_file import opset_of
 from rexport.passes._graph import (
+    add_initializer,
     axes_of,
     constant,
     contents_of,
+    free_name,
     graph_of,
     input_at,
     int_attribute,
@@ -275,6 +277,32 @@ def _moves_nothing(shape: Sequence[object], order: Order) -> bool:
     return is_in_order([axis for axis in order if shape[axis] != 1])
 
 
+def _shape(node: ir.Node, order: Order) -> Move | None:
+    """The sizes of a tensor, by the axes that it had; where one is picked, the one of the new axis is."""
+    if node.attributes or node.outputs[0].is_graph_output():  # since opset 15, attributes choose some of them
+        return None
+    return Move(gives_transposed=False, change=lambda node: _pick_sizes(node, order))
+
+
+def _pick_sizes(node: ir.Node, order: Order) -> None:
+    sizes, graph, rest = node.outputs[0], graph_of(node), []
+    for reader, index in sizes.uses():
+        picked = constant(input_at(reader, 1)) if is_op(reader, "Gather") and index == 0 else None
+        if picked is None or reader.graph is not graph:
+            rest.append((reader, index))
+            continue
+        new = np.array([order.index(int(axis) % len(order)) for axis in picked.reshape(-1)], np.int64)
+        replace_initializer(reader, 1, new.reshape(picked.shape), name=f"{reader.outputs[0].name}.axis")
+    if rest:
+        axes = add_initializer(graph, f"{sizes.name}.axes", np.array([order.index(axis) for axis in range(len(order))]))
+        gather = ir.node("Gather", [sizes, axes], name=free_name(graph, f"{sizes.name}_picked"))
+        (result,) = gather.outputs
+        result.name, result.type, result.shape = gather.name, sizes.type, sizes.shape
+        graph.insert_after(node, gather)
+        for reader, index in rest:
+            reader.replace_input_with(index, result)
+
+
 # channels
 
 
@@ -336,6 +364,7 @@ _RULES: dict[str, Callable[[ir.Node, Order], Move | None]] = {
     "Tile": _tile,
     "Reshape": _reshape,
     "Flatten": _flatten,
+    "Shape": _shape,
     **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool"], _global_pool),
     "MatMul": _product,
 }

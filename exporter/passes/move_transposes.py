@@ -25,6 +25,7 @@ from rexport.passes._graph import (
     constant,
     contents_of,
     free_name,
+    graph_of,
     input_at,
     is_op,
     name_of,
@@ -35,7 +36,7 @@ from rexport.passes._layout import move_of
 from rexport.passes._transpose import Order, composed, inverse, is_in_order, order_of, remove_unread, reorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from rexport.passes._base import PassResult
     from rexport.passes._layout import Move
@@ -72,6 +73,14 @@ class _Region:
         values = dict.fromkeys(value for value in reads if value is not None and value not in inside)
         return [value for value in values if constant(value) is None]
 
+    def existing(self, value: ir.Value, sources: Collection[ir.Value]) -> ir.Node | None:
+        """Return a Transpose of one of the ``sources`` that stays, and gives what the region reads."""
+        nodes = (node for node in _transposes_of(value, self.order) if is_op(node, "Transpose"))
+        stays = (
+            node for node in nodes if node.outputs[0] not in sources and node.graph is next(iter(self.moves)).graph
+        )
+        return next(stays, None)
+
     @property
     def is_gain(self) -> bool:
         """Whether fewer Transposes are left, or as many, and fewer of them at convolutions."""
@@ -87,8 +96,7 @@ class _Region:
         for value in sources:
             transpose, order = producer_of(value), order_of(producer_of(value))
             if transpose is None or order is None:
-                there = [node for node in _transposes_of(value, self.order) if node.outputs[0] not in sources]
-                yield int(not there), is_op(transpose, *_CONVOLUTIONS)
+                yield int(self.existing(value, sources) is None), is_op(transpose, *_CONVOLUTIONS)
                 continue
             source = transpose.inputs[0]
             stays = (
@@ -143,7 +151,8 @@ class MoveTransposes(RewritePass[_Region]):
     def rewrite(self, match: _Region) -> None:
         """Transpose the constants and the axes of a region, and its tensors for those that do not belong to it."""
         outside = {value: _outside(match, value) for value in match.results()}
-        transposed = {value: _insert_transpose(value, match.order) for value in match.sources()}
+        sources = dict.fromkeys(match.sources())
+        transposed = {value: _transposed(match, value, sources) for value in sources}
         for node, move in match.moves.items():
             for index in move.inputs:
                 value = node.inputs[index]
@@ -188,6 +197,16 @@ def _transposes_of(value: ir.Value | None, order: Order) -> list[ir.Node]:
     return [node for node, index in uses if index == 0 and order_of(node) == order]
 
 
+def _transposed(region: _Region, value: ir.Value, sources: Collection[ir.Value]) -> ir.Value:
+    """Return a source transposed, computed right after it, as any node may read it then."""
+    existing = None if order_of(value.producer()) else region.existing(value, sources)
+    if existing is None:
+        return _insert_transpose(value, region.order)
+    graph_of(existing).remove(existing)
+    _insert_after(value, existing)
+    return existing.outputs[0]
+
+
 def _merge(transposed: ir.Value) -> None:
     """Make one Transpose, or none, of a new one and another one that it reads."""
     second = transposed.producer()
@@ -205,11 +224,17 @@ def _insert_transpose(value: ir.Value, order: Order) -> ir.Value:
     transpose = ir.node("Transpose", [value], {"perm": order}, name=name)
     (result,) = transpose.outputs
     result.name, result.type, result.shape = name, value.type, _transposed_shape(value.shape, order)
-    if (producer := value.producer()) is not None:
-        graph.insert_after(producer, transpose)
-    else:
-        graph.insert_before(graph.node(0), transpose)
+    _insert_after(value, transpose)
     return result
+
+
+def _insert_after(value: ir.Value, node: ir.Node) -> None:
+    graph, producer = value.graph, value.producer()
+    assert isinstance(graph, ir.Graph)
+    if producer is not None:
+        graph.insert_after(producer, node)
+    else:
+        graph.insert_before(graph.node(0), node)
 
 
 def _transposed_shape(shape: ir.Shape | None, order: Order) -> ir.Shape | None:

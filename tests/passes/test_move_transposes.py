@@ -110,6 +110,8 @@ def test_what_stands_between_two_transposes_computes_without(middle: str, weight
         ("c = ReduceMean(b, w) y = Reshape(c, s)", "int64[2] w = {-3, -2}, int64[2] s = {-1, 4}", "float[A, B]"),
         ("c = ReduceMean(b, w) y = Squeeze(c, w)", "int64[2] w = {1, 2}", "float[A, B]"),
         ("i = ArgMax<axis = 3, keepdims = 0>(b) y = Cast<to = 1>(i)", "", "float[A, B, C]"),
+        ("s = Shape(b) n = Gather(s, w) y = Cast<to = 1>(n)", "int64[2] w = {1, -1}", "float[A]"),
+        ("s = Shape(b) y = Cast<to = 1>(s)", "", "float[A]"),
     ],
 )
 def test_an_end_without_channels_needs_no_transpose(end: str, weights: str, y: str) -> None:
@@ -278,7 +280,8 @@ class _Graph:
         axis = self.pick(*range(self.rank))
         signed = self.pick(axis, axis - self.rank)
         kind = self.pick(
-            *("reduce", "concat", "softmax", "pad", "slice", "split", "resize", "product", "flat", "pool", "argmax")
+            *("reduce", "concat", "softmax", "pad", "slice", "split", "resize", "product", "flat", "pool", "argmax"),
+            "shape",
         )
         if kind == "reduce":
             axes = sorted({axis, self.pick(*range(self.rank))})
@@ -321,6 +324,14 @@ class _Graph:
             self.add("Flatten", [name], [shape[0], int(np.prod(shape[1:]))])
         elif kind == "pool":
             self.add("GlobalAveragePool", [name], [*shape[:2], *[1] * (self.rank - 2)])
+        elif kind == "shape":
+            self.nodes.append(helper.make_node("Shape", [name], [f"s{len(self.nodes)}"]))
+            sizes = self.nodes[-1].output[0]
+            if self.pick(True, False):
+                self.nodes.append(
+                    helper.make_node("Gather", [sizes, self.integers(signed, 0)], [f"g{len(self.nodes)}"])
+                )
+            self.add("Cast", [self.nodes[-1].output[0]], [self.rank if self.nodes[-1].op_type == "Shape" else 2], to=1)
         elif kind == "argmax":
             self.nodes.append(helper.make_node("ArgMax", [name], [f"i{len(self.nodes)}"], axis=signed, keepdims=0))
             self.add("Cast", [self.nodes[-1].output[0]], [n for a, n in enumerate(shape) if a != axis], to=1)
