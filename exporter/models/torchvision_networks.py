@@ -152,9 +152,6 @@ def _detector(models: Any, name: str, arguments: Mapping[str, object]) -> Networ
         detector = _without_weights(models, name, _COCO_CLASSES, arguments)
     transform, backbone = detector.transform, detector.backbone
     size = transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1]
-    stage = "features"
-    if hasattr(backbone, "body"):
-        stage = f"body.{[path for path, _ in backbone.body.named_children()][-1]}"
     return Network(
         name=f"torchvision:{name}",
         depth=None,
@@ -170,9 +167,18 @@ def _detector(models: Any, name: str, arguments: Mapping[str, object]) -> Networ
         ),
         no_classifier=(
             f"torchvision:{name} gives as many boxes as it finds, which no file of fixed shapes can; export its "
-            f"backbone with `rexport onnx torchvision:{name} --features backbone.{stage}`."
+            f"backbone with `rexport onnx torchvision:{name} --features {_last_stage(backbone)}`."
         ),
     )
+
+
+def _last_stage(backbone: Any) -> str:
+    """Return the module whose result is the backbone's deepest: of its body, or of an SSD's features."""
+    if hasattr(backbone, "body"):
+        return f"backbone.body.{[name for name, _ in backbone.body.named_children()][-1]}"
+    if isinstance(backbone.features, nn.ModuleList):  # which does not run as a whole
+        return f"backbone.features.{len(backbone.features) - 1}"
+    return "backbone.features"
 
 
 def _without_weights(models: Any, name: str, classes: int, arguments: Mapping[str, object]) -> Any:
