@@ -235,6 +235,10 @@ def names_in_network(keys: Collection[str], network: nn.Module) -> dict[str, str
 
     prefix = max(prefixes, key=fit)
     names = renamed(prefix)
+    if prefix.endswith("backbone.") and "fc.weight" not in names.values():
+        # OpenMMLab's classifiers have their last layer beside the backbone, as head.fc
+        head = f"{prefix.removesuffix('backbone.')}head."
+        names |= {key: key.removeprefix(head) for key in keys if key.startswith(f"{head}fc.")}
     _rename_head(names, own, network)
     own_modules = {name.partition(".")[0] for name in own}
     names = {

@@ -156,6 +156,18 @@ def test_a_lightning_checkpoint_of_a_module_with_a_loss(tmp_path: Path) -> None:
     assert notes == [f"left out of {tmp_path / 'checkpoint'}, as the network has no such thing: loss.weight."]
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_checkpoint_of_openmmlab(prefix: str, tmp_path: Path) -> None:
+    trained, network = models.build("cifar_resnet8", seed=1), models.build("cifar_resnet8", seed=2)
+    weights = {
+        f"{prefix}{'head' if name.startswith('fc.') else 'backbone'}.{name}": tensor
+        for name, tensor in trained.state_dict().items()
+    }
+    torch.save({"meta": {"epoch": 100}, "state_dict": weights}, tmp_path / "epoch_100.pth")
+    models.load_weights(network, tmp_path / "epoch_100.pth")
+    assert models.state_dict_hash(network) == models.state_dict_hash(trained)
+
+
 def test_an_averaged_model(tmp_path: Path) -> None:
     network = Small()
     state = torch.optim.swa_utils.AveragedModel(network).state_dict()
