@@ -19,7 +19,7 @@ import numpy as np
 
 from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._cpu import this_cpu
-from rexport._errors import DataError, UsageError, VerificationError
+from rexport._errors import DataError, GateError, UsageError, VerificationError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport._words import in_units, percent
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 __all__ = ["QuantizeRequest", "QuantizeResult", "check_gate", "run"]
 
 _PROOF_PICTURES, _PROOF_BATCH = 32, 8
+_REASONS = 3  # to name of those for which layers stay in float
 _REPAIRS = 3  # layers that may be left in float because the runtime computes something else
 
 
@@ -256,7 +257,7 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
         ModelFileError: The model is quantized already, or can't be read.
         DataError: Pictures or a table can't be used.
         VerificationError: A step is not what it should be, or the INT8 file is not usable.
-        GateError: It is slower than asked for.
+        GateError: It is slower than asked for, or mostly in float and no smaller than the float file.
         OutputError: A file can't be written.
     """
     require_files_apart(request)
@@ -277,7 +278,9 @@ def run(request: QuantizeRequest, *, progress: Progress = silent, note: Note = u
             return replace(result, layers=gate.quantized.layers)
         float_layers = gate.chosen.float_layers
     int8 = work.make(frozenset(float_layers))
-    return work.write(int8, replace(result, speed=work.compare_speed(int8)))
+    result = replace(result, speed=work.compare_speed(int8))
+    work.require_gain(int8, result.speed)
+    return work.write(int8, result)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,6 +378,28 @@ class _Work:
         return require_speedup(
             self.model, int8.forms.model, at_least=least, conditions=self.conditions, progress=self.progress
         )
+
+    def require_gain(self, int8: _Int8Model, speed: Comparison | None) -> None:
+        """Say so if most layers stay in float, and why.
+
+        Raises:
+            GateError: Moreover, the file is no smaller than the float file, and neither a speed-up nor an accuracy that
+                was asked for speaks for it.
+        """
+        layers = int8.quantized.layers
+        reasons = Counter(layer.why for layer in layers if layer.precision != "int8")
+        if 2 * reasons.total() <= len(layers):
+            return
+        why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(_REASONS))
+        sentence = f"{len(layers) - reasons.total()} of {len(layers)} layers in INT8, because: {why}"
+        self.note(f"{sentence}.")
+        size, float_size = len(to_bytes(int8.forms.model)), len(to_bytes(self.original))
+        if size >= float_size and speed is None and self.request.max_drop is None:
+            raise GateError(
+                f"The INT8 file would be no smaller than {self.request.model} ({in_units(size)}, float "
+                f"{in_units(float_size)}), with {sentence}. It was not written. Deploy the float file; or pass "
+                "--min-speedup 1.0, or --eval-data DIR and --max-drop, to have the INT8 file if it is as good as that."
+            )
 
     def write(self, int8: _Int8Model, result: QuantizeResult) -> QuantizeResult:
         """Write the file, with its preprocessing and proof in the metadata, and return the result."""

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import pytest
 
 import rexport.jobs.quantize as job
-from rexport._errors import ModelFileError, UsageError, VerificationError
+from rexport._errors import GateError, ModelFileError, UsageError, VerificationError
 from rexport.choices import Recovery
 from rexport.evaluation.proof import Pictures, Verdict
 from rexport.jobs.quantize import QuantizeRequest, check_gate, run
@@ -92,6 +92,30 @@ def test_a_table_alone_shows_that_a_file_runs(folder: Path) -> None:
     assert beside.pictures is Pictures.HELD_OUT
 
 
+def _mostly_float(folder: Path, channels: int) -> Path:
+    """Write a network of a convolution and of operators without integer kernels."""
+    rest = " ".join(f"e{i + 1} = Elu(e{i})" for i in range(6))
+    body = f"a = Conv<pads = [1, 1, 1, 1]>(x, w) e0 = Elu(a) {rest} y = GlobalAveragePool(e6)"
+    save(graph(body, {"w": convolution(channels, 3)}, outputs="float[N, C, 1, 1] y"), folder / "float.onnx")
+    return folder / "float.onnx"
+
+
+def test_a_file_that_would_be_mostly_float_and_no_smaller_is_refused(folder: Path) -> None:
+    said: list[str] = []
+    request = _request(folder, model=_mostly_float(folder, 4))
+    with pytest.raises(GateError, match=r"no smaller than .*float\.onnx .* 1 of 9 layers in INT8, because: Elu has no"):
+        run(request, note=said.append)
+    assert said[-1].startswith("1 of 9 layers in INT8, because: Elu has no integer kernel (7); ")
+    assert not request.output.exists()
+
+
+def test_a_file_that_is_mostly_float_and_smaller_is_written_with_a_note(folder: Path) -> None:
+    said: list[str] = []
+    run(_request(folder, model=_mostly_float(folder, 400)), note=said.append)
+    assert said[-1].startswith("1 of 9 layers in INT8, because: Elu has no integer kernel (7); ")
+    assert (folder / "q.onnx").stat().st_size < (folder / "float.onnx").stat().st_size
+
+
 def _negate(model: ir.Model, index: int) -> None:
     """Give a layer weights of the other sign."""
     node = [node for node in model.graph if node.op_type == "Conv"][index]
@@ -161,7 +185,7 @@ def test_a_wrong_conversion_of_the_opset_is_refused(folder: Path, monkeypatch: p
     weights = {"w1": convolution(8, 3), "w2": convolution(8, 8), "wf": convolution(5, 8, 1)[:, :, 0, 0]}
     body = _BODY.replace("Gemm<transB = 1>(f, wf)", "Gemm<transB = 1>(f, wf, bf)")
     save(graph(body, weights | {"bf": np.ones(5, np.float32)}, outputs="float[N, 5] y", opset=11), folder / "m.onnx")
-    with pytest.raises(VerificationError, match="converter from opset 11 to 13 changes the results"):
+    with pytest.raises(VerificationError, match="converter from opset 11 to 13 changes this model.s results"):
         run(_request(folder))
     assert not (folder / "q.onnx").exists()
 
