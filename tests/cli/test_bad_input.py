@@ -99,7 +99,7 @@ _TABLE = [
     ("models resnet51", 2, "Did you mean resnet50"),
     ("bench no_such_network", 2, "There is no network 'no_such_network'"),
     # weights where a model or a network is expected
-    ("onnx best.pt -o out.onnx", 2, "best.pt does not say which network it is of"),
+    ("onnx best.pt -o out.onnx", 2, "best.pt holds only weights; name their network"),
     ("models best.pt", 2, "best.pt holds only weights; name their network"),
     ("inspect best.pt", 2, "best.pt holds only weights; name their network"),
     ("fuse best.pt -o out.onnx", 2, "best.pt holds only weights; name their network"),
