@@ -224,14 +224,14 @@ def _resize(node: ir.Node, order: Order) -> Move | None:
         new = [order.index(axis % len(order)) for axis in axes]
         return Move(change=lambda node: node.attributes.add(ir.AttrInt64s("axes", new)))
     first = 1 if len(node.inputs) == 2 else 2  # the region of interest is not read in these modes
-    sizes = {index: constant(node.inputs[index]) for index in range(first, len(node.inputs)) if node.inputs[index]}
+    sizes = {index: constant(value) for index, value in enumerate(node.inputs) if index >= first and value is not None}
     if len(node.inputs) < 2 or any(array is None or array.size not in (0, len(order)) for array in sizes.values()):
         return None
 
     def change(node: ir.Node) -> None:
         for index, array in sizes.items():
             if array is not None and array.size:
-                replace_initializer(node, index, array[list(order)], name=str(node.inputs[index].name))
+                replace_initializer(node, index, array[list(order)], name=f"{node.outputs[0].name}.sizes")
 
     return Move(change=change)
 

@@ -11,7 +11,7 @@ from rexport.passes._graph import bypass, graph_of, is_op, replace_node, shape_o
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Order", "composed", "inverse", "is_in_order", "order_of", "remove_unread", "reorder"]
+__all__ = ["Order", "composed", "inverse", "is_in_order", "join", "order_of", "remove_unread", "reorder"]
 
 Order = tuple[int, ...]
 """The ``perm`` of a Transpose: axis i of the result is axis ``order[i]`` of the tensor."""
@@ -78,6 +78,16 @@ def reorder(transpose: ir.Node, source: ir.Value, order: Order) -> None:
         transpose.attributes.add(ir.AttrInt64s("perm", order))
     else:
         replace_node(transpose, "Transpose", [source], {"perm": order})
+
+
+def join(first: ir.Node, second: ir.Node) -> None:
+    """Let the second of two Transposes, which reads the first one, do what both do."""
+    before, after, source = order_of(first), order_of(second), first.inputs[0]
+    assert before is not None
+    assert after is not None
+    assert source is not None
+    reorder(second, source, composed(before, after))
+    remove_unread(first)
 
 
 def remove_unread(node: ir.Node) -> None:

@@ -42,6 +42,7 @@ class _Flattened:
     flatten: ir.Node
     gemm: ir.Node
     order: Order
+    sizes: tuple[int, ...]
 
 
 class FuseTransposeGemm(RewritePass[_Flattened]):
@@ -64,9 +65,9 @@ class FuseTransposeGemm(RewritePass[_Flattened]):
             return None
         if not is_op(node, "Gemm") or constant(node.inputs[1]) is None or not is_linear_layer(node):
             return None
-        sizes = [size for size in shape_of(transpose.outputs[0])[1:] if isinstance(size, int)]
+        sizes = tuple(size for size in shape_of(transpose.outputs[0])[1:] if isinstance(size, int))
         is_known = len(sizes) == len(order) - 1 and prod(sizes) == contents_of(node.inputs[1]).shape[1]
-        return _Flattened(transpose, flatten, node, order) if is_known else None
+        return _Flattened(transpose, flatten, node, order, sizes) if is_known else None
 
     def check(self, match: _Flattened) -> str | None:
         """Allow it if nothing else reads the flattened picture, and the weight is the layer's own."""
@@ -77,8 +78,7 @@ class FuseTransposeGemm(RewritePass[_Flattened]):
     def rewrite(self, match: _Flattened) -> None:
         """Give the layer its weight in the order of the picture."""
         weight = contents_of(match.gemm.inputs[1])
-        sizes = [int(size) for size in shape_of(match.transpose.outputs[0])[1:]]
-        picture = weight.reshape(-1, *sizes).transpose(inverse(match.order))
+        picture = weight.reshape(-1, *match.sizes).transpose(inverse(match.order))
         name = f"{match.gemm.outputs[0].name}.weight"
         replace_initializer(match.gemm, 1, np.ascontiguousarray(picture.reshape(weight.shape)), name=name)
         match.flatten.replace_input_with(0, match.transpose.inputs[0])

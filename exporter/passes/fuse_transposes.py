@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rexport.passes._base import RewritePass
 from rexport.passes._graph import input_at, producer_of
-from rexport.passes._transpose import Order, composed, is_in_order, order_of, remove_unread, reorder
+from rexport.passes._transpose import composed, is_in_order, join, order_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -24,7 +24,6 @@ __all__ = ["FuseTransposes"]
 class _Pair:
     first: ir.Node
     second: ir.Node
-    order: Order
 
 
 class FuseTransposes(RewritePass[_Pair]):
@@ -33,20 +32,16 @@ class FuseTransposes(RewritePass[_Pair]):
     summary = "makes one Transpose of two, or none"
 
     def match(self, node: ir.Node) -> _Pair | None:
-        """Match a Transpose that reads another one; two Reshapes are none of its business."""
+        """Match a Transpose that reads another one, or two Reshapes that undo each other."""
         first = producer_of(input_at(node, 0), "Transpose", "Reshape")
         if first is None or first.graph is not node.graph:
             return None
         before, after = order_of(first), order_of(node)
         if before is None or after is None:
             return None
-        order = composed(before, after)
-        is_same = first.op_type == node.op_type == "Reshape" and not is_in_order(order)
-        return None if is_same else _Pair(first, node, order)
+        are_reshapes = first.op_type == node.op_type == "Reshape"
+        return None if are_reshapes and not is_in_order(composed(before, after)) else _Pair(first, node)
 
     def rewrite(self, match: _Pair) -> None:
         """Let the second one do what both did."""
-        source = match.first.inputs[0]
-        assert source is not None
-        reorder(match.second, source, match.order)
-        remove_unread(match.first)
+        join(match.first, match.second)

@@ -33,7 +33,7 @@ from rexport.passes._graph import (
     replace_initializer,
 )
 from rexport.passes._layout import move_of
-from rexport.passes._transpose import Order, composed, inverse, is_in_order, order_of, remove_unread, reorder
+from rexport.passes._transpose import Order, composed, inverse, is_in_order, join, order_of, reorder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -163,7 +163,10 @@ class MoveTransposes(RewritePass[_Region]):
         for value, readers in outside.items():
             _restore(value, readers, match.order)
         for value in transposed.values():
-            _merge(value)
+            second = value.producer()
+            first = producer_of(second.inputs[0]) if second else None
+            if first is not None and second is not None and order_of(first) is not None:
+                join(first, second)
         for node, move in match.moves.items():
             if move.change is not None:
                 move.change(node)
@@ -205,16 +208,6 @@ def _transposed(region: _Region, value: ir.Value, sources: Collection[ir.Value])
     graph_of(existing).remove(existing)
     _insert_after(value, existing)
     return existing.outputs[0]
-
-
-def _merge(transposed: ir.Value) -> None:
-    """Make one Transpose, or none, of a new one and another one that it reads."""
-    second = transposed.producer()
-    first = producer_of(second.inputs[0]) if second else None
-    before, after = order_of(first), order_of(second)
-    if first is not None and second is not None and before is not None and after is not None:
-        reorder(second, first.inputs[0], composed(before, after))
-        remove_unread(first)
 
 
 def _insert_transpose(value: ir.Value, order: Order) -> ir.Value:
@@ -268,6 +261,6 @@ def _give_output(value: ir.Value, restored: ir.Value) -> None:
 
 
 def _transpose_constant(node: ir.Node, index: int, order: Order) -> None:
-    array, name = contents_of(node.inputs[index]), f"{node.inputs[index].name}_transposed"
+    array, name = contents_of(node.inputs[index]), f"{node.outputs[0].name}_constant_transposed"
     array = array.reshape(*[1] * (len(order) - array.ndim), *array.shape).transpose(order)
     replace_initializer(node, index, np.ascontiguousarray(array), name=name)
