@@ -14,18 +14,17 @@ import numpy as np
 
 from rexport._errors import DataError, UsageError
 from rexport.benchmarks.jobs import Pictures
-from rexport.preprocessing import Takes
+from rexport.preprocessing import CAMERA, Takes, sides_of, size_in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rexport.preprocessing import Preprocessing
+    from rexport.preprocessing import Preprocessing, Size
 
-__all__ = ["CAMERA", "DRAWN", "Gallery", "Hung", "draw_pictures"]
+__all__ = ["DRAWN", "Gallery", "Hung", "draw_pictures"]
 
 DRAWN = 32  # pictures, where there is no folder
 _FINEST = 64  # pixels along the shorter side that a picture is drawn in
-CAMERA = (480, 640)  # height and width of the pictures for a model that resizes them itself: VGA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +76,7 @@ class Gallery:
             pictures=Pictures(path=path, preprocessing=preprocessing),
             labels=labels,
             folders=folders,
-            key=(preprocessing.size, preprocessing.resize, preprocessing.interpolation),
+            key=(preprocessing.shape, preprocessing.resize, preprocessing.interpolation),
         )
 
     def _images(
@@ -133,18 +132,18 @@ def draw_pictures(count: int, height: int, width: int, *, seed: int = 0) -> np.n
     return pictures
 
 
-def _require_size(path: Path, model: str, size: int) -> None:
+def _require_size(path: Path, model: str, size: Size) -> None:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as picture:
-            width, height = picture.size
+            actual = picture.height, picture.width
     except (OSError, UnidentifiedImageError):
         return  # to be named with all that can't be read
-    if (width, height) != (size, size):
+    if actual != sides_of(size):
         raise DataError(
-            f"{model} takes pictures of {size}×{size} pixels as they are, and {path} has {width}×{height}; "
-            "pass --data with pictures of that size, or leave it out."
+            f"{model} takes pictures of {size_in_words(size)} pixels as they are, and {path} has "
+            f"{size_in_words(actual)}; pass --data with pictures of that size, or leave it out."
         )
 
 
@@ -152,11 +151,11 @@ def _before_normalising(preprocessing: Preprocessing) -> Preprocessing:
     """Return the preprocessing whose pixels are those of ``preprocessing`` before they are normalised."""
     if preprocessing.takes is Takes.PICTURES:
         return preprocessing
-    return replace(preprocessing, takes=Takes.PIXELS)
+    return replace(preprocessing, takes=Takes.PIXELS, layout=None)
 
 
 def _drawn(preprocessing: Preprocessing) -> np.ndarray:
     from PIL.Image import fromarray
 
-    sides = CAMERA if preprocessing.resize else (preprocessing.size, preprocessing.size)
+    sides = CAMERA if preprocessing.resize else sides_of(preprocessing.size)
     return np.stack([preprocessing.pixels(fromarray(picture)) for picture in draw_pictures(DRAWN, *sides)])

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from rexport import model_file
-from rexport._errors import EngineFileError, UsageError
+from rexport import model_file, model_inputs
+from rexport._errors import EngineFileError, ModelFileError, UsageError
 from rexport.benchmarks.outputs import Identity, Precision, precision_of
-from rexport.benchmarks.pictures import CAMERA
 from rexport.classifier_head import head_of
 from rexport.engine_file import is_engine, read_facts
+from rexport.evaluation.described import described
 from rexport.model_file import Head
 from rexport.models import known_facts, registry
-from rexport.preprocessing import Preprocessing, Takes
+from rexport.preprocessing import Preprocessing, Takes, size_in_words
 from rexport.runtimes import NETWORK_RUNTIMES
 from rexport.runtimes._engine_shapes import EngineShapes
 from rexport.runtimes.source import Source
@@ -30,7 +30,6 @@ __all__ = ["Subject", "examine"]
 class Subject:
     """A model to measure.
 
-    Its pictures have ``size`` × ``size`` pixels; if it takes them raw, they are of shape ``raw``, ``(H, W, 3)``.
     ``network`` is what PyTorch can run in its place; ``no_network`` says why there is none. ``preprocessing`` makes its
     input of pictures, and ``classes`` are the names of its outputs, where known. A file of ``fixed_batch`` takes no
     other one, an engine of ``batches`` none but these. ``cautions`` are what should make a reader of its times careful,
@@ -38,10 +37,8 @@ class Subject:
     """
 
     source: Source
-    size: int
     preprocessing: Preprocessing
     identity: Identity
-    raw: tuple[int, int, int] | None = None
     fixed_batch: int | None = None
     batches: range | None = None
     network: Source | None = None
@@ -63,7 +60,7 @@ class Subject:
     def takes_on(self, runtime: str) -> Preprocessing:
         """Return what makes this runtime's input of pictures."""
         if runtime in NETWORK_RUNTIMES:
-            return replace(self.preprocessing, takes=Takes.NORMALISED)
+            return replace(self.preprocessing, takes=Takes.NORMALISED, layout=None)
         return self.preprocessing
 
 
@@ -88,7 +85,6 @@ def _network(source: Source) -> Subject:
     preprocessing = facts.preprocessing or Preprocessing.default_for(entry.input_size)
     return Subject(
         source=source,
-        size=preprocessing.size,
         preprocessing=preprocessing,
         identity=Identity(precision=Precision.FLOAT32, network=entry.name, weights=None, softmax=bool(entry.members)),
         network=source,
@@ -98,21 +94,18 @@ def _network(source: Source) -> Subject:
 
 def _file(source: Source, path: Path) -> Subject:
     model = model_file.load(path)
-    image = model_file.image_input(model, path)
+    image = model_inputs.image_input(model, path)
     metadata = model_file.Metadata.of(model)
-    preprocessing = model_file.preprocessing_of(model, path)
-    size = preprocessing.size
-    sides = CAMERA if preprocessing.takes is Takes.PICTURES else (size, size)
+    preprocessing = model_inputs.preprocessing_of(model, path)
     network, no_network = _network_of(source, metadata)
     cautions: tuple[str, ...] = ()
-    if model_file.is_size_assumed(model):
-        cautions = (f"its picture size is dynamic and not stated: measured at {size}×{size}",)
+    if model_inputs.is_size_assumed(model):
+        size = size_in_words(preprocessing.size)
+        cautions = (f"its picture size is dynamic and not stated: measured at {size}",)
     return Subject(
         source=source,
-        size=size,
         preprocessing=preprocessing,
         identity=_identity(model, metadata),
-        raw=(*sides, 3) if image.raw else None,
         fixed_batch=image.batch,
         network=network,
         no_network=no_network,
@@ -126,19 +119,14 @@ def _engine(source: Source, path: Path) -> Subject:
     facts = read_facts(path)
     image = EngineShapes.of_facts(facts)
     metadata = model_file.Metadata.of_properties(facts.metadata)
-    shape = image.images.shape
-    size = shape[-2]  # of either layout: NHWC of pixels, or NCHW
-    raw = (size, size, 3) if image.images.dtype.kind == "u" else None
-    if shape[1:] != (raw or (3, size, size)):
-        raise EngineFileError(f"{path} does not take square pictures of three channels: its input is {shape}.")
-    preprocessing = metadata.preprocessing
-    if preprocessing is None or preprocessing.size != size:
-        preprocessing = Preprocessing.default_for(size)
+    try:
+        preprocessing = model_inputs.preprocessing_of(described(path), path)
+    except ModelFileError as error:
+        raise EngineFileError(str(error)) from error
     quantized = any(layer.get("precision") == "int8" for layer in facts.layers)
     return Subject(
         source=source,
-        size=size,
-        preprocessing=replace(preprocessing, takes=Takes.PIXELS if raw else Takes.NORMALISED),
+        preprocessing=preprocessing,
         identity=Identity(
             # TensorRT computes float32 with the 10 bits of TensorFloat-32, as many as float16 has
             precision=Precision.INT8 if quantized else Precision.FLOAT16,
@@ -146,7 +134,6 @@ def _engine(source: Source, path: Path) -> Subject:
             weights=metadata.weights_sha256,
             softmax=metadata.head is Head.SOFTMAX,
         ),
-        raw=raw,
         fixed_batch=image.most if image.least == image.most else None,
         batches=range(image.least, image.most + 1),
         no_network=f"{source} is an engine, and PyTorch runs networks.",

@@ -20,7 +20,6 @@ from rexport.benchmarks.pictures import Gallery
 from rexport.benchmarks.results import compare_with_first, timed
 from rexport.benchmarks.subjects import Subject, examine
 from rexport.benchmarks.verdicts import Shown, judge
-from rexport.preprocessing import Preprocessing
 from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, RUNTIMES, default_runtime
 from rexport.runtimes.source import Source
 
@@ -233,13 +232,14 @@ def _plan(subject: Subject, runtime: str, batch: int, threads: int, *, from_pixe
     source = subject.on(runtime)
     if source is None:
         return _unavailable(subject.no_network)
-    if subject.raw is not None and runtime not in NETWORK_RUNTIMES:
-        return Job(source=source, runtime=runtime, shape=(batch, *subject.raw), dtype="uint8", threads=threads)
-    if from_pixels:
-        shape = (batch, subject.size, subject.size, 3)
-        before = Preprocessing(size=subject.size)
-        return Job(source=source, runtime=runtime, shape=shape, dtype="uint8", threads=threads, preprocessing=before)
-    return Job(source=source, runtime=runtime, shape=(batch, 3, subject.size, subject.size), threads=threads)
+    preprocessing = subject.takes_on(runtime)
+    before = None
+    shape, dtype = preprocessing.trial_shape, preprocessing.dtype
+    if from_pixels and not preprocessing.takes.raw:
+        shape, dtype, before = preprocessing.shape, "uint8", preprocessing
+    return Job(
+        source=source, runtime=runtime, shape=(batch, *shape), dtype=dtype, threads=threads, preprocessing=before
+    )
 
 
 def _unavailable(reason: str) -> Failure:

@@ -87,13 +87,16 @@ class ArrayFile:
                 self._labels = self._read_labels(shape[0])
         except _BROKEN as error:
             raise DataError(f"{path} can't be read as a NumPy file: {error}.") from error
-        side, takes = preprocessing.size, preprocessing.takes
-        self._ready = not takes.raw and dtype == np.float32 and shape[1:] == (3, side, side)
-        picture = ("H", "W", 3) if takes is Takes.PICTURES else (side, side, 3)
+        takes = preprocessing.takes
+        self._ready = not takes.raw and dtype == np.float32 and shape[1:] == preprocessing.input_shape
+        picture: tuple[int | str, ...] = preprocessing.shape
+        if takes is Takes.PICTURES:
+            picture = ("H", "W", preprocessing.channels)
         if not self._ready and not (dtype == np.uint8 and _fits(shape[1:], picture)):
             expected = f"uint8 pictures of shape (N, {', '.join(map(str, picture))})"
             if not takes.raw:
-                expected = f"float32 of shape (N, 3, {side}, {side}), ready for it, or {expected}"
+                ready = ", ".join(map(str, preprocessing.input_shape))
+                expected = f"float32 of shape (N, {ready}), ready for it, or {expected}"
             raise DataError(f"{path} holds {dtype} of shape {shape}; the model needs {expected}.")
         self._indices: Sequence[int] = range(shape[0])
         if not self._indices:

@@ -16,7 +16,7 @@ from rexport.calibration.decoding import UnreadableError
 from rexport.calibration.observation import Observation
 from rexport.calibration.sharding import CalibrateShard, Shard, name_all_bad, shards_of
 from rexport.calibration.workers import choose_workers
-from rexport.model_file import image_input
+from rexport.model_inputs import image_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -93,12 +93,11 @@ class ImageFolder:
 
     def batches(self, size: int, *, samples: int | None = None, skip_bad: bool = False) -> Iterator[Batch]:
         """See :meth:`Dataset.batches`."""
-        side = self.preprocessing.size
         if self.preprocessing.takes is Takes.PICTURES:  # whose sizes differ
             size = 1
         read = self.preprocessing.pixels
         for pictures, labels, skipped in self._groups(size, read, samples=samples, skip_bad=skip_bad):
-            pixels = np.stack(pictures) if pictures else np.zeros((0, side, side, 3), np.uint8)
+            pixels = np.stack(pictures) if pictures else np.zeros((0, *self.preprocessing.shape), np.uint8)
             yield Batch(images=self.preprocessing.to_input(pixels), labels=labels, skipped=skipped)
 
     def view_batches(

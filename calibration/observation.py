@@ -19,7 +19,8 @@ from rexport.calibration.accumulator import Accumulator
 from rexport.calibration.probes import OUTPUTS, add_probes
 from rexport.calibration.rectified_sums import with_visible_terms
 from rexport.calibration.table import CalibrationTable
-from rexport.model_file import default_opset, image_input, model_hash, to_bytes
+from rexport.model_file import default_opset, model_hash, to_bytes
+from rexport.model_inputs import image_input
 from rexport.passes._graph import is_op, is_rectifier, only_consumer
 from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from rexport._errors import UsageError
-from rexport.preprocessing import Takes
+from rexport.preprocessing import Takes, sides_of, size_in_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,10 +60,10 @@ class TenCrops:
         """Raise :class:`UsageError` where pictures are not resized (all crops would be one), or the model does it."""
         _require_cut_outside(preprocessing)
         if preprocessing.resize is None:
-            size = preprocessing.size
+            size = max(sides_of(preprocessing.size))
             raise UsageError(
-                f"Ten crops of {size}×{size} need larger pictures, and this model takes pictures as they "
-                f"are; pass --resize {size + size // 4}, for example."
+                f"Ten crops of {size_in_words(preprocessing.size)} need larger pictures, and this model takes pictures as "
+                f"they are; pass --resize {size + size // 4}, for example."
             )
 
     def of(self, image: Image, preprocessing: Preprocessing) -> tuple[np.ndarray, ...]:

@@ -18,17 +18,18 @@ import onnx
 import onnx_ir as ir
 
 from rexport._errors import ModelFileError
-from rexport.model_file import image_input, picture_size
+from rexport.model_inputs import image_input, picture_size
 from rexport.passes._graph import input_at, int_attribute, is_op, name_of
 from rexport.passes._quantized import stored
 from rexport.passes.fold_constants import FoldConstants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rexport.preprocessing import Size
 
 __all__ = [
     "macs_of",
-    "macs_of_any",
     "multiplies",
     "operations_of",
     "parameters_of",
@@ -51,26 +52,31 @@ _OPERANDS = {
 }
 
 
-def tensor_shapes(model: ir.Model, size: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors, for one picture of the model's own size, or ``size``; 0 is unknown.
+def tensor_shapes(model: ir.Model, size: Size | None = None) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors, for one example; 0 is unknown.
 
     A model that insists on a batch keeps it.
 
-    Raises:
-        ModelFileError: It has no image input.
+    Args:
+        model: Of pictures, or any other.
+        size: Of the pictures, where the model leaves it open; by default as for :func:`picture_size`.
     """
-    return _shapes(model, {image_input(model).name: size})
+    try:
+        image = image_input(model)
+    except ModelFileError:
+        return _shapes(model, {})
+    return _shapes(model, {image.name: image.shape(size or picture_size(model), image.batch or 1)})
 
 
-def _shapes(model: ir.Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors, where the inputs have one example and these ``sizes``; 0 is unknown."""
+def _shapes(model: ir.Model, inputs: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors, where inputs have one example and open ones these shapes; 0 is unknown."""
     proto = ir.to_proto(model)
     for info in proto.graph.input:
         if info.name in model.graph.initializers:
             continue
         for axis, dim in enumerate(info.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value") and (axis == 0 or info.name in sizes):
-                dim.dim_value = sizes[info.name] if axis else 1
+            if not dim.HasField("dim_value") and (axis == 0 or info.name in inputs):
+                dim.dim_value = inputs[info.name][axis] if info.name in inputs else 1
     del proto.graph.value_info[:]  # what they say of open dimensions would win
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
@@ -160,18 +166,15 @@ def _sum_of_known(sizes: Iterable[int | None]) -> int | None:
     return total
 
 
-def macs_of(model: ir.Model, *, size: int | None = None) -> dict[str, int | None]:
-    """Return the multiply-accumulates for one picture of every node that multiplies with a weight, by its name.
+def macs_of(model: ir.Model, *, size: Size | None = None) -> dict[str, int | None]:
+    """Return the multiply-accumulates for one example of every node that multiplies with a weight, by its name.
 
     Args:
-        model: With one image input; float, Q/DQ or of integer operators.
-        size: Height and width of its pictures, where it takes any; by default what it was exported for, or 224.
+        model: Float, Q/DQ or of integer operators.
+        size: See :func:`tensor_shapes`.
 
     Returns:
         ``None`` for a node whose shapes can't be inferred.
-
-    Raises:
-        ModelFileError: It has no image input.
 
     Example:
         >>> from rexport import Preprocessing, build
@@ -180,15 +183,9 @@ def macs_of(model: ir.Model, *, size: int | None = None) -> dict[str, int | None
         >>> macs_of(model)["conv1"]  # 16 maps of 32 × 32, of 3 · 3 · 3 products each
         442368
     """
-    return _macs_of(model, tensor_shapes(model, size or picture_size(model)), image_input(model).batch or 1)
-
-
-def macs_of_any(model: ir.Model) -> dict[str, int | None]:
-    """Return :func:`macs_of` a model of pictures; for other models, those of one example of their inputs' shapes."""
-    try:
-        return macs_of(model)
-    except ModelFileError:
-        return _macs_of(model, _shapes(model, {}), _batch(model))
+    shapes, batch = tensor_shapes(model, size), _batch(model)
+    counted = {name_of(node): _macs(node, shapes) for node in model.graph if multiplies(node)}
+    return {name: macs and macs // batch for name, macs in counted.items()}
 
 
 def _batch(model: ir.Model) -> int:
@@ -197,33 +194,20 @@ def _batch(model: ir.Model) -> int:
     return batch if isinstance(batch, int) else 1
 
 
-def _macs_of(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], batch: int) -> dict[str, int | None]:
-    counted = {name_of(node): _macs(node, shapes) for node in model.graph if multiplies(node)}
-    return {name: macs and macs // batch for name, macs in counted.items()}
-
-
-def total_macs(model: ir.Model, *, size: int | None = None) -> int | None:
-    """Return the multiply-accumulates of a model for one picture; ``None`` where a shape can't be inferred.
-
-    Raises:
-        ModelFileError: It has no image input.
-    """
+def total_macs(model: ir.Model, *, size: Size | None = None) -> int | None:
+    """Return the multiply-accumulates of a model for one example; ``None`` where a shape can't be inferred."""
     return _sum_of_known(macs_of(model, size=size).values())
 
 
-def operations_of(model: ir.Model, *, size: int | None = None) -> dict[str, int]:
-    """Return the operations of every node of a float model, by its name, for one picture.
+def operations_of(model: ir.Model, *, size: Size | None = None) -> dict[str, int]:
+    """Return the operations of every node of a float model, by its name, for one example.
 
     They are the multiply-accumulates of what multiplies with a weight, and the elements of the result of anything else.
-
-    Raises:
-        ModelFileError: It has no image input.
     """
-    shapes = tensor_shapes(model, size or picture_size(model))
-    pictures = image_input(model).batch or 1
+    shapes, examples = tensor_shapes(model, size), _batch(model)
     macs = macs_of(model, size=size)
     return {
-        name_of(node): macs.get(name_of(node)) or math.prod(shapes.get(str(node.outputs[0].name), ())) // pictures
+        name_of(node): macs.get(name_of(node)) or math.prod(shapes.get(str(node.outputs[0].name), ())) // examples
         for node in model.graph
     }
 

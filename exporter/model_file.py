@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
 
-from rexport._errors import ModelFileError, UsageError
+from rexport._errors import ModelFileError
 from rexport._files import write_bytes
 from rexport._onnx_proto import (
     LARGEST,
@@ -28,31 +28,24 @@ from rexport._onnx_proto import (
     read_all_tensors,
     why_not_readable,
 )
-from rexport._progress import Note, unsaid
 from rexport._weights_file import require_not_weights
 from rexport._words import first_line
-from rexport.preprocessing import PictureOptions, Preprocessing, Takes
+from rexport.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = [
     "Head",
-    "ImageInput",
     "Metadata",
     "default_opset",
     "dtype_name",
     "external_files",
-    "image_input",
-    "is_size_assumed",
     "load",
     "model_hash",
     "opset_of",
-    "picture_size",
-    "preprocessing_of",
     "save",
-    "state_preprocessing",
     "tensor_in_words",
     "tensor_json",
     "to_bytes",
@@ -60,11 +53,6 @@ __all__ = [
 ]
 
 _PREFIX = "rexport."
-_ASSUMED_SIZE = 224  # of a model that takes any size and does not state one: ImageNet's
-_LAYOUTS: dict[ir.DataType | None, str] = {
-    ir.DataType.FLOAT: "float32 is supported with the channels first",
-    ir.DataType.UINT8: "uint8 is supported with the channels last",
-}
 
 
 class Head(StrEnum):
@@ -142,23 +130,6 @@ class Metadata:
             model.metadata_props.pop(_PREFIX + key, None)
             if value:
                 model.metadata_props[_PREFIX + key] = value
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageInput:
-    """A model's one image input.
-
-    Attributes:
-        name: Of the tensor.
-        size: The fixed height and width in pixels; ``None`` if it takes any.
-        batch: The fixed number of images; ``None`` if it takes any.
-        raw: Whether it takes uint8 of shape ``(N, S, S, 3)``, as a camera gives them, or float32 ``(N, 3, S, S)``.
-    """
-
-    name: str
-    size: int | None
-    batch: int | None
-    raw: bool = False
 
 
 def load(path: Path) -> ir.Model:
@@ -283,121 +254,6 @@ def with_opset(model: ir.Model, at_least: int) -> ir.Model:
     return converted
 
 
-def image_input(model: ir.Model, path: Path | str = "The model") -> ImageInput:
-    """Return the model's image input.
-
-    Raises:
-        ModelFileError: Its inputs are anything but one tensor, float32 of shape ``(N, 3, S, S)`` or uint8 of shape
-            ``(N, S, S, 3)``.
-    """
-    inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
-    if len(inputs) == 1 and (axes := _image_axes(inputs[0])):
-        batch, channels, *sides = axes
-        fixed = {side for side in sides if isinstance(side, int)}
-        if channels == 3 and len(fixed) <= 1 and 0 not in axes:
-            return ImageInput(
-                name=str(inputs[0].name),
-                size=next(iter(fixed), None),
-                batch=batch if isinstance(batch, int) else None,
-                raw=inputs[0].dtype == ir.DataType.UINT8,
-            )
-    listed = "; ".join(f"{value.name}: {_type_in_words(value)}" for value in inputs)
-    raise ModelFileError(
-        f"{path} has no image input: expected one float32 input of shape (N, 3, S, S), or uint8 of shape "
-        f"(N, S, S, 3); found {listed or 'no input'}{_misfit(inputs)}."
-    )
-
-
-def _image_axes(value: ir.Value) -> tuple[int | ir.SymbolicDim, ...]:
-    """Return batch, channels, height and width of what may be images by its type and rank; else nothing."""
-    if not isinstance(value.type, ir.TensorType) or value.dtype not in _LAYOUTS:
-        return ()
-    if value.shape is None or len(value.shape) != 4:
-        return ()
-    first, second, third, last = value.shape
-    if value.dtype == ir.DataType.UINT8:
-        return first, last, second, third
-    return first, second, third, last
-
-
-def picture_size(model: ir.Model) -> int:
-    """Return the height and width of a model's pictures: its input's, those it was exported for, or 224.
-
-    Raises:
-        ModelFileError: It has no image input.
-    """
-    preprocessing = Metadata.of(model).preprocessing or Preprocessing.default_for(_ASSUMED_SIZE)
-    return image_input(model).size or preprocessing.size
-
-
-def is_size_assumed(model: ir.Model) -> bool:
-    """Return whether :func:`picture_size` is only the default.
-
-    Raises:
-        ModelFileError: It has no image input.
-    """
-    return image_input(model).size is None and Metadata.of(model).preprocessing is None
-
-
-def preprocessing_of(
-    model: ir.Model, path: Path | str = "The model", options: PictureOptions | None = None, *, note: Note = unsaid
-) -> Preprocessing:
-    """Return how pictures become a model's input: as its file states, with the changes of the user's ``options``.
-
-    Args:
-        model: With one image input.
-        path: Its name in sentences.
-        options: Values that replace those that the file states, or the defaults; their ``size`` is for a model that
-            takes any.
-        note: Told where some of it is assumed, or ``options`` replace a stated value.
-
-    Raises:
-        ModelFileError: It has no image input, or its metadata can't be read.
-        UsageError: It contradicts itself, or ``options`` concern steps that the model does itself.
-    """
-    options = options or PictureOptions()
-    image, stated = image_input(model, path), Metadata.of(model).preprocessing
-    if image.raw and (options.mean, options.std) != (None, None):
-        raise UsageError(f"{path} normalises its images itself, so --mean and --std mean nothing with it.")
-    if stated is not None and stated.takes is Takes.PICTURES and options.resize is not None:
-        raise UsageError(f"{path} resizes its images itself, so --resize means nothing with it.")
-    size = image.size or options.size
-    if stated is None:
-        takes = Takes.PIXELS if image.raw else Takes.NORMALISED
-        stated = replace(Preprocessing.default_for(size or _ASSUMED_SIZE), takes=takes)
-    else:
-        size = size or stated.size
-    if stated.takes.raw != image.raw:
-        raise UsageError(f"{path} says that it takes {stated.takes} images, and its input is of another type.")
-    if image.size not in (None, stated.size):
-        raise UsageError(f"{path} says that its pictures are {stated.size} pixels wide, and its input is {image.size}.")
-    preprocessing, remark = replace(options, size=size).applied_to(stated, str(path))
-    if remark is not None:
-        note(remark)
-    return preprocessing
-
-
-def state_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
-    """Write ``preprocessing``, such as that of :func:`preprocessing_of`, into the model's metadata."""
-    replace(Metadata.of(model), preprocessing=preprocessing).write_to(model)
-
-
-def _misfit(inputs: Sequence[ir.Value]) -> str:
-    """Return why a model's inputs are no pictures, where it is one of the usual reasons."""
-    if len(inputs) > 1:
-        return "; models of several inputs are not supported"
-    if not inputs or not _image_axes(inputs[0]):
-        return ""
-    _, channels, *sides = _image_axes(inputs[0])
-    if channels != 3 and 3 in sides:
-        return f"; {_LAYOUTS[inputs[0].dtype]} only"
-    if channels != 3:
-        return f"; pictures of {channels} channel{'' if channels == 1 else 's'} are not supported"
-    if sides[0] != sides[1]:
-        return "; pictures that are not square are not supported"
-    return ""
-
-
 def dtype_name(value: ir.Value) -> str:
     """Return the type of a tensor's numbers by NumPy's name; ``unknown type`` where the model leaves it open."""
     if value.dtype is None or value.dtype == ir.DataType.UNDEFINED:
@@ -416,16 +272,6 @@ def tensor_in_words(value: ir.Value) -> str:
     """Return ``images float32 [N, 3, 224, 224]``."""
     facts = tensor_json(value)
     return f"{facts['name']} {facts['dtype']} [{', '.join(map(str, facts['shape']))}]"
-
-
-def _type_in_words(value: ir.Value) -> str:
-    kind = dtype_name(value)
-    if value.type is not None and not isinstance(value.type, ir.TensorType):
-        return f"{type(value.type).__name__.removesuffix('Type').lower()} of {kind}"
-    if value.shape is None:
-        return f"{kind} of unknown shape"
-    sizes = ", ".join(map(str, value.shape)).replace("None", "?")
-    return f"{kind} of shape ({sizes})"
 
 
 def _names(entry: str, text: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from rexport._errors import ModelFileError, RexportError
-from rexport.model_file import Head, ImageInput, Metadata, default_opset, image_input, load, model_hash, save, to_bytes
+from rexport.model_file import Head, Metadata, default_opset, load, model_hash, save, to_bytes
+from rexport.model_inputs import image_input
 from rexport.passes import fuse
 from rexport.preprocessing import Preprocessing, Takes
 from tests._graphs import graph
@@ -242,86 +242,6 @@ def test_a_compiled_engine_is_no_model(hide: Callable[[onnx.ModelProto], None], 
         load(write(tmp_path / "m.onnx", changed))
 
 
-# the picture
-
-
-def with_inputs(inputs: str) -> ir.Model:
-    text = f'<ir_version: 9, opset_import: ["": 18]> graph ({inputs}) => (float[A] y) {{ y = Relu(x) }}'
-    return ir.from_proto(onnx.parser.parse_model(text))
-
-
-@pytest.mark.parametrize(
-    ("inputs", "expected"),
-    [
-        ("float[N, 3, 224, 224] x", ImageInput(name="x", size=224, batch=None)),
-        ("float[8, 3, 32, 32] x", ImageInput(name="x", size=32, batch=8)),
-        ("float[N, 3, H, W] x", ImageInput(name="x", size=None, batch=None)),
-        ("float[N, 3, 224, W] x", ImageInput(name="x", size=224, batch=None)),
-        ("uint8[N, 224, 224, 3] x", ImageInput(name="x", size=224, batch=None, raw=True)),
-        ("uint8[8, H, W, 3] x", ImageInput(name="x", size=None, batch=8, raw=True)),
-    ],
-)
-def test_the_picture_is_found(inputs: str, expected: ImageInput) -> None:
-    assert image_input(with_inputs(inputs)) == expected
-
-
-def test_weights_that_are_inputs_are_no_pictures() -> None:
-    text = TEXT.replace("x) =>", "x, float[4, 3, 1, 1] w) =>")
-    assert image_input(ir.from_proto(onnx.parser.parse_model(text))).name == "x"
-
-
-@pytest.mark.parametrize(
-    ("inputs", "found"),
-    [
-        ("float[N, 1, 28, 28] x", "x: float32 of shape (N, 1, 28, 28); pictures of 1 channel are not supported"),
-        (
-            "float[N, 28, 28, 3] x",
-            "x: float32 of shape (N, 28, 28, 3); float32 is supported with the channels first only",
-        ),
-        ("float[N, 3, 28, 32] x", "x: float32 of shape (N, 3, 28, 32); pictures that are not square are not supported"),
-        ("uint8[N, 3, 28, 28] x", "x: uint8 of shape (N, 3, 28, 28); uint8 is supported with the channels last only"),
-        ("uint8[N, 28, 32, 3] x", "x: uint8 of shape (N, 28, 32, 3); pictures that are not square are not supported"),
-        ("uint8[N, 28, 28, C] x", "x: uint8 of shape (N, 28, 28, C); pictures of C channels are not supported"),
-        ("int8[N, 28, 28, 3] x", "x: int8 of shape (N, 28, 28, 3)"),
-        (
-            "float[N, 3] x, int64[1] n",
-            "x: float32 of shape (N, 3); n: int64 of shape (1); models of several inputs are not supported",
-        ),
-        ("float x", "x: float32 of shape ()"),
-        ("float[] x", "x: float32 of unknown shape"),
-        ("float[?, 3] x", "x: float32 of shape (?, 3)"),
-        ("float[0, 3, 28, 28] x", "x: float32 of shape (0, 3, 28, 28)"),
-        ("float[N, 3, 0, 0] x", "x: float32 of shape (N, 3, 0, 0)"),
-        ("bfloat16[N, 3] x", "x: bfloat16 of shape (N, 3)"),
-        ("float8e4m3fn[N] x", "x: float8_e4m3fn of shape (N)"),
-        ("int4[N] x", "x: int4 of shape (N)"),
-        ("complex64[N] x", "x: complex64 of shape (N)"),
-        ("string[N] x", "x: string of shape (N)"),
-        ("seq(float[N, 3, 28, 28]) x", "x: sequence of float32"),
-        ("optional(float[N, 3, 28, 28]) x", "x: optional of float32"),
-    ],
-)
-def test_no_picture(inputs: str, found: str) -> None:
-    with pytest.raises(ModelFileError) as caught:
-        image_input(with_inputs(inputs), "some/model.onnx")
-    assert str(caught.value) == (
-        "some/model.onnx has no image input: expected one float32 input of shape (N, 3, S, S), or uint8 of shape "
-        f"(N, S, S, 3); found {found}."
-    )
-
-
-def test_an_input_of_no_type_is_no_picture() -> None:
-    changed = model()
-    (image,) = changed.graph.inputs
-    for kind, found in (
-        (ir.TensorType(ir.DataType.UNDEFINED), "x: unknown type of shape (N, 3, 8, 8)"),
-        (None, "x: unk"),
-    ):
-        image.type = kind
-        with pytest.raises(ModelFileError, match=rf"found {re.escape(found)}"):
-            image_input(changed)
-
-
 @pytest.mark.parametrize("shape", ["0, 3, 8, 8", "N, 3, 0, 8", "N, 0, 8, 8"])
 def test_an_input_without_a_number_is_refused(shape: str, tmp_path: Path) -> None:
     changed = onnx.parser.parse_model(TEXT)
@@ -330,13 +250,6 @@ def test_an_input_without_a_number_is_refused(shape: str, tmp_path: Path) -> Non
             size.dim_value = 0
     with pytest.raises(ModelFileError, match=r"the input 'x' has a size of 0, so it holds no number"):
         load(write(tmp_path / "m.onnx", changed))
-
-
-def test_an_empty_default_of_an_input_is_none_of_pictures(tmp_path: Path) -> None:
-    changed = proto()
-    changed.graph.input.append(helper.make_tensor_value_info("regions", TensorProto.FLOAT, [0]))
-    changed.graph.initializer.append(numpy_helper.from_array(np.zeros(0, np.float32), "regions"))
-    assert image_input(load(write(tmp_path / "m.onnx", changed))).name == "x"
 
 
 # metadata

@@ -128,7 +128,7 @@ def test_without_resizing_other_pictures_are_refused(width: int, height: int) ->
     with pytest.raises(DataError) as caught:
         Preprocessing(size=32).crop(picture(width, height))
     assert str(caught.value) == (
-        f"is {width}×{height} pixels, and the model takes 32×32 without resizing (to resize, pass --resize 32)"
+        f"is {height}×{width} pixels, and the model takes 32×32 without resizing (to resize, pass --resize 32)"
     )
 
 
@@ -287,14 +287,14 @@ HALF = (0.5, 0.5, 0.5)
 
 def test_what_is_the_same_needs_no_word() -> None:
     known = Preprocessing(size=32, resize=36)
-    options = PictureOptions.parse(size=32, resize=36, mean="0.485,0.456,0.406", std="0.229,0.224,0.225")
+    options = PictureOptions.parse(size="32", resize="36", mean="0.485,0.456,0.406", std="0.229,0.224,0.225")
     assert options.applied_to(known, "m.onnx") == (known, None)
     assert PictureOptions().applied_to(known, "m.onnx") == (known, None)
 
 
 def test_what_replaces_what_is_stated_is_said() -> None:
     known = Preprocessing(size=32, mean=HALF, std=HALF, interpolation=Interpolation.BICUBIC)
-    found, note = PictureOptions.parse(resize=40, mean="0,0,0", std="0.5,0.5,0.5").applied_to(known, "m.onnx")
+    found, note = PictureOptions.parse(resize="40", mean="0,0,0", std="0.5,0.5,0.5").applied_to(known, "m.onnx")
     assert found == replace(known, resize=40, mean=(0.0, 0.0, 0.0))
     assert note == "m.onnx states resize none, mean 0.5,0.5,0.5; taking --resize 40 --mean 0,0,0 instead."
 
@@ -302,7 +302,7 @@ def test_what_replaces_what_is_stated_is_said() -> None:
 def test_another_size_keeps_the_proportion() -> None:
     found, note = PictureOptions(size=288).applied_to(Preprocessing(size=224, resize=232), "w")
     assert (found.size, found.resize) == (288, 298)
-    assert note == "w states size 224; taking --input-size 288 instead."
+    assert note == "w states size 224; taking --size 288 instead."
 
 
 def test_what_is_assumed_is_said_until_it_is_all_stated() -> None:
@@ -325,8 +325,8 @@ def test_what_is_assumed_is_said_until_it_is_all_stated() -> None:
         ("0,0,0", "255,255,255", "divide by 255: --std 1,1,1."),
         ("123,117,104", "1,1,1", "--mean 0.482,0.459,0.408 --std 0.00392,0.00392,0.00392."),
         ("123,117,104", "0.2,0.2,0.2", "divide by 255: --mean 0.482,0.459,0.408."),
-        ("1,2", None, "--mean 1,2: expected three numbers"),
-        ("nan,0,0", None, "--mean nan,0,0: expected three numbers"),
+        ("1,2", None, "--mean 1,2: expected a number per channel"),
+        ("nan,0,0", None, "--mean nan,0,0: expected a number per channel"),
         (None, "1,0,1", "larger than zero"),
     ],
 )

@@ -19,15 +19,14 @@ from rexport._child import Child, ChildError
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, UnavailableError, UsageError
 from rexport.benchmarks.affinity import choose_cores, sibling_groups, usable_cores
-from rexport.benchmarks.pictures import CAMERA
 from rexport.benchmarks.profiling.advice import Conditions, advise, remarks
 from rexport.benchmarks.profiling.join import joined
 from rexport.benchmarks.profiling.lines import Measured
 from rexport.benchmarks.profiling.profiled import LayerProfile
 from rexport.benchmarks.profiling.tags import tagged
 from rexport.benchmarks.profiling.worker import PROFILERS
-from rexport.model_file import Metadata, image_input, load, picture_size
-from rexport.preprocessing import Takes
+from rexport.model_file import load
+from rexport.model_inputs import image_input, preprocessing_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -81,13 +80,8 @@ def profile_layers(
 
 def _images(model: ir.Model, batch: int) -> dict[str, Any]:
     """Return the shape and the type of what a model takes."""
-    size = picture_size(model)
-    if not image_input(model).raw:
-        return {"shape": (batch, 3, size, size), "dtype": "float32"}
-    preprocessing, sides = Metadata.of(model).preprocessing, (size, size)
-    if preprocessing is not None and preprocessing.takes is Takes.PICTURES:
-        sides = CAMERA
-    return {"shape": (batch, *sides, 3), "dtype": "uint8"}
+    preprocessing = preprocessing_of(model)
+    return {"shape": (batch, *preprocessing.trial_shape), "dtype": preprocessing.dtype}
 
 
 def _measured(model: bytes, path: Path, request: dict[str, Any]) -> Measured:

@@ -18,7 +18,8 @@ import numpy as np
 from rexport._cpu import this_cpu
 from rexport.calibration import Calibrator, calibrate_dataset, choose_range, open_dataset
 from rexport.calibration.workers import LocalWorkers
-from rexport.model_file import Metadata, image_input, load, to_bytes
+from rexport.model_file import Metadata, load, to_bytes
+from rexport.model_inputs import image_input
 from rexport.runtimes.onnxruntime import open_session
 
 __all__ = ["main"]

@@ -21,9 +21,11 @@ __all__ = [
     "TAKES",
     "Data",
     "Json",
+    "LayoutChoice",
     "Mean",
     "Output",
     "Resize",
+    "Size",
     "SkipBad",
     "Std",
     "Threads",
@@ -58,10 +60,33 @@ Weights = Annotated[
         help="Weights: a .safetensors, .pt, .pth or .ckpt file, or published ones, such as hub:timm/resnet50.a1_in1k.",
     ),
 ]
-Resize = Annotated[
-    int | None,
+Size = Annotated[
+    str | None,
     typer.Option(
-        "--resize", min=1, help="Resize the shorter side to this many pixels before the crop.", rich_help_panel=PICTURES
+        "--size",
+        metavar="N|HxW",
+        help="Height and width of the pictures, for a model that takes any.",
+        show_default="as the model says, or 224",
+        rich_help_panel=PICTURES,
+    ),
+]
+LayoutChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        metavar="nchw|nhwc",
+        help="Order of the input's axes: channels first or last.",
+        show_default="where the channels are",
+        rich_help_panel=PICTURES,
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        metavar="N|HxW",
+        help="Resize the shorter side to this many pixels before the crop, or pictures to this height and width.",
+        rich_help_panel=PICTURES,
     ),
 ]
 Mean = Annotated[

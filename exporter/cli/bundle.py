@@ -11,7 +11,7 @@ import typer
 
 from rexport._errors import UsageError
 from rexport.cli._console import note, print_json, print_text
-from rexport.cli._options import Json, Mean, Resize, Std
+from rexport.cli._options import Json, LayoutChoice, Mean, Resize, Std
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,6 +153,7 @@ def bundle(
     max_memory: Annotated[
         int, typer.Option(metavar="MIB", help="Memory limit of the self-check.", rich_help_panel=_CHECK)
     ] = 2048,
+    layout: LayoutChoice = None,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
@@ -201,7 +202,7 @@ def bundle(
         runtimes=parse_runtimes(runtime or ()),
         min_sqnr_db=min_sqnr,
         limits=Limits(latency_ms=max_latency, seconds=max_seconds, memory_mib=max_memory),
-        pictures=PictureOptions.parse(resize=resize, mean=mean, std=std),
+        pictures=PictureOptions.parse(layout=layout, resize=resize, mean=mean, std=std),
         openssf=openssf,
         triton=triton,
         triton_options=TritonOptions(max_batch=triton_batch, gpu=triton_gpu),

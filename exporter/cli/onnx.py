@@ -63,8 +63,16 @@ def onnx(
         ),
     ] = None,
     as_json: Json = False,
-    input_size: Annotated[
-        int | None, typer.Option(min=8, help="Height and width of the pictures, in pixels.", rich_help_panel=TAKES)
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            "--input-size",
+            metavar="N|HxW",
+            help="Height and width of the pictures, in pixels.",
+            show_default="the network's",
+            rich_help_panel=TAKES,
+        ),
     ] = None,
     batch: Annotated[
         str, typer.Option(metavar="dynamic|N", help="Any batch size, or this one.", rich_help_panel=TAKES)
@@ -140,7 +148,7 @@ def onnx(
         num_classes=num_classes,
         result=result,
         class_names=class_names,
-        options=PictureOptions.parse(size=input_size, resize=resize, mean=mean, std=std),
+        options=PictureOptions.parse(size=size, resize=resize, mean=mean, std=std),
         batch=_parse_batch(batch),
         any_size=any_size,
         raw_image=raw_image,

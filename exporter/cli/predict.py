@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexport.cli._console import note, print_json, print_table, print_text
-from rexport.cli._options import Json, Mean, Resize, SkipBad, Std, Threads, Weights
+from rexport.cli._options import Json, LayoutChoice, Mean, Resize, Size, SkipBad, Std, Threads, Weights
 
 if TYPE_CHECKING:
     from rexport.jobs.predict import PredictResult
@@ -39,6 +39,8 @@ def predict(
         typer.Option(metavar="FILE.png", help="Write the pictures, as the model sees them, with their classes."),
     ] = None,
     on: Annotated[str | None, typer.Option(metavar="RUNTIME", help="What runs MODEL, as in `rexport eval`.")] = None,
+    size: Size = None,
+    layout: LayoutChoice = None,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
@@ -62,7 +64,7 @@ def predict(
         runtime=on,
         sheet=sheet,
         skip_bad=skip_bad,
-        options=PictureOptions.parse(resize=resize, mean=mean, std=std),
+        options=PictureOptions.parse(size=size, layout=layout, resize=resize, mean=mean, std=std),
         threads=threads,
     )
     result = run(request, progress=progress_bar, note=note)

@@ -20,6 +20,7 @@ from rexport._cpu import this_cpu
 from rexport._errors import DataError, InputError, ModelFileError
 from rexport.calibration.dataset import BadImage
 from rexport.calibration.decoding import read_picture
+from rexport.preprocessing import Layout, sides_of
 from rexport.runtimes.onnxruntime import open_session, said
 
 if TYPE_CHECKING:
@@ -133,11 +134,10 @@ def _from_array(path: Path, model: VettedModel) -> np.ndarray:
     except (ValueError, EOFError) as error:
         raise DataError(f"{path} is no array file ({error}); write one with numpy.save.") from error
     image = model.image
-    batch, size = image.batch or "N", image.size or "S"
-    dtype: type[np.generic] = np.float32
-    expected: tuple[int | str, ...] = (batch, 3, size, size)
-    if image.raw:
-        dtype, expected = np.uint8, (batch, size, size, 3)
+    dtype: type[np.generic] = np.uint8 if image.raw else np.float32
+    channels, height, width = image.channels, image.height or "H", image.width or "W"
+    rest = (channels, height, width) if image.layout is Layout.NCHW else (height, width, channels)
+    expected: tuple[int | str, ...] = (image.batch or "N", *rest)
     fits = array.ndim == 4 and all(
         isinstance(size, str) or size == length for size, length in zip(expected, array.shape, strict=True)
     )
@@ -152,12 +152,13 @@ def _from_array(path: Path, model: VettedModel) -> np.ndarray:
 
 
 def _pattern(index: int, preprocessing: Preprocessing) -> np.ndarray:
-    """Return a picture, uint8 of shape ``(1, S, S, 3)``: waves of triangles in integers, the same everywhere."""
-    side = preprocessing.resize or preprocessing.size
-    rows, columns = np.mgrid[0:side, 0:side].astype(np.int64) * 512 // side  # two periods of 256
+    """Return a picture, uint8 of shape ``(1, H, W, 3)``: waves of triangles in integers, the same everywhere."""
+    height, width = sides_of(preprocessing.resize or preprocessing.size)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.int64)
+    rows, columns = rows * 512 // height, columns * 512 // width  # two periods of 256
     channels = []
     for channel in range(3):
-        wave = np.zeros((side, side), np.int64)
+        wave = np.zeros((height, width), np.int64)
         for octave in range(1, 4):
             along, across = (index * 3 + channel * 5 + octave * 7) % 5 + octave, (index * 5 + channel + octave) % 7
             phase = along * rows + across * columns + 37 * (index + channel * octave)

@@ -17,6 +17,7 @@ from rexport.deploy.vetting import VettedModel, vet
 from rexport.deployment_settings import load_settings
 from rexport.device._manifest import RUNTIMES, SPECIFIER, Engine, Limits
 from rexport.engine_file import read_facts, read_intact
+from rexport.model_inputs import require_fitting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,8 +138,7 @@ def _stated_preprocessing(model: VettedModel) -> Preprocessing:
         raise InputError(
             f"{model.path} does not say how pictures become its input; export it with rexport, or state it."
         )
-    if preprocessing.takes.raw != model.image.raw or model.image.size not in (None, preprocessing.size):
-        raise InputError(f"What {model.path} says of its preprocessing does not fit its input; export it again.")
+    require_fitting(preprocessing, model.image, model.path)
     return preprocessing
 
 

@@ -137,12 +137,11 @@ def _max_batch(payload: Payload, options: TritonOptions) -> int:
 
 def _input(payload: Payload, *, batched: bool) -> _Fields:
     array, image = payload.golden.input, payload.model.image
-    side = image.size or -1
-    dims, layout = ((side, side, 3), "FORMAT_NHWC") if image.raw else ((3, side, side), "FORMAT_NCHW")
+    dims = image.shape((image.height or -1, image.width or -1), len(array))
     fields: _Fields = [("name", _string(image.name)), ("data_type", _TYPES[array.dtype.name])]
     if batched:  # the format is of pictures without their batch
-        fields.append(("format", layout))
-    return [*fields, *_dims((len(array), *dims), batched=batched)]
+        fields.append(("format", f"FORMAT_{image.layout}"))
+    return [*fields, *_dims(dims, batched=batched)]
 
 
 def _output(payload: Payload, *, batched: bool) -> _Fields:

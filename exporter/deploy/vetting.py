@@ -15,7 +15,8 @@ import onnx
 
 from rexport._errors import ModelFileError
 from rexport._onnx_proto import cause_of, scopes, tensors
-from rexport.model_file import ImageInput, Metadata, image_input, load
+from rexport.model_file import Metadata, load
+from rexport.model_inputs import ImageInput, image_input
 from rexport.quantization import TARGETS
 
 if TYPE_CHECKING:

@@ -338,13 +338,21 @@ def _limits(fields: Fields) -> Limits:
 def _preprocessing(fields: Fields) -> dict[str, Any]:
     fields.require_keys(_PREPROCESSING)
     fields.text("takes", re.compile("normalised|pixels|pictures"))
-    size = fields.whole("size", 1, 65_535)
+    size = fields.sides("size", 65_535)
     if fields.values["resize"] is not None:
-        fields.whole("resize", size, 65_535)
-    fields.require_three("mean", above=-math.inf)
-    fields.require_three("std", above=0.0)
-    for key in ("crop", "interpolation", "color", "layout", "dtype"):
+        resize = fields.sides("resize", 65_535)
+        # one number is that of the shorter side, which the longer side of the crop must not exceed
+        least = size if isinstance(fields.values["resize"], list) else (max(size), max(size))
+        if resize[0] < least[0] or resize[1] < least[1]:
+            raise fields.wrong("resize", "is smaller than its size")
+    channels = len(fields.items("mean", 4))
+    if channels not in (1, 3, 4):
+        raise fields.wrong("mean", "has to be a number for each of 1, 3 or 4 channels")
+    fields.numbers("mean", channels, above=-math.inf)
+    fields.numbers("std", channels, above=0.0)
+    for key in ("crop", "interpolation", "color", "dtype"):
         fields.text(key, _WORD)
+    fields.text("layout", re.compile("NCHW|NHWC"))
     fields.text("scale", re.compile("1/255"))
     fields.texts("in_graph", _WORD)
     return dict(fields.values)

@@ -2,8 +2,9 @@
 
     x[c, i, j] = (pixel[i, j, c] / 255 − mean[c]) / std[c]
 
-after the shorter side was resized to ``resize`` pixels and the middle ``size`` × ``size`` was cut out; a model may do
-some of it itself. Pillow is asked only to read JPEG and PNG; ``.ppm`` and ``.npy`` need none.
+after the shorter side was resized to ``resize`` pixels, or the picture to this height and width, and the middle
+``size`` was cut out; a model may do some of it itself. Pillow is asked only to read JPEG and PNG; ``.ppm`` and ``.npy``
+need none.
 
 Resizing is Pillow's antialiased filter f, bilinear or bicubic: with the scale s = old / new, and w = max(s, 1), a pixel
 i of the result is the sum of those at j, each with the weight f(|j + ½ − (i + ½) s| / w), normalised and rounded to 22
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     _R = TypeVar("_R")
 
-__all__ = ["PictureError", "model_input", "read_picture", "resized", "to_rgb"]
+__all__ = ["PictureError", "model_input", "read_picture", "resized", "with_channels"]
 
 _BITS = 22
 _PPM = re.compile(rb"P6\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(?:#[^\n]*\n\s*)*(\d{1,6})\s+(?:#[^\n]*\n\s*)*255\s")
@@ -51,24 +52,27 @@ def model_input(path: Path, preprocessing: dict[str, Any], golden: np.ndarray) -
     """
     import numpy as np
 
-    pixels = _read(path)
+    channels = len(preprocessing["mean"])
+    pixels = _read(path, channels)
     if pixels.dtype == golden.dtype and pixels.shape[1:] == golden.shape[1:] and pixels.ndim == golden.ndim:
         return pixels  # ready
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != channels or not pixels.size:
         raise PictureError(
-            f"holds {pixels.dtype} of shape {pixels.shape}, neither RGB pixels (uint8, height × width × 3) nor "
+            f"holds {pixels.dtype} of shape {pixels.shape}, neither pixels (uint8, height × width × {channels}) nor "
             f"an input of the model ({golden.dtype}, {(1, *golden.shape[1:])})"
         )
     done_inside = set(preprocessing.get("in_graph", ()))
     if "crop" not in done_inside:
         bicubic = str(preprocessing.get("interpolation")).startswith("bicubic")
-        pixels = _crop(pixels, int(preprocessing["size"]), preprocessing["resize"], bicubic=bicubic)
-    if "normalise" in done_inside:
-        return pixels[np.newaxis]
-    scaled = pixels.astype(np.float32) / np.float32(255)
-    mean, std = (np.asarray(preprocessing[key], np.float32) for key in ("mean", "std"))
-    normal: np.ndarray = np.ascontiguousarray(np.moveaxis((scaled - mean) / std, -1, 0))[np.newaxis]
-    return normal.astype(golden.dtype)
+        pixels = _crop(pixels, _sides(preprocessing["size"]), preprocessing["resize"], bicubic=bicubic)
+    if "normalise" not in done_inside:
+        scaled = pixels.astype(np.float32) / np.float32(255)
+        mean, std = (np.asarray(preprocessing[key], np.float32) for key in ("mean", "std"))
+        pixels = (scaled - mean) / std
+    if preprocessing["layout"] == "NCHW":
+        pixels = np.moveaxis(pixels, -1, 0)
+    picture: np.ndarray = np.ascontiguousarray(pixels)[np.newaxis]
+    return picture.astype(golden.dtype)
 
 
 def resized(pixels: np.ndarray, width: int, height: int, *, bicubic: bool = False) -> np.ndarray:
@@ -80,18 +84,27 @@ def resized(pixels: np.ndarray, width: int, height: int, *, bicubic: bool = Fals
     return pixels
 
 
-def _crop(pixels: np.ndarray, size: int, resize: int | None, *, bicubic: bool) -> np.ndarray:
+def _sides(size: int | list[int]) -> tuple[int, int]:
+    """Return height and width."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _crop(pixels: np.ndarray, sides: tuple[int, int], resize: int | list[int] | None, *, bicubic: bool) -> np.ndarray:
     height, width = pixels.shape[:2]
     if resize is None:
-        if (width, height) != (size, size):
-            raise PictureError(f"is {width}×{height} pixels, and the model takes {size}×{size} without resizing")
+        if (height, width) != sides:
+            raise PictureError(
+                f"is {height}×{width} pixels, and the model takes {sides[0]}×{sides[1]} without resizing"
+            )
         return pixels
-    short, long = sorted((width, height))
-    longer = int(resize * long / short)
-    width, height = (resize, longer) if width <= height else (longer, resize)
+    if isinstance(resize, int):
+        short, long = sorted((width, height))
+        longer = int(resize * long / short)
+        resize = [longer, resize] if width <= height else [resize, longer]
+    height, width = resize
     pixels = resized(pixels, width, height, bicubic=bicubic)
-    y, x = (round((side - size) / 2) for side in pixels.shape[:2])
-    return pixels[y : y + size, x : x + size]
+    y, x = (round((side - cut) / 2) for side, cut in zip(pixels.shape, sides))
+    return pixels[y : y + sides[0], x : x + sides[1]]
 
 
 def _along(pixels: np.ndarray, new: int, *, bicubic: bool) -> np.ndarray:
@@ -144,8 +157,8 @@ def read_picture(path: Path, take: Callable[[Image], _R]) -> _R:
         raise PictureError(f"can't be decoded ({error})") from error
 
 
-def to_rgb(image: Image) -> Image:
-    """Return the picture with three channels of 8 bits; what it says of transparency and orientation is left alone.
+def with_channels(image: Image, channels: int) -> Image:
+    """Return the picture with 1 (grey), 3 (RGB) or 4 (RGBA) channels of 8 bits; its orientation is left alone.
 
     It is the upper byte of 16-bit grey, which Pillow would clip to white; of 16-bit colour, Pillow only reads that.
 
@@ -160,10 +173,10 @@ def to_rgb(image: Image) -> Image:
         image = fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise PictureError("has pixels of 32 bits, and which of them are white is not known; save it with 8 bits")
-    return image.convert("RGB")
+    return image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, channels: int) -> np.ndarray:
     import numpy as np
 
     if path.suffix == ".npy":
@@ -172,14 +185,27 @@ def _read(path: Path) -> np.ndarray:
     if path.suffix == ".ppm":
         pixels = _ppm(path)
         if pixels is not None:
-            return pixels
+            return _of_rgb(pixels, channels)
     try:
-        return read_picture(path, lambda image: np.asarray(to_rgb(image)))
+        pixels = read_picture(path, lambda image: np.asarray(with_channels(image, channels)))
     except ImportError as error:
         raise PictureError(
             "can't be read: pictures other than .ppm (P6) and .npy take Pillow, which is not installed; type "
             "`pip install pillow`"
         ) from error
+    return pixels.reshape((*pixels.shape[:2], channels))
+
+
+def _of_rgb(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Return RGB pixels with other channels, as Pillow converts them."""
+    import numpy as np
+
+    if channels == 1:
+        luma = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # of ITU-R BT.601, in 16 bits
+        return ((luma + 0x8000) >> 16).astype(np.uint8)[..., np.newaxis]
+    if channels == 4:
+        return np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=2)
+    return pixels
 
 
 def _ppm(path: Path) -> np.ndarray | None:

@@ -86,11 +86,19 @@ class Fields(NamedTuple):
             raise self.wrong(key, f"has to be a number above {above:g}")
         return float(value)
 
-    def require_three(self, key: str, *, above: float) -> None:
-        """Raise if a value is not three numbers that are larger than another."""
-        numbers = self.items(key, 3)
-        if len(numbers) != 3 or not all(_is_finite(number) and number > above for number in numbers):
-            raise self.wrong(key, f"has to be three numbers above {above:g}")
+    def numbers(self, key: str, count: int, *, above: float) -> None:
+        """Raise if a value is not so many numbers that are larger than another."""
+        numbers = self.items(key, count)
+        if len(numbers) != count or not all(_is_finite(number) and number > above for number in numbers):
+            raise self.wrong(key, f"has to be {count} numbers above {above:g}")
+
+    def sides(self, key: str, most: int) -> tuple[int, int]:
+        """Return a height and a width; a square's are one number."""
+        value = self.values[key]
+        sides = value if isinstance(value, list) else [value, value]
+        if len(sides) != 2 or not all(type(side) is int and 1 <= side <= most for side in sides):
+            raise self.wrong(key, f"has to be a whole number from 1 to {most}, or two")
+        return sides[0], sides[1]
 
     def truth(self, key: str) -> bool:
         """Return a truth value."""

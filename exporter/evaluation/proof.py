@@ -39,7 +39,8 @@ from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, VerificationError
 from rexport.evaluation.judging import judging_runtime_for
 from rexport.evaluation.result import finite, sqnr_db, wilson_interval
-from rexport.model_file import image_input, save, to_bytes
+from rexport.model_file import save, to_bytes
+from rexport.model_inputs import image_input
 from rexport.quantization import ONNX_RUNTIME
 from rexport.quantization.targets import X86_NAMES
 from rexport.runtimes.onnxruntime import in_batches, open_session, said

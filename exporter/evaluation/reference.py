@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from rexport._errors import ModelFileError
 from rexport.evaluation.tensors import ActivationGraph
-from rexport.model_file import image_input
+from rexport.model_inputs import image_input
 from rexport.runtimes.onnxruntime import open_session, said
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from rexport.cost import tensor_shapes
-from rexport.model_file import image_input, picture_size
+from rexport.model_inputs import image_input
 from rexport.passes.raise_opset import raise_opset
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class ActivationGraph:
         self._types = {
             value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)
         }
-        shapes = tensor_shapes(model, picture_size(model))
+        shapes = tensor_shapes(model)
         batch = image_input(model).batch or 1
         # tensors without the batch in front (0: unknown) are sizes, and computed from sizes
         self._shapes = {

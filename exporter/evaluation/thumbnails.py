@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-from PIL import Image
 
 from rexport.calibration import WholePictures
 from rexport.calibration.dataset import BadImage
 from rexport.calibration.decoding import read_picture
-from rexport.device._pictures import to_rgb
+from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,14 +43,9 @@ class Thumbnail:
 
 def thumbnail(path: Path, preprocessing: Preprocessing, views: Views) -> Thumbnail | None:
     """Return a picture, cut out as for the model, or whole for one that takes those; ``None`` if it can't be read."""
-
-    def seen(image: Image.Image) -> Image.Image:
-        if isinstance(views, WholePictures):
-            return to_rgb(image)
-        pixels = preprocessing.pixels(image)
-        return Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0]).convert("RGB")
-
-    image = read_picture(path, seen)
+    if isinstance(views, WholePictures):
+        preprocessing = replace(preprocessing, takes=Takes.PICTURES)
+    image = read_picture(path, preprocessing.seen)
     if isinstance(image, BadImage):
         return None
     few_pixels = max(image.size) <= _FEW_PIXELS

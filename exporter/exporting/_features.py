@@ -53,8 +53,10 @@ def returning(module: torch.nn.Module, features: Sequence[str]) -> Iterator[None
         yield
 
 
-def require_features(module: torch.nn.Module, features: Sequence[str], size: int) -> None:
-    """Make sure that each of ``features`` names a module that returns one tensor, once, for a picture of ``size``.
+def require_features(module: torch.nn.Module, features: Sequence[str], shape: Sequence[int]) -> None:
+    """Make sure that each of ``features`` names a module that returns one tensor, once, for a picture.
+
+    Its ``shape`` is ``(C, H, W)``.
 
     Raises:
         UsageError: The network or one of the modules does not run; the message says why, and suggests a name.
@@ -72,7 +74,7 @@ def require_features(module: torch.nn.Module, features: Sequence[str], size: int
                 lambda _module, _inputs, result, name=name: results[name].append(result)
             )
             hooks.callback(hook.remove)
-        run_once(module, size)
+        run_once(module, shape)
     for name, calls in results.items():
         if len(calls) != 1:
             runs = f"runs {len(calls)} times" if calls else "does not run"

@@ -7,6 +7,7 @@ the network behind.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,13 +16,16 @@ from PIL import Image
 
 from rexport._errors import VerificationError
 from rexport.exporting._sizes import other_size
-from rexport.model_file import Metadata, image_input, to_bytes
+from rexport.model_file import to_bytes
+from rexport.model_inputs import image_input, preprocessing_of
 from rexport.passes.resize_in_graph import cut_pixels
-from rexport.preprocessing import Preprocessing, Takes
+from rexport.preprocessing import PictureOptions, Takes, sides_of
 from rexport.runtimes.onnxruntime import open_session
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from rexport.preprocessing import Size
 
 __all__ = ["RandomPictures"]
 
@@ -40,31 +44,34 @@ class RandomPictures:
         levels: The largest difference from Pillow so far; ``None`` if the model does not resize.
     """
 
-    def __init__(self, model: ir.Model, *, size: int, seed: int) -> None:
+    def __init__(self, model: ir.Model, *, size: Size, seed: int) -> None:
         self._random = np.random.default_rng(seed)
-        self._name = image_input(model).name
-        self._preprocessing = Metadata.of(model).preprocessing or Preprocessing(size=size)
+        image = image_input(model)
+        self._name = image.name
+        self._preprocessing = preprocessing_of(model, options=PictureOptions(size=None if image.size else size))
         self.levels: int | None = None
-        self.sizes: tuple[tuple[int, int], ...] = ((size, size),)
+        self.sizes: tuple[tuple[int, int], ...] = (sides_of(size),)
         if self._preprocessing.takes is Takes.PICTURES:
             self._front = open_session(to_bytes(_front_of(model)))
-            resize = self._preprocessing.resize or size
+            resize = self._preprocessing.resize
+            assert isinstance(resize, int)  # models resize the shorter side only
             self.sizes += (other_size(size), (3 * resize, 2 * resize + 1))
-        elif image_input(model).size is None:
+        elif image.size is None:
             self.sizes += (other_size(size),)
 
     def draw(self, batch: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the input of the model, and that of the module: float32 of shape ``(N, 3, H, W)``.
+        """Return the input of the model, and that of the module: float32 of shape ``(N, C, H, W)``.
 
         Raises:
             VerificationError: The model resizes and cuts pictures differently from Pillow.
         """
+        channels = self._preprocessing.channels
         if not self._preprocessing.takes.raw:
-            images = self._random.standard_normal((batch, 3, height, width), dtype=np.float32)
+            images = self._random.standard_normal((batch, channels, height, width), dtype=np.float32)
             return images, images
-        pictures = self._random.integers(0, 256, (batch, height, width, 3), np.uint8)
+        pictures = self._random.integers(0, 256, (batch, height, width, channels), np.uint8)
         pixels = self._resized(pictures) if self._preprocessing.takes is Takes.PICTURES else pictures
-        return pictures, self._preprocessing.normalise(pixels)
+        return pictures, replace(self._preprocessing, takes=Takes.NORMALISED, layout=None).to_input(pixels)
 
     def _resized(self, pictures: np.ndarray) -> np.ndarray:
         """Return the pictures as the model resizes and cuts them."""

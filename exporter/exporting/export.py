@@ -22,7 +22,8 @@ from rexport.exporting._names import calls_in, name_after_modules
 from rexport.exporting._opset import lower_to_17
 from rexport.exporting._sizes import other_size, require_any_size
 from rexport.exporting.parity import DEFAULT_TOLERANCE, PROBABILITIES, Parity, prove_parity
-from rexport.model_file import Head, Metadata, default_opset, image_input, to_bytes
+from rexport.model_file import Head, Metadata, default_opset, to_bytes
+from rexport.model_inputs import image_input
 from rexport.models.modules import in_one_line, outputs_in, result_of, unwrapped
 from rexport.models.weights import state_dict_hash
 from rexport.passes import FoldConstants, fuse
@@ -74,11 +75,10 @@ def export(
     """Export ``module`` as it is in eval mode, and prove the result.
 
     Args:
-        module: Takes float32 of shape ``(N, 3, S, S)`` and returns logits of shape ``(N, classes)``, or anything
+        module: Takes float32 of shape ``(N, C, H, W)`` and returns logits of shape ``(N, classes)``, or anything
             if there are ``features``; of several tensors, the first is used. It is put into eval mode, and unwrapped
             from ``torch.compile`` or DataParallel.
-        preprocessing: How pictures become its input; ``preprocessing.size`` is ``S``. The options below determine how
-            much of it the file does.
+        preprocessing: How pictures become its input. The options below determine how much of it the file does.
         network: The name to store in the file, from which later commands can build the network again.
         classes: The names of its outputs, in order.
         head: The output of the file: ``logits``, or their softmax, called ``probabilities``. A network that ends in a
@@ -87,9 +87,9 @@ def export(
             order and under these names, each of shape ``(N, ...)``. The file holds only the layers that they need.
         batch: A fixed batch size; by default any.
         any_size: Whether the file takes pictures of any height and width, as a network that averages globally can.
-        raw_image: Whether the file takes uint8 of shape ``(N, S, S, 3)``, pixels as a camera gives them, and normalises
+        raw_image: Whether the file takes uint8 of shape ``(N, H, W, C)``, pixels as a camera gives them, and normalises
             them in its first convolutions (see :func:`rexport.passes.raw_image.with_raw_images`).
-        resize_in_graph: Whether it takes uint8 of shape ``(N, H, W, 3)``, of any height and width, and resizes and cuts
+        resize_in_graph: Whether it takes uint8 of shape ``(N, H, W, C)``, of any height and width, and resizes and cuts
             them itself too (see :func:`rexport.passes.resize_in_graph.with_resize`).
         opset: The version of the standard ONNX operators, one of ``OPSETS``.
         fused: Whether to run the passes of :data:`rexport.passes.DEFAULT_PASSES` (see :func:`rexport.passes.fuse`).
@@ -112,15 +112,15 @@ def export(
         require_resizing(preprocessing, opset)
     module = unwrapped(module)
     module.eval()
-    preprocessing = replace(preprocessing, takes=Takes.NORMALISED)  # until the raw-image passes below change it
-    size = preprocessing.size
-    _require_outputs(module, size, features, classes)
+    preprocessing = replace(preprocessing, takes=Takes.NORMALISED, layout=None)  # until the passes below change it
+    shape, size = preprocessing.input_shape, preprocessing.size
+    _require_outputs(module, shape, features, classes)
     if any_size:
-        require_any_size(module, size)
+        require_any_size(module, shape)
     with returning(module, features), _collecting_rarely():
         program = _to_onnx(
             module,
-            size=other_size(size) if any_size else (size, size),
+            shape=(shape[0], *other_size(size)) if any_size else shape,
             outputs=features or ["logits"],
             batch=batch,
             any_size=any_size,
@@ -167,12 +167,14 @@ def _require_head(head: Head, features: Sequence[str], classes: Sequence[str]) -
         )
 
 
-def _require_outputs(module: torch.nn.Module, size: int, features: Sequence[str], classes: Sequence[str]) -> None:
+def _require_outputs(
+    module: torch.nn.Module, shape: Sequence[int], features: Sequence[str], classes: Sequence[str]
+) -> None:
     """Make sure that the network runs, and has these features or as many outputs as classes."""
     if features:
-        require_features(module, features, size)
+        require_features(module, features, shape)
         return
-    outputs = outputs_in(result_of(module, size))
+    outputs = outputs_in(result_of(module, shape))
     if classes and len(classes) != outputs:
         raise UsageError(f"There are {len(classes)} class names for {outputs} outputs.")
 
@@ -180,7 +182,7 @@ def _require_outputs(module: torch.nn.Module, size: int, features: Sequence[str]
 def _to_onnx(
     module: torch.nn.Module,
     *,
-    size: tuple[int, int],
+    shape: Sequence[int],
     outputs: Sequence[str],
     batch: int | None,
     any_size: bool,
@@ -194,7 +196,7 @@ def _to_onnx(
         try:
             program = torch.onnx.export(
                 module,
-                (torch.zeros(batch or 2, 3, *size),),
+                (torch.zeros(batch or 2, *shape),),
                 input_names=["images"],
                 output_names=list(outputs),
                 dynamic_shapes=(dynamic,) if dynamic else None,

@@ -26,7 +26,8 @@ from rexport._errors import VerificationError
 from rexport.exporting._features import returning
 from rexport.exporting._names import call_name
 from rexport.exporting._pictures import RandomPictures
-from rexport.model_file import Head, image_input, to_bytes
+from rexport.model_file import Head, to_bytes
+from rexport.model_inputs import image_input
 from rexport.passes._graph import producer_of
 from rexport.runtimes.onnxruntime import open_session
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import onnx_ir as ir
+
+    from rexport.preprocessing import Size
 
 __all__ = ["DEFAULT_TOLERANCE", "PROBABILITIES", "Parity", "prove_parity"]
 
@@ -119,7 +122,7 @@ def prove_parity(
     module: torch.nn.Module,
     model: ir.Model,
     *,
-    size: int,
+    size: Size,
     head: Head = Head.LOGITS,
     features: Sequence[str] = (),
     batches: Sequence[int] = (1, 2, 5),
@@ -129,10 +132,10 @@ def prove_parity(
     """Compare the outputs of ``module`` (in eval mode) and ``model`` in ONNX Runtime.
 
     Args:
-        module: Takes float32 of shape ``(N, 3, size, size)``.
+        module: Takes float32 of shape ``(N, C, H, W)``.
         model: Its export, with one image input; a model with a fixed batch is compared at that batch only. One that
             takes raw images says in its metadata how they are normalised.
-        size: Height and width of the pictures; a model that takes any is compared at another size too.
+        size: Of the pictures; a model that takes any is compared at another size too.
         head: The function of the module's logits that the model computes.
         features: The modules whose results are the model's outputs, in order; without them, its first output is
             compared with the result of ``module``.

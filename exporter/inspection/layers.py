@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from rexport.cost import macs_of_any, multiplies, parameters_of
+from rexport.cost import macs_of, multiplies, parameters_of
 from rexport.model_file import Metadata
 from rexport.passes._graph import constant, input_at, is_op, is_rectifier, name_of, only_consumer, producer_of
 from rexport.quantization import TARGETS
@@ -76,7 +76,7 @@ def inspected_layers(model: ir.Model) -> tuple[InspectedLayer, ...]:
     in_float = frozenset(reasons)
     for name, reason in _recorded(metadata.precision, "float32_layers").items():
         reasons[name] = "; ".join(filter(None, (reasons.get(name), reason)))
-    macs, parameters = macs_of_any(model), parameters_of(model)
+    macs, parameters = macs_of(model), parameters_of(model)
     layers = tuple(_layer(node, reasons, in_float, macs, parameters) for node in model.graph if _computes(node))
     if any(is_op(node, "QuantizeLinear") or node.op_type.startswith("QLinear") for node in model.graph):
         return layers

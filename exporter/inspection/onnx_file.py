@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_ir.passes import common
 
+from rexport._errors import ModelFileError
 from rexport._files import file_sha256
 from rexport.classifier_head import head_of
 from rexport.cost import multiplies
 from rexport.inspection.layers import InspectedLayer, inspected_layers
 from rexport.inspection.report import FileReport, Table
-from rexport.model_file import Metadata, dtype_name, load, picture_size
+from rexport.model_file import Metadata, dtype_name, load
+from rexport.model_inputs import picture_size
+from rexport.preprocessing import size_in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx_ir as ir
+
+    from rexport.preprocessing import Size
 
 __all__ = ["describe", "recognises"]
 
@@ -55,7 +60,7 @@ def describe(path: Path) -> FileReport:
         "parameters": sum(parameters),
         "parameters_complete": is_complete and len(parameters) == len(layers),
         "macs": sum(macs) or None,
-        "picture_size": picture_size(model) if macs else None,
+        "picture_size": _picture_size(model) if macs else None,
         "macs_complete": is_complete and len(macs) == len(products),
         "precisions": dict(Counter(layer.precision for layer in layers)),
         "layers": [layer.to_json() for layer in layers],
@@ -105,10 +110,18 @@ def _object(text: str | None) -> Any:
         return text
 
 
+def _picture_size(model: ir.Model) -> Size | None:
+    try:
+        return picture_size(model)
+    except ModelFileError:  # it takes something else
+        return None
+
+
 def _facts(document: dict[str, Any], metadata: Metadata) -> list[tuple[str, str]]:
     size, macs = document["picture_size"], "unknown"
     if document["macs"] is not None:
-        macs = f"{_sum(document, 'macs')} for one picture of {size}×{size}"
+        example = "example" if size is None else f"picture of {size_in_words(size)}"
+        macs = f"{_sum(document, 'macs')} for one {example}"
     by_precision = ", ".join(f"{count} {name}" for name, count in document["precisions"].items())
     opset = f"opset {document['opset']}" if document["opset"] else "no operators of ONNX itself"
     facts = [

@@ -9,8 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from rexport._errors import OutputError
 from rexport._files import atomic_path, check_writable
-from rexport.device._pictures import read_picture, to_rgb
-from rexport.preprocessing import Takes
+from rexport.device._pictures import read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,18 +41,12 @@ def write_contact_sheet(
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x, y = _GAP + index % columns * cell_width, _GAP + index // columns * cell_height
-        seen = ImageOps.pad(_as_seen(picture, preprocessing), (_SIDE, _SIDE), color="white")
+        seen = ImageOps.pad(read_picture(picture, preprocessing.seen), (_SIDE, _SIDE), color="white")
         sheet.paste(seen, (x, y))
         for number, text in enumerate(caption):
             draw.text((x, y + _SIDE + 2 + number * _LINE), _shortened(text, font), "black", font)
     with atomic_path(path) as temporary:
         sheet.save(temporary, format=Image.registered_extensions()[path.suffix.lower()])
-
-
-def _as_seen(path: Path, preprocessing: Preprocessing) -> Image.Image:
-    if preprocessing.takes is Takes.PICTURES:
-        return read_picture(path, to_rgb)
-    return read_picture(path, lambda image: Image.fromarray(preprocessing.pixels(image)))
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

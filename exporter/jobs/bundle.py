@@ -17,7 +17,8 @@ from rexport.deploy.payload import BundleOptions, collect
 from rexport.deploy.signing import load_private_key, new_key_pair, public_path
 from rexport.deploy.triton import TritonOptions, write_repository
 from rexport.jobs.result import JobResult
-from rexport.model_file import load, preprocessing_of
+from rexport.model_file import load
+from rexport.model_inputs import preprocessing_of
 from rexport.preprocessing import PictureOptions
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from rexport._errors import ModelFileError, UsageError
 from rexport.classifier_head import head_of
 from rexport.evaluation.described import described
 from rexport.evaluation.judging import judging_runtime
-from rexport.model_file import Head, Metadata, image_input, load, preprocessing_of
+from rexport.model_file import Head, Metadata, load
+from rexport.model_inputs import image_input, preprocessing_of
 from rexport.preprocessing import Takes
 from rexport.runtimes import NODE_BY_NODE, default_runtime
 from rexport.runtimes.source import Source
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport._progress import Note
-    from rexport.preprocessing import PictureOptions, Preprocessing
+    from rexport.preprocessing import PictureOptions, Preprocessing, Size
 
 __all__ = ["ClassifierFacts", "choose_runtime", "describe", "describe_reference"]
 
@@ -44,7 +45,7 @@ class ClassifierFacts:
     head: Head
     classes: tuple[str, ...] = ()
     batch: int | None = None
-    size: int | None = None
+    size: Size | None = None
     judging_runtime: str = "cpu"
 
     @property
@@ -77,7 +78,7 @@ def describe_reference(path: Path, preprocessing: Preprocessing) -> ClassifierFa
         takes = stated.takes
     return ClassifierFacts(
         source=Source(path=path),
-        preprocessing=replace(preprocessing, takes=takes),
+        preprocessing=replace(preprocessing, takes=takes, layout=image_input(model).layout),
         head=head_of(model),
         size=image_input(model, path).size,
     )

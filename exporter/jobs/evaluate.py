@@ -7,7 +7,7 @@ report
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
@@ -36,7 +36,7 @@ from rexport.jobs.classifiers import ClassifierFacts, choose_runtime, describe, 
 from rexport.jobs.result import JobResult, Table
 from rexport.model_file import load
 from rexport.pages import require_extra
-from rexport.preprocessing import PictureOptions, Preprocessing, Takes
+from rexport.preprocessing import PictureOptions, Preprocessing, Takes, size_in_words
 from rexport.runtimes import NODE_BY_NODE, open_runtime
 from rexport.runtimes.source import Source
 
@@ -366,8 +366,8 @@ def _plan(request: EvaluateRequest, progress: Progress, note: Note) -> _Work:
 def _require_views(model: ClassifierFacts, views: Views) -> None:
     if isinstance(views, WholePictures) and model.size is not None:
         raise ModelFileError(
-            f"{model.source} takes pictures of {model.size}×{model.size} only, and --scales needs a file for any size; "
-            "export the network with --any-size."
+            f"{model.source} takes pictures of {size_in_words(model.size)} only, and --scales needs a file for any "
+            "size; export the network with --any-size."
         )
 
 
@@ -422,8 +422,11 @@ def _open(
     data: Path, model: ClassifierFacts, reference: ClassifierFacts | None, note: Note
 ) -> tuple[Dataset, Preprocessing]:
     """Return the images, prepared so far that the rest can be made of them for both models, and how far that is."""
-    prepared = [described.preprocessing for described in (model, reference) if described is not None]
+    prepared = {described.preprocessing for described in (model, reference) if described is not None}
     shown = max(prepared, key=lambda preprocessing: len(preprocessing.takes.in_graph))
+    if len(prepared) > 1:
+        takes = Takes.PIXELS if shown.takes is Takes.NORMALISED else shown.takes
+        shown = replace(shown, takes=takes, layout=None)
     dataset, classes = open_dataset(data, shown), model.classes
     if not dataset.classes or set(dataset.classes) <= set(classes):
         return dataset, shown

@@ -19,7 +19,8 @@ from rexport.exporting import DEFAULT_TOLERANCE, export
 from rexport.exporting.export import DEFAULT_OPSET
 from rexport.exporting.half import to_half
 from rexport.jobs.result import JobResult
-from rexport.model_file import Head, Metadata, default_opset, image_input, save, tensor_in_words, tensor_json
+from rexport.model_file import Head, Metadata, default_opset, save, tensor_in_words, tensor_json
+from rexport.model_inputs import image_input
 from rexport.models import known_facts, network_preprocessing, registry
 from rexport.models.checkpoint_network import network_of
 from rexport.models.modules import outputs_in, results_of
@@ -182,7 +183,7 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
     )
     classes: tuple[str, ...] = ()
     if not request.features:
-        outputs = _outputs(module, request, preprocessing.size, note)
+        outputs = _outputs(module, request, preprocessing, note)
         classes = _class_names(request, known_facts(network, weights).classes, outputs)
     if weights is None and isinstance(request.network, str):
         note(f"{request.network} has random weights, which are good only for measuring speed; pass --weights FILE.")
@@ -232,9 +233,9 @@ def _export(
     )
 
 
-def _outputs(module: nn.Module, request: ExportRequest, size: int, note: Note) -> int:
+def _outputs(module: nn.Module, request: ExportRequest, preprocessing: Preprocessing, note: Note) -> int:
     """Run the network and return how many outputs it has, as many as were asked for."""
-    results = results_of(module, size)
+    results = results_of(module, replace(preprocessing, layout=None).input_shape)
     network, name = request.network_name, request.result
     if name is None:
         name = next(iter(results))

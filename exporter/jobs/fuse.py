@@ -12,7 +12,8 @@ from rexport._progress import Note, Progress, silent, unsaid
 from rexport._words import in_units
 from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
 from rexport.jobs.result import JobResult, Table
-from rexport.model_file import load, preprocessing_of, save
+from rexport.model_file import load, save
+from rexport.model_inputs import preprocessing_of
 from rexport.passes import Reference, choose_passes, fuse
 from rexport.passes.raw_image import with_raw_images
 from rexport.preprocessing import PictureOptions

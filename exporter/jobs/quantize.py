@@ -31,16 +31,8 @@ from rexport.evaluation.proof import Pictures, Proof, Verdict, prove
 from rexport.jobs.calibration import RECOVERY_PICTURES, RecoveryResult, calibrate, recover_accuracy
 from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
 from rexport.jobs.result import JobResult, Table
-from rexport.model_file import (
-    Metadata,
-    image_input,
-    load,
-    picture_size,
-    preprocessing_of,
-    save,
-    state_preprocessing,
-    to_bytes,
-)
+from rexport.model_file import Metadata, load, save, to_bytes
+from rexport.model_inputs import image_input, picture_size, preprocessing_of, state_preprocessing
 from rexport.passes import Reference, fuse
 from rexport.passes.own_weights import with_own_weights
 from rexport.passes.raise_opset import raise_opset
@@ -537,13 +529,13 @@ def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir
 
 def _drawn_pictures(model: ir.Model, table: CalibrationTable) -> np.ndarray:
     """Return noise within the range of the model's input, for a table without pictures."""
-    image, size = image_input(model), picture_size(model)
-    count, random = image.batch or 2, np.random.default_rng(0)
+    image, random = image_input(model), np.random.default_rng(0)
+    shape = image.shape(picture_size(model), image.batch or 2)
     if image.raw:
-        return random.integers(0, 256, (count, size, size, 3), np.uint8)
+        return random.integers(0, 256, shape, np.uint8)
     statistics = table.tensors.get(image.name)
     low, high = (-2.0, 2.0) if statistics is None else (statistics.low, statistics.high)
-    return random.uniform(low, high, (count, 3, size, size)).astype(np.float32)
+    return random.uniform(low, high, shape).astype(np.float32)
 
 
 def _describe(model: ir.Model, int8: _Int8Model) -> None:

@@ -335,7 +335,7 @@ def _prepare(request: TrainRequest, progress: Progress, note: Note, say: Note) -
     recipe = recipe_for(
         request.recipe,
         module,
-        input_size=preprocessing.size,
+        input_size=preprocessing.side,
         epochs=request.epochs,
         batch=request.batch,
         learning_rate=request.learning_rate,
@@ -354,7 +354,7 @@ def _build(request: TrainRequest, images: ImageSplit, note: Note, say: Note) -> 
     """Return the network with an output for each class, and the weights to start from."""
     classes, weights = len(images.classes), request.weights
     module = registry.build(request.network, num_classes=classes, seed=request.seed)
-    output = result_of(module, images.train.preprocessing.size)
+    output = result_of(module, images.train.preprocessing.input_shape)
     if output.shape[1:] != (classes,):
         raise UsageError(
             f"{request.network} gives {'×'.join(map(str, output.shape[1:])) or 1} outputs for a picture, and --data "

@@ -35,7 +35,9 @@ from rexport.deployment_settings import (
 from rexport.jobs.quantize import check_gate
 from rexport.jobs.result import JobResult
 from rexport.jobs.variants import INT8, MEASURE, OFF, ONNX_RUNTIME_CPU, VariantRequest, Variants, make_variants
-from rexport.model_file import image_input, is_size_assumed, load, picture_size
+from rexport.model_file import load
+from rexport.model_inputs import image_input, is_size_assumed, picture_size
+from rexport.preprocessing import size_in_words
 from rexport.quantization import require_float
 from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, NODE_BY_NODE, RUNTIMES
 from rexport.tuning import Bounds, Candidate, SearchResult, search_deployment
@@ -223,8 +225,8 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
         )
     model = _load(request.model)
     if is_size_assumed(model):
-        size = picture_size(model)
-        note(f"{request.model} takes pictures of any size and states none; taking {size}×{size}.")
+        size = size_in_words(picture_size(model))
+        note(f"{request.model} takes pictures of any size and states none; taking {size}.")
     choices = _choices(request, model)
     with tempfile.TemporaryDirectory(prefix="rexport-tune-") as folder:
         variants = make_variants(choices, Path(folder), progress=progress, note=note)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from rexport._cpu import this_cpu
 from rexport._errors import GateError, ModelFileError, UnavailableError, VerificationError
 from rexport.jobs import quantize
-from rexport.model_file import image_input, load, picture_size, save
+from rexport.model_file import load, save
+from rexport.model_inputs import image_input
 from rexport.quantization import target_for
 from rexport.tuning import Variant, grouped_layers, regroup
 
@@ -149,7 +150,7 @@ class _Workshop:
     def _regrouped(self, variant: Variant) -> ir.Model | None:
         """Return the regrouped model, measured at the middle one of the batches and on the most threads."""
         request, model = self._request, load(variant.path)
-        if not grouped_layers(model, size=picture_size(model)):
+        if not grouped_layers(model):
             return None
         batch = image_input(model).batch or sorted(request.batches)[(len(request.batches) - 1) // 2]
         try:

@@ -11,10 +11,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from rexport._errors import UsageError
-from rexport._words import first_line
+from rexport._words import counted, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch.utils.hooks import RemovableHandle
 
@@ -66,30 +66,30 @@ def return_one_tensor(module: nn.Module, name: str | None = None) -> RemovableHa
     return module.register_forward_hook(_Chooser(name), prepend=name is not None)
 
 
-def results_of(module: nn.Module, size: int) -> dict[str, torch.Tensor]:
+def results_of(module: nn.Module, shape: Sequence[int]) -> dict[str, torch.Tensor]:
     """Run ``module`` on a black picture and return its results by name, each of shape ``(1, ...)``, first the first.
 
     They are called after the keys of a dictionary or the fields of a dataclass, elsewhere by numbers from 0; nested
     names have dots between.
 
     Args:
-        module: Takes float32 of shape ``(1, 3, size, size)``, and is in eval mode.
-        size: Height and width of the picture.
+        module: Takes float32 of shape ``(1, C, H, W)``, and is in eval mode.
+        shape: Of the picture, ``(C, H, W)``.
 
     Raises:
         UsageError: It does not run on such a picture, or returns no tensor.
     """
-    return _require_tensors(run_once(module.forward, size))
+    return _require_tensors(run_once(module.forward, shape))
 
 
-def result_of(module: nn.Module, size: int) -> torch.Tensor:
+def result_of(module: nn.Module, shape: Sequence[int]) -> torch.Tensor:
     """Run ``module`` likewise and return the one tensor that :func:`return_one_tensor` leaves.
 
     Raises:
         UsageError: As for :func:`results_of`.
     """
     with return_one_tensor(module):
-        result = run_once(module, size)
+        result = run_once(module, shape)
     assert isinstance(result, torch.Tensor)
     return result
 
@@ -99,20 +99,22 @@ def outputs_in(result: torch.Tensor) -> int:
     return result.shape[1] if result.dim() > 1 else 1
 
 
-def run_once(network: Callable[[torch.Tensor], object], size: int) -> object:
-    """Return the result of ``network`` for a black picture.
+def run_once(network: Callable[[torch.Tensor], object], shape: Sequence[int]) -> object:
+    """Return the result of ``network`` for a black picture of a ``shape``, ``(C, H, W)``.
 
     Raises:
         UsageError: It does not run on it.
     """
     try:
         with torch.inference_mode():
-            return network(torch.zeros(1, 3, size, size))
+            return network(torch.zeros(1, *shape))
     except UsageError:
         raise
     except Exception as error:  # whatever a network of the user's raises
+        channels, *sides = shape
         raise UsageError(
-            f"The network does not run on a picture of {size}×{size} pixels in three colours ({in_one_line(error)})."
+            f"The network does not run on a picture of {'×'.join(map(str, sides))} pixels with "
+            f"{counted(channels, 'channel')} ({in_one_line(error)})."
         ) from error
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rexport._errors import ModelFileError
-from rexport.model_file import image_input
+from rexport.model_inputs import image_input
 from rexport.passes._batch_norm import Affine
 from rexport.passes._conv import set_weights, weights_of, why_not_foldable, why_not_storable
 from rexport.passes._graph import int_attribute, is_op, name_of, shape_of

@@ -65,7 +65,7 @@ def with_raw_images(model: ir.Model, preprocessing: Preprocessing) -> ir.Model:
                 into_bias(conv, normalisation)
             conv.replace_input_with(0, read)
     ir.convenience.replace_all_uses_with(images, planes)  # the Shape nodes, which are the remaining readers
-    preprocessing = replace(preprocessing, takes=Takes.PIXELS)
+    preprocessing = replace(preprocessing, takes=Takes.PIXELS, layout=None)
     replace(Metadata.of(changed), preprocessing=preprocessing).write_to(changed)
     return changed
 
@@ -89,8 +89,9 @@ def _channels_first(builder: Builder, pixels: ir.Value) -> ir.Value:
 
 
 def _with_constant(builder: Builder, planes: ir.Value, pixel: int) -> ir.Value:
-    batch, _, *sides = shape_of(planes)
-    shape, inputs = [batch, 4, *sides], [planes, _constant_channel(builder, planes, pixel)]
+    batch, channels, *sides = shape_of(planes)
+    assert isinstance(channels, int)
+    shape, inputs = [batch, channels + 1, *sides], [planes, _constant_channel(builder, planes, pixel)]
     return builder.node("Concat", inputs, "with_constant", shape=shape, dtype=_UINT8, axis=1)
 
 

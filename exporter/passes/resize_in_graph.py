@@ -21,10 +21,11 @@ import numpy as np
 import onnx_ir as ir
 
 from rexport._errors import ModelFileError, UsageError
-from rexport.model_file import Metadata, default_opset, image_input
+from rexport.model_file import Metadata, default_opset
+from rexport.model_inputs import image_input
 from rexport.passes._builder import Builder
 from rexport.passes._graph import is_op, producer_of, remembered_names, shape_of
-from rexport.preprocessing import Interpolation, Takes
+from rexport.preprocessing import Interpolation, Takes, sides_of, size_in_words
 
 if TYPE_CHECKING:
     from rexport.preprocessing import Preprocessing
@@ -42,10 +43,12 @@ _FILTERS: dict[Interpolation, dict[str, Any]] = {
 
 def require_resizing(preprocessing: Preprocessing, opset: int) -> None:
     """Raise UsageError if there is no size to resize to, or the opset has no operator for it."""
-    if preprocessing.resize is None:
+    if not isinstance(preprocessing.resize, int):
+        size = preprocessing.size
+        way = "as they are" if preprocessing.resize is None else "resized whatever their shape"
         raise UsageError(
-            f"The model takes pictures of {preprocessing.size}×{preprocessing.size} as they are; pass --resize "
-            f"{preprocessing.size}, say, for it to resize them itself."
+            f"The model takes pictures of {size_in_words(size)} {way}; pass --resize {max(sides_of(size))}, say, for "
+            "it to resize their shorter side itself."
         )
     if opset < _OPSET:
         raise UsageError(f"Resizing in the graph takes opset {_OPSET}, and the model is of {opset}.")
@@ -71,7 +74,7 @@ def with_resize(model: ir.Model) -> ir.Model:
     index, pixels = next((i, value) for i, value in enumerate(graph.inputs) if value.name == image.name)
     pixels.name = None
     with remembered_names(graph):
-        shape = ir.Shape([shape_of(pixels)[0], "height", "width", 3])
+        shape = ir.Shape([shape_of(pixels)[0], "height", "width", preprocessing.channels])
         pictures = ir.Value(name=image.name, shape=shape, type=ir.TensorType(_UINT8))
         graph.inputs[index] = pictures
         cut = _cut(Builder(graph, before=graph[0], prefix=image.name), pictures, preprocessing)
@@ -81,7 +84,7 @@ def with_resize(model: ir.Model) -> ir.Model:
 
 
 def cut_pixels(model: ir.Model) -> ir.Value:
-    """Return the resized and cut pixels in a model of :func:`with_resize`, uint8 of shape ``(N, S, S, 3)``."""
+    """Return the resized and cut pixels in a model of :func:`with_resize`, uint8 of shape ``(N, H, W, C)``."""
     return next(
         node.outputs[0]
         for node in model.graph
@@ -91,7 +94,7 @@ def cut_pixels(model: ir.Model) -> ir.Value:
 
 def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> ir.Value:
     """Resize ``pictures`` and return the middle of them."""
-    batch, size = shape_of(pictures)[0], preprocessing.size
+    batch, (height, width, channels) = shape_of(pictures)[0], preprocessing.shape
 
     def number(name: str, *values: int | None) -> ir.Value:
         return builder.constant(name, np.array(values))
@@ -101,7 +104,7 @@ def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> 
     ) -> ir.Value:
         return builder.node(op_type, inputs, name, shape=[length], dtype=_INT64, **attributes)
 
-    two, crop = number("two", 2), number("size", size)
+    two, crop = number("two", 2), number("size", height, width)
     shape = compute("Shape", [pictures], "shape", length=4)
     sides = compute("Slice", [shape, number("first_side", 1), number("behind_sides", 3)], "sides")
     shorter = compute("ReduceMin", [sides], "shorter_side", length=1, keepdims=1)
@@ -111,7 +114,7 @@ def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> 
         "Resize",
         [pictures, None, None, target],
         "resized",
-        shape=[batch, None, None, 3],
+        shape=[batch, None, None, channels],
         dtype=_UINT8,
         axes=_SIDES,
         **_FILTERS[preprocessing.interpolation],
@@ -123,4 +126,6 @@ def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> 
     start = compute("Div", [compute("Add", [margin, odd], "even_rest"), two], "start")
     end = compute("Add", [start, crop], "end")
     axes = number("side_axes", *_SIDES)
-    return builder.node("Slice", [resized, start, end, axes], "cut", shape=[batch, size, size, 3], dtype=_UINT8)
+    return builder.node(
+        "Slice", [resized, start, end, axes], "cut", shape=[batch, height, width, channels], dtype=_UINT8
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import onnx
 import onnx_ir as ir
 
 from rexport._errors import ModelFileError, VerificationError
-from rexport.model_file import image_input, to_bytes
+from rexport.model_file import to_bytes
+from rexport.model_inputs import image_input
 from rexport.passes._graph import computes_in, constant, shape_in_words
 from rexport.passes._quantized import integer_operators
 from rexport.runtimes.onnxruntime import open_session, said
@@ -160,11 +162,11 @@ def _shape_of(value: ir.Value) -> list[int]:
 def _random_pictures(
     model: ir.Model, preprocessing: Preprocessing, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return the inputs of ``model`` for random pictures, and the pictures, uint8 of shape ``(N, S, S, 3)``."""
+    """Return the inputs of ``model`` for random pictures, and the pictures, uint8 of shape ``(N, H, W, C)``."""
     image = image_input(model)
     _require_feedable(next(value for value in model.graph.inputs if value.name == image.name))
-    size = image.size or preprocessing.size
-    pixels = np.random.default_rng(seed).integers(0, _PIXEL_VALUES, (image.batch or _BATCH, size, size, 3), np.uint8)
+    shape = replace(preprocessing, size=image.sized(preprocessing.size)).shape
+    pixels = np.random.default_rng(seed).integers(0, _PIXEL_VALUES, (image.batch or _BATCH, *shape), np.uint8)
     return {image.name: preprocessing.to_input(pixels)}, {image.name: pixels}
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport._progress import Progress, silent
-from rexport.model_file import image_input, to_bytes
+from rexport.model_file import to_bytes
+from rexport.model_inputs import image_input
 from rexport.passes._graph import constant, contents_of, int_attribute, is_op, name_of
 from rexport.quantization.rounding import Inputs
 from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session

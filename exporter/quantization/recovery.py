@@ -11,7 +11,7 @@ import numpy as np
 from rexport._errors import ModelFileError
 from rexport._progress import Progress, silent
 from rexport.calibration import Calibrator
-from rexport.model_file import image_input
+from rexport.model_inputs import image_input
 from rexport.passes._graph import constant, contents_of, input_at, name_of
 from rexport.passes.whole_pixels import are_whole_pixels, with_whole_pixels
 from rexport.quantization.equalization import Equalized, equalize

@@ -17,7 +17,7 @@ import torch
 from rexport._progress import Advance, Progress, silent
 from rexport.calibration import BadImage
 from rexport.calibration.decoding import UnreadableError, in_threads, read_picture
-from rexport.preprocessing import to_rgb
+from rexport.preprocessing import with_channels
 from rexport.training.augmentation import PadCropFlip, ScaleCropFlip
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class PicturesOnDisk(Pictures):
         super().__init__(torch.tensor(folder.labels), folder.preprocessing, bad)
         self._paths = folder.paths
         self._skip_bad = skip_bad
-        size = self.preprocessing.size
+        size = self.preprocessing.side
         least, largest = (round(side * size / 224) for side in _SHORTER)
         self._change = ScaleCropFlip(size=size, shorter=(least, largest))
 
@@ -159,7 +159,7 @@ class PicturesOnDisk(Pictures):
                         self._leave_out(picture)
                     else:
                         good[index] = picture
-                size = self.preprocessing.size
+                size = self.preprocessing.side
                 pixels = np.stack(list(good.values())) if good else np.empty((0, size, size, 3), np.uint8)
                 yield _channels_first(pixels), self._labels[list(good)]
 
@@ -167,7 +167,7 @@ class PicturesOnDisk(Pictures):
         def crop(image: Image) -> np.ndarray:
             if drawn is None:
                 return self.preprocessing.crop(image)
-            return self._change(to_rgb(image), drawn[index])
+            return self._change(with_channels(image, 3), drawn[index])
 
         return read_picture(self._paths[index], crop)
 
@@ -179,7 +179,7 @@ class PicturesOnDisk(Pictures):
 
 def open_pictures(folder: ImageFolder, *, skip_bad: bool = False, progress: Progress = silent) -> Pictures:
     """Read a folder's pictures into memory if the network's input is small, or find them on the disk."""
-    if folder.preprocessing.size >= _LARGE:
+    if folder.preprocessing.side >= _LARGE:
         return PicturesOnDisk.open(folder, skip_bad=skip_bad, progress=progress)
     return PicturesInMemory.read(folder, skip_bad=skip_bad, progress=progress)
 

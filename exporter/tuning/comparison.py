@@ -12,7 +12,8 @@ from rexport._errors import UnavailableError, UsageError
 from rexport._progress import Progress, silent
 from rexport.benchmarks.intervals import is_noisy
 from rexport.benchmarks.suite import bench
-from rexport.model_file import image_input, save
+from rexport.model_file import save
+from rexport.model_inputs import image_input
 from rexport.tuning.timings import Conditions
 
 if TYPE_CHECKING:

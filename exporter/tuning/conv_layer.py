@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from rexport.preprocessing import Size
+
 __all__ = ["ENDS", "ConvLayer", "grouped_layers"]
 
 ENDS = 16  # channels of the model around a layer: few, so that its ends cost little
@@ -119,7 +121,7 @@ _POINTWISE: Mapping[str, Any] = {
 }
 
 
-def grouped_layers(model: ir.Model, *, size: int) -> dict[ConvLayer, tuple[str, ...]]:
+def grouped_layers(model: ir.Model, *, size: Size | None = None) -> dict[ConvLayer, tuple[str, ...]]:
     """Return the distinct grouped convolutions over pictures of a model, each with the names of its nodes.
 
     Args:

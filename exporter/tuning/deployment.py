@@ -18,11 +18,11 @@ from statistics import median
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rexport import model_file
 from rexport._errors import UsageError
 from rexport._progress import Progress, silent
 from rexport.benchmarks.interleave import Failure, Job, measure
-from rexport.preprocessing import Takes
+from rexport.model_file import load
+from rexport.model_inputs import image_input, preprocessing_of
 from rexport.runtimes.source import Source
 from rexport.tuning.deployment_choice import Bounds, Candidate, Goal, Measured, choose, nearest, order
 
@@ -38,7 +38,6 @@ _FIRST_LOOK, _HALVINGS, _FINAL = 0.4, 0.2, 0.4  # of the time
 _FIRST_CALLS = 5
 _FINAL_CALLS = 64  # that MLPerf asks for before it takes a 90th percentile
 _FEWEST_CALLS = 10
-_CAMERA = (480, 640)  # pixels of the pictures for a file that resizes them itself: VGA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,23 +114,17 @@ def search_deployment(
 
 @dataclass(frozen=True, kw_only=True)
 class _Input:
-    """A file's input: its fixed batch, if any, and the shape of an image, of raw pixels or normalised."""
+    """A file's input: its fixed batch, if any, and the shape and the type of an image."""
 
     batch: int | None
     shape: tuple[int, int, int]
-    raw: bool
+    dtype: str
 
     @classmethod
     def of(cls, path: Path) -> _Input:
-        model = model_file.load(path)
-        image, size = model_file.image_input(model, path), model_file.picture_size(model)
-        if not image.raw:
-            return cls(batch=image.batch, shape=(3, size, size), raw=False)
-        preprocessing = model_file.Metadata.of(model).preprocessing
-        sides = (size, size)
-        if preprocessing is not None and preprocessing.takes is Takes.PICTURES:
-            sides = _CAMERA
-        return cls(batch=image.batch, shape=(*sides, 3), raw=True)
+        model = load(path)
+        preprocessing = preprocessing_of(model, path)
+        return cls(batch=image_input(model).batch, shape=preprocessing.trial_shape, dtype=preprocessing.dtype)
 
 
 class _Search:
@@ -261,7 +254,7 @@ class _Search:
             source=Source(path=candidate.variant.path),
             runtime=candidate.runtime,
             shape=(candidate.batch, *images.shape),
-            dtype="uint8" if images.raw else "float32",
+            dtype=images.dtype,
             threads=candidate.threads,
         )
 

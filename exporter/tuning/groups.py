@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from rexport._errors import UnavailableError, UsageError
 from rexport._progress import Progress, silent
 from rexport.benchmarks.interleave import Failure, Job, Timing, measure
-from rexport.model_file import picture_size
 from rexport.passes import Reference
 from rexport.passes._graph import name_of
 from rexport.passes.regroup import Regroup, groups_of
@@ -125,7 +124,7 @@ def regroup(
 def _regroup_as_measured(
     model: ir.Model, conditions: Conditions, timings: Timings, *, verify: bool, progress: Progress
 ) -> RegroupResult:
-    layers = grouped_layers(model, size=picture_size(model))
+    layers = grouped_layers(model)
     choices = _fastest(layers, conditions, timings, progress)
     by_name = {name: choice.form for choice in choices for name in choice.nodes}
     result = _rewritten(model, lambda conv: by_name.get(name_of(conv), AS_IT_IS), verify=verify)

@@ -20,7 +20,8 @@ from rexport.cost import operations_of
 from rexport.evaluation import Classifier, evaluate
 from rexport.evaluation.judging import judging_runtime
 from rexport.evaluation.result import finite
-from rexport.model_file import Metadata, image_input, save
+from rexport.model_file import Metadata, save
+from rexport.model_inputs import image_input
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
 from rexport.tuning.comparison import compare

@@ -35,19 +35,19 @@ def test_what_lies_beside_it_says_what_it_takes(tmp_path: Path) -> None:
     }
     change_facts(path, metadata=metadata, layers=layers)
     subject = examine(Source(path=path))
-    assert (subject.size, subject.raw, subject.classes) == (16, None, ("cat", "dog"))
+    assert subject.classes == ("cat", "dog")
     assert subject.preprocessing == stated
     assert (subject.identity.network, subject.identity.precision) == ("cifar_resnet8", Precision.INT8)
     assert (subject.fixed_batch, subject.batches) == (None, range(1, 9))
     raw = examine(Source(path=write_stand_in(tmp_path, "raw", batch=4, profiles=[(4, 4, 4)])))
-    assert (raw.raw, raw.fixed_batch, raw.preprocessing.takes) == ((16, 16, 3), 4, Takes.PIXELS)
+    assert (raw.preprocessing.input_shape, raw.fixed_batch, raw.preprocessing.takes) == ((16, 16, 3), 4, Takes.PIXELS)
     assert cost_of(Source(path=path)) == (None, None)
 
 
 def test_what_takes_no_pictures_is_refused(tmp_path: Path) -> None:
     path = write_stand_in(tmp_path)
     change_facts(path, inputs=[{"name": "x", "dtype": "float", "shape": [-1, 40]}])
-    with pytest.raises(EngineFileError, match="does not take square pictures of three channels"):
+    with pytest.raises(EngineFileError, match="has no image input"):
         examine(Source(path=path))
 
 

@@ -145,7 +145,7 @@ _BAD = {
     "text.png": (b"not a picture, whatever its name says", "is not an image that Pillow knows"),
     "truncated.jpg": (_encoded(np.tile(_pixels(), (4, 4, 1)), "jpeg")[:-300], "can't be decoded .*truncated"),
     "cut.png": (_encoded(_pixels())[:60], "can't be decoded"),
-    "large.png": (_encoded(np.zeros((9, 8, 3), np.uint8)), "is 8×9 pixels, and the model takes 8×8"),
+    "large.png": (_encoded(np.zeros((9, 8, 3), np.uint8)), "is 9×8 pixels, and the model takes 8×8"),
     "bomb.ppm": (b"P6 60000 60000 255\n", "can't be decoded .*decompression bomb"),
 }
 

@@ -48,7 +48,7 @@ def _write_workshop(folder: Path) -> None:
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
     onnx.save(_network([image]), folder / "good.onnx")
     onnx.save(
-        _network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 16])]), folder / "oblong.onnx"
+        _network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 8, 16])]), folder / "two_channels.onnx"
     )
     onnx.save(
         _network([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])]), folder / "any.onnx"
@@ -123,8 +123,8 @@ _TABLE = [
     ("eval text.onnx --data images", 1, "is not an ONNX"),
     ("bench good.onnx text.onnx", 1, "is not an ONNX"),
     # models without an image input
-    ("quantize oblong.onnx --data images -o out.onnx", 1, "has no image input"),
-    ("eval oblong.onnx --data images", 1, "has no image input"),
+    ("quantize two_channels.onnx --data images -o out.onnx", 1, "has no image input"),
+    ("eval two_channels.onnx --data images", 1, "has no image input"),
     # images
     ("quantize good.onnx --data missing -o out.onnx", 2, "missing does not exist"),
     ("quantize good.onnx --data nothing -o out.onnx", 1, "No images in nothing"),
@@ -155,7 +155,7 @@ _TABLE = [
     ("fuse good.onnx -o out.onnx --raw-image --mean 123,117,104", 2, "divide by 255: --mean 0.482,0.459,0.408"),
     ("quantize good.onnx --data images -o out.onnx --std 58,57,57", 2, "divide by 255: --std 0.227,0.224,0.224"),
     ("eval good.onnx --data images --mean 123,117,104", 2, "divide by 255: --mean 0.482,0.459,0.408"),
-    ("onnx cifar_resnet8 -o out.onnx --resize 16", 2, "smaller than the 32 pixels"),
+    ("onnx cifar_resnet8 -o out.onnx --resize 16", 2, "smaller than the 32×32 pixels"),
     ("onnx cifar_resnet8 -o out.onnx --class-names names.txt", 2, "2 names, and the network 10 outputs"),
     ("onnx cifar_resnet8 -o out.onnx --head sigmoid", 2, "choose logits or softmax"),
     ("onnx cifar_resnet8 -o out.onnx --head log-softmax", 2, "choose logits or softmax"),
@@ -185,7 +185,7 @@ _TABLE = [
     # raw images
     ("fuse pad.onnx -o out.onnx --raw-image --skip FusePadConv", 1, "padded can't do it: it is a Pad node"),
     ("fuse raw.onnx -o out.onnx --raw-image", 1, "takes raw images already"),
-    ("fuse oblong.onnx -o out.onnx --raw-image", 1, "has no image input"),
+    ("fuse two_channels.onnx -o out.onnx --raw-image", 1, "has no image input"),
     ("fuse good.onnx -o out.onnx --mean 0,0,0", 2, "pass --raw-image with them"),
     ("fuse good.onnx -o out.onnx --raw-image --std 0,1,1", 2, "larger than zero"),
     ("eval raw.onnx --data images --mean 0,0,0", 2, "raw.onnx normalises its images itself, so --mean and --std mean"),
@@ -195,7 +195,11 @@ _TABLE = [
     ("eval whole.onnx --data images --crops 10", 2, "export it without --resize-in-graph"),
     ("eval whole.onnx --data images --scales 8,16", 2, "export it without --resize-in-graph"),
     ("eval mixed.onnx --data images", 2, "mixed.onnx says that it takes normalised images"),
-    ("onnx cifar_resnet8 -o out.onnx --resize-in-graph", 2, "pass --resize 32, say, for it to resize them itself"),
+    (
+        "onnx cifar_resnet8 -o out.onnx --resize-in-graph",
+        2,
+        "pass --resize 32, say, for it to resize their shorter side itself",
+    ),
     ("onnx cifar_resnet8 -o out.onnx --resize-in-graph --resize 40 --any-size", 2, "leave --any-size out"),
     ("quantize good.onnx --data images -o out.onnx --target toaster", 2, "There is no target 'toaster'"),
     ("quantize good.onnx --data images -o out.onnx --samples 0", 2, "--samples"),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from rexport.calibration.dataset import BadImage
 from rexport.calibration.decoding import read_picture
-from rexport.device._pictures import PictureError, model_input, resized, to_rgb
+from rexport.device._pictures import PictureError, model_input, resized, with_channels
 from rexport.preprocessing import Interpolation, Preprocessing, Takes
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _stated(preprocessing: Preprocessing) -> dict[str, Any]:
 def test_a_ready_input_is_taken_as_it_is(tmp_path: Path) -> None:
     ready = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
     np.save(tmp_path / "x.npy", ready)
-    np.testing.assert_array_equal(model_input(tmp_path / "x.npy", {}, ready), ready)
+    np.testing.assert_array_equal(model_input(tmp_path / "x.npy", _stated(Preprocessing(size=8)), ready), ready)
 
 
 def test_what_can_not_be_taken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +90,8 @@ def test_what_can_not_be_taken_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     np.save(tmp_path / "objects.npy", np.array([print]), allow_pickle=True)
     Image.fromarray(_pixels(8, 8)).save(tmp_path / "x.png")
     (tmp_path / "cut.ppm").write_bytes(b"P6 8 8 255\n" + bytes(10))
-    refused("float.npy", "neither RGB pixels")
-    refused("large.npy", "is 8×9 pixels, and the model takes 8×8 without resizing")
+    refused("float.npy", "neither pixels")
+    refused("large.npy", "is 9×8 pixels, and the model takes 8×8 without resizing")
     refused("objects.npy", "allow_pickle=False")
     refused("cut.ppm", "a PPM of 8×8 pixels has another length")
     monkeypatch.setitem(sys.modules, "PIL", None)
@@ -150,7 +150,9 @@ def test_every_kind_of_picture_is_read_or_refused_as_rexport_does(tmp_path: Path
 def test_of_16_bits_the_upper_ones_are_taken(tmp_path: Path, name: str) -> None:
     _PICTURES[name].save(tmp_path / name)
     with Image.open(tmp_path / name) as image:
-        np.testing.assert_array_equal(np.asarray(to_rgb(image)), np.repeat(_DEEP[..., np.newaxis] >> 8, 3, axis=2))
+        np.testing.assert_array_equal(
+            np.asarray(with_channels(image, 3)), np.repeat(_DEEP[..., np.newaxis] >> 8, 3, axis=2)
+        )
 
 
 def test_a_png_of_16_bits_as_older_pillows_open_it(tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_a_png_of_16_bits_as_older_pillows_open_it(tmp_path: Path) -> None:
     with Image.open(tmp_path / "x.png") as opened:
         image = opened.convert("I")  # as before Pillow 10.3
         image.format = "PNG"
-        np.testing.assert_array_equal(np.asarray(to_rgb(image))[..., 0], _DEEP >> 8)
+        np.testing.assert_array_equal(np.asarray(with_channels(image, 3))[..., 0], _DEEP >> 8)
 
 
 @pytest.mark.parametrize("name", ["integers.tif", "floats.tif"])

@@ -13,7 +13,8 @@ from torch import nn
 from rexport._errors import UsageError, VerificationError
 from rexport.exporting import export, prove_parity
 from rexport.exporting._sizes import other_size
-from rexport.model_file import Head, Metadata, image_input, to_bytes
+from rexport.model_file import Head, Metadata, to_bytes
+from rexport.model_inputs import image_input
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes.onnxruntime import open_session
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from rexport._errors import UsageError
 from rexport.exporting import export
-from rexport.model_file import Metadata, default_opset, image_input, load, save, to_bytes
+from rexport.model_file import Metadata, default_opset, load, save, to_bytes
+from rexport.model_inputs import image_input
 from rexport.models import state_dict_hash
 from rexport.passes import fuse
 from rexport.preprocessing import Preprocessing

@@ -183,7 +183,7 @@ def test_pytorch_s_own_nan_is_the_weights_fault(network: Exported) -> None:
 def test_a_model_without_a_picture_can_t_be_compared(network: Exported) -> None:
     model = copy_of(network)
     model.graph.inputs[0].shape = ir.Shape(["batch", 1, 32, 32])
-    with pytest.raises(ModelFileError, match="has no image input"):
+    with pytest.raises(ModelFileError, match="its pictures have 3 channels, and its input has 1"):
         prove_parity(network.module, model, size=32)
 
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from rexport._errors import ModelFileError, UsageError, VerificationError
 from rexport.exporting import export, prove_parity
-from rexport.model_file import Head, Metadata, image_input, to_bytes
+from rexport.model_file import Head, Metadata, to_bytes
+from rexport.model_inputs import image_input
 from rexport.preprocessing import Preprocessing, Takes
 from rexport.runtimes.onnxruntime import open_session
 from tests._networks import trained_like

@@ -57,12 +57,12 @@ SHAPES = {
 @pytest.mark.parametrize(("shape", "names"), SHAPES.values(), ids=SHAPES)
 def test_results_have_names_and_one_is_returned(shape: Callable[[Any, Any], Any], names: list[str]) -> None:
     images = torch.rand(2, 3, 8, 8)
-    assert list(results_of(Returning(shape), 8)) == names
+    assert list(results_of(Returning(shape), (3, 8, 8))) == names
     for name, factor in ((None, 1), (names[0], 1), (names[1], 2)):
         network = Returning(shape)
         return_one_tensor(network, name)
         assert torch.equal(network(images), factor * images.mean((2, 3)))
-        assert list(results_of(network, 8)) == names  # what there is to choose from stays known
+        assert list(results_of(network, (3, 8, 8))) == names  # what there is to choose from stays known
 
 
 def test_a_choice_holds_whoever_else_wants_one_tensor() -> None:
@@ -87,13 +87,13 @@ def test_a_result_that_there_is_not() -> None:
     [
         (Returning(lambda _a, _b: None), "returns a NoneType without a tensor"),
         (Returning(lambda _a, _b: {"loss": 0.3}), "returns a dict without a tensor"),
-        (nn.Linear(5, 2), r"does not run on a picture of 8×8 pixels in three colours \(RuntimeError: mat1"),
-        (nn.Bilinear(1, 2, 3), r"in three colours \(TypeError: .*missing 1 required positional argument"),
+        (nn.Linear(5, 2), r"does not run on a picture of 8×8 pixels with 3 channels \(RuntimeError: mat1"),
+        (nn.Bilinear(1, 2, 3), r"with 3 channels \(TypeError: .*missing 1 required positional argument"),
     ],
 )
 def test_networks_that_give_nothing(network: nn.Module, why: str) -> None:
     with pytest.raises(UsageError, match=why):
-        results_of(network, 8)
+        results_of(network, (3, 8, 8))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from rexport._errors import ModelFileError
-from rexport.model_file import Metadata, default_opset, image_input, to_bytes
+from rexport.model_file import Metadata, default_opset, to_bytes
+from rexport.model_inputs import image_input
 from rexport.passes import Reference, fuse
 from rexport.passes.raw_image import with_raw_images
 from rexport.preprocessing import Preprocessing, Takes

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rexport._errors import ModelFileError, UsageError
-from rexport.model_file import Metadata, image_input, to_bytes
+from rexport.model_file import Metadata, to_bytes
+from rexport.model_inputs import image_input
 from rexport.passes import Reference, fuse
 from rexport.passes.raw_image import with_raw_images
 from rexport.passes.resize_in_graph import cut_pixels, with_resize

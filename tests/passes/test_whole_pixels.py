@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rexport._errors import ModelFileError
-from rexport.model_file import image_input, to_bytes
+from rexport.model_file import to_bytes
+from rexport.model_inputs import image_input
 from rexport.passes.raw_image import with_raw_images
 from rexport.passes.whole_pixels import are_whole_pixels, with_whole_pixels
 from rexport.preprocessing import Preprocessing
