@@ -53,7 +53,7 @@ def test_what_can_not_be_measured_is_refused() -> None:
     with pytest.raises(UsageError, match="takes batches of 2 only"):
         block_stem(stem(batch="2"), batch=8)
     body = "s = Conv<strides=[2,2]>(x, w) y = Relu(s)"
-    other = graph(body, {"w": convolution(8, 5)}, inputs="float[N, 5, 16, 16] x", outputs="float[N, 8, 7, 7] y")
+    other = graph(body, {"w": convolution(8, 2)}, inputs="float[N, 2, 16, 16] x", outputs="float[N, 8, 7, 7] y")
     with pytest.raises(ModelFileError, match="no image input"):
         block_stem(other)
 
