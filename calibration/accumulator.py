@@ -12,9 +12,12 @@ from rexport._errors import DataError
 from rexport.calibration.histogram import HistogramBuilder
 from rexport.calibration.probes import OUTPUTS
 from rexport.calibration.statistics import CHANNEL_UNIT, TensorStatistics, exact_units
+from rexport.feeds import arrays_of, examples_in, first_examples
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from rexport.feeds import Feed
 
 __all__ = ["Accumulator"]
 
@@ -48,7 +51,7 @@ class Accumulator:
         self._data = 0
         self.images = 0
 
-    def add(self, batch: np.ndarray, outputs: Sequence[np.ndarray], *, images: int, before: int) -> None:
+    def add(self, batch: Feed, outputs: Sequence[np.ndarray], *, images: int, before: int) -> None:
         """Add the probes' ``outputs`` for a ``batch``, where only the first ``images`` count.
 
         ``before`` is the number of images before these, for the error message.
@@ -57,12 +60,14 @@ class Accumulator:
             DataError: A tensor takes values that are not finite.
         """
         for index, (name, tensor) in enumerate(self._tensors.items()):
-            probed = _Probed(*outputs[index * OUTPUTS : (index + 1) * OUTPUTS]).first(images, len(batch))
+            probed = _Probed(*outputs[index * OUTPUTS : (index + 1) * OUTPUTS]).first(images, examples_in(batch))
             _require_finite(name, probed, images, before)
             tensor.add(probed)
-        for image in batch[:images]:
-            digest = hashlib.sha256(f"{image.dtype.str}{image.shape}".encode())
-            digest.update(image.tobytes())
+        for example in _examples(first_examples(batch, images)):
+            digest = hashlib.sha256()
+            for array in example:
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(array.tobytes())
             self._data = (self._data + int.from_bytes(digest.digest())) % _MODULUS
         self.images += images
 
@@ -115,6 +120,14 @@ class _TensorAccumulator:
         carried = (self._parts + parts) >> -CHANNEL_UNIT  # so that the parts stay small
         self._wholes = self._wholes + wholes + carried
         self._parts = self._parts + parts - (carried << -CHANNEL_UNIT)
+
+
+def _examples(feed: Feed) -> Iterable[tuple[np.ndarray, ...]]:
+    """Return the arrays of each example; of all of them where axes do not tell them apart."""
+    arrays = arrays_of(feed)
+    if min(array.ndim for array in arrays) and len({len(array) for array in arrays}) == 1:
+        return zip(*arrays, strict=True)
+    return [arrays]
 
 
 def _require_finite(name: str, probed: _Probed, images: int, before: int) -> None:

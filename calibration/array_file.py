@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from rexport.calibration.views import Views
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["ArrayFile"]
+__all__ = ["BROKEN", "ArrayFile", "array_names", "open_array"]
 
 _IMAGES, _LABELS = "images", "labels"
 # what NumPy and zipfile raise over broken files
-_BROKEN = (
+BROKEN = (
     OSError,
     ValueError,
     TypeError,
@@ -48,7 +48,7 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class _Array:
+class Array:
     """An array in a file: its header, and the ``stream`` that stands at its first byte."""
 
     shape: tuple[int, ...]
@@ -81,11 +81,11 @@ class ArrayFile:
         self._labels: np.ndarray | None = None
         try:
             self._member, labelled = _members(path)
-            with self._open(self._member) as array:
+            with open_array(self._path, self._member) as array:
                 shape, dtype = array.shape, array.dtype
             if labelled:
                 self._labels = self._read_labels(shape[0])
-        except _BROKEN as error:
+        except BROKEN as error:
             raise DataError(f"{path} can't be read as a NumPy file: {error}.") from error
         takes = preprocessing.takes
         self._ready = not takes.raw and dtype == np.float32 and shape[1:] == preprocessing.input_shape
@@ -128,7 +128,7 @@ class ArrayFile:
         """See :meth:`Dataset.batches`; there are no bad images to skip in an array."""
         indices = [self._indices[index] for index in spread(len(self), samples)]
         try:
-            with self._open(self._member) as array:
+            with open_array(self._path, self._member) as array:
                 items = array.items(indices)
                 for start in range(0, len(indices), size):
                     part = indices[start : start + size]
@@ -137,8 +137,8 @@ class ArrayFile:
                         images = self._preprocessing.to_input(images)
                     if self._labels is not None:
                         labels = self._labels[part]
-                    yield Batch(images=images, labels=labels)
-        except _BROKEN as error:
+                    yield Batch(feed=images, labels=labels)
+        except BROKEN as error:
             raise DataError(f"{self._path} can't be read to its end: {error}.") from error
 
     def view_batches(
@@ -156,29 +156,41 @@ class ArrayFile:
         )
 
     def _read_labels(self, count: int) -> np.ndarray:
-        with self._open(f"{_LABELS}.npy") as array:
+        with open_array(self._path, f"{_LABELS}.npy") as array:
             if array.shape != (count,) or array.dtype.kind not in "iu":
                 raise ValueError(
                     f"its {_LABELS} are {array.dtype} of shape {array.shape}, not an integer for each of {count} images"
                 )
             return np.array(list(array.items(range(count))), np.int64)
 
-    @contextmanager
-    def _open(self, member: str | None) -> Iterator[_Array]:
-        """Open the array in the file ``member`` of an .npz, or that of an .npy."""
-        with ExitStack() as stack:
-            if member is None:
-                stream: IO[bytes] = stack.enter_context(self._path.open("rb"))
-            else:
-                archive = stack.enter_context(zipfile.ZipFile(self._path))
-                stream = stack.enter_context(archive.open(member))
-            read_header = np.lib.format.read_array_header_2_0
-            if np.lib.format.read_magic(stream) == (1, 0):
-                read_header = np.lib.format.read_array_header_1_0
-            shape, fortran_order, dtype = read_header(stream)
-            if fortran_order or dtype.hasobject or not shape:
-                raise ValueError("its array is not a plain one in C order; save np.ascontiguousarray(images)")
-            yield _Array(shape, dtype, stream)
+
+@contextmanager
+def open_array(path: Path, member: str | None) -> Iterator[Array]:
+    """Open the array in the file ``member`` of an .npz, or that of an .npy, to be read item by item.
+
+    Raises what NumPy and zipfile raise over broken files, one of ``BROKEN``.
+    """
+    with ExitStack() as stack:
+        if member is None:
+            stream: IO[bytes] = stack.enter_context(path.open("rb"))
+        else:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            stream = stack.enter_context(archive.open(member))
+        read_header = np.lib.format.read_array_header_2_0
+        if np.lib.format.read_magic(stream) == (1, 0):
+            read_header = np.lib.format.read_array_header_1_0
+        shape, fortran_order, dtype = read_header(stream)
+        if fortran_order or dtype.hasobject or not shape:
+            raise ValueError("its array is not a plain one in C order; save np.ascontiguousarray(images)")
+        yield Array(shape, dtype, stream)
+
+
+def array_names(path: Path) -> dict[str, str | None]:
+    """Return the names of the arrays in an .npz with their members; for an .npy, an empty name without one."""
+    if path.suffix == ".npy":
+        return {"": None}
+    with zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
@@ -192,8 +204,7 @@ def _members(path: Path) -> tuple[str | None, bool]:
     """Return which file of an .npz holds the images, ``None`` for an .npy; and whether there are labels."""
     if path.suffix == ".npy":
         return None, False
-    with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    names = list(array_names(path))
     images = [name for name in names if name == _IMAGES] or [name for name in names if name != _LABELS]
     if len(images) != 1:
         raise ValueError(f"it needs an array called {_IMAGES!r}, and has {', '.join(names) or 'none'}")

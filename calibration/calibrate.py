@@ -14,17 +14,17 @@ from rexport.calibration.observation import Observation, Observer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     import onnx_ir as ir
 
     from rexport.calibration.table import CalibrationTable
+    from rexport.feeds import Feed
 
 __all__ = ["calibrate"]
 
 
 def calibrate(
     model: ir.Model,
-    batches: Iterable[np.ndarray],
+    batches: Iterable[Feed],
     *,
     total: int | None = None,
     threads: int | None = None,
@@ -33,10 +33,8 @@ def calibrate(
     """Run ``batches`` through ``model`` in ONNX Runtime and return the statistics of every watched tensor.
 
     Args:
-        model: A float model with one image input, of opset 13 or later. Quantize the same model with the table, so fuse
-            it first.
-        batches: Its inputs, arrays of any ``N``: float32 of shape ``(N, 3, S, S)``, or uint8 of shape ``(N, S, S, 3)``
-            for a model that takes raw images.
+        model: A float model, of opset 13 or later. Quantize the same model with the table, so fuse it first.
+        batches: What it takes, of any number of examples.
         total: The number of images, for the progress bar's ETA.
         threads: By default one per usable core.
         progress: Reports every batch.

@@ -16,7 +16,7 @@ from rexport.calibration.decoding import UnreadableError
 from rexport.calibration.observation import Observation
 from rexport.calibration.sharding import CalibrateShard, Shard, name_all_bad, shards_of
 from rexport.calibration.workers import choose_workers
-from rexport.model_inputs import image_input
+from rexport.model_inputs import fixed_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def calibrate_dataset(
         RexportError: Workers are lost again and again.
     """
     workers = workers or choose_workers()
-    batch = image_input(model).batch or batch
+    batch = fixed_batch(model) or batch
     observation = Observation.of(model, threads=workers.threads)
     shards = shards_of(dataset, batch=batch, samples=samples)
     checkpoint = Checkpoint(_key(observation, shards, batch), checkpoints)

@@ -1,4 +1,4 @@
-"""Data sets: images that can be read batch by batch, again and again."""
+"""Data sets: examples that can be read batch by batch, again and again."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from rexport._errors import UsageError
+from rexport.feeds import examples_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    import numpy as np
-
     from rexport._progress import Note
     from rexport.calibration.views import Views
+    from rexport.feeds import Feed
 
 __all__ = ["BadImage", "Batch", "Dataset", "ViewBatch", "fingerprint_of", "note_skipped", "spread"]
 
@@ -43,21 +45,26 @@ def note_skipped(skipped: Sequence[BadImage], note: Note) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Some images, ready for the network.
+    """Some examples, ready for the network.
 
     Attributes:
-        images: float32 of shape ``(N, 3, S, S)``; for raw images uint8 of shape ``(N, S, S, 3)``, or
-            whole pictures, ``(N, H, W, 3)``.
+        feed: What the network takes; of pictures float32, or uint8 for raw images.
         labels: int64 of shape ``(N,)``, if there are any.
         skipped: The unusable images on the way.
     """
 
-    images: np.ndarray
+    feed: Feed
     labels: np.ndarray | None = None
     skipped: tuple[BadImage, ...] = ()
 
+    @property
+    def images(self) -> np.ndarray:
+        """The pictures: the array of a network's only input."""
+        assert isinstance(self.feed, np.ndarray)
+        return self.feed
+
     def __len__(self) -> int:
-        return len(self.images)
+        return examples_in(self.feed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +86,7 @@ class ViewBatch:
 
 
 class Dataset(Protocol):
-    """Images that can be read batch by batch, again and again."""
+    """Images, or other examples, that can be read batch by batch, again and again."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:

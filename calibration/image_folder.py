@@ -98,7 +98,7 @@ class ImageFolder:
         read = self.preprocessing.pixels
         for pictures, labels, skipped in self._groups(size, read, samples=samples, skip_bad=skip_bad):
             pixels = np.stack(pictures) if pictures else np.zeros((0, *self.preprocessing.shape), np.uint8)
-            yield Batch(images=self.preprocessing.to_input(pixels), labels=labels, skipped=skipped)
+            yield Batch(feed=self.preprocessing.to_input(pixels), labels=labels, skipped=skipped)
 
     def view_batches(
         self, views: Views, size: int, *, samples: int | None = None, skip_bad: bool = False

@@ -19,15 +19,16 @@ from rexport.calibration.accumulator import Accumulator
 from rexport.calibration.probes import OUTPUTS, add_probes
 from rexport.calibration.rectified_sums import with_visible_terms
 from rexport.calibration.table import CalibrationTable
+from rexport.feeds import by_name, examples_in, in_batches
 from rexport.model_file import default_opset, model_hash, to_bytes
-from rexport.model_inputs import image_input
+from rexport.model_inputs import inputs_of
 from rexport.passes._graph import is_op, is_rectifier, only_consumer
-from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
+from rexport.runtimes.onnxruntime import fixed_batch, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    import numpy as np
+    from rexport.feeds import Feed
 
 __all__ = ["Observation", "Observer", "observed_tensors"]
 
@@ -57,14 +58,14 @@ class Observation:
     Attributes:
         model_sha256: The model's hash.
         probed: The model with probes, serialized.
-        image: The name of its input.
+        inputs: The names of its inputs.
         watched: The tensors.
         threads: The runtime's threads; ``None`` is one per usable core.
     """
 
     model_sha256: str
     probed: bytes
-    image: str
+    inputs: tuple[str, ...]
     watched: tuple[str, ...]
     threads: int | None
 
@@ -73,19 +74,19 @@ class Observation:
         """Watch every tensor of ``model`` that is worth it.
 
         Raises:
-            ModelFileError: The model is of an older opset than 13, or takes no images.
+            ModelFileError: The model is of an older opset than 13.
         """
         if default_opset(model) < _OLDEST_OPSET:
             raise ModelFileError(
                 f"The model is of opset {default_opset(model)}, and calibration needs {_OLDEST_OPSET} or later; "
                 "convert it with rexport.passes.raise_opset first."
             )
-        image, watched = image_input(model).name, observed_tensors(model)
+        watched = observed_tensors(model)
         computed, visible = with_visible_terms(model)
         return cls(
             model_sha256=model_hash(model),
             probed=to_bytes(add_probes(computed, [visible.get(name, name) for name in watched])),
-            image=image,
+            inputs=tuple(str(value.name) for value in inputs_of(model)),
             watched=watched,
             threads=threads,
         )
@@ -95,7 +96,7 @@ class Observer:
     """A session of the watched model."""
 
     def __init__(self, observation: Observation) -> None:
-        self._model_sha256, self._image = observation.model_sha256, observation.image
+        self._model_sha256, self._inputs = observation.model_sha256, observation.inputs
         self._watched = observation.watched
         self._session = open_session(observation.probed, threads=observation.threads, plan_memory=False)
         outputs = [output.name for output in self._session.get_outputs()]
@@ -103,7 +104,7 @@ class Observer:
         self._batch = fixed_batch(self._session)
 
     def observe(
-        self, batches: Iterable[np.ndarray], *, before: int = 0, advance: Callable[[int], None] = lambda _: None
+        self, batches: Iterable[Feed], *, before: int = 0, advance: Callable[[int], None] = lambda _: None
     ) -> CalibrationTable:
         """Run ``batches`` and return the table of their images, the first of which is number ``before`` of all.
 
@@ -116,14 +117,15 @@ class Observer:
         with ThreadPoolExecutor(1) as beside:
             for batch in batches:
                 for part, images in self._parts(batch):
-                    outputs = self._session.run(self._outputs, {self._image: part})
+                    arrays = by_name(part, self._inputs)
+                    outputs = self._session.run(self._outputs, arrays)
                     if adding:
                         adding.popleft().result()
-                    adding.append(beside.submit(accumulator.add, part, outputs, images=images, before=before))
+                    adding.append(beside.submit(accumulator.add, arrays, outputs, images=images, before=before))
                     before += images
-                    largest = max(largest, len(part))
+                    largest = max(largest, examples_in(part))
                     del outputs
-                advance(len(batch))
+                advance(examples_in(batch))
             while adding:
                 adding.popleft().result()
         if not accumulator.images:
@@ -137,10 +139,10 @@ class Observer:
             versions=(f"onnxruntime {onnxruntime.__version__}", f"rexport {__version__}"),
         )
 
-    def _parts(self, batch: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-        """Yield the images that run at a time, and how many of them are no copies."""
-        remaining = len(batch)
+    def _parts(self, batch: Feed) -> Iterator[tuple[Feed, int]]:
+        """Yield the examples that run at a time, and how many of them are no copies."""
+        remaining = examples_in(batch)
         if remaining:
             for part in in_batches(batch, self._batch):
-                yield part, min(remaining, len(part))
-                remaining -= len(part)
+                yield part, min(remaining, examples_in(part))
+                remaining -= examples_in(part)

@@ -15,10 +15,9 @@ from rexport.calibration.observation import Observation, Observer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import numpy as np
-
     from rexport.calibration.dataset import BadImage, Dataset
     from rexport.calibration.table import CalibrationTable
+    from rexport.feeds import Feed
 
 __all__ = ["CalibrateShard", "Shard", "ShardResult", "name_all_bad", "shards_of"]
 
@@ -56,14 +55,14 @@ class CalibrateShard:
     def _run(self, observer: Observer, shard: Shard) -> ShardResult:
         bad: list[BadImage] = []
 
-        def images() -> Iterator[np.ndarray]:
+        def feeds() -> Iterator[Feed]:
             for batch in shard.dataset.batches(self.batch, skip_bad=True):
                 bad.extend(batch.skipped)
                 if len(batch):
-                    yield batch.images
+                    yield batch.feed
 
         try:
-            table = observer.observe(images(), before=shard.before)
+            table = observer.observe(feeds(), before=shard.before)
         except UnreadableError as error:  # not one image of the shard
             return ShardResult(table=None, bad=error.bad)
         return ShardResult(table=table, bad=tuple(bad))

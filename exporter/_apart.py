@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import MissingFileError, RexportError, UsageError
 from rexport._words import did_you_mean
+from rexport.feeds import is_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,7 +67,7 @@ def require_files_exist(request: Any) -> None:
         MissingFileError: One does not.
     """
     for name, role, path in _files_of(request):
-        if role == "write" or str(path).startswith(_PUBLISHED):
+        if role == "write" or str(path).startswith(_PUBLISHED) or is_function(path):
             continue
         if name == "model" and not path.suffix:
             require_exists(path, f"`rexport onnx {path} -o {path}.onnx` makes an ONNX file of a network of that name")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
-from rexport._errors import ModelFileError, UsageError
+from rexport._errors import DataError, ModelFileError, UsageError
 from rexport._progress import Note, unsaid
 from rexport._words import counted
 from rexport.model_file import Metadata, dtype_name
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ImageInput",
+    "TensorInput",
+    "fixed_batch",
     "image_input",
     "inputs_of",
     "is_size_assumed",
@@ -25,11 +28,13 @@ __all__ = [
     "preprocessing_of",
     "require_fitting",
     "state_preprocessing",
+    "tensor_inputs",
 ]
 
 _ASSUMED_SIZE = 224  # of a model that takes any size and does not state one: ImageNet's
 _CHANNELS = (1, 3, 4)  # of pictures: grey, RGB, RGBA
 _TYPES = (ir.DataType.FLOAT, ir.DataType.UINT8)
+_KINDS = "biuf"  # of NumPy types of numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +89,70 @@ class ImageInput:
         return (batch, height, width, self.channels)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TensorInput:
+    """An input of any kind: its NumPy type, and its shape, with ``None`` where it is open."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        """Return ``x float32 (1, ?, 80)``."""
+        sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
+        return f"{self.name} {self.dtype} ({sizes})"
+
+    def converted(self, array: np.ndarray, path: Path | str) -> np.ndarray:
+        """Return an array as the model takes it: in its type, of as many bits, and with a first axis if it lacks that.
+
+        Raises:
+            DataError: It is of another kind of type, or another shape.
+        """
+        if array.ndim == len(self.shape) - 1:
+            array = array[np.newaxis]
+        fits = array.ndim == len(self.shape) and all(
+            wanted in (None, size) for wanted, size in zip(self.shape[1:], array.shape[1:], strict=True)
+        )
+        kinds = {array.dtype.kind, np.dtype(self.dtype).kind}
+        if not fits or (len(kinds) > 1 and kinds != {"i", "u"}):
+            raise DataError(f"{path} holds {array.dtype} of shape {array.shape}, and the model takes {self}.")
+        converted = np.ascontiguousarray(array, self.dtype)
+        if "f" not in kinds and not np.array_equal(converted, array):
+            raise DataError(f"{path} holds numbers that do not fit into {self}.")
+        return converted
+
+
+def tensor_inputs(model: ir.Model, path: Path | str = "The model") -> tuple[TensorInput, ...]:
+    """Return all inputs that a model must be given.
+
+    Raises:
+        ModelFileError: One is no tensor of numbers, or its rank is not known.
+    """
+    inputs = inputs_of(model)
+    for value in inputs:
+        is_tensor = isinstance(value.type, ir.TensorType) and value.shape is not None
+        if not is_tensor or value.dtype is None or value.dtype.numpy().kind not in _KINDS:
+            raise ModelFileError(f"{path} takes {value.name}: {_type_in_words(value)}, which can't be fed with arrays.")
+    return tuple(
+        TensorInput(
+            name=str(value.name),
+            dtype=dtype_name(value),
+            shape=tuple(size if isinstance(size, int) else None for size in value.shape or ()),
+        )
+        for value in inputs
+    )
+
+
 def inputs_of(model: ir.Model) -> list[ir.Value]:
     """Return the inputs that a model must be given: those that are not weights."""
     return [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+
+
+def fixed_batch(model: ir.Model) -> int | None:
+    """Return the length that the first axis of a model's first input is fixed to; ``None`` if it is open."""
+    shape = inputs_of(model)[0].shape
+    batch = shape[0] if shape is not None and len(shape) else None
+    return batch if isinstance(batch, int) else None
 
 
 def image_input(model: ir.Model, path: Path | str = "The model", *, layout: Layout | None = None) -> ImageInput:

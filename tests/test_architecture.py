@@ -26,6 +26,7 @@ _LAYERS = (
         "_onnx_proto",
         "_weights_file",
         "class_names",
+        "feeds",
         "imagenet",
         "pages",
         "preprocessing",

@@ -42,7 +42,7 @@ def profile(path: Path, images: np.ndarray, *, threads: int, warm_up: int, calls
         ModelFileError: It refuses the model.
     """
     with OpenVino(Source(path=path), threads=threads, count_times=True) as runtime:
-        request = runtime.request(images.shape)
+        request = runtime.request((images.shape,))
         for _ in range(warm_up):
             request.infer([images])
         call_seconds: list[float] = []

@@ -23,6 +23,7 @@ more closer to the float file, the runtime deviates from the file.
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -39,11 +40,13 @@ from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, VerificationError
 from rexport.evaluation.judging import judging_runtime_for
 from rexport.evaluation.result import finite, sqnr_db, wilson_interval
+from rexport.feeds import by_name, examples_in
 from rexport.model_file import save, to_bytes
-from rexport.model_inputs import image_input
+from rexport.model_inputs import fixed_batch
 from rexport.quantization import ONNX_RUNTIME
 from rexport.quantization.targets import X86_NAMES
-from rexport.runtimes.onnxruntime import in_batches, open_session, said
+from rexport.runtimes._onnx_files import run_in_batches
+from rexport.runtimes.onnxruntime import input_names, open_session, said
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from rexport.feeds import Feed
     from rexport.quantization import Target
 
 __all__ = ["OutputProof", "Pictures", "Proof", "Verdict", "prove"]
@@ -63,17 +67,19 @@ _CLOSE_DB = 40.0  # above, roundings that fall another way are all that tells a 
 _NODE_BY_NODE = "node by node, as its runtime is not here"
 
 _TRIAL = """
+import json
 import sys
 from pathlib import Path
 import numpy as np
 from rexport.runtimes.openvino import OpenVino
 from rexport.runtimes.source import Source
-_, path, shape, dtype = sys.argv
-OpenVino(Source(path=Path(path))).run_all(np.zeros([int(size) for size in shape.split(",")], dtype))
+_, path, inputs = sys.argv
+feed = {name: np.zeros(shape, dtype) for name, (shape, dtype) in json.loads(inputs).items()}
+OpenVino(Source(path=Path(path))).run_all(feed.get("", feed))
 """
 
 Outputs: TypeAlias = "list[np.ndarray]"
-Run: TypeAlias = "Callable[[np.ndarray], Outputs]"
+Run: TypeAlias = "Callable[[Feed], Outputs]"
 
 
 class Pictures(StrEnum):
@@ -221,7 +227,7 @@ class Proof:
 def prove(
     original: ir.Model,
     quantized: ir.Model,
-    batches: Iterable[np.ndarray],
+    batches: Iterable[Feed],
     *,
     pictures: Pictures,
     target: Target,
@@ -235,7 +241,7 @@ def prove(
     Args:
         original: The original float model.
         quantized: The INT8 model for ``target``.
-        batches: The inputs of both, ``(N, ...)`` each; at least one.
+        batches: What both take; at least one.
         pictures: The kind of these pictures.
         target: The target that will run it.
         threads: By default one per usable core.
@@ -261,11 +267,11 @@ def prove(
 
 def _in_onnx_runtime(model: ir.Model, *, threads: int | None, optimize: bool = True, as_on_arm: bool = False) -> Run:
     session = open_session(to_bytes(model), threads=threads, optimize=optimize, as_on_arm=as_on_arm)
-    name = image_input(model).name
+    names = input_names(session)
 
-    def run(images: np.ndarray) -> Outputs:
+    def run(feed: Feed) -> Outputs:
         try:
-            outputs: Outputs = session.run(None, {name: images})
+            outputs: Outputs = session.run(None, by_name(feed, names))
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise ModelFileError(f"It does not run on these pictures: {said(error)}.") from error
         return outputs
@@ -293,38 +299,34 @@ def _in_openvino(path: Path, threads: int | None, stack: ExitStack) -> Run:
 
     loaded: list[OpenVino] = []
 
-    def run(images: np.ndarray) -> Outputs:
+    def run(feed: Feed) -> Outputs:
         if not loaded:
             # compiling some files ends the process (2026.4.1): tried in another one first
-            shape = ",".join(map(str, images.shape))
-            trial = [sys.executable, "-P", "-c", _TRIAL, str(path), shape, images.dtype.name]
+            arrays = {"": feed} if isinstance(feed, np.ndarray) else feed
+            inputs = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+            trial = [sys.executable, "-P", "-c", _TRIAL, str(path), json.dumps(inputs)]
             if subprocess.run(trial, capture_output=True).returncode < 0:
                 raise ModelFileError("OpenVINO crashes on it.")
             loaded.append(stack.enter_context(OpenVino(Source(path=path), threads=threads)))
-        return loaded[0].run_all(images)
+        return loaded[0].run_all(feed)
 
     return run
-
-
-def _run_all(run: Run, images: np.ndarray, size: int | None) -> Outputs:
-    """Return all outputs for ``images``, in batches of the model's fixed ``size``, if any."""
-    parts = [run(part) for part in in_batches(images, size)]
-    if len(parts) == 1:
-        return [output[: len(images)] if output.ndim else output for output in parts[0]]
-    return [np.concatenate(output)[: len(images)] for output in zip(*parts, strict=True)]
 
 
 class _Totals:
     """Adds up all outputs of both files, batch by batch."""
 
     def __init__(self, original: ir.Model) -> None:
-        self._size = image_input(original).batch
+        self._size = fixed_batch(original)
         self._outputs = [_OutputSums(str(value.name)) for value in original.graph.outputs]
         self._scores, self._images = _Scores(), 0
 
-    def add(self, batch: np.ndarray, run_original: Run, run: Run, by_node: Run) -> None:
+    def add(self, batch: Feed, run_original: Run, run: Run, by_node: Run) -> None:
         """Run a batch in both files, and the first one ``by_node`` too."""
-        expected, actual = _run_all(run_original, batch, self._size), _run_all(run, batch, self._size)
+        expected, actual = (
+            run_in_batches(run_original, batch, self._size),
+            run_in_batches(run, batch, self._size),
+        )
         for output, reference, result in zip(self._outputs, expected, actual, strict=True):
             if reference.shape != result.shape:
                 raise VerificationError(
@@ -333,12 +335,12 @@ class _Totals:
                 )
             output.add(reference, result)
         if not self._images:
-            as_written = _run_all(by_node, batch, self._size)
+            as_written = run_in_batches(by_node, batch, self._size)
             for output, reference, result in zip(self._outputs, expected, as_written, strict=True):
                 output.add_as_written(reference, result)
         if len(self._outputs) == 1:
             self._scores.add(expected[0], actual[0])
-        self._images += len(batch)
+        self._images += examples_in(batch)
 
     def proof(self, pictures: Pictures, runtime: str) -> Proof:
         outputs, agreement = tuple(output.proof() for output in self._outputs), self._scores.agreement()
@@ -366,9 +368,9 @@ class _OutputSums:
         signal, noise = _power(expected), _power(expected - result)
         if not self.images:
             self.as_run_db = _ratio_db(signal, noise)
-        self.images += len(reference)
+        self.images += len(reference) if reference.ndim else 1
         self.signal, self.noise = self.signal + signal, self.noise + noise
-        self.total = self.total + expected.sum(axis=0)
+        self.total = self.total + (expected.sum(axis=0) if expected.ndim else expected)
 
     def proof(self) -> OutputProof:
         constant = _power(np.asarray(self.total)) / self.images if self.images > 1 else 0.0

@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from rexport._errors import ModelFileError
 from rexport.evaluation.tensors import ActivationGraph
-from rexport.model_inputs import image_input
 from rexport.runtimes.onnxruntime import open_session, said
 
 if TYPE_CHECKING:
@@ -24,17 +23,17 @@ class Reference:
     """A model and some pictures, for which the values of any tensor can be computed.
 
     Args:
-        model: With one image input.
-        images: Its inputs, ``(N, ...)``.
+        model: With one input.
+        images: What it takes, ``(N, ...)``.
         threads: By default the usable cores.
 
     Raises:
-        ModelFileError: The model has no image input.
+        ModelFileError: The model has several inputs.
     """
 
     def __init__(self, model: ir.Model, images: np.ndarray, *, threads: int | None = None) -> None:
         self.model, self.graph = model, ActivationGraph(model)
-        self._input = image_input(model).name
+        self._input = self.graph.input
         self._proto, self._images, self._threads = ir.to_proto(model), images, threads
 
     def values(self, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -22,8 +22,9 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
+from rexport._errors import ModelFileError
 from rexport.cost import tensor_shapes
-from rexport.model_inputs import image_input
+from rexport.model_inputs import fixed_batch, inputs_of
 from rexport.passes.raise_opset import raise_opset
 
 if TYPE_CHECKING:
@@ -70,16 +71,19 @@ class ActivationGraph:
     """The part of a model that depends on its pictures.
 
     Args:
-        model: With one image input.
+        model: With one input.
 
     Raises:
-        ModelFileError: It has no image input, or can't be converted to a newer opset.
+        ModelFileError: It has several inputs, or can't be converted to a newer opset.
         VerificationError: The converted model's results differ.
     """
 
     def __init__(self, model: ir.Model) -> None:
         model = raise_opset(model, _OPSET)
-        self.input = image_input(model).name
+        inputs = inputs_of(model)
+        if len(inputs) != 1:
+            raise ModelFileError(f"The model has {len(inputs)} inputs, and layers are compared in models of one.")
+        self.input = str(inputs[0].name)
         self._proto = onnx.shape_inference.infer_shapes(ir.to_proto(model))
         graph = self._proto.graph
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
@@ -97,7 +101,7 @@ class ActivationGraph:
             value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)
         }
         shapes = tensor_shapes(model)
-        batch = image_input(model).batch or 1
+        batch = fixed_batch(model) or 1
         # tensors without the batch in front (0: unknown) are sizes, and computed from sizes
         self._shapes = {
             name: shape[1:]

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import numpy as np
     import onnx_ir as ir
 
     from rexport._progress import Note, Progress
     from rexport.calibration import BadImage, Dataset
+    from rexport.feeds import Feed
     from rexport.jobs.quantize import QuantizeRequest
     from rexport.preprocessing import Preprocessing
     from rexport.quantization import Recovered
@@ -133,12 +133,12 @@ class _Observed:
         self.total = min(self._samples, len(pictures))
         self.skipped: dict[BadImage, None] = {}
 
-    def __call__(self) -> Iterator[np.ndarray]:
+    def __call__(self) -> Iterator[Feed]:
         request = self._request
         for batch in self._pictures.batches(request.batch, samples=self._samples, skip_bad=request.skip_bad):
             self.skipped |= dict.fromkeys(batch.skipped)
-            if len(batch.images):
-                yield batch.images
+            if len(batch):
+                yield batch.feed
 
 
 def _note_costly_ranges(request: QuantizeRequest, table: CalibrationTable, note: Note) -> None:

@@ -19,23 +19,26 @@ import numpy as np
 
 from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._cpu import this_cpu
-from rexport._errors import DataError, GateError, UsageError, VerificationError
+from rexport._errors import DataError, GateError, ModelFileError, UsageError, VerificationError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
 from rexport._words import in_units, percent
-from rexport.calibration import CalibrationTable, Calibrator, open_dataset
+from rexport.calibration import CalibrationTable, Calibrator
 from rexport.calibration.dataset import note_skipped, spread
 from rexport.choices import Recovery
 from rexport.evaluation.judging import judging_runtime_for, weakest_layer
 from rexport.evaluation.proof import Pictures, Proof, Verdict, prove
+from rexport.feeds import first_examples
 from rexport.jobs.calibration import RECOVERY_PICTURES, RecoveryResult, calibrate, recover_accuracy
+from rexport.jobs.examples import open_examples, picture_preprocessing
 from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
 from rexport.jobs.result import JobResult, Table
 from rexport.model_file import Metadata, load, save, to_bytes
-from rexport.model_inputs import image_input, picture_size, preprocessing_of, state_preprocessing
+from rexport.model_inputs import fixed_batch, image_input, picture_size, state_preprocessing
 from rexport.passes import Reference, fuse
 from rexport.passes.own_weights import with_own_weights
 from rexport.passes.raise_opset import raise_opset
+from rexport.passes.verify import random_feeds
 from rexport.preprocessing import PictureOptions
 from rexport.quantization import ONNX_RUNTIME, QuantizedModel, Target, audit, quantize, require_float, target_for
 from rexport.runtimes.onnxruntime import executed_ops
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from rexport.calibration import BadImage, Dataset
     from rexport.calibration.workers import Workers
     from rexport.evaluation.judging import WeakLayer
+    from rexport.feeds import Feed
     from rexport.preprocessing import Preprocessing
     from rexport.quantization import LayerReport
     from rexport.tuning import Comparison, Conditions, GateResult
@@ -68,7 +72,8 @@ class QuantizeRequest:
         model: A float ONNX file.
         output: Where the INT8 file goes.
         target: The runtime to write the file for.
-        data: Pictures: ``DIR/<class>/<picture>``, a flat folder, or an ``.npy`` or ``.npz`` file.
+        data: Pictures: ``DIR/<class>/<picture>``, a flat folder, or an ``.npy`` or ``.npz`` file; or what else the
+            model takes, see :mod:`rexport.calibration.tensors`.
         tables: Calibration tables of earlier runs, which are merged and replace the calibration.
         save_table: A file to save the calibration table to.
         calibrator: The choice of ranges from the statistics.
@@ -416,11 +421,11 @@ class _Work:
             proof=int8.proof,
         )
 
-    def _proof_pictures(self) -> tuple[Pictures, list[np.ndarray]]:
+    def _proof_pictures(self) -> tuple[Pictures, list[Feed]]:
         """Return pictures to prove with: if there are enough of them, such as recovery has not seen."""
         available = self.pictures or self.labelled
         if available is None:
-            return Pictures.DRAWN, [_drawn_pictures(self.original, self.table)]
+            return Pictures.DRAWN, [_drawn(self.original, self.table)]
         request, count = self.request, len(available)
         recovered_on: set[int] = set()
         if request.recovery_level is Recovery.ADAROUND:
@@ -431,12 +436,12 @@ class _Work:
             kind, indices = Pictures.SEEN, list(range(count))
         pictures = available.subset([indices[index] for index in spread(len(indices), _PROOF_PICTURES)])
         try:
-            batches = [batch.images for batch in pictures.batches(_PROOF_BATCH, skip_bad=True) if len(batch.images)]
+            batches = [batch.feed for batch in pictures.batches(_PROOF_BATCH, skip_bad=True) if len(batch)]
         except DataError:  # not one of them can be read
-            return Pictures.DRAWN, [_drawn_pictures(self.original, self.table)]
+            return Pictures.DRAWN, [_drawn(self.original, self.table)]
         return kind, batches
 
-    def _judge(self, proof: Proof, quantized: ir.Model, batches: list[np.ndarray]) -> None:
+    def _judge(self, proof: Proof, quantized: ir.Model, batches: list[Feed]) -> None:
         """Do nothing for a good file, and say where a weak one goes wrong.
 
         Where the accuracy that was asked for holds, that decides, and not how close the scores are.
@@ -458,11 +463,14 @@ class _Work:
             )
         self.note(f"the INT8 file is {proof.verdict}: {sentence}")
 
-    def _weakest_layer(self, reference: ir.Model, quantized: ir.Model, batches: list[np.ndarray]) -> WeakLayer | None:
+    def _weakest_layer(self, reference: ir.Model, quantized: ir.Model, batches: list[Feed]) -> WeakLayer | None:
+        few = first_examples(batches[0], fixed_batch(self.original) or 4)
+        if not isinstance(few, np.ndarray):
+            return None  # models of several inputs are not taken apart
         return weakest_layer(
             reference,
             quantized,
-            batches[0][: image_input(self.original).batch or 4],
+            few,
             runtime=judging_runtime_for(self.request.target),
             threads=self.request.threads,
             progress=self.progress,
@@ -496,14 +504,16 @@ def _prepare(request: QuantizeRequest, progress: Progress, note: Note) -> _Work:
 def _open(
     request: QuantizeRequest, model: ir.Model, note: Note
 ) -> tuple[Preprocessing | None, Dataset | None, Dataset | None]:
-    """Return how pictures become the model's input, those to calibrate with, and those to measure accuracy with."""
-    if request.data is None and request.eval_data is None:
+    """Return how pictures become the model's input, the examples to calibrate with, and those to measure accuracy."""
+    data = tuple(path for path in (request.data, request.eval_data) if path is not None)
+    if not data:
         return None, None, None
-    preprocessing = preprocessing_of(model, request.model, request.options, note=note)
-    pictures, labelled = (
-        None if folder is None else open_dataset(folder, preprocessing) for folder in (request.data, request.eval_data)
+    preprocessing = picture_preprocessing(model, request.model, data, request.options, note)
+    examples, labelled = (
+        None if path is None else open_examples(path, model, request.model, preprocessing)
+        for path in (request.data, request.eval_data)
     )
-    return preprocessing, pictures, labelled
+    return preprocessing, examples, labelled
 
 
 def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir.Model:
@@ -527,10 +537,13 @@ def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir
     return with_own_weights(raise_opset(result.model, target.opset, reference=reference))
 
 
-def _drawn_pictures(model: ir.Model, table: CalibrationTable) -> np.ndarray:
-    """Return noise within the range of the model's input, for a table without pictures."""
-    image, random = image_input(model), np.random.default_rng(0)
-    shape = image.shape(picture_size(model), image.batch or 2)
+def _drawn(model: ir.Model, table: CalibrationTable) -> Feed:
+    """Return noise within the ranges of the model's inputs, for a table without pictures."""
+    try:
+        image = image_input(model)
+    except ModelFileError:
+        return random_feeds(model)
+    random, shape = np.random.default_rng(0), image.shape(picture_size(model), image.batch or 2)
     if image.raw:
         return random.integers(0, 256, shape, np.uint8)
     statistics = table.tensors.get(image.name)

@@ -20,7 +20,7 @@ from rexport.runtimes.onnxruntime import open_session, said
 if TYPE_CHECKING:
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["Reference", "verify_equal"]
+__all__ = ["Reference", "random_feeds", "verify_equal"]
 
 # Folding a BatchNormalization rounds each weight once more, and a hundred layers add up. float32 rounds by 6e-8, and
 # 2e-7 to 5e-7 was measured over a dozen networks of 18 to 121 layers; float16 by 5e-4, measured 6e-4 to 1e-3.
@@ -55,7 +55,7 @@ class Reference:
         self._outputs = [str(value.name) for value in original.graph.outputs]
         self._raw_feeds: dict[str, np.ndarray] | None = None
         if preprocessing is None:
-            self._feeds = _random_feeds(original, seed)
+            self._feeds = random_feeds(original, seed)
         else:
             self._feeds, self._raw_feeds = _random_pictures(original, preprocessing, seed)
         # else ONNX Runtime rounds what a MatMul with such a weight reads (MatMulNBits)
@@ -114,7 +114,12 @@ def verify_equal(original: ir.Model, changed: ir.Model, *, tolerance: float | No
     return Reference(original, seed=seed).difference(changed, tolerance=tolerance)
 
 
-def _random_feeds(model: ir.Model, seed: int) -> dict[str, np.ndarray]:
+def random_feeds(model: ir.Model, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return random inputs for any model, open sizes as of two pictures; floats are standard-normal.
+
+    Raises:
+        ModelFileError: An input is of no known shape or type.
+    """
     random = np.random.default_rng(seed)
     feeds: dict[str, np.ndarray] = {}
     for value in model.graph.inputs:

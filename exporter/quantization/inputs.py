@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport._progress import Progress, silent
+from rexport.feeds import by_name, examples_in, in_batches
 from rexport.model_file import to_bytes
-from rexport.model_inputs import image_input
+from rexport.model_inputs import inputs_of
 from rexport.passes._graph import constant, contents_of, int_attribute, is_op, name_of
 from rexport.quantization.rounding import Inputs
-from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
+from rexport.runtimes.onnxruntime import fixed_batch, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import onnx_ir as ir
+
+    from rexport.feeds import Feed
 
 __all__ = ["layers_with_patches", "observe_inputs"]
 
@@ -42,7 +45,7 @@ def layers_with_patches(model: ir.Model) -> list[ir.Node]:
 def observe_inputs(
     model: ir.Model,
     layers: Sequence[ir.Node],
-    images: Callable[[], Iterable[np.ndarray]],
+    images: Callable[[], Iterable[Feed]],
     *,
     total: int,
     threads: int | None = None,
@@ -68,21 +71,24 @@ def observe_inputs(
             copy.graph.outputs.clear()
             copy.graph.outputs.extend(values[name] for name in names)
             session = open_session(to_bytes(copy), threads=threads, plan_memory=False)
-            image = str(image_input(model).name)
+            inputs = [str(value.name) for value in inputs_of(model)]
             for batch in images():
-                remaining = len(batch)
+                remaining = examples_in(batch)
                 for part in in_batches(batch, fixed_batch(session) or _at_once(batch)):
-                    results = dict(zip(names, session.run(names, {image: part}), strict=True))
+                    results = dict(zip(names, session.run(names, by_name(part, inputs)), strict=True))
                     for patches in observed:
                         patches.add(results[patches.tensor][:remaining])  # without the copies that fill up a batch
-                    remaining -= len(part)
-                advance(len(batch))
+                    remaining -= examples_in(part)
+                advance(examples_in(batch))
             yield from ((patches.layer, patches.inputs()) for patches in observed)
 
 
-def _at_once(images: np.ndarray) -> int:
-    """Return how many images may run together: the inputs of all layers are in memory for all of them."""
-    return max(1, _MOST_VALUES // (images.size // max(1, len(images))))
+def _at_once(feed: Feed) -> int:
+    """Return how many examples may run together: the inputs of all layers are in memory for all of them."""
+    count = examples_in(feed)
+    if not isinstance(feed, np.ndarray):
+        return count
+    return max(1, _MOST_VALUES // (feed.size // max(1, count)))
 
 
 @dataclass

@@ -11,7 +11,6 @@ import numpy as np
 from rexport._errors import ModelFileError
 from rexport._progress import Progress, silent
 from rexport.calibration import Calibrator
-from rexport.model_inputs import image_input
 from rexport.passes._graph import constant, contents_of, input_at, name_of
 from rexport.passes.whole_pixels import are_whole_pixels, with_whole_pixels
 from rexport.quantization.equalization import Equalized, equalize
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.calibration import CalibrationTable
+    from rexport.feeds import Feed
     from rexport.preprocessing import Preprocessing
     from rexport.quantization.rounding import Inputs
     from rexport.quantization.targets import Target
@@ -63,7 +63,7 @@ def recover(
     target: Target,
     calibrator: Calibrator = Calibrator.MINMAX,
     keep_float: Collection[str] = frozenset(),
-    images: Callable[[], Iterable[np.ndarray]] | None = None,
+    images: Callable[[], Iterable[Feed]] | None = None,
     total: int = 1,
     preprocessing: Preprocessing | None = None,
     threads: int | None = None,
@@ -101,14 +101,14 @@ def recover(
 def _reading_pixels(
     model: ir.Model,
     preprocessing: Preprocessing | None,
-    images: Callable[[], Iterable[np.ndarray]] | None,
+    images: Callable[[], Iterable[Feed]] | None,
     target: Target,
 ) -> ir.Model:
     """Return a model that turns its images back into pixels, if they are that and its first layer allows it."""
-    if images is None or preprocessing is None or target.runtime != ONNX_RUNTIME or image_input(model).raw:
+    if images is None or preprocessing is None or target.runtime != ONNX_RUNTIME or preprocessing.takes.raw:
         return model
     first = next(iter(images()), None)
-    if first is None or not are_whole_pixels(first, preprocessing):
+    if not isinstance(first, np.ndarray) or not are_whole_pixels(first, preprocessing):
         return model
     try:
         return with_whole_pixels(model, preprocessing)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from rexport.feeds import Feed
     from rexport.runtimes.source import Source
 
 __all__ = [
@@ -64,10 +65,11 @@ class Runtime(Protocol):
         """Free the model."""
         ...
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Run a batch: float32 of shape ``(N, 3, S, S)`` in, float32 logits of shape ``(N, classes)`` out.
+    def run(self, feed: Feed) -> np.ndarray:
+        """Run a batch, of pictures for a classifier, and return the first output, such as logits ``(N, classes)``.
 
-        A model that takes raw images is given uint8 of shape ``(N, S, S, 3)``.
+        Raises:
+            UnavailableError: The feed is of several inputs, and the runtime takes one.
         """
         ...
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from rexport._errors import UnavailableError
 from rexport.engine_file import is_engine
+from rexport.feeds import examples_in, in_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from rexport.feeds import Feed
     from rexport.runtimes.source import Source
 
-__all__ = ["filled_up", "in_batches", "onnx_file", "run_in_batches"]
+__all__ = ["Outputs", "onnx_file", "run_in_batches"]
+
+Outputs: TypeAlias = "list[np.ndarray]"
 
 
 def onnx_file(source: Source, runtime: str) -> Path:
@@ -35,25 +39,14 @@ def onnx_file(source: Source, runtime: str) -> Path:
     return source.path
 
 
-def in_batches(images: np.ndarray, size: int | None) -> Iterator[np.ndarray]:
-    """Yield ``images`` in parts of exactly ``size``, the last filled up with copies of its last image.
-
-    Without a size, they are one part.
-    """
-    size = size or max(1, len(images))
-    for start in range(0, len(images), size):
-        yield filled_up(images[start : start + size], size)
+def run_in_batches(run: Callable[[Feed], Outputs], feed: Feed, size: int | None) -> Outputs:
+    """Return the outputs of ``run`` for each example, calling it with batches of ``size`` only."""
+    parts = [run(part) for part in in_batches(feed, size)]
+    if len(parts) == 1 and size in (None, examples_in(feed)):
+        return parts[0]
+    return [_joined(output, examples_in(feed)) for output in zip(*parts, strict=True)]
 
 
-def filled_up(images: np.ndarray, size: int) -> np.ndarray:
-    """Return a batch of ``size``: the images, and copies of the last one."""
-    if len(images) == size:
-        return images
-    return np.concatenate([images, np.repeat(images[-1:], size - len(images), axis=0)])
-
-
-def run_in_batches(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray, size: int | None) -> np.ndarray:
-    """Return the result of ``run`` for each image, calling it with batches of ``size`` only."""
-    parts = [run(part) for part in in_batches(images, size)]
-    logits = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return logits[: len(images)]
+def _joined(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """Return one output for ``count`` examples; a single number is the same for all."""
+    return np.concatenate(parts)[:count] if parts[0].ndim else parts[0]

@@ -19,10 +19,10 @@ import numpy as np
 
 from rexport._errors import UnavailableError, UsageError
 from rexport.engine_file import is_engine, read_facts, read_intact
+from rexport.feeds import filled_up, one_array
 from rexport.runtimes import ENGINE_RUNTIMES, Phases
 from rexport.runtimes._engine_shapes import EngineShapes
 from rexport.runtimes._last_shapes import LastShapes
-from rexport.runtimes._onnx_files import filled_up
 from rexport.runtimes.engine_trial import Limits, load, try_out
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cuda.core.utils import StridedMemoryView
 
     from rexport.engine_file import EngineFacts
+    from rexport.feeds import Feed
     from rexport.runtimes._tensorrt import EngineMemory
     from rexport.runtimes.source import Source
 
@@ -89,12 +90,12 @@ class EngineRuntime:
         """Why the last shape's work is no CUDA graph of ours; ``None`` if it is, or nothing was run."""
         return next((memory.why_no_graph for memory in reversed(self._memories.values())), None)
 
-    def run(self, images: np.ndarray) -> np.ndarray:
+    def run(self, feed: Feed) -> np.ndarray:
         """Run images of the engine's type, along the first axis; return the first output, floats as float32.
 
         More than the engine takes at a time are run in parts, fewer are filled up.
         """
-        return self.run_all(images, first_only=True)[self.shapes.outputs[0].name]
+        return self.run_all(one_array(feed), first_only=True)[self.shapes.outputs[0].name]
 
     def run_all(self, images: np.ndarray, *, first_only: bool = False) -> dict[str, np.ndarray]:
         """Run images as :meth:`run` does, and return all outputs by their names."""

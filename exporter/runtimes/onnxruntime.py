@@ -13,11 +13,13 @@ import onnxruntime
 
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError
-from rexport.runtimes._onnx_files import in_batches, onnx_file, run_in_batches
+from rexport.feeds import by_name
+from rexport.runtimes._onnx_files import onnx_file, run_in_batches
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from rexport.feeds import Feed
     from rexport.runtimes.source import Source
 
 __all__ = [
@@ -26,7 +28,7 @@ __all__ = [
     "executed_ops",
     "fixed_batch",
     "harmful_optimizers",
-    "in_batches",
+    "input_names",
     "open_session",
     "said",
 ]
@@ -130,7 +132,7 @@ class OnnxRuntimeCpu:
 
     def __init__(self, source: Source, *, threads: int | None = None) -> None:
         self._session = open_session(onnx_file(source, "ONNX Runtime"), threads=threads, optimize=self._optimize)
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = input_names(self._session)
         self._batch = fixed_batch(self._session)
 
     def __enter__(self) -> OnnxRuntimeCpu:
@@ -139,12 +141,13 @@ class OnnxRuntimeCpu:
     def __exit__(self, *exception: object) -> None:
         del self._session
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Run a batch of the model's input, along the first axis; return the first output.
+    def run(self, feed: Feed) -> np.ndarray:
+        """Return the first output for a feed; a model with a fixed batch is run as often as needed."""
+        return self.run_all(feed)[0]
 
-        A model with a fixed batch is run as often as needed.
-        """
-        return run_in_batches(lambda part: self._session.run(None, {self._input: part})[0], images, self._batch)
+    def run_all(self, feed: Feed) -> list[np.ndarray]:
+        """Return all outputs likewise, in the file's order."""
+        return run_in_batches(lambda part: self._session.run(None, by_name(part, self._inputs)), feed, self._batch)
 
 
 class OnnxRuntimeNodeByNode(OnnxRuntimeCpu):
@@ -153,9 +156,14 @@ class OnnxRuntimeNodeByNode(OnnxRuntimeCpu):
     _optimize = False
 
 
+def input_names(session: onnxruntime.InferenceSession) -> list[str]:
+    """Return the names of the inputs that a model must be given, in order."""
+    return [value.name for value in session.get_inputs()]
+
+
 def fixed_batch(session: onnxruntime.InferenceSession) -> int | None:
     """Return the fixed batch of a model, ``None`` if it takes any."""
-    batch = session.get_inputs()[0].shape[0]
+    batch = next(iter(session.get_inputs()[0].shape), None)
     return batch if isinstance(batch, int) else None
 
 

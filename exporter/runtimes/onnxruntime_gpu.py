@@ -14,10 +14,11 @@ import onnxruntime
 
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, UnavailableError, UsageError
+from rexport.feeds import in_batches, one_array
 from rexport.runtimes import Phases
 from rexport.runtimes._device_memory import DeviceMemory, OrtMemory, TorchMemory, cuda_stream
 from rexport.runtimes._last_shapes import LastShapes
-from rexport.runtimes._onnx_files import in_batches, onnx_file, run_in_batches
+from rexport.runtimes._onnx_files import onnx_file, run_in_batches
 from rexport.runtimes.onnxruntime import fixed_batch, harmful_optimizers, said
 from rexport.runtimes.probes import PROBES, fell_back, load_libraries, require
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from rexport.feeds import Feed
     from rexport.runtimes.source import Source
 
 __all__ = ["OnnxRuntimeGpu", "check_it_ran_there", "open_on_provider"]
@@ -72,12 +74,12 @@ class OnnxRuntimeGpu:
         self._kept = None
         self._unload()
 
-    def run(self, images: np.ndarray) -> np.ndarray:
+    def run(self, feed: Feed) -> np.ndarray:
         """Run a batch of the model's input, along the first axis; return the first output.
 
         A model with a fixed batch is run as often as needed.
         """
-        return run_in_batches(self._run, images, self._batch)
+        return run_in_batches(lambda part: [self._run(one_array(part))], feed, self._batch)[0]
 
     def run_phases(self, images: np.ndarray) -> Phases:
         """Run a batch as :meth:`run` does, and return the time of each phase."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, UnavailableError
 from rexport.runtimes._last_shapes import LastShapes
@@ -19,8 +21,7 @@ from rexport.runtimes._onnx_files import onnx_file, run_in_batches
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-
+    from rexport.feeds import Feed
     from rexport.runtimes.source import Source
 
 __all__ = ["OpenVino"]
@@ -41,15 +42,16 @@ class OpenVino:
         path = onnx_file(source, "OpenVINO")
         self._core = _core()
         self._model = _read(self._core, path)
-        shape = self._model.input(0).partial_shape
-        self._batch: int | None = None if shape[0].is_dynamic else shape[0].get_length()
+        shapes = [source.partial_shape for source in self._model.inputs]
+        first = shapes[0]
+        self._batch: int | None = None if not len(first) or first[0].is_dynamic else first[0].get_length()
         self._threads = threads or this_cpu().cores
         self._strict = threads is not None
         self._count_times = count_times
         self._precision = _precision(self._model, self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-        self._requests = LastShapes[tuple[int, ...], Any]()
-        if shape.is_static:
-            self.request(tuple(shape.to_shape()))
+        self._requests = LastShapes[tuple[tuple[int, ...], ...], Any]()
+        if all(shape.is_static for shape in shapes):
+            self.request(tuple(tuple(shape.to_shape()) for shape in shapes))
 
     def __enter__(self) -> OpenVino:
         return self
@@ -58,27 +60,28 @@ class OpenVino:
         self._requests.clear()
         del self._model, self._core
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Run a batch of the model's input, along the first axis; return the first output.
+    def run(self, feed: Feed) -> np.ndarray:
+        """Return the first output for a feed; a model with a fixed batch is run as often as needed."""
+        return self.run_all(feed)[0]
 
-        A model with a fixed batch is run as often as needed.
-        """
-        return run_in_batches(lambda part: self.run_all(part)[0], images, self._batch)
+    def run_all(self, feed: Feed) -> list[np.ndarray]:
+        """Return all outputs likewise, in the file's order."""
+        return run_in_batches(self._run, feed, self._batch)
 
-    def run_all(self, images: np.ndarray) -> list[np.ndarray]:
-        """Return all outputs for one batch of exactly the model's input, in the file's order."""
+    def _run(self, feed: Feed) -> list[np.ndarray]:
+        arrays = [feed] if isinstance(feed, np.ndarray) else [_of_source(feed, source) for source in self._model.inputs]
         # the outputs are copied: the request writes the next ones to the same place
-        results = self.request(images.shape).infer([images], share_inputs=True)
+        results = self.request(tuple(array.shape for array in arrays)).infer(arrays, share_inputs=True)
         return [results[index] for index in range(len(self._model.outputs))]
 
-    def request(self, shape: tuple[int, ...]) -> Any:
-        """Return OpenVINO's request for inputs of a shape."""
-        return self._requests.at(shape, lambda: self._compile(shape).create_infer_request())
+    def request(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
+        """Return OpenVINO's request for inputs of these shapes."""
+        return self._requests.at(shapes, lambda: self._compile(shapes).create_infer_request())
 
-    def _compile(self, shape: tuple[int, ...]) -> Any:
+    def _compile(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
         model = self._model.clone()
         if model.is_dynamic():
-            model.reshape({model.input(0): list(shape)})
+            model.reshape({source: list(shape) for source, shape in zip(model.inputs, shapes, strict=True)})
         ran_on = 0
         for hyper_threading in (False, True):  # the second thread of a core only where cores are not enough
             options = {
@@ -99,6 +102,10 @@ class OpenVino:
         )
 
 
+def _of_source(feed: dict[str, np.ndarray], source: Any) -> np.ndarray:
+    return next(array for name, array in feed.items() if name in source.get_names())
+
+
 def _core() -> Any:
     try:
         import openvino
@@ -116,8 +123,6 @@ def _read(core: Any, path: Path) -> Any:
         model = core.read_model(path)
     except RuntimeError as error:  # all that it raises
         raise ModelFileError(f"{path} does not load in OpenVINO: {_said(error)}.") from error
-    if len(model.inputs) != 1:
-        raise ModelFileError(f"{path} has {len(model.inputs)} inputs; expected one, images.")
     return model
 
 

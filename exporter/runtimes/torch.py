@@ -8,11 +8,13 @@ import torch
 
 from rexport._cpu import this_cpu
 from rexport._errors import UnavailableError
+from rexport.feeds import one_array
 from rexport.models import registry
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from rexport.feeds import Feed
     from rexport.runtimes.source import Source
 
 __all__ = ["TorchEager"]
@@ -33,8 +35,8 @@ class TorchEager:
     def __exit__(self, *exception: object) -> None:
         del self._module
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Run a batch of shape ``(N, 3, S, S)``, float32; return the logits."""
+    def run(self, feed: Feed) -> np.ndarray:
+        """Run a batch of shape ``(N, C, H, W)``, float32; return the logits."""
         with torch.inference_mode():
-            logits: np.ndarray = self._module(torch.from_numpy(images)).numpy()
+            logits: np.ndarray = self._module(torch.from_numpy(one_array(feed))).numpy()
         return logits

@@ -19,8 +19,10 @@ import numpy as np
 from rexport._errors import DataError
 from rexport._progress import Progress, silent
 from rexport.evaluation.result import sqnr_db
+from rexport.feeds import by_name
 from rexport.model_file import to_bytes
-from rexport.runtimes.onnxruntime import fixed_batch, in_batches, open_session
+from rexport.runtimes._onnx_files import run_in_batches
+from rexport.runtimes.onnxruntime import fixed_batch, input_names, open_session
 from rexport.tuning.layer_cost import float_costs
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class Probe:
             DataError: There are none, or they can't be read.
         """
         read = dataset.batches(batch, samples=images, skip_bad=skip_bad)
-        batches = tuple(group.images for group in read if len(group))
+        batches = tuple(group.feed for group in read if len(group))
         if not batches:
             raise DataError("There are no images to measure the layers' sensitivity with.")
         return cls(batches=batches, scores=_scores(model, batches, threads), threads=threads)
@@ -134,8 +136,7 @@ def layer_sensitivities(
 
 def _scores(model: ir.Model, batches: Sequence[np.ndarray], threads: int | None) -> tuple[np.ndarray, ...]:
     session = open_session(to_bytes(model), threads=threads)
-    name, size = session.get_inputs()[0].name, fixed_batch(session)
+    names, size = input_names(session), fixed_batch(session)
     return tuple(
-        np.concatenate([session.run(None, {name: part})[0] for part in in_batches(batch, size)])[: len(batch)]
-        for batch in batches
+        run_in_batches(lambda part: session.run(None, by_name(part, names)), batch, size)[0] for batch in batches
     )

@@ -187,9 +187,14 @@ def test_a_single_nan_among_many_values_is_seen() -> None:
             calibrate(block(), [images(4), x])
 
 
-def test_a_model_without_an_image_input_is_refused() -> None:
-    with pytest.raises(ModelFileError, match="no image input"):
-        calibrate(graph("y = Relu(x)", inputs="float[N, 7] x", outputs="float[N, 7] y"), [images(1)])
+def test_a_model_of_several_inputs_is_calibrated_on_what_they_are_given() -> None:
+    model = graph("y = Add(a, b)", inputs="float[N, 7] a, float[N, 7] b", outputs="float[N, 7] y")
+    first, second = (np.random.default_rng(seed).uniform(-1, 1, (5, 7)).astype(np.float32) for seed in (0, 1))
+    table = calibrate(model, [{"b": second[:3], "a": first[:3]}, {"a": first[3:], "b": second[3:]}])
+    assert table.images == 5
+    for name, values in {"a": first, "b": second, "y": first + second}.items():
+        assert (table.tensors[name].low, table.tensors[name].high) == (values.min(), values.max())
+    assert table.data_sha256 == calibrate(model, [{"a": first, "b": second}]).data_sha256
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ _TABLE = [
     ("eval text.onnx --data images", 1, "is not an ONNX"),
     ("bench good.onnx text.onnx", 1, "is not an ONNX"),
     # models without an image input
-    ("quantize two_channels.onnx --data images -o out.onnx", 1, "has no image input"),
+    ("quantize two_channels.onnx --data images -o out.onnx", 1, "images has no arrays, and the model takes x float32"),
     ("eval two_channels.onnx --data images", 1, "has no image input"),
     # images
     ("quantize good.onnx --data missing -o out.onnx", 2, "missing does not exist"),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rexport._errors import UnavailableError
+from rexport.feeds import in_batches
 from rexport.runtimes import open_runtime
-from rexport.runtimes._onnx_files import in_batches, onnx_file, run_in_batches
+from rexport.runtimes._onnx_files import onnx_file, run_in_batches
 from rexport.runtimes.source import Source
 
 
@@ -21,7 +22,7 @@ def test_every_image_has_its_own_result_whatever_the_batch(count: int, size: int
     lengths = [len(part) for part in in_batches(images, size)]
     assert set(lengths) == {size or count}
     assert 0 <= sum(lengths) - count < (size or 1)
-    np.testing.assert_array_equal(run_in_batches(lambda part: 3 * part, images, size), 3 * images)
+    np.testing.assert_array_equal(run_in_batches(lambda part: [3 * part], images, size)[0], 3 * images)
 
 
 def test_a_file_is_taken_as_it_is() -> None:

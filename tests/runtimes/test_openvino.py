@@ -57,13 +57,13 @@ def test_few_shapes_are_kept(tmp_path: Path) -> None:
     with OpenVino(Source(path=write("float", tmp_path)), threads=1) as runtime:
         for count in (1, 2, 3, 4, 5, 2):
             runtime.run(images_for("float", count))
-        assert [shape[0] for shape in runtime._requests] == [3, 4, 5, 2]
+        assert [shape[0] for (shape,) in runtime._requests] == [3, 4, 5, 2]
 
 
 @pytest.mark.parametrize("threads", [1, None])
 def test_threads_are_those_asked_for(threads: int | None, tmp_path: Path) -> None:
     with OpenVino(Source(path=write("float", tmp_path)), threads=threads) as runtime:
-        compiled = runtime.request((2, 3, 32, 32)).get_compiled_model()
+        compiled = runtime.request(((2, 3, 32, 32),)).get_compiled_model()
         assert compiled.get_property("INFERENCE_NUM_THREADS") == (threads or this_cpu().cores)
         assert compiled.get_property("NUM_STREAMS") == 1
         assert compiled.get_property("PERFORMANCE_HINT") == "LATENCY"
@@ -83,7 +83,7 @@ def test_more_threads_than_cores_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["float", "x86"])
 def test_floats_are_not_rounded_to_bfloat16(kind: str, tmp_path: Path) -> None:
     with OpenVino(Source(path=write(kind, tmp_path)), threads=1) as runtime:
-        compiled = runtime.request((2, 3, 32, 32)).get_compiled_model()
+        compiled = runtime.request(((2, 3, 32, 32),)).get_compiled_model()
     ran_in = {op.get_rt_info()["runtimePrecision"].value for op in compiled.get_runtime_model().get_ordered_ops()}
     assert not {"bf16", "f16"} & ran_in
     assert "f32" in ran_in
