@@ -62,8 +62,8 @@ class TenCrops:
         if preprocessing.resize is None:
             size = max(sides_of(preprocessing.size))
             raise UsageError(
-                f"Ten crops of {size_in_words(preprocessing.size)} need larger pictures, and this model takes pictures as "
-                f"they are; pass --resize {size + size // 4}, for example."
+                f"Ten crops of {size_in_words(preprocessing.size)} need larger pictures, and this model takes pictures "
+                f"as they are; pass --resize {size + size // 4}, for example."
             )
 
     def of(self, image: Image, preprocessing: Preprocessing) -> tuple[np.ndarray, ...]:

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rexport._errors import DataError, ModelFileError
+from rexport._errors import DataError
 from rexport.calibration import TensorRange, TensorStatistics, calibrate, observed_tensors
 from rexport.model_file import model_hash, save
 from tests._graphs import convolution, graph, images, run_exposed, vector

@@ -110,7 +110,7 @@ def test_older_options_say_what_to_type(workshop: Path, old: str, new: str) -> N
 
 _TABLE = [
     ("quantize m.onnx --data images.npy -o out.onnx --calibrator kl", 2, "no calibrator 'kl'; choose one of minmax"),
-    ("quantize m.onnx --data images.npy -o out.onnx --calibrator percentile:3", 2, "over 50 and up to 100"),
+    ("quantize m.onnx --data images.npy -o out.onnx --calibrator percentile:3", 2, "above 50 and at most 100"),
     ("quantize m.onnx --data images.npy -o out.onnx --workers two", 2, "--workers two: choose local, a number"),
     ("quantize m.onnx --data images.npy -o out.onnx --address auto", 2, "type --workers ray:auto instead"),
     ("quantize m.onnx --data images.npy -o out.onnx --save-table no/t.json", 1, "mkdir -p no"),

@@ -185,7 +185,7 @@ def test_bad_pictures_are_skipped_as_ever(network: torch.nn.Module, tmp_path: Pa
 
 
 def test_views_that_there_are_not(network: torch.nn.Module, pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="pass --resize 40, say"):
+    with pytest.raises(UsageError, match="pass --resize 40, for example"):
         evaluate(Recorder(network), open_dataset(pictures, Preprocessing(size=32)), views=TenCrops())
     np.save(tmp_path / "a.npy", np.zeros((2, 32, 32, 3), np.uint8))
     array = open_dataset(tmp_path / "a.npy", _TEN)
@@ -195,7 +195,7 @@ def test_views_that_there_are_not(network: torch.nn.Module, pictures: Path, tmp_
 
 @pytest.mark.parametrize("scales", [(), (32, 32), (7,), (-1, 32)])
 def test_scales_that_make_no_sense(scales: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match="name different lengths of the shorter side"):
+    with pytest.raises(UsageError, match="must be different lengths of the shorter side"):
         WholePictures(scales)
 
 

@@ -78,7 +78,7 @@ def test_the_sheet_shows_the_pictures(folder: Path) -> None:
         assert [image.getpixel((x, 100)) for x in (100, 304)] == [COLOURS["red"], COLOURS["green"]]
         below = image.crop((0, 206, *image.size)).convert("L")
         assert below.getextrema()[0] < 100  # there is text
-    with pytest.raises(OutputError, match=r"end it in \.png or \.jpg"):
+    with pytest.raises(OutputError, match=r"must end in \.png or \.jpg"):
         run(_request(folder, "red.png", sheet=folder / "sheet.txt"))
     with pytest.raises(UsageError, match="both to be read and to be written"):
         run(_request(folder, "red.png", sheet=folder / "pictures" / "red.png"))

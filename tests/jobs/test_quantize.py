@@ -185,7 +185,7 @@ def test_a_wrong_conversion_of_the_opset_is_refused(folder: Path, monkeypatch: p
     weights = {"w1": convolution(8, 3), "w2": convolution(8, 8), "wf": convolution(5, 8, 1)[:, :, 0, 0]}
     body = _BODY.replace("Gemm<transB = 1>(f, wf)", "Gemm<transB = 1>(f, wf, bf)")
     save(graph(body, weights | {"bf": np.ones(5, np.float32)}, outputs="float[N, 5] y", opset=11), folder / "m.onnx")
-    with pytest.raises(VerificationError, match="converter from opset 11 to 13 changes this model.s results"):
+    with pytest.raises(VerificationError, match="converter from opset 11 to 13 changes this model's results"):
         run(_request(folder))
     assert not (folder / "q.onnx").exists()
 
