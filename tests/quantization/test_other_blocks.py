@@ -10,6 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -23,12 +25,11 @@ from rexport.passes import Reference, fuse
 from rexport.quantization import OPENVINO, TENSORRT, X86, quantize
 from rexport.runtimes.onnxruntime import executed_ops, open_session
 from tests._networks import torchscript_export, trained_like
+from tests.passes._channels_last import channels_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import onnx_ir as ir
 
     from rexport.quantization import Target
 
@@ -208,3 +209,20 @@ def test_the_convolutions_around_run_on_integers(name: str, integer: int) -> Non
     model = fuse(torchscript_export(trained_like(_NETWORKS[name]()), size=_SIZE, opset=17)).model
     quantized = quantize(model, calibrate(model, [CALIBRATION]), target=X86).model
     assert executed_ops(to_bytes(quantized))["QLinearConv"] == integer
+
+
+@pytest.mark.parametrize("name", ["SE-ResNet", "U-Net, nearest"])
+def test_a_network_with_channels_last_is_quantized_as_one_with_channels_first(name: str) -> None:
+    torch.manual_seed(0)
+    original = torchscript_export(trained_like(_NETWORKS[name]()), size=_SIZE, opset=17)
+    last = channels_last(onnx.load_from_string(to_bytes(original)))
+
+    def quantized(model: ir.Model, pictures: np.ndarray) -> tuple[list[str], dict[str, int]]:
+        fused = fuse(model).model
+        result = quantize(fused, calibrate(fused, [pictures]), target=X86)
+        executed = executed_ops(to_bytes(result.model))
+        in_float = [f"{layer.op_type}: {layer.why}" for layer in result.layers if layer.precision != "int8"]
+        return in_float, {name: count for name, count in executed.items() if "Conv" in name}
+
+    turned = np.ascontiguousarray(CALIBRATION.transpose(0, 2, 3, 1))
+    assert quantized(ir.from_proto(last), turned) == quantized(original, CALIBRATION)
