@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from rexport.jobs.deploy import DeployResult
     from rexport.jobs.engine import EngineResult
     from rexport.jobs.evaluate import EvaluateResult
+    from rexport.jobs.evaluate_outputs import OutputsResult
     from rexport.jobs.export import ExportReport
     from rexport.jobs.fuse import FuseResult
     from rexport.jobs.predict import PredictResult
@@ -92,6 +93,7 @@ __all__ = [
     "Metadata",
     "ModelFileError",
     "OutputError",
+    "OutputsResult",
     "PictureOptions",
     "PredictResult",
     "Preprocessing",
@@ -150,6 +152,7 @@ _HOMES = {
     "FuseResult": "jobs.fuse",
     "Head": "model_file",
     "Metadata": "model_file",
+    "OutputsResult": "jobs.evaluate_outputs",
     "PictureOptions": "preprocessing",
     "PredictResult": "jobs.predict",
     "Preprocessing": "preprocessing",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rexport.jobs.deploy import DeployResult
     from rexport.jobs.engine import EngineResult
     from rexport.jobs.evaluate import EvaluateResult
+    from rexport.jobs.evaluate_outputs import OutputsResult
     from rexport.jobs.export import ExportReport
     from rexport.jobs.fuse import FuseResult
     from rexport.jobs.predict import PredictResult
@@ -238,7 +239,7 @@ def evaluate(
     progress: Progress = silent,
     note: Note = unsaid,
     **settings: Any,
-) -> EvaluateResult:
+) -> EvaluateResult | OutputsResult:
     """Measure accuracy and agreement, as ``rexport eval``: ``evaluate("int8.onnx", data="test", reference="m.onnx")``.
 
     Args:

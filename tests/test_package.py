@@ -34,6 +34,7 @@ def test_public_names() -> None:
         "Metadata",
         "ModelFileError",
         "OutputError",
+        "OutputsResult",
         "PictureOptions",
         "PredictResult",
         "Preprocessing",

@@ -10,11 +10,24 @@ from rexport.cli._console import note, print_facts, print_table
 if TYPE_CHECKING:
     from rexport.evaluation import DivergenceReport
     from rexport.jobs.evaluate import EvaluateResult
+    from rexport.jobs.evaluate_outputs import OutputsResult
 
-__all__ = ["print_evaluation"]
+__all__ = ["print_evaluation", "print_outputs"]
 
 _AGREEING = 0.9  # a share of images below which a model is hardly the reference's, quantized
 _CONFUSIONS = 10
+
+
+def print_outputs(result: OutputsResult) -> None:
+    """Print the accuracy or the metric, how each output compares with the reference's, and the first that differs."""
+    request = result.request
+    print(f"{request.model} on {result.examples} examples")
+    print_facts(list(result.facts().items()))
+    outputs = result.as_table()
+    if outputs is not None:
+        print_table(*outputs)
+    if result.divergence is not None:
+        _print_divergence(result.divergence, f"{request.model} on {result.runtime} differs from {request.reference}")
 
 
 def print_evaluation(result: EvaluateResult) -> None:

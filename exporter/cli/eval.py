@@ -76,6 +76,15 @@ def eval(  # noqa: A001
             min=0, metavar="N", help="List the N most confident mistakes.", show_default=False, rich_help_panel=ACCURACY
         ),
     ] = 0,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="Your own metric, more is better: a function of batches, each with its outputs and labels.",
+            show_default=False,
+            rich_help_panel=ACCURACY,
+        ),
+    ] = None,
     find_divergence: Annotated[
         bool,
         typer.Option(
@@ -124,14 +133,16 @@ def eval(  # noqa: A001
 ) -> None:
     """Measure MODEL's top-1 and top-5 on labelled images, or its agreement with --reference on any images.
 
+    Of files that are no classifiers of pictures, all outputs are compared with --reference's, or --metric judges them.
+
     The result is the same for any --workers. INT8 files for TensorRT run node by node on the CPU unless --on says
     otherwise.
     """
     from rexport._progress import progress_bar
     from rexport.calibration import parse_views
     from rexport.cli._console import note, print_json
-    from rexport.cli._eval_report import print_evaluation
-    from rexport.jobs.evaluate import EvaluateRequest, run
+    from rexport.cli._eval_report import print_evaluation, print_outputs
+    from rexport.jobs.evaluate import EvaluateRequest, EvaluateResult, run
     from rexport.preprocessing import PictureOptions
 
     request = EvaluateRequest(
@@ -150,11 +161,14 @@ def eval(  # noqa: A001
         options=PictureOptions.parse(size=size, layout=layout, resize=resize, mean=mean, std=std),
         workers=parse_workers(workers, engine=engine, address=address, threads=threads),
         threads=threads,
+        metric=metric,
         html=report,
         command=shlex.join(["rexport", *sys.argv[1:]]),
     )
     result = run(request, progress=progress_bar, note=note)
     if as_json:
         print_json(result.to_json())
-    else:
+    elif isinstance(result, EvaluateResult):
         print_evaluation(result)
+    else:
+        print_outputs(result)

@@ -39,7 +39,7 @@ import numpy as np
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, VerificationError
 from rexport.evaluation.judging import judging_runtime_for
-from rexport.evaluation.result import finite, sqnr_db, wilson_interval
+from rexport.evaluation.result import db_in_words, finite, sqnr_db, wilson_interval
 from rexport.feeds import by_name, examples_in
 from rexport.model_file import save, to_bytes
 from rexport.model_inputs import fixed_batch
@@ -190,7 +190,7 @@ class Proof:
     def __str__(self) -> str:
         """Return the proof on one line."""
         worst = self.worst
-        figures = f"SQNR {_in_words(worst.sqnr_db)}"
+        figures = f"SQNR {db_in_words(worst.sqnr_db)}"
         if len(self.outputs) > 1:
             figures += f" of {worst.name}"
         if self.agreement is not None:
@@ -420,9 +420,3 @@ def _power(numbers: np.ndarray) -> float:
 
 def _ratio_db(signal: float, noise: float) -> float:
     return sqnr_db(signal, noise) if math.isfinite(signal + noise) else math.nan
-
-
-def _in_words(decibels: float) -> str:
-    if math.isnan(decibels):
-        return "no finite numbers"
-    return "equal" if math.isinf(decibels) else f"{decibels:.1f} dB"

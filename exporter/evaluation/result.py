@@ -33,6 +33,7 @@ __all__ = [
     "Evaluation",
     "Mistake",
     "Scores",
+    "db_in_words",
     "finite",
     "sqnr_db",
     "wilson_interval",
@@ -227,6 +228,13 @@ class Evaluation:
 def sqnr_db(signal: float, noise: float) -> float:
     """Return the ratio of Σ r² to Σ (r − y)² in decibels; infinite without noise."""
     return 10 * math.log10(max(signal, 1e-300) / noise) if noise else math.inf
+
+
+def db_in_words(decibels: float) -> str:
+    """Return ``42.0 dB``, or what else a ratio is."""
+    if math.isnan(decibels):
+        return "no finite numbers"
+    return "equal" if math.isinf(decibels) else f"{decibels:.1f} dB"
 
 
 def finite(number: float | None) -> float | None:

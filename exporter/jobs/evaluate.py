@@ -33,6 +33,8 @@ from rexport.evaluation.result import finite
 from rexport.imagenet import imagenet_classes, imagenet_outputs
 from rexport.jobs._evaluation_page import page_of
 from rexport.jobs.classifiers import ClassifierFacts, choose_runtime, describe, describe_reference
+from rexport.jobs.evaluate_outputs import OutputsResult, evaluate_outputs
+from rexport.jobs.examples import takes_pictures
 from rexport.jobs.result import JobResult, Table
 from rexport.model_file import load
 from rexport.pages import require_extra
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import onnx_ir as ir
 
     from rexport.calibration.workers import Workers
     from rexport.evaluation.result import Mistake
@@ -75,6 +78,7 @@ class EvaluateRequest:
         options: Overrides of the preprocessing that the model states.
         workers: The workers that run a file; by default this process.
         threads: The threads of a runtime in this process; by default one per usable core.
+        metric: A function of the user's, ``module:function`` (see :mod:`rexport.evaluation.outputs`).
         html: Where a report goes, with the confusion matrix and the most confident mistakes.
         command: The command line, for the report.
 
@@ -97,6 +101,7 @@ class EvaluateRequest:
     options: PictureOptions = field(default_factory=PictureOptions)
     workers: Workers | None = None
     threads: int | None = None
+    metric: str | None = None
     html: Path | None = field(default=None, metadata=WRITE)
     command: str | None = None
 
@@ -230,8 +235,10 @@ class EvaluateResult(JobResult):
         }
 
 
-def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = unsaid) -> EvaluateResult:
-    """Evaluate a model.
+def run(
+    request: EvaluateRequest, *, progress: Progress = silent, note: Note = unsaid
+) -> EvaluateResult | OutputsResult:
+    """Evaluate a model: a classifier of pictures, or the outputs of any other file.
 
     Raises:
         UsageError: The values do not fit the model.
@@ -242,6 +249,8 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
         RexportError: Workers are lost again and again.
     """
     require_files_apart(request)
+    if (other := _no_classifier(request)) is not None:
+        return evaluate_outputs(request, *other, progress, note)
     notes: list[str] = []
     if request.html is not None:
         check_writable(request.html)
@@ -261,6 +270,19 @@ def run(request: EvaluateRequest, *, progress: Progress = silent, note: Note = u
     if request.html is not None:
         write_text(request.html, page_of(result, work.model.preprocessing, work.dataset, notes))
     return result
+
+
+def _no_classifier(request: EvaluateRequest) -> tuple[ir.Model, Path] | None:
+    """Return the model and its path if it is an ONNX file, and no classifier that is shown pictures."""
+    path = Source.parse(request.model, weights=request.weights).path
+    if path is None or is_engine(path):
+        return None
+    model = load(path)
+    scores = model.graph.outputs[0].shape
+    is_classifier = len(model.graph.outputs) == 1 and (scores is None or len(scores) == 2)
+    if request.metric is None and is_classifier and takes_pictures(model, path, (request.data,), request.options):
+        return None
+    return model, path
 
 
 def _recording(note: Note, notes: list[str]) -> Note:

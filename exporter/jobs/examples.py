@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from rexport.calibration import Dataset
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["open_examples", "picture_preprocessing"]
+__all__ = ["open_examples", "picture_preprocessing", "takes_pictures"]
+
+
+def takes_pictures(model: ir.Model, file: Path, data: tuple[Path, ...], options: PictureOptions) -> bool:
+    """Say whether a model takes pictures, and is not given arrays by a function or a folder."""
+    try:
+        image_input(model, file, layout=options.layout)
+    except ModelFileError:
+        return False
+    return not any(map(has_tensors, data))
 
 
 def picture_preprocessing(
@@ -31,13 +40,7 @@ def picture_preprocessing(
         UsageError: ``options`` are of pictures, and there are none; or see :func:`preprocessing_of`.
         ModelFileError: The model contradicts itself.
     """
-    try:
-        image_input(model, file, layout=options.layout)
-    except ModelFileError:
-        takes_pictures = False
-    else:
-        takes_pictures = not any(map(has_tensors, data))
-    if takes_pictures:
+    if takes_pictures(model, file, data, options):
         return preprocessing_of(model, file, options, note=note)
     if options != PictureOptions():
         raise UsageError(

@@ -1,0 +1,148 @@
+"""All outputs of a file, whatever they are, against a reference's, and by a metric of the user's.
+
+With r of the reference and y of the file, over all examples and numbers of an output:
+
+    SQNR            10 log₁₀ (Σ r² / Σ (r − y)²), in decibels
+    cosine          Σ r y / √(Σ r² · Σ y²)
+    max difference  max |r − y| / max |r|
+
+Outputs of integers, such as classes, are compared as equal or not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from rexport._errors import DataError, ModelFileError, UsageError
+from rexport._words import first_line
+from rexport.evaluation.result import finite, sqnr_db
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rexport.feeds import Feed
+
+__all__ = ["Metric", "OutputComparison", "OutputTotals", "Predictions", "metric_named"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a metric is given of a batch.
+
+    Attributes:
+        feed: What the model took: an array, or several by the names of its inputs.
+        outputs: Its outputs by name.
+        labels: int64 of shape ``(N,)``, where the data set has labels.
+        names: The files or places that the examples come from.
+    """
+
+    feed: Feed
+    outputs: dict[str, np.ndarray]
+    labels: np.ndarray | None
+    names: Sequence[str]
+
+
+class Metric(Protocol):
+    """A metric of the user's: ``def mean_iou(batches): for batch in batches: …; return value``; more is better."""
+
+    def __call__(self, batches: Iterable[Predictions], /) -> float:
+        """Return the metric of all batches."""
+        ...
+
+
+def metric_named(reference: str) -> Metric:
+    """Return the function that ``module:function`` names.
+
+    Raises:
+        UsageError: There is none.
+    """
+    module_name, _, name = reference.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:  # as for `python -m`: the module may lie in the folder that the command is run in
+        sys.path.insert(0, folder)
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except Exception as error:  # whatever a module of the user's raises
+        raise UsageError(f"--metric {reference}: {first_line(error)}; name a function as module:function.") from error
+
+    def metric(batches: Iterable[Predictions], /) -> float:
+        try:
+            value = float(function(batches))
+        except Exception as error:  # whatever a function of the user's raises
+            raise DataError(f"The metric {reference} fails: {type(error).__name__}: {first_line(error)}.") from error
+        if not math.isfinite(value):
+            raise DataError(f"The metric {reference} gives {value}, which can't be compared.")
+        return value
+
+    return metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputComparison:
+    """An output against the reference's; see above. Decibels are infinite where all is equal."""
+
+    name: str
+    sqnr_db: float
+    cosine: float
+    max_difference: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object; numbers that are not finite are ``None``."""
+        return {
+            "name": self.name,
+            "sqnr_db": finite(self.sqnr_db),
+            "cosine": finite(self.cosine),
+            "max_difference": finite(self.max_difference),
+        }
+
+
+@dataclass
+class OutputTotals:
+    """The sums of one output, over the batches so far."""
+
+    name: str
+    _signal: float = field(default=0.0, init=False)
+    _power: float = field(default=0.0, init=False)
+    _product: float = field(default=0.0, init=False)
+    _noise: float = field(default=0.0, init=False)
+    _largest: float = field(default=0.0, init=False)
+    _furthest: float = field(default=0.0, init=False)
+
+    def add(self, expected: np.ndarray, actual: np.ndarray) -> None:
+        """Add a batch of the reference's output and the model's.
+
+        Raises:
+            ModelFileError: Their shapes differ.
+        """
+        if expected.shape != actual.shape:
+            raise ModelFileError(
+                f"The output {self.name} has the shape {actual.shape}, and the reference's {expected.shape}, so they "
+                "can't be compared; evaluate with --metric alone, or a file from before what picks the results."
+            )
+        if not np.issubdtype(expected.dtype, np.floating):
+            expected, actual = np.ones(expected.shape), (expected == actual).astype(np.float64)
+        r, y = expected.astype(np.float64), actual.astype(np.float64)
+        self._signal += float(np.square(r).sum())
+        self._power += float(np.square(y).sum())
+        self._product += float((r * y).sum())
+        self._noise += float(np.square(r - y).sum())
+        self._largest = max(self._largest, float(np.abs(r).max(initial=0.0)))
+        self._furthest = max(self._furthest, float(np.abs(r - y).max(initial=0.0)))
+
+    def comparison(self) -> OutputComparison:
+        """Return how the outputs compare."""
+        lengths = math.sqrt(self._signal * self._power)
+        is_finite = math.isfinite(self._signal + self._noise)
+        return OutputComparison(
+            name=self.name,
+            sqnr_db=sqnr_db(self._signal, self._noise) if is_finite else math.nan,
+            cosine=self._product / lengths if lengths else math.nan,
+            max_difference=self._furthest / (self._largest or 1.0),
+        )
