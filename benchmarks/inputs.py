@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rexport.feeds import one_array
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["model_input", "random_images", "read_preprocessing", "read_source"]
+    from rexport.feeds import Feed
+
+__all__ = ["model_input", "random_feed", "random_images", "read_preprocessing", "read_source"]
 
 
 def read_source(fields: dict[str, Any]) -> Source:
@@ -40,6 +43,19 @@ def random_images(shape: Sequence[int], dtype: str, seed: int = 0) -> np.ndarray
     return random.standard_normal(shape, np.float32)
 
 
-def model_input(images: np.ndarray, preprocessing: Preprocessing | None) -> np.ndarray:
+def random_feed(tensors: Sequence[Mapping[str, Any]], seed: int = 0) -> Feed:
+    """Return what a model takes: standard-normal floats, and integers of 0 and 1, by name if there are several."""
+    random = np.random.default_rng(seed)
+    feed: dict[str, np.ndarray] = {}
+    for tensor in tensors:
+        dtype, shape = np.dtype(tensor["dtype"]), tensor["shape"]
+        array = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, 2, shape)
+        feed[tensor["name"]] = array.astype(dtype)
+    return feed if len(feed) > 1 else next(iter(feed.values()))
+
+
+def model_input(images: Feed, preprocessing: Preprocessing | None) -> Feed:
     """Return the model's input for images; without a preprocessing they are its input."""
-    return images if preprocessing is None else preprocessing.to_input(images)
+    if preprocessing is None:
+        return images
+    return preprocessing.to_input(one_array(images))

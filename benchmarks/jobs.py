@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from rexport.model_inputs import TensorInput
     from rexport.preprocessing import Preprocessing
     from rexport.runtimes.source import Source
 
@@ -24,7 +25,7 @@ class Pictures:
     """Pictures whose outputs are wanted beside the times.
 
     Attributes:
-        path: An ``.npy`` file of uint8, shape ``(N, H, W, 3)``.
+        path: An ``.npy`` file of uint8, shape ``(N, H, W, C)``; or an ``.npz`` of what the model takes by its inputs.
         preprocessing: What makes the model's input of them; ``None`` takes them as they are.
     """
 
@@ -38,16 +39,18 @@ class Job:
 
     Images are standard-normal ``float32``, or pixels, ``uint8``. With a ``preprocessing`` they are pixels, and what
     that makes of them belongs to every call. ``on_device``: they lie in the device's memory before a call begins.
+    Models that take no pictures are given ``tensors``, and ``shape`` is the batch alone.
     """
 
     source: Source
     runtime: str
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     dtype: Literal["float32", "uint8"] = "float32"
     threads: int
     preprocessing: Preprocessing | None = None
     on_device: bool = False
     pictures: Pictures | None = None
+    tensors: tuple[TensorInput, ...] = ()
 
     @property
     def batch(self) -> int:
@@ -73,7 +76,16 @@ class Job:
     def images(self) -> dict[str, Any]:
         """Return the arguments of the worker's command ``prepare``."""
         preprocessing = self.preprocessing and self.preprocessing.to_json()
-        return {"shape": self.shape, "dtype": self.dtype, "preprocessing": preprocessing, "on_device": self.on_device}
+        tensors = [
+            {"name": tensor.name, "dtype": tensor.dtype, "shape": tensor.at(self.batch)} for tensor in self.tensors
+        ]
+        return {
+            "shape": self.shape,
+            "dtype": self.dtype,
+            "preprocessing": preprocessing,
+            "on_device": self.on_device,
+            "tensors": tensors,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rexport._errors import DataError, UsageError
+from rexport.benchmarks.inputs import random_feed
 from rexport.benchmarks.jobs import Pictures
+from rexport.feeds import by_name
 from rexport.preprocessing import CAMERA, Takes, sides_of, size_in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from rexport.model_inputs import TensorInput
     from rexport.preprocessing import Preprocessing, Size
 
 __all__ = ["DRAWN", "Gallery", "Hung", "draw_pictures"]
 
 DRAWN = 32  # pictures, where there is no folder
+_EXAMPLES = 8  # of other models
 _FINEST = 64  # pixels along the shorter side that a picture is drawn in
 
 
@@ -56,6 +61,32 @@ class Gallery:
     def __init__(self, folder: Path, *, data: Path | None = None, samples: int = 256) -> None:
         self._folder, self._data, self._samples = folder, data, samples
         self._hung: dict[str, tuple[Path, np.ndarray | None, tuple[str, ...] | None]] = {}
+
+    def show(self, model: str, preprocessing: Preprocessing | None, tensors: Sequence[TensorInput]) -> Hung:
+        """Return the pictures for a model; random examples of its ``tensors`` for one that takes none.
+
+        Raises:
+            DataError: As :meth:`hang`.
+            UsageError: As :meth:`hang` and :meth:`draw`.
+        """
+        return self.draw(model, tensors) if preprocessing is None else self.hang(model, preprocessing)
+
+    def draw(self, model: str, tensors: Sequence[TensorInput]) -> Hung:
+        """Return random examples for a model that takes no pictures.
+
+        Raises:
+            UsageError: Pictures were named, or sizes are open.
+        """
+        if self._data is not None:
+            raise UsageError(f"--data is for models of pictures, and {model} takes {', '.join(map(str, tensors))}.")
+        key = ("tensors", *tensors)
+        path = self._folder / f"tensors-{len(self._hung)}.npz"
+        if str(key) not in self._hung:
+            self._hung[str(key)] = path, None, None
+            drawn = random_feed([{"name": t.name, "dtype": t.dtype, "shape": t.at(_EXAMPLES)} for t in tensors])
+            np.savez(path, **by_name(drawn, [tensor.name for tensor in tensors]))
+        path = self._hung[str(key)][0]
+        return Hung(pictures=Pictures(path=path, preprocessing=None), labels=None, folders=None, key=key)
 
     def hang(self, model: str, preprocessing: Preprocessing) -> Hung:
         """Return the pictures for a model.

@@ -19,9 +19,12 @@ from rexport.runtimes._engine_shapes import EngineShapes
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import onnx_ir as ir
+
+    from rexport.model_inputs import TensorInput
 
 __all__ = ["Subject", "examine"]
 
@@ -31,14 +34,15 @@ class Subject:
     """A model to measure.
 
     ``network`` is what PyTorch can run in its place; ``no_network`` says why there is none. ``preprocessing`` makes its
-    input of pictures, and ``classes`` are the names of its outputs, where known. A file of ``fixed_batch`` takes no
-    other one, an engine of ``batches`` none but these. ``cautions`` are what should make a reader of its times careful,
-    in sentences.
+    input of pictures; a file that takes none is given ``tensors``. ``classes`` are the names of its outputs, where
+    known. A file of ``fixed_batch`` takes no other one, an engine of ``batches`` none but these. ``cautions`` are what
+    should make a reader of its times careful, in sentences.
     """
 
     source: Source
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     identity: Identity
+    tensors: tuple[TensorInput, ...] = ()
     fixed_batch: int | None = None
     batches: range | None = None
     network: Source | None = None
@@ -57,25 +61,29 @@ class Subject:
             return None
         return source.network
 
-    def takes_on(self, runtime: str) -> Preprocessing:
-        """Return what makes this runtime's input of pictures."""
-        if runtime in NETWORK_RUNTIMES:
+    def takes_on(self, runtime: str) -> Preprocessing | None:
+        """Return what makes this runtime's input of pictures; ``None`` where it takes none."""
+        if self.preprocessing is not None and runtime in NETWORK_RUNTIMES:
             return replace(self.preprocessing, takes=Takes.NORMALISED, layout=None)
         return self.preprocessing
 
 
-def examine(source: Source) -> Subject:
+def examine(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> Subject:
     """Look at a file or a network.
 
+    Args:
+        source: The file or network.
+        shapes: The shapes of inputs of files that take no pictures, where they are open.
+
     Raises:
-        UsageError: There is no such network.
-        ModelFileError: The file is not a model of images.
+        UsageError: There is no such network, or an input has another shape.
+        ModelFileError: The file takes what no array is.
         EngineFileError: Nothing lies beside an engine file, or it is no engine of images.
     """
     if source.path is not None and is_engine(source.path):
         return _engine(source, source.path)
     if source.path is not None:
-        return _file(source, source.path)
+        return _file(source, source.path, shapes or {})
     return _network(source)
 
 
@@ -92,10 +100,21 @@ def _network(source: Source) -> Subject:
     )
 
 
-def _file(source: Source, path: Path) -> Subject:
+def _file(source: Source, path: Path, shapes: Mapping[str, Sequence[int]]) -> Subject:
     model = model_file.load(path)
-    image = model_inputs.image_input(model, path)
     metadata = model_file.Metadata.of(model)
+    try:
+        image = model_inputs.image_input(model, path)
+    except ModelFileError:
+        tensors = model_inputs.tensor_inputs(model, path)
+        return Subject(
+            source=source,
+            preprocessing=None,
+            identity=_identity(model, metadata),
+            tensors=tuple(t.sized(shapes[t.name], path) if t.name in shapes else t for t in tensors),
+            fixed_batch=model_inputs.fixed_batch(model),
+            no_network=f"{source} takes no pictures, and PyTorch runs networks of pictures.",
+        )
     preprocessing = model_inputs.preprocessing_of(model, path)
     network, no_network = _network_of(source, metadata)
     cautions: tuple[str, ...] = ()

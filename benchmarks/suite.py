@@ -24,7 +24,7 @@ from rexport.runtimes import ENGINE_RUNTIMES, NETWORK_RUNTIMES, RUNTIMES, defaul
 from rexport.runtimes.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rexport._progress import Progress
     from rexport.benchmarks.pictures import Hung
@@ -60,6 +60,7 @@ def bench(
     on_device: bool = False,
     data: Path | None = None,
     samples: int = 256,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     min_seconds: float = 3.0,
     min_calls: int = 10,
     launches: int = 5,
@@ -85,6 +86,7 @@ def bench(
         data: A labelled folder of pictures to measure accuracy on, and to compare outputs on; by default pictures are
             drawn.
         samples: The most pictures of it, evenly spread.
+        shapes: The shapes of inputs of models that take no pictures, where they are open.
         min_seconds: The least time to measure each row, in seconds.
         min_calls: The fewest calls to time per row.
         launches: How often each row's process is started, over which both are spread (see ``intervals``).
@@ -103,7 +105,7 @@ def bench(
         BenchInterrupted: Ctrl-C was pressed; it has the result so far.
     """
     _check_numbers(min_seconds, min_calls, launches, timeout, samples)
-    plans = _plans(sources, runtimes, batches, threads, from_pixels=from_pixels)
+    plans = _plans(sources, runtimes, batches, threads, from_pixels=from_pixels, shapes=shapes)
     empty = BenchResult(machine=machine_facts(), time=now(), drawn_pictures=data is None)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -153,9 +155,11 @@ def _plans(
     threads: int | None,
     *,
     from_pixels: bool,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> list[tuple[Subject, Row, Job | Failure]]:
     _check_arguments(sources, runtimes, batches, threads)
-    subjects = [examine(source if isinstance(source, Source) else Source.parse(str(source))) for source in sources]
+    parsed = [source if isinstance(source, Source) else Source.parse(str(source)) for source in sources]
+    subjects = [examine(source, shapes) for source in parsed]
     cores = threads or this_cpu().cores
     return [
         (
@@ -209,7 +213,8 @@ def _runtimes(subject: Subject, requested: Sequence[str] | None) -> tuple[str, .
 def _slot(subject: Subject, row: Row, plan: Job | Failure, gallery: Gallery, *, on_device: bool) -> _Slot:
     if isinstance(plan, Failure):
         return _Slot(subject=subject, row=row, plan=plan, hung=None)
-    hung = gallery.hang(row.model, subject.takes_on(row.runtime))
+    preprocessing = subject.takes_on(row.runtime)
+    hung = gallery.show(row.model, preprocessing, subject.tensors)
     return _Slot(subject=subject, row=row, plan=replace(plan, on_device=on_device, pictures=hung.pictures), hung=hung)
 
 
@@ -233,6 +238,10 @@ def _plan(subject: Subject, runtime: str, batch: int, threads: int, *, from_pixe
     if source is None:
         return _unavailable(subject.no_network)
     preprocessing = subject.takes_on(runtime)
+    if preprocessing is None:
+        for tensor in subject.tensors:
+            tensor.at(batch)  # refuses open sizes
+        return Job(source=source, runtime=runtime, shape=(batch,), threads=threads, tensors=subject.tensors)
     before = None
     shape, dtype = preprocessing.trial_shape, preprocessing.dtype
     if from_pixels and not preprocessing.takes.raw:

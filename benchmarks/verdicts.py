@@ -47,8 +47,8 @@ class Shown:
         return identity
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """What made its input of the pictures, on this runtime."""
+    def preprocessing(self) -> Preprocessing | None:
+        """What made its input of the pictures, on this runtime; ``None`` for a model that takes none."""
         return self.subject.takes_on(self.runtime)
 
     def top1(self) -> float | None:
@@ -82,8 +82,9 @@ def _judged(row: Row, answer: Shown | None, comparable: dict[tuple[object, ...],
         return row
     try:
         row = replace(row, top1=answer.top1())
-        if row.top1 is not None and answer.preprocessing.assumed:
-            caution = f"top-1 with assumed preprocessing: {answer.preprocessing.in_words()}"
+        preprocessing = answer.preprocessing
+        if row.top1 is not None and preprocessing is not None and preprocessing.assumed:
+            caution = f"top-1 with assumed preprocessing: {preprocessing.in_words()}"
             row = replace(row, flags=(*row.flags, caution))
     except DataError as error:
         row = replace(row, flags=(*row.flags, f"no top-1: {error}"))

@@ -5,16 +5,16 @@ It reads one JSON object a line from stdin and answers each with one on stdout:
     {"do": "import", "runtime": "cpu"}                                  {}
     {"do": "load", "runtime": "cpu", "path": "m.onnx", "threads": 2}    {"seconds": 0.21, "affinity": [0, 1]}
     {"do": "prepare", "shape": [8, 3, 224, 224], "dtype": "float32", "seed": 0, "preprocessing": null,
-     "on_device": false}                                                {}
+     "on_device": false, "tensors": []}                                 {}
     {"do": "warm up"}                                 {"first": 0.3, "seconds": [...], "peak_memory_mib": 180.2}
     {"do": "run", "calls": 5}                         {"seconds": [...], "clock_mhz": 2600.0, "phases": null}
     {"do": "outputs", "pictures": "p.npy", "preprocessing": "{...}", "batch": 8, "to": "o.npy"}         {}
     {"do": "peak memory"}                                               {"mib": 180.2}
 
-Instead of ``path``, a network of the zoo comes as ``network``, ``weights`` and ``num_classes``. With a
-``preprocessing``, as a model's metadata states it, images are pixels and every call begins with it. Whatever goes
-wrong comes back as ``{"error": "a sentence", "kind": "UnavailableError"}``. What libraries print goes to
-stderr.
+Models that take no pictures are given random ``tensors``, each with its name, dtype and shape. Instead of ``path``, a
+network of the zoo comes as ``network``, ``weights`` and ``num_classes``. With a ``preprocessing``, as metadata
+states it, images are pixels and every call begins with it. Whatever goes wrong comes back as ``{"error": "a sentence",
+"kind": "UnavailableError"}``. What libraries print goes to stderr.
 
 Loading is timed without importing the runtime's packages. A runtime that can tell its phases apart (``run_phases``) is
 run so, and the medians of a block come back as ``{"upload": ..., "compute": ..., "download": ...}``, in seconds.
@@ -35,12 +35,14 @@ import numpy as np
 from rexport._child import answer_requests
 from rexport._errors import UnavailableError
 from rexport.benchmarks.affinity import usable_cores
-from rexport.benchmarks.inputs import model_input, random_images, read_preprocessing, read_source
+from rexport.benchmarks.inputs import model_input, random_feed, random_images, read_preprocessing, read_source
 from rexport.benchmarks.noise import clock_mhz
 from rexport.benchmarks.warm_up import warm_up
+from rexport.feeds import examples_in, in_batches, one_array
 from rexport.runtimes import RUNTIMES, open_runtime
 
 if TYPE_CHECKING:
+    from rexport.feeds import Feed
     from rexport.preprocessing import Preprocessing
 
 __all__ = ["Worker", "peak_memory_mib"]
@@ -54,7 +56,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._runtime: Any = None  # a Runtime, and some are more: see ``run_phases`` and ``keep``
-        self._images: np.ndarray | None = None
+        self._images: Feed | None = None
         self._preprocessing: Preprocessing | None = None
         self._on_device = False
         self._phases: list[Any] = []
@@ -71,11 +73,12 @@ class Worker:
                 self._runtime = open_runtime(runtime, read_source(options), threads=threads, expendable=True)
                 return {"seconds": time.perf_counter() - start, "affinity": usable_cores() or None}
             case {"do": "prepare", "shape": shape, "dtype": str(dtype), "seed": seed, **options}:
-                self._images = random_images(shape, dtype, seed)
+                tensors = options.get("tensors")
+                self._images = random_feed(tensors, seed) if tensors else random_images(shape, dtype, seed)
                 self._preprocessing = read_preprocessing(options["preprocessing"])
                 self._on_device = bool(options.get("on_device"))
                 if self._on_device:
-                    self._keep(self._images)
+                    self._keep(one_array(self._images))
                 return {}
             case {"do": "warm up"}:
                 first = self._call()
@@ -83,7 +86,7 @@ class Worker:
             case {"do": "run", "calls": int(calls)}:
                 return self._run(calls)
             case {"do": "outputs", "pictures": str(pictures), "preprocessing": text, "batch": int(batch), "to": to}:
-                outputs = self._outputs(np.load(pictures, mmap_mode="r"), read_preprocessing(text), batch)
+                outputs = self._outputs(pictures, read_preprocessing(text), batch)
                 np.save(to, outputs, allow_pickle=False)
                 return {}
             case {"do": "peak memory"}:
@@ -107,7 +110,7 @@ class Worker:
             return time.perf_counter() - start
         ready = model_input(self._images, self._preprocessing)
         if hasattr(self._runtime, "run_phases"):
-            self._phases.append(self._runtime.run_phases(ready))
+            self._phases.append(self._runtime.run_phases(one_array(ready)))
         else:
             self._runtime.run(ready)
         return time.perf_counter() - start
@@ -117,14 +120,15 @@ class Worker:
             raise UnavailableError("This runtime can't keep pictures on a device; measure it without --on-device.")
         self._runtime.keep(images)
 
-    def _outputs(self, pictures: np.ndarray, preprocessing: Preprocessing | None, batch: int) -> np.ndarray:
-        """Run pictures, uint8 of shape ``(N, H, W, 3)``, in batches of exactly ``batch``; return the first outputs."""
-        outputs = []
-        for start in range(0, len(pictures), batch):
-            part = pictures[start : start + batch]
-            full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-            result = self._runtime.run(model_input(full, preprocessing))
-            outputs.append(np.asarray(result)[: len(part)].copy())
+    def _outputs(self, file: str, preprocessing: Preprocessing | None, batch: int) -> np.ndarray:
+        """Run the pictures, or other examples, of a file in batches of ``batch``; return the first outputs."""
+        loaded = np.load(file, mmap_mode="r")
+        feed: Feed = loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+        outputs, remaining = [], examples_in(feed)
+        for part in in_batches(feed, batch):
+            result = np.asarray(self._runtime.run(model_input(part, preprocessing)))
+            outputs.append(result[:remaining].copy())
+            remaining -= examples_in(part)
         return np.concatenate(outputs)
 
 

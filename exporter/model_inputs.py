@@ -15,6 +15,7 @@ from rexport.model_file import Metadata, dtype_name
 from rexport.preprocessing import Layout, PictureOptions, Preprocessing, Size, Takes, sides_of, size_in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = [
@@ -101,6 +102,30 @@ class TensorInput:
         """Return ``x float32 (1, ?, 80)``."""
         sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
         return f"{self.name} {self.dtype} ({sizes})"
+
+    def at(self, batch: int) -> tuple[int, ...]:
+        """Return the shape at a batch, where only that is open.
+
+        Raises:
+            UsageError: Another size is open.
+        """
+        if None in self.shape[1:]:
+            example = "x".join("1" if size is None else str(size) for size in self.shape)
+            raise UsageError(f"{self} has open sizes; state them, such as --input {self.name}={example}.")
+        return tuple(batch if size is None else size for size in self.shape)
+
+    def sized(self, shape: Sequence[int], path: Path | str) -> TensorInput:
+        """Return the input with its open sizes as in ``shape``.
+
+        Raises:
+            UsageError: Other sizes are fixed, or there are more or fewer axes.
+        """
+        fits = len(shape) == len(self.shape) and all(
+            fixed in (None, size) for fixed, size in zip(self.shape, shape, strict=True)
+        )
+        if not fits:
+            raise UsageError(f"--input {self.name}={'x'.join(map(str, shape))}: {path} takes {self}.")
+        return replace(self, shape=tuple(shape))
 
     def converted(self, array: np.ndarray, path: Path | str) -> np.ndarray:
         """Return an array as the model takes it: in its type, of as many bits, and with a first axis if it lacks that.

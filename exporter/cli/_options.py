@@ -35,6 +35,7 @@ __all__ = [
     "complete_runtime",
     "complete_target",
     "parse_counts",
+    "parse_shapes",
     "parse_words",
 ]
 
@@ -125,6 +126,21 @@ def parse_words(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def parse_shapes(texts: Iterable[str] | None) -> dict[str, tuple[int, ...]]:
+    """Read ``x=1x80x3000`` and the like.
+
+    Raises:
+        UsageError: A text is none of a name and sizes.
+    """
+    shapes = {}
+    for text in texts or ():
+        name, _, sizes = text.rpartition("=")
+        if not name or not all(size.isdecimal() and int(size) for size in sizes.split("x")):
+            raise UsageError(f"--input {text}: name an input and its sizes, such as x=1x80x3000.")
+        shapes[name] = tuple(map(int, sizes.split("x")))
+    return shapes
 
 
 def parse_counts(option: str, text: str | None) -> tuple[int, ...] | None:

@@ -12,7 +12,16 @@ import typer
 from rexport._errors import UsageError
 from rexport.cli._bench_report import Compare, Markdown, MaxRegression, Report, Saved
 from rexport.cli._limits import Layers, PeakOption, RemeasurePeak
-from rexport.cli._options import MEASURING, Json, Threads, complete_network, complete_runtime, parse_counts, parse_words
+from rexport.cli._options import (
+    MEASURING,
+    Json,
+    Threads,
+    complete_network,
+    complete_runtime,
+    parse_counts,
+    parse_shapes,
+    parse_words,
+)
 from rexport.cli._scenario import LatencyBound, Loadgen, ScenarioChoice, TrialSeconds
 
 if TYPE_CHECKING:
@@ -78,6 +87,16 @@ def bench(
     peak: PeakOption = False,
     remeasure_peak: RemeasurePeak = False,
     layers: Layers = False,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=SHAPE",
+            help="Shape of an input that is open, of a model that takes no pictures, such as x=1x80x3000; repeatable.",
+            show_default=False,
+            rich_help_panel=MEASURING,
+        ),
+    ] = None,
     samples: Annotated[
         int, typer.Option(min=1, help="The most images of --data, evenly spread.", rich_help_panel=MEASURING)
     ] = 256,
@@ -137,6 +156,7 @@ def bench(
         threads=threads,
         data=data,
         samples=samples,
+        shapes=parse_shapes(shapes),
         from_pixels=from_pixels,
         on_device=on_device,
         min_seconds=min_seconds,

@@ -26,7 +26,7 @@ from rexport.jobs.result import JobResult, Table
 from rexport.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rexport.benchmarks import Machine, Row
     from rexport.benchmarks.document import Peak, Trial
@@ -52,6 +52,7 @@ class BenchRequest:
         threads: By default one per usable core.
         data: Labelled pictures, for top-1 beside the speed, and to compare outputs on.
         samples: The most of them, evenly spread.
+        shapes: The shapes of inputs of models that take no pictures, where they are open.
         from_pixels: Whether a call begins with an image's pixels, so that normalising them belongs to it.
         on_device: Whether a call begins with images in the device's memory.
         min_seconds: The least time to measure each row.
@@ -81,6 +82,7 @@ class BenchRequest:
     threads: int | None = None
     data: Path | None = field(default=None, metadata=READ_IMAGES)
     samples: int = 256
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     from_pixels: bool = False
     on_device: bool = False
     min_seconds: float = 3.0
@@ -322,6 +324,7 @@ def _run_in_turns(request: BenchRequest, old: BenchResult | None, progress: Prog
             on_device=request.on_device,
             data=request.data,
             samples=request.samples,
+            shapes=request.shapes,
             min_seconds=request.min_seconds,
             min_calls=request.min_calls,
             launches=request.launches,
