@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rexport._errors import UnavailableError
 from rexport.benchmarks.document import Status
@@ -45,7 +45,7 @@ class Job:
     source: Source
     runtime: str
     shape: tuple[int, ...]
-    dtype: Literal["float32", "uint8"] = "float32"
+    dtype: str = "float32"
     threads: int
     preprocessing: Preprocessing | None = None
     on_device: bool = False

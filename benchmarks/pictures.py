@@ -8,7 +8,7 @@ model is shown the same ones, each through its own preprocessing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,7 +84,8 @@ class Gallery:
         if str(key) not in self._hung:
             self._hung[str(key)] = path, None, None
             drawn = random_feed([{"name": t.name, "dtype": t.dtype, "shape": t.at(_EXAMPLES)} for t in tensors])
-            np.savez(path, **by_name(drawn, [tensor.name for tensor in tensors]))
+            arrays: dict[str, Any] = by_name(drawn, [tensor.name for tensor in tensors])
+            np.savez(path, **arrays)
         path = self._hung[str(key)][0]
         return Hung(pictures=Pictures(path=path, preprocessing=None), labels=None, folders=None, key=key)
 

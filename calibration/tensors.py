@@ -75,7 +75,10 @@ def open_tensors(path: Path, inputs: Sequence[TensorInput]) -> TensorDataset:
 class _Source(Protocol):
     """Where examples come from."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """What the user named."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -196,7 +196,7 @@ def image_input(model: ir.Model, path: Path | str = "The model", *, layout: Layo
     image = None
     if len(inputs) == 1:
         stated = Metadata.of(model).preprocessing
-        image = _as_image(inputs[0], layout or (stated and stated.layout))
+        image = _as_image(inputs[0], layout or (None if stated is None else stated.layout))
     if image is not None:
         return image
     listed = "; ".join(f"{value.name}: {_type_in_words(value)}" for value in inputs)
@@ -218,12 +218,12 @@ def _as_image(value: ir.Value, layout: Layout | None) -> ImageInput | None:
     for order in usual if layout is None else (layout,):
         batch, *rest = value.shape
         channels = rest.pop(0 if order is Layout.NCHW else 2)
-        if channels not in _CHANNELS or 0 in (batch, *rest):
+        if not isinstance(channels, int) or channels not in _CHANNELS or 0 in (batch, *rest):
             continue
         height, width, number = (size if isinstance(size, int) else None for size in (*rest, batch))
         return ImageInput(
             name=str(value.name),
-            channels=int(channels),
+            channels=channels,
             height=height,
             width=width,
             batch=number,

@@ -54,7 +54,7 @@ class RandomNetwork:
 
     def pictures(self, count: int, *, draw: int) -> np.ndarray:
         """Return pictures, uint8 of shape ``(count, S, S, 3)``; others for each ``draw``."""
-        return _pictures(np.random.default_rng([self.seed, draw]), count, self.preprocessing.size)
+        return _pictures(np.random.default_rng([self.seed, draw]), count, self.preprocessing.side)
 
     def inputs(self, pictures: np.ndarray) -> np.ndarray:
         """Return what the network takes of pictures: float32 of shape ``(N, 3, S, S)``, or the pictures themselves."""

@@ -44,7 +44,8 @@ def confusion_chart(evaluation: Evaluation, classes: Sequence[int], names: Seque
     compared with the largest share of mistakes.
     """
     images = [counts.images for counts in evaluation.classes]
-    drawn = {pair: evaluation.confusion[pair] for pair in product(classes, repeat=2) if evaluation.confusion[pair]}
+    pairs = product(classes, classes)
+    drawn = {pair: evaluation.confusion[pair] for pair in pairs if evaluation.confusion[pair]}
     mistakes = [count / images[label] for (label, prediction), count in drawn.items() if label != prediction]
     right = sum(drawn.get((label, label), 0) for label in classes)
     with look():

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from rexport.evaluation.result import Mistake
     from rexport.evaluation.scores import Prepare
 
-__all__ = ["EvaluateRequest", "EvaluateResult", "run"]
+__all__ = ["EvaluateRequest", "EvaluateResult", "evaluate_classifier", "run"]
 
 _IN_WORKERS = ("cpu", NODE_BY_NODE)  # the runtimes that all workers have
 _PICTURES = 12  # the fewest mistakes in a report
@@ -251,6 +251,13 @@ def run(
     require_files_apart(request)
     if (other := _no_classifier(request)) is not None:
         return evaluate_outputs(request, *other, progress, note)
+    return evaluate_classifier(request, progress=progress, note=note)
+
+
+def evaluate_classifier(
+    request: EvaluateRequest, *, progress: Progress = silent, note: Note = unsaid
+) -> EvaluateResult:
+    """Evaluate a classifier of pictures; see :func:`run`."""
     notes: list[str] = []
     if request.html is not None:
         check_writable(request.html)

@@ -127,7 +127,9 @@ def run(
         evaluate.EvaluateRequest(model=model, weights=trained, data=digits / "test", reference=fp32)
         for model, trained in zip(models, (weights, None, None), strict=True)
     ]
-    evaluations = [evaluate.run(request, progress=progress, note=note).evaluation for request in requests]
+    evaluations = [
+        evaluate.evaluate_classifier(request, progress=progress, note=note).evaluation for request in requests
+    ]
     say(f"evaluated on the {_HELD_OUT} held-out digits")
     report, speeds = _measure(models, folder, progress, note)
     say("measured, each model in a process of its own, in turns")

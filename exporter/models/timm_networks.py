@@ -158,12 +158,13 @@ def _of_configuration(timm: Any, name: str, source: str, place: str, arguments: 
         ) from error
     require_known(architecture, timm.list_models(), "timm")
     settings = timm.models.resolve_pretrained_cfg(architecture, stated)
-    arguments = {key: value for key, value in (stated_arguments or {}).items() if key != "num_classes"} | arguments
+    others = {key: value for key, value in (stated_arguments or {}).items() if key != "num_classes"}
+    arguments = {**others, **arguments}
     classes = settings.num_classes or DEFAULT_CLASSES
     network = imagenet_network(
         "timm",
         name,
-        lambda number: timm.create_model(architecture, **({"num_classes": number} | arguments), pretrained=False),
+        lambda number: timm.create_model(architecture, **{"num_classes": number, **arguments}, pretrained=False),
     )
     return replace(
         _prepared(network, name, settings),

@@ -129,7 +129,7 @@ def _classifier(models: Any, name: str, arguments: Mapping[str, object]) -> Netw
     default = of_torchvision(published.DEFAULT)
     assert default is not None  # a classifier's
     preprocessing = replace(default, assumed=len(ways) > 1)
-    return replace(network, input_size=preprocessing.size, preprocessing=preprocessing)
+    return replace(network, input_size=preprocessing.side, preprocessing=preprocessing)
 
 
 def _segmentation(models: Any, name: str, arguments: Mapping[str, object]) -> Network:
@@ -140,7 +140,7 @@ def _segmentation(models: Any, name: str, arguments: Mapping[str, object]) -> Ne
         depth=None,
         paper="torchvision",
         dataset=None,
-        input_size=preprocessing.size,
+        input_size=preprocessing.side,
         num_classes=_VOC_CLASSES,
         construct=lambda classes: adopted(_without_weights(models, name, classes or _VOC_CLASSES, arguments)),
         preprocessing=preprocessing,
@@ -187,6 +187,8 @@ def _without_weights(models: Any, name: str, classes: int, arguments: Mapping[st
 
 class _Backbone(nn.Module):
     """A detector's modules under their own names, of which only ``backbone`` runs; it returns maps by their names."""
+
+    backbone: nn.Module
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()

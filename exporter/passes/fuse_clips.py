@@ -72,8 +72,8 @@ class FuseClips(RewritePass[_Bounded]):
             ]
             replace_node(match.node, "Clip", [match.source, *values])
         for value in before:
-            producer = value.producer() if value else None
-            if producer is not None and not value.uses() and not value.is_graph_output():
+            producer = None if value is None else value.producer()
+            if value is not None and producer is not None and not value.uses() and not value.is_graph_output():
                 graph.remove(producer, safe=True)
 
 

@@ -104,11 +104,13 @@ def _cut(builder: Builder, pictures: ir.Value, preprocessing: Preprocessing) -> 
     ) -> ir.Value:
         return builder.node(op_type, inputs, name, shape=[length], dtype=_INT64, **attributes)
 
+    resize = preprocessing.resize
+    assert isinstance(resize, int)  # see require_resizing
     two, crop = number("two", 2), number("size", height, width)
     shape = compute("Shape", [pictures], "shape", length=4)
     sides = compute("Slice", [shape, number("first_side", 1), number("behind_sides", 3)], "sides")
     shorter = compute("ReduceMin", [sides], "shorter_side", length=1, keepdims=1)
-    scaled = compute("Mul", [sides, number("resize", preprocessing.resize)], "scaled_sides")
+    scaled = compute("Mul", [sides, number("resize", resize)], "scaled_sides")
     target = compute("Div", [scaled, shorter], "resized_sides")
     resized = builder.node(
         "Resize",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport.calibration import Dataset
+    from rexport.feeds import Feed
     from rexport.quantization import QuantizedModel
 
 __all__ = ["LayerSensitivity", "Probe", "integer_layers", "layer_sensitivities"]
@@ -74,7 +75,7 @@ class Probe:
         threads: The threads of a model's session; one per usable core if ``None``.
     """
 
-    batches: tuple[np.ndarray, ...]
+    batches: tuple[Feed, ...]
     scores: tuple[np.ndarray, ...]
     threads: int | None = None
 
@@ -134,7 +135,7 @@ def layer_sensitivities(
     return tuple(sorted(sensitivities, key=lambda layer: (-layer.worth, layer.cost)))
 
 
-def _scores(model: ir.Model, batches: Sequence[np.ndarray], threads: int | None) -> tuple[np.ndarray, ...]:
+def _scores(model: ir.Model, batches: Sequence[Feed], threads: int | None) -> tuple[np.ndarray, ...]:
     session = open_session(to_bytes(model), threads=threads)
     names, size = input_names(session), fixed_batch(session)
     return tuple(
