@@ -20,8 +20,11 @@ from rexport.benchmarks.interleave import measure
 from rexport.benchmarks.jobs import Failure, Interrupted, Job, Pictures, Timing
 from rexport.benchmarks.launch import Launch
 from rexport.benchmarks.worker import Worker
+from rexport.model_file import save
+from rexport.model_inputs import TensorInput
 from rexport.preprocessing import Preprocessing
 from rexport.runtimes.source import Source
+from tests._graphs import graph
 from tests.benchmarks._processes import becomes, check_end_with_parent, linux
 
 if TYPE_CHECKING:
@@ -353,3 +356,24 @@ def test_with_a_preprocessing_every_call_starts_from_pixels() -> None:
     assert len(Runtime.given) == 2
     for images in Runtime.given:
         np.testing.assert_array_equal(images, stated.normalise(worker._images))
+
+
+def test_models_of_several_inputs_are_timed_and_compared(tmp_path: Path) -> None:
+    model = graph("y = Add(a, b)", inputs="float[N, 3] a, int64[N, 3] c, float[N, 3] b", outputs="float[N, 3] y")
+    save(model, tmp_path / "m.onnx")
+    tensors = tuple(
+        TensorInput(name=name, dtype=dtype, shape=(None, 3))
+        for name, dtype in (("a", "float32"), ("c", "int64"), ("b", "float32"))
+    )
+    timed = Job(source=Source(path=tmp_path / "m.onnx"), runtime="cpu", shape=(4,), threads=1, tensors=tensors)
+    worker = Worker()
+    worker.answer({"do": "load", **timed.loading()})
+    worker.answer({"do": "prepare", "seed": 0, **timed.images()})
+    assert len(worker.answer({"do": "run", "calls": 2})["seconds"]) == 2
+    a, b = np.arange(15, dtype=np.float32).reshape(5, 3), np.ones((5, 3), np.float32)
+    np.savez(tmp_path / "x.npz", a=a, b=b, c=np.zeros((5, 3), np.int64))
+    to = tmp_path / "o.npy"
+    worker.answer(
+        {"do": "outputs", "pictures": str(tmp_path / "x.npz"), "preprocessing": None, "batch": 4, "to": str(to)}
+    )
+    np.testing.assert_array_equal(np.load(to), a + b)

@@ -13,7 +13,7 @@ from PIL import Image
 from rexport.calibration.dataset import BadImage
 from rexport.calibration.decoding import read_picture
 from rexport.device._pictures import PictureError, model_input, resized, with_channels
-from rexport.preprocessing import Interpolation, Preprocessing, Takes
+from rexport.preprocessing import Interpolation, Layout, Preprocessing, Takes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +64,29 @@ def test_an_input_is_rexports(
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(found, expected, rtol=0, atol=one_of_255 * 1.001)
         assert (np.abs(found.astype(float) - expected) > 0.5 * one_of_255).mean() < 0.01
+
+
+_SHAPES = (
+    Preprocessing(size=(40, 24), resize=(40, 24), mean=(0.4,), std=(0.3,)),
+    Preprocessing(size=(24, 40), resize=48, layout=Layout.NHWC),
+    Preprocessing(size=32, resize=(36, 40), mean=(0.1, 0.2, 0.3, 0.4), std=(1.0, 1.0, 1.0, 1.0)),
+    Preprocessing(size=(40, 24), resize=(40, 24), takes=Takes.PIXELS, layout=Layout.NCHW),
+    Preprocessing(size=32, resize=32, mean=(0.0,), std=(1.0,), takes=Takes.PIXELS),
+)
+
+
+@pytest.mark.parametrize("preprocessing", _SHAPES)
+def test_pictures_of_any_shape_are_rexports(tmp_path: Path, preprocessing: Preprocessing) -> None:
+    image = Image.fromarray(_pixels(57, 61))
+    image.save(tmp_path / "x.png")
+    image.save(tmp_path / "x.ppm")
+    expected = preprocessing.to_input(preprocessing.pixels(image))[np.newaxis]
+    assert expected.shape[1:] == preprocessing.input_shape
+    for name in ("x.png", "x.ppm"):
+        found = model_input(tmp_path / name, _stated(preprocessing), np.empty_like(expected))
+        assert found.dtype == expected.dtype
+        one_of_255 = 1 if preprocessing.takes.raw else 1 / 255 / min(preprocessing.std)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=one_of_255 * 1.001)
 
 
 def _stated(preprocessing: Preprocessing) -> dict[str, Any]:
