@@ -9,17 +9,16 @@ dictionary of arrays, one after the other
 
 from __future__ import annotations
 
-import importlib
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from rexport._errors import DataError, UsageError
+from rexport._errors import DataError
+from rexport._user_code import function_named, import_user_module
 from rexport._words import first_line
 from rexport.calibration.array_file import BROKEN, array_names, open_array
 from rexport.calibration.dataset import Batch, fingerprint_of, spread
@@ -272,7 +271,8 @@ class _Function:
 
     @property
     def files(self) -> Sequence[Path]:
-        return [Path(file) for file in [self._module().__file__] if file is not None]
+        file = import_user_module(str(self.path).partition(":")[0]).__file__
+        return [] if file is None else [Path(file)]
 
     def __len__(self) -> int:
         return self.count
@@ -285,21 +285,8 @@ class _Function:
 
     def examples(self) -> Iterator[object]:
         """Call the function, and yield its examples."""
-        name = str(self.path).partition(":")[2]
-        function = getattr(self._module(), name, None)
-        if not callable(function):
-            raise UsageError(f"{self.path}: the module has no function {name!r} that gives examples.")
+        function = function_named(str(self.path))
         try:
             yield from function()
         except Exception as error:  # whatever a function of the user's raises
             raise DataError(f"{self.path} fails: {type(error).__name__}: {first_line(error)}.") from error
-
-    def _module(self) -> Any:
-        name = str(self.path).partition(":")[0]
-        folder = str(Path.cwd())
-        if folder not in sys.path:  # as for `python -m`: the module may lie in the folder that the command is run in
-            sys.path.insert(0, folder)
-        try:
-            return importlib.import_module(name)
-        except Exception as error:  # whatever a module of the user's raises
-            raise UsageError(f"The module {name} can't be imported: {first_line(error)}.") from error

@@ -24,6 +24,7 @@ _LAYERS = (
         "_files",
         "_documents",
         "_onnx_proto",
+        "_user_code",
         "_weights_file",
         "class_names",
         "feeds",

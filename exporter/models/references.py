@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import ast
 import copy
-import importlib
 import inspect
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from rexport._errors import UsageError
+from rexport._user_code import import_user_module
 from rexport.models.adopted import DEFAULT_CLASSES, DEFAULT_SIZE, adopted
 from rexport.models.modules import in_one_line
 from rexport.models.timm_networks import find_timm
@@ -120,18 +118,9 @@ def _explained(name: str) -> Iterator[None]:
 
 
 def _own(module_name: str, name: str, arguments: Mapping[str, object]) -> Network:
-    folder = str(Path.cwd())
-    if folder not in sys.path:  # as for `python -m`: the module may lie in the folder that the command is run in
-        sys.path.insert(0, folder)
     if module_name.partition(".")[0] in ("torchvision", "timm"):
         import_torchvision()
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UsageError(f"The module {module_name} can't be imported: {error}.") from error
-    except Exception as error:  # whatever a module of the user's raises
-        raise UsageError(f"The module {module_name} can't be imported: {in_one_line(error)}.") from error
-    make = getattr(module, name, None)
+    make = getattr(import_user_module(module_name), name, None)
     if not callable(make):
         raise UsageError(f"{module_name} has no callable {name!r} that makes a network.")
     return _of_callable(partial(make, **arguments), f"{module_name}:{name}", paper=module_name)
