@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from rexport.cli._calibration import OldAddress, OldEngine, WorkersChoice, parse_workers
+from rexport.cli._gate import MetricFunction
 from rexport.cli._options import (
     ACCURACY,
     ADVANCED,
@@ -76,15 +77,7 @@ def eval(  # noqa: A001
             min=0, metavar="N", help="List the N most confident mistakes.", show_default=False, rich_help_panel=ACCURACY
         ),
     ] = 0,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FUNCTION",
-            help="Your own metric, more is better: a function of batches, each with its outputs and labels.",
-            show_default=False,
-            rich_help_panel=ACCURACY,
-        ),
-    ] = None,
+    metric: MetricFunction = None,
     find_divergence: Annotated[
         bool,
         typer.Option(

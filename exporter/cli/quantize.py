@@ -18,7 +18,7 @@ from rexport.cli._calibration import (
     WorkersChoice,
     parse_workers,
 )
-from rexport.cli._gate import EvalData, MaxDrop, MinSpeedup
+from rexport.cli._gate import EvalData, MaxDrop, MetricFunction, MinSpeedup
 from rexport.cli._options import (
     ADVANCED,
     CALIBRATION,
@@ -76,6 +76,7 @@ def quantize(
     recover: RecoverChoice = None,
     eval_data: EvalData = None,
     max_drop: MaxDrop = None,
+    metric: MetricFunction = None,
     min_speedup: MinSpeedup = None,
     regroup: Regrouping = "off",
     stem: StemChoice = Stem.OFF,
@@ -147,6 +148,7 @@ def quantize(
         threads=threads,
         eval_data=eval_data,
         max_drop=max_drop,
+        metric=metric,
         min_speedup=min_speedup,
         forms=parse_forms(regroup, stem, batch=for_batch, threads=threads),
         verify=verify,

@@ -15,6 +15,7 @@ import importlib
 import math
 import sys
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,14 +23,16 @@ import numpy as np
 
 from rexport._errors import DataError, ModelFileError, UsageError
 from rexport._words import first_line
+from rexport.calibration.dataset import spread
 from rexport.evaluation.result import finite, sqnr_db
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from rexport.calibration import BadImage, Dataset
     from rexport.feeds import Feed
 
-__all__ = ["Metric", "OutputComparison", "OutputTotals", "Predictions", "metric_named"]
+__all__ = ["Metric", "OutputComparison", "OutputTotals", "Predictions", "metric_named", "predictions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,42 @@ def metric_named(reference: str) -> Metric:
         return value
 
     return metric
+
+
+def predictions(
+    run: Callable[[Feed], list[np.ndarray]],
+    outputs: Sequence[str],
+    dataset: Dataset,
+    *,
+    batch: int,
+    samples: int | None = None,
+    skip_bad: bool = False,
+    skipped: dict[BadImage, None] | None = None,
+) -> Iterator[Predictions]:
+    """Run the examples of a data set, and yield what ``run`` gives for each batch.
+
+    Args:
+        run: Returns all outputs.
+        outputs: Their names.
+        dataset: The examples.
+        batch: How many at a time.
+        samples: Only so many, evenly spread.
+        skip_bad: Go on without examples that can't be read.
+        skipped: Filled with those.
+
+    Raises:
+        DataError: Examples can't be read.
+    """
+    names = dataset.names()
+    places = iter([names[index] for index in spread(len(names), samples)])
+    for part in dataset.batches(batch, samples=samples, skip_bad=skip_bad):
+        unreadable = {str(image.path) for image in part.skipped}
+        if skipped is not None:
+            skipped |= dict.fromkeys(part.skipped)
+        read = [name for name in islice(places, len(part) + len(unreadable)) if name not in unreadable]
+        if len(part):
+            results = dict(zip(outputs, run(part.feed), strict=True))
+            yield Predictions(feed=part.feed, outputs=results, labels=part.labels, names=read)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from rexport.calibration.workers import LocalWorkers
 from rexport.evaluation.candidate import candidate_of
 from rexport.evaluation.divergence import find_divergence
 from rexport.evaluation.judging import judging_runtime
-from rexport.evaluation.outputs import OutputTotals, Predictions, metric_named
+from rexport.evaluation.outputs import OutputTotals, Predictions, metric_named, predictions
 from rexport.evaluation.reference import Reference
 from rexport.evaluation.result import db_in_words
 from rexport.feeds import examples_in, first_examples
@@ -238,8 +237,16 @@ class _Work:
         with self._progress("evaluating", len(spread(len(self._dataset), request.samples))) as advance:
 
             def batches() -> Iterator[Predictions]:
-                for batch, expected in self._predictions(run, run_reference):
-                    totals.add(batch, expected)
+                for batch in predictions(
+                    run,
+                    self._names,
+                    self._dataset,
+                    batch=self._batch,
+                    samples=request.samples,
+                    skip_bad=request.skip_bad,
+                    skipped=self.skipped,
+                ):
+                    totals.add(batch, None if run_reference is None else run_reference(batch.feed))
                     advance(examples_in(batch.feed))
                     yield batch
 
@@ -248,20 +255,6 @@ class _Work:
             for _ in batches():
                 pass
         return None
-
-    def _predictions(
-        self, run: Run, run_reference: Run | None
-    ) -> Iterator[tuple[Predictions, list[np.ndarray] | None]]:
-        request, names = self._request, self._dataset.names()
-        places = iter([names[index] for index in spread(len(names), request.samples)])
-        for batch in self._dataset.batches(self._batch, samples=request.samples, skip_bad=request.skip_bad):
-            self.skipped |= dict.fromkeys(batch.skipped)
-            unreadable = {str(image.path) for image in batch.skipped}
-            read = [name for name in islice(places, len(batch) + len(unreadable)) if name not in unreadable]
-            if len(batch):
-                outputs = dict(zip(self._names, run(batch.feed), strict=True))
-                expected = None if run_reference is None else run_reference(batch.feed)
-                yield Predictions(feed=batch.feed, outputs=outputs, labels=batch.labels, names=read), expected
 
 
 def _divergence(

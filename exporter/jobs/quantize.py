@@ -85,7 +85,8 @@ class QuantizeRequest:
         workers: The workers that calibrate; by default this process.
         threads: The threads of the runtime; by default one per usable core.
         eval_data: Labelled pictures to measure accuracy on.
-        max_drop: The largest loss of top-1 on them, in percentage points; ``None`` only measures it.
+        max_drop: The largest loss of top-1 on them, in percentage points, or of the metric; ``None`` only measures it.
+        metric: The user's metric instead of top-1, ``module:function`` (see :mod:`rexport.evaluation.outputs`).
         min_speedup: The smallest speed-up over the float model on this machine.
         forms: The forms of layers, and the conditions to measure speeds at.
         verify: Whether every step is verified.
@@ -110,6 +111,7 @@ class QuantizeRequest:
     threads: int | None = None
     eval_data: Path | None = field(default=None, metadata=READ_IMAGES)
     max_drop: float | None = None
+    metric: str | None = None
     min_speedup: float | None = None
     forms: LayerForms = field(default_factory=LayerForms)
     verify: bool = True
@@ -128,6 +130,8 @@ class QuantizeRequest:
                 "or pass --data IMAGES too."
             )
         check_gate(self.eval_data, self.max_drop, self.min_speedup)
+        if self.metric is not None and self.eval_data is None:
+            raise UsageError("--metric needs examples to measure with; pass --eval-data too.")
 
     @property
     def recovery_level(self) -> Recovery:
@@ -217,8 +221,10 @@ class QuantizeResult(JobResult):
             "calibrated on": f"{self.table.images} images, {request.calibrator}",
         }
         if self.gate is not None:
-            drop = self.gate.drop_of(self.gate.chosen)
-            facts["top-1"] = f"{percent(self.gate.chosen.top1)}, {drop:.2f} points below the float model"
+            chosen, drop = self.gate.chosen, self.gate.drop_of(self.gate.chosen)
+            facts["accuracy"] = f"top-1 {percent(chosen.score)}, {drop:.2f} points below the float model"
+            if self.gate.metric is not None:
+                facts["accuracy"] = f"{self.gate.metric} {chosen.score:.6g}, {drop:.4g} below the float model"
         if self.proof is not None:
             facts["verified"] = f"{self.proof.verdict}: {self.proof}"
         if self.speed is not None:
@@ -336,9 +342,9 @@ class _Work:
         return mix_precision(
             self.model,
             self.quantize,
-            Exam(dataset=self.labelled, skip_bad=request.skip_bad, threads=request.threads),
+            Exam(dataset=self.labelled, metric=request.metric, skip_bad=request.skip_bad, threads=request.threads),
             max_drop=math.inf if request.max_drop is None else request.max_drop,
-            conditions=self.conditions if request.runs_here else None,
+            conditions=self.conditions if request.runs_here and self.preprocessing is not None else None,
             progress=self.progress,
         )
 

@@ -13,7 +13,7 @@ from rexport._progress import Progress, silent
 from rexport.benchmarks.intervals import is_noisy
 from rexport.benchmarks.suite import bench
 from rexport.model_file import save
-from rexport.model_inputs import image_input
+from rexport.model_inputs import fixed_batch
 from rexport.tuning.timings import Conditions
 
 if TYPE_CHECKING:
@@ -72,9 +72,8 @@ def conditions_for(model: ir.Model, *, batch: int | None, threads: int | None) -
 
     Raises:
         UsageError: The model has another fixed batch.
-        ModelFileError: It has no image input.
     """
-    fixed = image_input(model).batch
+    fixed = fixed_batch(model)
     if batch is not None and fixed not in (None, batch):
         raise UsageError(f"The model takes batches of {fixed} only, so nothing can be measured at {batch}.")
     return Conditions.here(batch=batch or fixed or 1, threads=threads or this_cpu().cores)

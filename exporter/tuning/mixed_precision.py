@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import GateError, UsageError
 from rexport._progress import Progress, silent
+from rexport.calibration.dataset import spread
 from rexport.classifier_head import head_of
 from rexport.cost import operations_of
 from rexport.evaluation import Classifier, evaluate
 from rexport.evaluation.judging import judging_runtime
+from rexport.evaluation.outputs import metric_named, predictions
 from rexport.evaluation.result import finite
 from rexport.model_file import Metadata, save
-from rexport.model_inputs import image_input
+from rexport.model_inputs import fixed_batch
 from rexport.runtimes import open_runtime
 from rexport.runtimes.source import Source
 from rexport.tuning.comparison import compare
@@ -30,9 +32,11 @@ from rexport.tuning.sensitivity import Probe, integer_layers, layer_sensitivitie
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    import numpy as np
     import onnx_ir as ir
 
     from rexport.calibration import Dataset
+    from rexport.feeds import Feed
     from rexport.quantization import QuantizedModel
     from rexport.tuning.comparison import Comparison
     from rexport.tuning.sensitivity import LayerSensitivity
@@ -48,7 +52,8 @@ class Exam:
     """The images that accuracy is measured on.
 
     Attributes:
-        dataset: Labelled images, as the model takes them.
+        dataset: Labelled images, as the model takes them; with a metric, any examples.
+        metric: The user's metric, ``module:function`` (see :mod:`rexport.evaluation.outputs`); by default top-1.
         samples: Only so many of them, evenly spread; by default all.
         batch: Images at a time.
         probe_images: The number of images for measuring the layers' sensitivity; they are kept in memory.
@@ -57,6 +62,7 @@ class Exam:
     """
 
     dataset: Dataset
+    metric: str | None = None
     samples: int | None = None
     batch: int = 32
     probe_images: int = 128
@@ -71,7 +77,7 @@ class GatePoint:
     Attributes:
         float_layers: The layers left in float, of those that could be on integers.
         float_share: Their share of all operations (see ``layer_cost``).
-        top1: The fraction of images that is right.
+        score: The fraction of images that is right, or the user's metric.
         sqnr_db: The SQNR of the scores on the probe's images; ``None`` where the first model passed without a probe.
         comparison: How many times as fast as the float model it is, if that was measured. It is not for models that
             another one beats, with no more of the operations in float and no fewer images right.
@@ -79,7 +85,7 @@ class GatePoint:
 
     float_layers: tuple[str, ...]
     float_share: float
-    top1: float
+    score: float
     sqnr_db: float | None = None
     comparison: Comparison | None = None
 
@@ -92,9 +98,10 @@ class GateResult:
         quantized: The model that passes; if none does, the one with all layers on integers.
         chosen: Its point.
         points: All measured models, by their share of float operations: the curve of accuracy and speed.
-        float_top1: The fraction of images on which the float model is right.
+        float_score: The float model's score.
         images: The number of images.
-        max_drop: The percentage points that may be lost.
+        max_drop: The percentage points of top-1 that may be lost, or how much of the metric.
+        metric: The user's metric; ``None`` for top-1.
         sensitivities: Those of the layers, the first to leave in float first; empty where the first model passed.
         why_not: Why the gate does not hold, in a sentence; ``None`` if it does.
     """
@@ -102,15 +109,16 @@ class GateResult:
     quantized: QuantizedModel
     chosen: GatePoint
     points: tuple[GatePoint, ...]
-    float_top1: float
+    float_score: float
     images: int
     max_drop: float
+    metric: str | None = None
     sensitivities: tuple[LayerSensitivity, ...] = ()
     why_not: str | None = None
 
     def drop_of(self, point: GatePoint) -> float:
-        """Return the loss of a model against the float one, in percentage points of top-1."""
-        return 100 * (self.float_top1 - point.top1)
+        """Return the loss of a model against the float one, in percentage points of top-1, or of the metric."""
+        return (100 if self.metric is None else 1) * (self.float_score - point.score)
 
     def require(self) -> None:
         """Check that the gate holds.
@@ -126,8 +134,9 @@ class GateResult:
         return {
             "holds": self.why_not is None,
             "images": self.images,
-            "fp32_top1": self.float_top1,
-            "top1": self.chosen.top1,
+            "fp32_top1": self.float_score if self.metric is None else None,
+            "top1": self.chosen.score if self.metric is None else None,
+            "metric": self.metric and {"function": self.metric, "fp32": self.float_score, "int8": self.chosen.score},
             "drop_points": self.drop_of(self.chosen),
             "max_drop_points": finite(self.max_drop),
             "float_layers": list(self.chosen.float_layers),
@@ -135,7 +144,7 @@ class GateResult:
                 {
                     "float_layers": list(point.float_layers),
                     "float_share": point.float_share,
-                    "top1": point.top1,
+                    "top1" if self.metric is None else "metric": point.score,
                     "sqnr_db": finite(point.sqnr_db),
                     "speedup": point.comparison and point.comparison.speedup,
                     "speedup_interval": point.comparison and list(point.comparison.interval),
@@ -162,11 +171,11 @@ def mix_precision(
     """Quantize ``model`` with as few layers in float as it takes to lose at most ``max_drop``.
 
     Args:
-        model: The float model: a classifier with one image input.
+        model: The float model: a classifier of pictures, or any with a metric.
         quantize_with: Quantizes it except for the layers of these names, such as
             ``lambda names: quantize(model, table, target=X86, keep_float=names)``.
         exam: The images to measure accuracy on.
-        max_drop: In percentage points of top-1; infinite to measure only.
+        max_drop: In percentage points of top-1, or of the metric; infinite to measure only.
         most_float: The largest share of operations that may be left in float: beyond, it would be no integer model.
         conditions: The conditions to measure speed at; by default it is not measured.
         progress: Reports every layer and every batch of images.
@@ -185,7 +194,7 @@ def _require_sense(exam: Exam, max_drop: float, most_float: float) -> None:
         raise UsageError(f"The largest drop must be 0 points or more, such as --max-drop 0.5, not {max_drop:g}.")
     if not 0 <= most_float <= 1:
         raise UsageError(f"The share of operations in float must be from 0 to 1, not {most_float:g}.")
-    if not exam.dataset.labelled:
+    if exam.metric is None and not exam.dataset.labelled:
         raise UsageError(
             "Accuracy needs labels, and the evaluation images have none; pass a folder with one folder per class, "
             "such as --eval-data DIR with DIR/<class>/<image>."
@@ -220,8 +229,8 @@ def require_speedup(
 def _front(points: Collection[GatePoint]) -> list[GatePoint]:
     """Return the points that no other point beats; of equal ones, the first."""
     front: list[GatePoint] = []
-    for point in sorted(points, key=lambda point: (point.float_share, -point.top1)):
-        if not front or point.top1 > front[-1].top1:
+    for point in sorted(points, key=lambda point: (point.float_share, -point.score)):
+        if not front or point.score > front[-1].score:
             front.append(point)
     return front
 
@@ -242,7 +251,7 @@ class _Search:
         self.exam = exam
         self.max_drop = max_drop
         self.progress = progress
-        self.float_top1, self.images = self._top1(model)
+        self.float_score, self.images = self._score(model)
         self._operations = operations_of(model)
         self._layers = tuple(integer_layers(quantize_with(frozenset())))
         self._points: dict[frozenset[str], GatePoint] = {}
@@ -267,9 +276,10 @@ class _Search:
             quantized=self.quantize_with(frozenset(point.float_layers)),
             chosen=point,
             points=points,
-            float_top1=self.float_top1,
+            float_score=self.float_score,
             images=self.images,
             max_drop=self.max_drop,
+            metric=self.exam.metric,
             sensitivities=sensitivities,
             why_not=why_not,
         )
@@ -288,12 +298,15 @@ class _Search:
     def measure(self, names: Collection[str]) -> GatePoint:
         key = frozenset(names)
         if key not in self._points:
-            top1, _ = self._top1(self.quantize_with(key).model)
-            self._points[key] = GatePoint(float_layers=tuple(names), float_share=self._share(key), top1=top1)
+            score, _ = self._score(self.quantize_with(key).model)
+            self._points[key] = GatePoint(float_layers=tuple(names), float_share=self._share(key), score=score)
         return self._points[key]
 
     def holds(self, point: GatePoint) -> bool:
-        return 100 * (self.float_top1 - point.top1) <= self.max_drop + _ROUNDING
+        return self._drop(point) <= self.max_drop + _ROUNDING
+
+    def _drop(self, point: GatePoint) -> float:
+        return (100 if self.exam.metric is None else 1) * (self.float_score - point.score)
 
     def run(self, ranked: list[str], most_float: float) -> GatePoint | None:
         """Return the model with the fewest layers in float that passes, ``None`` if none does."""
@@ -313,9 +326,12 @@ class _Search:
         return self._without_needless(ranked[:passes])
 
     def why_not(self, most_float: float) -> str:
-        best = max(self._points.values(), key=lambda point: point.top1)
+        best = max(self._points.values(), key=lambda point: point.score)
+        loss = f"{self._drop(best):.2f} points of top-1"
+        if self.exam.metric is not None:
+            loss = f"{self._drop(best):.4g} of {self.exam.metric}"
         return (
-            f"INT8 loses {100 * (self.float_top1 - best.top1):.2f} points of top-1 on {self.images} images "
+            f"INT8 loses {loss} on {self.images} images "
             f"(limit {self.max_drop:g}) even with {len(best.float_layers)} layers, "
             f"{100 * best.float_share:.0f} % of the operations, in float; at most {100 * most_float:.0f} % "
             "may stay in float. Calibrate with more images or another --calibrator, use a stronger "
@@ -359,14 +375,17 @@ class _Search:
 
     @property
     def _batch(self) -> int:
-        return image_input(self.model).batch or self.exam.batch
+        return fixed_batch(self.model) or self.exam.batch
 
-    def _top1(self, model: ir.Model) -> tuple[float, int]:
-        metadata = Metadata.of(self.model)
+    def _score(self, model: ir.Model) -> tuple[float, int]:
+        """Return the accuracy or the metric of a model, and on how many examples."""
+        metadata, exam = Metadata.of(self.model), self.exam
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             save(model, path)
-            with open_runtime(judging_runtime(model), Source(path=path), threads=self.exam.threads) as runtime:
+            with open_runtime(judging_runtime(model), Source(path=path), threads=exam.threads) as runtime:
+                if exam.metric is not None:
+                    return self._metric(runtime.run_all, exam.metric)  # type: ignore[attr-defined]
                 result = evaluate(
                     Classifier(runtime=runtime, head=head_of(self.model)),
                     self.exam.dataset,
@@ -378,3 +397,8 @@ class _Search:
                 )
         assert result.top1 is not None
         return result.top1, result.images
+
+    def _metric(self, run: Callable[[Feed], list[np.ndarray]], metric: str) -> tuple[float, int]:
+        exam, names = self.exam, [str(value.name) for value in self.model.graph.outputs]
+        batches = predictions(run, names, exam.dataset, batch=self._batch, samples=exam.samples, skip_bad=exam.skip_bad)
+        return metric_named(metric)(batches), len(spread(len(exam.dataset), exam.samples))

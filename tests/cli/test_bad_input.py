@@ -124,7 +124,7 @@ _TABLE = [
     ("bench good.onnx text.onnx", 1, "is not an ONNX"),
     # models without an image input
     ("quantize two_channels.onnx --data images -o out.onnx", 1, "images has no arrays, and the model takes x float32"),
-    ("eval two_channels.onnx --data images", 1, "has no image input"),
+    ("eval two_channels.onnx --data images", 1, "images has no arrays, and the model takes x float32"),
     # images
     ("quantize good.onnx --data missing -o out.onnx", 2, "missing does not exist"),
     ("quantize good.onnx --data nothing -o out.onnx", 1, "No images in nothing"),

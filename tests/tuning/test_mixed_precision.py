@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
 from rexport._cpu import this_cpu
 from rexport._errors import GateError, UsageError
-from rexport.calibration import CalibrationTable, Dataset, calibrate, open_dataset
+from rexport.calibration import CalibrationTable, Dataset, calibrate, calibrate_dataset, open_dataset
+from rexport.calibration.tensors import open_tensors
 from rexport.cost import operations_of
+from rexport.model_inputs import tensor_inputs
 from rexport.models import build
 from rexport.models.summary import summarize
 from rexport.preprocessing import Preprocessing
-from rexport.quantization import QuantizedModel, quantize
+from rexport.quantization import X86, QuantizedModel, quantize
 from rexport.quantization.targets import target_for
 from rexport.tuning import (
     Comparison,
@@ -103,9 +107,9 @@ def test_the_gate_finds_the_layers_that_break_and_leaves_only_them_in_float(
     assert [point.float_share for point in result.points] == sorted(point.float_share for point in result.points)
     for point in result.points:  # speed is measured of those that no cheaper one beats
         beaten = any(
-            other.float_share <= point.float_share and other.top1 >= point.top1
+            other.float_share <= point.float_share and other.score >= point.score
             for other in result.points
-            if (other.float_share, other.top1) != (point.float_share, point.top1)
+            if (other.float_share, other.score) != (point.float_share, point.score)
         )
         assert point == chosen or (point.comparison is None) >= beaten
     assert {whole.comparison, chosen.comparison} == {measured}
@@ -193,11 +197,11 @@ def test_operations_are_the_networks_multiply_accumulates() -> None:
 
 def gate_result(max_drop: float) -> GateResult:
     """Return what a gate could give: a model that loses half a point with one layer in float."""
-    first = GatePoint(float_layers=(), float_share=0.0, top1=0.7, sqnr_db=12.0)
+    first = GatePoint(float_layers=(), float_share=0.0, score=0.7, sqnr_db=12.0)
     chosen = GatePoint(
         float_layers=("conv1",),
         float_share=0.25,
-        top1=0.795,
+        score=0.795,
         sqnr_db=math.inf,
         comparison=Comparison(speedup=1.5, interval=(1.4, 1.6)),
     )
@@ -205,7 +209,7 @@ def gate_result(max_drop: float) -> GateResult:
         quantized=QuantizedModel(model=graph("y = Relu (x)"), layers=()),
         chosen=chosen,
         points=(first, chosen),
-        float_top1=0.8,
+        float_score=0.8,
         images=1000,
         max_drop=max_drop,
         sensitivities=(LayerSensitivity(name="conv1", op_type="Conv", sqnr_db=12.5, cost=0.3),),
@@ -220,3 +224,35 @@ def test_the_document_has_the_curve_and_no_infinite_numbers() -> None:
     assert document["curve"][1]["sqnr_db"] is None
     assert document["curve"][1]["speedup_interval"] == [1.4, 1.6]
     assert document["sensitivities"] == [{"layer": "conv1", "op_type": "Conv", "sqnr_db": 12.5, "cost": 0.3}]
+
+
+def test_a_metric_of_the_users_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its unit is its own, and examples need no labels."""
+    (tmp_path / "metric_of_a_test.py").write_text(
+        "import numpy as np\n"
+        "def negative_energy(batches):\n"
+        "    return -float(np.mean([np.square(batch.outputs['y']).mean() for batch in batches]))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    model = graph(
+        "p = Conv(a, w) q = Conv(b, w) y = Add(p, q)",
+        {"w": np.ones((2, 3, 1, 1), np.float32)},
+        inputs="float[N, 3, 4, 4] a, float[N, 3, 4, 4] b",
+        outputs="float[N, 2, 4, 4] y",
+    )
+    values = np.random.default_rng(0).standard_normal((8, 3, 4, 4)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", a=values, b=values[::-1])
+    dataset = open_tensors(tmp_path / "x.npz", tensor_inputs(model))
+    table = calibrate_dataset(model, dataset, checkpoints=tmp_path).table
+    result = mix_precision(
+        model,
+        lambda names: quantize(model, table, target=X86, keep_float=names),
+        Exam(dataset=dataset, metric="metric_of_a_test:negative_energy"),
+        max_drop=0.5,
+    )
+    assert (result.why_not, result.images, result.metric) == (None, 8, "metric_of_a_test:negative_energy")
+    assert result.float_score < 0
+    assert result.drop_of(result.chosen) == result.float_score - result.chosen.score
+    document = result.to_json()
+    assert (document["top1"], document["metric"]["fp32"]) == (None, result.float_score)
