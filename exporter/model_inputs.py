@@ -12,7 +12,7 @@ from rexport._errors import DataError, ModelFileError, UsageError
 from rexport._progress import Note, unsaid
 from rexport._words import counted
 from rexport.model_file import Metadata, dtype_name
-from rexport.preprocessing import Layout, PictureOptions, Preprocessing, Size, Takes, sides_of, size_in_words
+from rexport.preprocessing import CHANNELS, Layout, PictureOptions, Preprocessing, Size, Takes, sides_of, size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 _ASSUMED_SIZE = 224  # of a model that takes any size and does not state one: ImageNet's
-_CHANNELS = (1, 3, 4)  # of pictures: grey, RGB, RGBA
 _TYPES = (ir.DataType.FLOAT, ir.DataType.UINT8)
 _KINDS = "biuf"  # of NumPy types of numbers
 
@@ -218,7 +217,7 @@ def _as_image(value: ir.Value, layout: Layout | None) -> ImageInput | None:
     for order in usual if layout is None else (layout,):
         batch, *rest = value.shape
         channels = rest.pop(0 if order is Layout.NCHW else 2)
-        if not isinstance(channels, int) or channels not in _CHANNELS or 0 in (batch, *rest):
+        if not isinstance(channels, int) or channels not in CHANNELS or 0 in (batch, *rest):
             continue
         height, width, number = (size if isinstance(size, int) else None for size in (*rest, batch))
         return ImageInput(

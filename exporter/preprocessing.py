@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CAMERA",
+    "CHANNELS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "IMAGE_SUFFIXES",
@@ -39,6 +40,7 @@ __all__ = [
     "Size",
     "Takes",
     "parse_size",
+    "picture_of",
     "sides_of",
     "size_in_words",
     "with_channels",
@@ -50,6 +52,8 @@ Size: TypeAlias = "int | tuple[int, int]"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _COLORS = {1: "grey", 3: "RGB", 4: "RGBA"}  # by the number of channels
+CHANNELS = tuple(_COLORS)
+"""The numbers of channels that pictures have: grey, RGB, RGBA."""
 CAMERA = (480, 640)
 """Height and width of the pictures to try a model with that resizes them itself: VGA."""
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -224,10 +228,7 @@ class Preprocessing:
         Raises:
             DataError: As :meth:`crop`.
         """
-        from PIL.Image import fromarray
-
-        pixels = self.pixels(image)
-        return fromarray(pixels[..., 0] if self.channels == 1 else pixels).convert("RGB")
+        return picture_of(self.pixels(image)).convert("RGB")
 
     def to_input(self, pixels: np.ndarray) -> np.ndarray:
         """Turn such pixels, uint8 of shape ``(..., H, W, C)``, into the file's input: see :class:`Takes`."""
@@ -469,6 +470,13 @@ class PictureOptions:
         was = ", ".join(f"{name} {_numbers(getattr(base, name))}" for name in replaced)
         new = " ".join(f"{options[name]} {_numbers(value)}" for name, value in replaced.items())
         return f"{source} states {was}; taking {new} instead."
+
+
+def picture_of(pixels: np.ndarray) -> Image:
+    """Return the picture of pixels, uint8 of shape ``(H, W, C)``."""
+    from PIL.Image import fromarray
+
+    return fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def with_channels(image: Image, channels: int) -> Image:

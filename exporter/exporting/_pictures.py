@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx_ir.passes import common
-from PIL import Image
 
 from rexport._errors import VerificationError
 from rexport.exporting._sizes import other_size
 from rexport.model_file import to_bytes
 from rexport.model_inputs import image_input, preprocessing_of
 from rexport.passes.resize_in_graph import cut_pixels
-from rexport.preprocessing import PictureOptions, Takes, sides_of
+from rexport.preprocessing import PictureOptions, Takes, picture_of, sides_of
 from rexport.runtimes.onnxruntime import open_session
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class RandomPictures:
     def _resized(self, pictures: np.ndarray) -> np.ndarray:
         """Return the pictures as the model resizes and cuts them."""
         pixels: np.ndarray = self._front.run(None, {self._name: pictures})[0]
-        expected = np.stack([self._preprocessing.crop(Image.fromarray(picture)) for picture in pictures])
+        expected = np.stack([self._preprocessing.crop(picture_of(picture)) for picture in pictures])
         levels = 255
         if pixels.shape == expected.shape:
             levels = int(np.abs(pixels.astype(int) - expected).max())

@@ -177,10 +177,10 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
     if network.no_classifier and not request.features:
         raise UsageError(network.no_classifier)
     weights = fetch_named(network) if request.weights is None else request.weights
-    preprocessing, remark = network_preprocessing(network, weights, request.options)
     module = registry.build(
         request.network, weights=weights, num_classes=request.num_classes, result=request.result, tell=note
     )
+    preprocessing, remark = network_preprocessing(network, weights, request.options, module=module)
     classes: tuple[str, ...] = ()
     if not request.features:
         outputs = _outputs(module, request, preprocessing, note)

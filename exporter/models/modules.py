@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from rexport._errors import UsageError
 from rexport._words import counted, first_line
+from rexport.preprocessing import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "in_one_line",
     "outputs_in",
+    "picture_channels",
     "result_of",
     "results_of",
     "return_one_tensor",
@@ -94,6 +96,22 @@ def result_of(module: nn.Module, shape: Sequence[int]) -> torch.Tensor:
     return result
 
 
+def picture_channels(module: nn.Module, shape: Sequence[int]) -> int:
+    """Return the channels of the pictures that ``module`` takes: those of its first convolution if it runs on them.
+
+    Otherwise they are those of ``shape``, ``(C, H, W)``.
+    """
+    channels, *sides = shape
+    first = next((layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d)), channels)
+    if first == channels or first not in CHANNELS:
+        return channels
+    try:
+        run_once(module.forward, (first, *sides))
+    except UsageError:  # it is another layer that reads the picture
+        return channels
+    return first
+
+
 def outputs_in(result: torch.Tensor) -> int:
     """Return the number of outputs, or of feature maps, that a result has for a picture."""
     return result.shape[1] if result.dim() > 1 else 1
@@ -114,7 +132,8 @@ def run_once(network: Callable[[torch.Tensor], object], shape: Sequence[int]) ->
         channels, *sides = shape
         raise UsageError(
             f"The network does not run on a picture of {'×'.join(map(str, sides))} pixels with "
-            f"{counted(channels, 'channel')} ({in_one_line(error)})."
+            f"{counted(channels, 'channel')} ({in_one_line(error)}); if it takes something else, export it with "
+            "--example module:function."
         ) from error
 
 

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexport._errors import UsageError
+from rexport.models.modules import picture_channels
 from rexport.models.published_weights import published_facts
 from rexport.models.trainer_settings import validation_preprocessing
 from rexport.models.weights_facts import WeightsFacts, read_weights_facts
-from rexport.preprocessing import PictureOptions, Preprocessing
+from rexport.preprocessing import PictureOptions, Preprocessing, sides_of
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from rexport.models.zoo import Network
+    from rexport.preprocessing import Size
 
 __all__ = ["known_facts", "network_preprocessing"]
 
@@ -49,7 +53,11 @@ def known_facts(network: Network, weights: Path | str | None) -> WeightsFacts:
 
 
 def network_preprocessing(
-    network: Network, weights: Path | str | None, options: PictureOptions | None = None
+    network: Network,
+    weights: Path | str | None,
+    options: PictureOptions | None = None,
+    *,
+    module: nn.Module | None = None,
 ) -> tuple[Preprocessing, str | None]:
     """Return how pictures become the input of a network: its known preprocessing, with the user's ``options``.
 
@@ -57,6 +65,8 @@ def network_preprocessing(
         network: The network.
         weights: As for :func:`known_facts`.
         options: The parts to replace.
+        module: The network itself; where its pictures have another number of channels than those that are known, their
+            mean and standard deviation are assumed.
 
     Returns:
         The preprocessing, and a sentence for the user if it is assumed in part, or ``options`` replace what is known.
@@ -72,7 +82,20 @@ def network_preprocessing(
     if (preprocessing is None or preprocessing.assumed) and not network.assumed_size:
         size = size or network.input_size
     preprocessing = preprocessing or Preprocessing.default_for(size or network.input_size)
+    if not preprocessing.assumed:
+        size = size or preprocessing.size
+    if module is not None:
+        preprocessing = _of_channels(preprocessing, module, size or preprocessing.size)
     return replace(options, size=size).applied_to(preprocessing, str(weights or network.name))
+
+
+def _of_channels(preprocessing: Preprocessing, module: nn.Module, size: Size) -> Preprocessing:
+    """Return ``preprocessing`` for pictures of as many channels as ``module`` takes; others are scaled to 0 … 1."""
+    channels = picture_channels(module, (preprocessing.channels, *sides_of(size)))
+    if channels == preprocessing.channels:
+        return preprocessing
+    usual = Preprocessing.default_for(size, channels)
+    return replace(preprocessing, mean=usual.mean, std=usual.std, assumed=True)
 
 
 def _files(network: Network, weights: Path | str | None) -> list[str]:

@@ -42,13 +42,18 @@ _FILTERS: dict[Interpolation, dict[str, Any]] = {
 
 
 def require_resizing(preprocessing: Preprocessing, opset: int) -> None:
-    """Raise UsageError if there is no size to resize to, or the opset has no operator for it."""
+    """Raise UsageError if there is no size to resize to, or no operator for it, in the opset or for transparency."""
     if not isinstance(preprocessing.resize, int):
         size = preprocessing.size
         way = "as they are" if preprocessing.resize is None else "resized whatever their shape"
         raise UsageError(
             f"The model takes pictures of {size_in_words(size)} {way}; pass --resize {max(sides_of(size))}, say, for "
             "it to resize their shorter side itself."
+        )
+    if preprocessing.channels == 4:
+        raise UsageError(
+            "Pictures with transparency are resized with their colours weighted by it, which ONNX's Resize can't do; "
+            "take pictures of one size, with --raw-image."
         )
     if opset < _OPSET:
         raise UsageError(f"Resizing in the graph takes opset {_OPSET}, and the model is of {opset}.")

@@ -15,6 +15,7 @@ from rexport.model_file import to_bytes
 from rexport.model_inputs import image_input
 from rexport.passes._graph import computes_in, constant, shape_in_words
 from rexport.passes._quantized import integer_operators
+from rexport.preprocessing import CHANNELS
 from rexport.runtimes.onnxruntime import open_session, said
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ __all__ = ["Reference", "random_feeds", "verify_equal"]
 _TOLERANCE = 1e-4
 _TOLERANCE_HALF = 1e-2
 _BATCH, _COLORS, _PIXELS = 2, 3, 224
-_CHANNELS = (1, 3, 4)  # of pictures
 _MOST = 2**28  # numbers of an input: 2 GiB, as they are drawn
 _PIXEL_VALUES = 256
 
@@ -159,7 +159,7 @@ def _shape_of(value: ir.Value) -> list[int]:
     assert value.shape is not None
     usual = {0: _BATCH}
     if len(value.shape) == 4:
-        is_last = value.dtype == ir.DataType.UINT8 or value.shape[3] in _CHANNELS
+        is_last = value.dtype == ir.DataType.UINT8 or value.shape[3] in CHANNELS
         usual[3 if is_last else 1] = _COLORS
     return [size if isinstance(size, int) else usual.get(axis, _PIXELS) for axis, size in enumerate(value.shape)]
 

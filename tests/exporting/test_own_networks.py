@@ -134,7 +134,7 @@ def _depends_on_values(z: torch.Tensor) -> torch.Tensor:
         (_depends_on_values, {}, InputError, r"PyTorch can't export the network \(GuardOnDataDependentSymNode"),
         (lambda z: z[:, :0], {}, VerificationError, "are empty at batch 1"),
         (lambda _z: None, {}, UsageError, "returns a NoneType without a tensor"),
-        (lambda z: z @ z, {}, UsageError, r"does not run on a picture of 8×8 pixels in three colours \(RuntimeError"),
+        (lambda z: z @ z, {}, UsageError, r"does not run on a picture of 8×8 pixels with 3 channels \(RuntimeError"),
         (torch.relu, {"classes": ("a", "b")}, UsageError, "There are 2 class names for 4 outputs"),
         (torch.relu, {"head": Head.LOG_SOFTMAX}, UsageError, "The head is logits or softmax"),
     ],

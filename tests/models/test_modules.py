@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from rexport._errors import UsageError
-from rexport.models.modules import results_of, return_one_tensor, uncompiled, unwrapped
+from rexport.models.modules import picture_channels, results_of, return_one_tensor, uncompiled, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,13 +87,30 @@ def test_a_result_that_there_is_not() -> None:
     [
         (Returning(lambda _a, _b: None), "returns a NoneType without a tensor"),
         (Returning(lambda _a, _b: {"loss": 0.3}), "returns a dict without a tensor"),
-        (nn.Linear(5, 2), r"does not run on a picture of 8×8 pixels with 3 channels \(RuntimeError: mat1"),
+        (
+            nn.Linear(5, 2),
+            r"does not run on a picture of 8×8 pixels with 3 channels \(RuntimeError: mat1.* with --example",
+        ),
         (nn.Bilinear(1, 2, 3), r"with 3 channels \(TypeError: .*missing 1 required positional argument"),
     ],
 )
 def test_networks_that_give_nothing(network: nn.Module, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         results_of(network, (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("network", "channels"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 4, 3)), 1),
+        (nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3)), 4),
+        (nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 2, 3)), 3),  # that convolution does not read the picture
+        (nn.Sequential(nn.Conv2d(6, 2, 3)), 3),  # no picture
+        (nn.Linear(8, 8), 3),
+    ],
+)
+def test_the_first_convolution_tells_the_channels_of_pictures(network: nn.Module, channels: int) -> None:
+    assert picture_channels(network, (3, 8, 8)) == channels
 
 
 @pytest.mark.parametrize(

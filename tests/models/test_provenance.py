@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from torch import nn
 
 from rexport import models
 from rexport._errors import UsageError
@@ -51,6 +53,19 @@ def test_mean_and_std_are_all_that_a_network_of_known_size_lacks() -> None:
     _, note = network_preprocessing(models.find("torch.nn:Identity"), None, options)
     assert note is not None
     assert "taking the middle 224×224" in note
+
+
+def test_mean_and_std_of_other_channels_are_assumed() -> None:
+    network, grey = replace(models.find("cifar_resnet8"), preprocessing=_OTHER), nn.Conv2d(1, 4, 3)
+    found, note = network_preprocessing(network, None, module=grey)
+    assert (found, found.assumed) == (Preprocessing(size=32, mean=(0,), std=(1,)), True)
+    assert note is not None
+    assert "cifar_resnet8 does not say" in note
+    assert "taking grey pictures of 32×32 as they are, mean 0 and std 1" in note
+    found, note = network_preprocessing(network, None, PictureOptions(mean=(0.5,), std=(0.25,)), module=grey)
+    assert (found.mean, found.std, found.assumed, note) == ((0.5,), (0.25,), False, None)
+    with pytest.raises(UsageError, match="cifar_resnet8 takes pictures of 1 channel"):
+        network_preprocessing(network, None, PictureOptions(mean=(0.5, 0.5, 0.5)), module=grey)
 
 
 def test_an_ensemble_of_different_weights_is_refused(tmp_path: Path) -> None:
