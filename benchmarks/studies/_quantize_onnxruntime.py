@@ -1,13 +1,15 @@
 """onnxruntime's static quantization of one model, as a command of its own; it needs nothing of rexport.
 
-    python _quantize_onnxruntime.py MODEL.onnx IMAGES.npy OUTPUT.onnx u8s8|s8s8 MinMax|Entropy|Percentile
+    python _quantize_onnxruntime.py MODEL.onnx IMAGES.npy|FOLDER OUTPUT.onnx u8s8|s8s8 MinMax|Entropy|Percentile
 
+FOLDER holds an .npz with an array per input for each example, as the model takes it.
 Weights are int8 per channel, and the model goes through the pre-processing that its documentation asks for.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,27 +24,41 @@ _BATCH = 8
 _ACTIVATIONS = {"u8s8": QuantType.QUInt8, "s8s8": QuantType.QInt8}
 
 
-class _Images(CalibrationDataReader):  # type: ignore[misc]
-    """Feeds of some images each, float32 of shape ``(N, 3, S, S)``."""
+class _Examples(CalibrationDataReader):  # type: ignore[misc]
+    """Feeds of some examples each."""
 
-    def __init__(self, images: np.ndarray, name: str) -> None:
-        self._feeds: Iterator[dict[str, np.ndarray]] = (
-            {name: images[start : start + _BATCH]} for start in range(0, len(images), _BATCH)
-        )
+    def __init__(self, feeds: Iterator[dict[str, np.ndarray]]) -> None:
+        self._feeds = feeds
 
     def get_next(self) -> dict[str, Any] | None:
         """Return the next feed, ``None`` after the last."""
         return next(self._feeds, None)
 
 
+def _feeds(path: Path, model: str) -> Iterator[dict[str, np.ndarray]]:
+    if path.is_dir():
+        yield from (dict(np.load(file)) for file in sorted(path.glob("*.npz")))
+        return
+    images, name = np.load(path), onnx.load(model).graph.input[0].name
+    yield from ({name: images[start : start + _BATCH]} for start in range(0, len(images), _BATCH))
+
+
+def _prepare(model: str, prepared: str) -> None:
+    """Pre-process a model, without inferring symbolic shapes where that fails."""
+    try:
+        quant_pre_process(model, prepared)
+    except Exception:  # it raises whatever comes
+        quant_pre_process(model, prepared, skip_symbolic_shape=True)
+
+
 def main(model: str, images: str, output: str, types: str, method: str) -> None:
     """Quantize ``model``."""
     prepared = f"{output}.prepared"
-    quant_pre_process(model, prepared)
+    _prepare(model, prepared)
     quantize_static(
         prepared,
         output,
-        _Images(np.load(images), onnx.load(prepared).graph.input[0].name),
+        _Examples(_feeds(Path(images), prepared)),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=_ACTIVATIONS[types],
