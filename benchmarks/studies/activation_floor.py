@@ -46,7 +46,7 @@ def main(
     """Quantize each network, and count the answers that change."""
     rows: list[dict[str, Any]] = []
     for pair in networks:
-        network, _, weights = pair.partition("=")
+        network, _, weights = pair.rpartition("=")
         rows.append({"network": network, **_measure(network, Path(weights), calibration, test)})
         row = rows[-1]
         print(f"{network:22} INT8 {row['int8']}, activations alone {row['activations']} of {row['images']}")

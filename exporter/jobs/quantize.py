@@ -35,7 +35,7 @@ from rexport.jobs.layer_forms import LayerForms, LayerFormsResult, choose_forms
 from rexport.jobs.result import JobResult, Table
 from rexport.model_file import Metadata, load, save, to_bytes
 from rexport.model_inputs import fixed_batch, image_input, picture_size, state_preprocessing
-from rexport.passes import Reference, fuse
+from rexport.passes import QUANTIZATION_PASSES, Reference, fuse
 from rexport.passes.own_weights import with_own_weights
 from rexport.passes.raise_opset import raise_opset
 from rexport.passes.verify import random_feeds
@@ -529,14 +529,14 @@ def _fuse(original: ir.Model, target: Target, note: Note, *, verify: bool) -> ir
         VerificationError: It is not equal, even with each pass that changes the results rolled back.
     """
     own = with_own_weights(original)
-    result = fuse(own)
+    result = fuse(own, passes=QUANTIZATION_PASSES)
     reference = None
     if verify:
         reference = Reference(original)
         try:
             reference.difference(result.model)
         except VerificationError:  # proven pass by pass, which takes longer, the wrong one is rolled back
-            result = fuse(own, reference=reference)
+            result = fuse(own, passes=QUANTIZATION_PASSES, reference=reference)
     for report in result.reports:
         for text in report.notes:
             note(text)

@@ -6,7 +6,7 @@ from rexport.passes._base import GraphPass, PassReport, PassResult, Refusal, Rew
 from rexport.passes.average_pool_to_global import AveragePoolToGlobal
 from rexport.passes.clip_to_relu import ClipToRelu
 from rexport.passes.fold_constants import FoldConstants
-from rexport.passes.fuse import DEFAULT_PASSES, FuseResult, fuse
+from rexport.passes.fuse import DEFAULT_PASSES, QUANTIZATION_PASSES, FuseResult, fuse
 from rexport.passes.fuse_batch_norm_conv import FuseBatchNormConv
 from rexport.passes.fuse_clips import FuseClips
 from rexport.passes.fuse_conv_batch_norm import FuseConvBatchNorm
@@ -31,6 +31,7 @@ from rexport.passes.verify import Reference, verify_equal
 
 __all__ = [
     "DEFAULT_PASSES",
+    "QUANTIZATION_PASSES",
     "AveragePoolToGlobal",
     "ClipToRelu",
     "FoldConstants",

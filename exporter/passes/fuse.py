@@ -32,6 +32,7 @@ from rexport.passes.remove_identity import RemoveIdentity
 from rexport.passes.remove_no_ops import RemoveNoOps
 from rexport.passes.remove_redundant_relu import RemoveRedundantRelu
 from rexport.passes.reshape_to_flatten import ReshapeToFlatten
+from rexport.passes.rows_to_gemm import RowsToGemm
 from rexport.passes.share_duplicates import ShareDuplicates
 from rexport.passes.subsample_to_conv import SubsampleToConv
 from rexport.passes.sum_to_add import SumToAdd
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from rexport.passes._base import GraphPass
     from rexport.passes.verify import Reference
 
-__all__ = ["DEFAULT_PASSES", "FuseResult", "fuse"]
+__all__ = ["DEFAULT_PASSES", "QUANTIZATION_PASSES", "FuseResult", "fuse"]
 
 _ROUNDS = 4  # at most; a second one finds little, and a third was not seen to find anything
 
@@ -71,6 +72,9 @@ DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
     FuseBatchNormConv,
     ShareDuplicates,
 )
+_PRODUCTS = DEFAULT_PASSES.index(MatMulToGemm)
+QUANTIZATION_PASSES = (*DEFAULT_PASSES[:_PRODUCTS], RowsToGemm, *DEFAULT_PASSES[_PRODUCTS:])
+"""The same before a file is quantized: with forms that gain nothing in float, and have integer kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)
