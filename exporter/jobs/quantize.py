@@ -386,8 +386,8 @@ class _Work:
         """Say so if most layers stay in float, and why.
 
         Raises:
-            GateError: Moreover, the file is no smaller than the float file, and neither a speed-up nor an accuracy that
-                was asked for speaks for it.
+            GateError: Moreover, the file is no smaller than the float file, as it is or fused, and neither a speed-up
+                nor an accuracy that was asked for speaks for it.
         """
         layers = int8.quantized.layers
         reasons = Counter(layer.why for layer in layers if layer.precision != "int8")
@@ -396,12 +396,14 @@ class _Work:
         why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(_REASONS))
         sentence = f"{len(layers) - reasons.total()} of {len(layers)} layers in INT8, because: {why}"
         self.note(f"{sentence}.")
-        size, float_size = len(to_bytes(int8.forms.model)), len(to_bytes(self.original))
-        if size >= float_size and speed is None and self.request.max_drop is None:
+        # fusing alone makes many files smaller: exporters note down where each operator comes from
+        size, float_size, fused_size = (len(to_bytes(model)) for model in (int8.forms.model, self.original, self.model))
+        if size >= min(float_size, fused_size) and speed is None and self.request.max_drop is None:
             raise GateError(
                 f"The INT8 file would be no smaller than {self.request.model} ({in_units(size)}, float "
-                f"{in_units(float_size)}), with {sentence}. It was not written. Deploy the float file; or pass "
-                "--min-speedup 1.0, or --eval-data DIR and --max-drop, to have the INT8 file if it is as good as that."
+                f"{in_units(float_size)}, fused {in_units(fused_size)}), with {sentence}. It was not written. Deploy "
+                "the float file; or pass --min-speedup 1.0, or --eval-data DIR and --max-drop, to have the INT8 file "
+                "if it is as good as that."
             )
 
     def write(self, int8: _Int8Model, result: QuantizeResult) -> QuantizeResult:

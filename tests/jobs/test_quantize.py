@@ -109,6 +109,18 @@ def test_a_file_that_would_be_mostly_float_and_no_smaller_is_refused(folder: Pat
     assert not request.output.exists()
 
 
+def test_a_file_that_is_smaller_only_because_it_is_fused_is_refused(folder: Path) -> None:
+    model = load(_mostly_float(folder, 4))
+    first = model.graph.node(0)
+    repeated = ir.node("Identity", [first.outputs[0]], metadata_props={"trace": "network.py, line 1 " * 1000})
+    first.outputs[0].replace_all_uses_with(repeated.outputs[0])
+    repeated.replace_input_with(0, first.outputs[0])
+    model.graph.insert_after(first, repeated)
+    save(model, folder / "noted.onnx")
+    with pytest.raises(GateError, match=r"float \d\d KiB, fused \d KiB\), with 1 of 9 layers in INT8"):
+        run(_request(folder, model=folder / "noted.onnx"))
+
+
 def test_a_file_that_is_mostly_float_and_smaller_is_written_with_a_note(folder: Path) -> None:
     said: list[str] = []
     run(_request(folder, model=_mostly_float(folder, 400)), note=said.append)
