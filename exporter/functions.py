@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport._words import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from torch import nn
 
     from rexport.jobs.bench import BenchReport
@@ -69,8 +71,8 @@ def train(
         output: The file of weights to write, ``.safetensors``.
         weights: What to start from; a head of other classes is drawn anew.
         epochs: How often every picture is seen; by default the recipe's.
-        progress: See above.
-        note: See above.
+        progress: Shows how long work goes on, such as ``rexport.progress_bar``.
+        note: Called with a sentence where the user should know something, such as ``print``.
         say: Called with a sentence after each epoch.
         settings: Other attributes of :class:`rexport.jobs.train.TrainRequest`.
 
@@ -90,8 +92,9 @@ def export(
     *,
     output: str | Path,
     weights: str | Path | None = None,
-    size: int | None = None,
-    resize: int | None = None,
+    example: str | torch.Tensor | Sequence[torch.Tensor] | dict[str, torch.Tensor] | None = None,
+    size: int | tuple[int, int] | None = None,
+    resize: int | tuple[int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     progress: Progress = silent,
@@ -104,12 +107,14 @@ def export(
         network: A name, a spec or a reference; or a module, of which a copy is exported, in evaluation mode.
         output: The ONNX file to write.
         weights: A state dict or checkpoint, or published weights.
-        size: Height and width of the pictures it takes, in pixels.
-        resize: The shorter side that pictures are resized to before they are cropped, in pixels.
-        mean: Of pixels scaled to 0 … 1, for red, green and blue.
+        example: What a network takes that takes no picture: a tensor, several, or a dictionary of keyword arguments;
+            or ``module:function``, which returns one of these.
+        size: Height and width of the pictures it takes, in pixels; a number for squares.
+        resize: The shorter side that pictures are resized to before they are cropped, or height and width, in pixels.
+        mean: Of pixels scaled to 0 … 1, for each channel.
         std: Likewise.
-        progress: See above.
-        note: See above.
+        progress: Shows how long work goes on, such as ``rexport.progress_bar``.
+        note: Called with a sentence where the user should know something, such as ``print``.
         settings: Other attributes of :class:`rexport.jobs.export.ExportRequest`.
 
     Raises:
@@ -124,7 +129,9 @@ def export(
         if name in settings:
             settings[name] = choice(settings[name])
     options = _request(PictureOptions, {}, size=size, resize=resize, mean=mean, std=std)
-    request = _request(ExportRequest, settings, network=network, output=output, weights=weights, options=options)
+    request = _request(
+        ExportRequest, settings, network=network, output=output, weights=weights, example=example, options=options
+    )
     return run(request, progress=progress, note=note)
 
 
@@ -138,8 +145,8 @@ def fuse(
     Args:
         model: Any ONNX file.
         output: The file to write.
-        progress: See above.
-        note: See above.
+        progress: Shows how long work goes on, such as ``rexport.progress_bar``.
+        note: Called with a sentence where the user should know something, such as ``print``.
         settings: Other attributes of :class:`rexport.jobs.fuse.FuseRequest`.
 
     Raises:
@@ -173,8 +180,8 @@ def quantize(
         calibrator: The choice of ranges from the statistics, such as ``percentile`` or ``mse``.
         eval_data: Labelled pictures to measure accuracy on.
         max_drop: The largest loss of top-1 on them, in percentage points; layers stay in float until it holds.
-        progress: See above.
-        note: See above.
+        progress: Shows how long work goes on, such as ``rexport.progress_bar``.
+        note: Called with a sentence where the user should know something, such as ``print``.
         settings: Other attributes of :class:`rexport.jobs.quantize.QuantizeRequest`.
 
     Raises:
@@ -218,8 +225,8 @@ def predict(
         model: An ONNX file, an engine, or the name of a network.
         pictures: Picture files, and folders of them.
         top: How many classes to name for each.
-        progress: See above.
-        note: See above.
+        progress: Shows how long work goes on, such as ``rexport.progress_bar``.
+        note: Called with a sentence where the user should know something, such as ``print``.
         settings: Other attributes of :class:`rexport.jobs.predict.PredictRequest`.
 
     Raises:
@@ -246,8 +253,8 @@ def evaluate(
         model: An ONNX file, an engine, or the name of a network.
         data: Images: ``DIR/<class>/<image>``, a flat folder, or an ``.npy`` or ``.npz`` file.
         reference: An ONNX file to compare with.
-        progress: See above.
-        note: See above.
+        progress: Shows how long work goes on, such as ``rexport.progress_bar``.
+        note: Called with a sentence where the user should know something, such as ``print``.
         settings: Other attributes of :class:`rexport.jobs.evaluate.EvaluateRequest`.
 
     Raises:
@@ -277,8 +284,8 @@ def bench(
         batches: By default 1 and 8.
         data: Labelled pictures, for top-1 beside the speed.
         output: A JSON document to write.
-        progress: See above.
-        note: See above.
+        progress: Shows how long work goes on, such as ``rexport.progress_bar``.
+        note: Called with a sentence where the user should know something, such as ``print``.
         settings: Other attributes of :class:`rexport.jobs.bench.BenchRequest`.
 
     Raises:
@@ -306,7 +313,7 @@ def tune(
     note: Note = unsaid,
     **settings: Any,
 ) -> TuneResult:
-    """Find the fastest runtime, batch and threads: ``tune("model.onnx", data="pictures", output="settings.json")``.
+    """Find the fastest runtime, batch and threads: ``tune("model.onnx", data="pictures", output="settings.toml")``.
 
     Args:
         model: An ONNX file, float or INT8.
@@ -315,8 +322,8 @@ def tune(
         eval_data: Labelled pictures to measure their accuracy on.
         max_drop: The percentage points of top-1 that they may lose.
         latency_bound_ms: The longest that 90 % of the calls may take, in milliseconds.
-        progress: See above.
-        note: See above.
+        progress: Shows how long work goes on, such as ``rexport.progress_bar``.
+        note: Called with a sentence where the user should know something, such as ``print``.
         settings: Other attributes of :class:`rexport.jobs.tune.TuneRequest`.
 
     Raises:
@@ -362,8 +369,8 @@ def build_engine(
         backend: ``tensorrt``, ``rtx`` or ``onnxruntime``.
         capabilities: The GPUs' compute capabilities times ten; by default the GPU that is here.
         batch: A batch, such as ``8``, or the least, the best and the most, such as ``1:8:32``.
-        progress: See above.
-        note: See above.
+        progress: Shows how long work goes on, such as ``rexport.progress_bar``.
+        note: Called with a sentence where the user should know something, such as ``print``.
         options: Other attributes of :class:`rexport.engine.BuildOptions`.
 
     Raises:
@@ -400,7 +407,7 @@ def bundle(
         version: From 1 on; devices refuse one that is lower than they had.
         key: The private key to sign with.
         output: The ``.rxb`` file to write; by default ``NAME-VERSION.rxb``.
-        note: See above.
+        note: Called with a sentence where the user should know something, such as ``print``.
         settings: Other attributes of :class:`rexport.jobs.bundle.BundleRequest`.
 
     Raises:
@@ -428,7 +435,7 @@ def deploy_bundle(
         inventory: A TOML file of devices; ``devices`` and ``groups`` select some of them.
         groups: Of the inventory.
         dry_run: Whether to look at the devices and change nothing.
-        note: See above.
+        note: Called with a sentence where the user should know something, such as ``print``.
         settings: Other attributes of :class:`rexport.jobs.deploy.DeployRequest`.
 
     Raises:
@@ -447,6 +454,9 @@ def _request(kind: type[Request], settings: dict[str, Any], **values: Any) -> Re
     """Return a request of a ``kind``, whose paths may be given as texts, and whose tuples as lists."""
     annotations = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
     given = settings | values
+    for name in given:
+        if name not in annotations:
+            raise TypeError(f"{kind.__name__} has no {name!r}.{suggestion(name, annotations)}")
     return kind(**{name: _converted(value, annotations.get(name, "")) for name, value in given.items()})
 
 

@@ -25,6 +25,7 @@ EXAMPLES = (
     "rexport onnx cifar_resnet20 --weights best.pt --class-names data/train -o resnet20.onnx",
     "rexport onnx model_best.pth.tar -o model.onnx",
     "rexport onnx timm:resnet50.a1_in1k --raw-image --head softmax -o resnet50.onnx",
+    "rexport onnx my.nets:speech --example my.nets:example --weights best.pt -o speech.onnx",
 )
 _GIVES = "What the file gives"
 
@@ -59,7 +60,8 @@ def onnx(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Images, for --precision fp16: layers that overflow on them stay in float32.", show_default=False
+            help="Images or arrays, for --precision fp16: layers that overflow on them stay in float32.",
+            show_default=False,
         ),
     ] = None,
     as_json: Json = False,
@@ -77,6 +79,16 @@ def onnx(
     batch: Annotated[
         str, typer.Option(metavar="dynamic|N", help="Any batch size, or this one.", rich_help_panel=TAKES)
     ] = "dynamic",
+    example: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="For a network that takes no picture: a function that returns what it takes, a tensor, or a tuple or "
+            "a dict of tensors.",
+            show_default=False,
+            rich_help_panel=TAKES,
+        ),
+    ] = None,
     any_size: Annotated[
         bool, typer.Option("--any-size", help="Take pictures of any height and width.", rich_help_panel=TAKES)
     ] = False,
@@ -160,6 +172,7 @@ def onnx(
         data=data,
         fused=fuse,
         tolerance=tolerance,
+        example=example,
     )
     report = run(request, progress=progress_bar, note=note)
     if as_json:
@@ -198,11 +211,12 @@ def _print(report: ExportReport, *, verbose: bool) -> None:
     from rexport.model_file import default_opset, tensor_in_words
 
     model, classes = report.exported.model, report.classes
-    (image,) = map(tensor_in_words, model.graph.inputs)
-    print_text(f"{report.request.output}: {in_units(report.size)}, opset {default_opset(model)}, {image}")
-    if report.request.features:
+    inputs = ", ".join(map(tensor_in_words, model.graph.inputs))
+    print_text(f"{report.request.output}: {in_units(report.size)}, opset {default_opset(model)}, {inputs}")
+    if report.request.features or report.request.example is not None:
+        kind = "feature" if report.request.features else "output"
         for value in model.graph.outputs:
-            print_text(f"feature {tensor_in_words(value)}")
+            print_text(f"{kind} {tensor_in_words(value)}")
     if len(classes) > 2:
         print_text(f"classes: {classes[0]}, {classes[1]} … {classes[-1]}")
     elif classes:

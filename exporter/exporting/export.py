@@ -2,58 +2,61 @@
 
 from __future__ import annotations
 
-import gc
-import json
-import logging
-import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import onnx
 import onnx_ir as ir
 import torch
 
-from rexport._errors import InputError, UsageError, VerificationError
+from rexport._errors import UsageError, VerificationError
 from rexport.classifier_head import head_of
 from rexport.exporting._features import drop_copies, require_features, returning
-from rexport.exporting._names import calls_in, name_after_modules
-from rexport.exporting._opset import lower_to_17
+from rexport.exporting._names import name_after_modules
 from rexport.exporting._sizes import other_size, require_any_size
+from rexport.exporting._translation import (
+    DEFAULT_OPSET,
+    OPSETS,
+    fused_at,
+    origin_of,
+    require_opset,
+    require_valid,
+    translate,
+)
 from rexport.exporting.parity import DEFAULT_TOLERANCE, PROBABILITIES, Parity, prove_parity
-from rexport.model_file import Head, Metadata, default_opset, to_bytes
+from rexport.model_file import Head, Metadata
 from rexport.model_inputs import image_input
-from rexport.models.modules import in_one_line, outputs_in, result_of, unwrapped
-from rexport.models.weights import state_dict_hash
-from rexport.passes import FoldConstants, fuse
+from rexport.models.modules import outputs_in, result_of, unwrapped
+from rexport.passes import FoldConstants
 from rexport.passes.raw_image import with_raw_images
 from rexport.passes.resize_in_graph import require_resizing, with_resize
 from rexport.preprocessing import Takes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    import numpy as np
 
     from rexport.passes import PassReport
     from rexport.preprocessing import Preprocessing
 
 __all__ = ["DEFAULT_OPSET", "OPSETS", "ExportResult", "export"]
 
-# TensorRT 10.3, which JetPack 6 ships, reads opsets up to 20.
-DEFAULT_OPSET = 20
-# PyTorch's exporter writes opsets from 18 on; little changed between 17 and 18 (see _opset).
-OPSETS = range(17, 24)
-_DIRECT_FROM = 18
-_RARELY = (100_000, 20, 100)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """The ``model``, the proof of its ``parity`` with the module, and the ``reports`` of the passes it went through."""
+    """The result of an export.
+
+    Attributes:
+        model: The model.
+        parity: The proof that it is equal to the module.
+        reports: Of the passes that it went through.
+        feed: The user's example, by the names of the model's inputs; ``None`` if it takes pictures.
+    """
 
     model: ir.Model
     parity: Parity
     reports: tuple[PassReport, ...]
+    feed: dict[str, np.ndarray] | None = None
 
 
 def export(
@@ -103,8 +106,7 @@ def export(
         ModelFileError: Raw images were asked for, and not only convolutions read the images.
         VerificationError: The result is not valid ONNX, not of the opset, or not equal to the module.
     """
-    if opset not in OPSETS:
-        raise UsageError(f"Opset {opset} is not supported; choose one from {OPSETS[0]} to {OPSETS[-1]}.")
+    require_opset(opset)
     if any_size and resize_in_graph:
         raise UsageError("--resize-in-graph takes pictures of any size already; leave --any-size out.")
     _require_head(head, features, classes)
@@ -115,45 +117,40 @@ def export(
     preprocessing = replace(preprocessing, takes=Takes.NORMALISED, layout=None)  # until the passes below change it
     shape, size = preprocessing.input_shape, preprocessing.size
     _require_outputs(module, shape, features, classes)
+    dynamic = {} if batch else {0: "batch"}
     if any_size:
         require_any_size(module, shape)
-    with returning(module, features), _collecting_rarely():
-        program = _to_onnx(
+        shape = (shape[0], *other_size(size))
+        dynamic |= {2: "height", 3: "width"}
+    with returning(module, features):
+        model, calls = translate(
             module,
-            shape=(shape[0], *other_size(size)) if any_size else shape,
+            (torch.zeros(batch or 2, *shape),),
+            inputs=["images"],
             outputs=features or ["logits"],
-            batch=batch,
-            any_size=any_size,
-            opset=max(opset, _DIRECT_FROM),
+            dynamic=dynamic,
+            opset=opset,
         )
-    model, source = program.model, program.exported_program
-    assert source is not None
     if features:
         drop_copies(model)
-    _own_weights(model)
     FoldConstants()(model)
     final_head, appended = _with_head(model, head, features)
-    name_after_modules(model, module, calls_in(source))
-    reports: tuple[PassReport, ...] = ()
-    if fused:
-        result = fuse(model)
-        model, reports = result.model, result.reports
-    if opset < _DIRECT_FROM:
-        lower_to_17(model)
+    name_after_modules(model, module, calls)
+    model, reports = fused_at(model, opset=opset, fused=fused)
     if raw_image or resize_in_graph:
         model = with_raw_images(model, preprocessing)
     if resize_in_graph:
         model = with_resize(model)
-    Metadata(
-        network=network,
+    replace(
+        origin_of(module, network),
         preprocessing=Metadata.of(model).preprocessing or preprocessing,
         classes=tuple(classes),
         head=final_head,
         features=tuple(features),
-        weights_sha256=state_dict_hash(module),
-        versions=json.dumps({name: version(name) for name in ("rexport", "torch", "onnx", "onnxscript", "onnx-ir")}),
     ).write_to(model)
-    _check(model, opset=opset, any_size=any_size)
+    require_valid(model, opset=opset)
+    if any_size and image_input(model).size is not None:
+        raise VerificationError("PyTorch's exporter fixed the picture size to the example's.")
     parity = prove_parity(module, model, size=size, head=appended, features=features, tolerance=tolerance)
     return ExportResult(model=model, parity=parity, reports=reports)
 
@@ -179,44 +176,6 @@ def _require_outputs(
         raise UsageError(f"There are {len(classes)} class names for {outputs} outputs.")
 
 
-def _to_onnx(
-    module: torch.nn.Module,
-    *,
-    shape: Sequence[int],
-    outputs: Sequence[str],
-    batch: int | None,
-    any_size: bool,
-    opset: int,
-) -> torch.onnx.ONNXProgram:
-    dynamic = {} if batch else {0: "batch"}
-    if any_size:
-        dynamic |= {2: "height", 3: "width"}
-    # optimize=False: PyTorch's own optimization folds BatchNormalization too, without a report
-    with _quiet():
-        try:
-            program = torch.onnx.export(
-                module,
-                (torch.zeros(batch or 2, *shape),),
-                input_names=["images"],
-                output_names=list(outputs),
-                dynamic_shapes=(dynamic,) if dynamic else None,
-                opset_version=opset,
-                dynamo=True,
-                optimize=False,
-                verbose=False,
-            )
-        except Exception as error:  # tracing and translation raise many kinds
-            cause: BaseException = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            raise InputError(
-                f"PyTorch can't export the network ({in_one_line(cause)}); its control flow must not depend "
-                "on the pixels, and its operators must exist in ONNX."
-            ) from error
-    assert program is not None
-    return program
-
-
 def _with_head(model: ir.Model, head: Head, features: Sequence[str]) -> tuple[Head, Head]:
     """Append a softmax if ``head`` is that and the network has none; return the file's head, and what was appended."""
     if features:
@@ -238,50 +197,3 @@ def _append_softmax(graph: ir.Graph) -> None:
     probabilities.name, probabilities.shape, probabilities.type = PROBABILITIES, logits.shape, logits.type
     graph.append(softmax)
     graph.outputs[0] = probabilities
-
-
-def _own_weights(model: ir.Model) -> None:
-    """Copy the weights, which share the module's memory: training it further must not change the proven model."""
-    for value in model.graph.initializers.values():
-        shared = value.const_value
-        if shared is not None:
-            value.const_value = ir.Tensor(shared.numpy().copy(), dtype=shared.dtype, name=value.name)
-
-
-def _check(model: ir.Model, *, opset: int, any_size: bool) -> None:
-    if default_opset(model) != opset:
-        raise VerificationError(f"PyTorch's exporter wrote opset {default_opset(model)} instead of {opset}.")
-    if any_size and image_input(model).size is not None:
-        raise VerificationError("PyTorch's exporter fixed the picture size to the example's.")
-    try:
-        onnx.checker.check_model(to_bytes(model), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise VerificationError(f"The exported model is not valid ONNX: {error}") from error
-
-
-@contextmanager
-def _collecting_rarely() -> Iterator[None]:
-    """Let Python collect garbage a hundred times less often: the exporter makes millions of objects that stay.
-
-    Exports of 110 to 560 layers took a sixth less time so, the deepest a quarter more memory.
-    """
-    thresholds = gc.get_threshold()
-    gc.set_threshold(*_RARELY)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's warnings: the result is checked afterwards."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -15,6 +15,7 @@ from rexport.passes.float16 import Float16Result, with_float16
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     import onnx_ir as ir
 
 __all__ = ["FLOAT16_TOLERANCE", "HalfResult", "to_half"]
@@ -41,9 +42,13 @@ class HalfResult:
 
 
 def to_half(
-    model: ir.Model, *, largest: Mapping[str, float] | None = None, tolerance: float = FLOAT16_TOLERANCE
+    model: ir.Model,
+    *,
+    largest: Mapping[str, float] | None = None,
+    feeds: dict[str, np.ndarray] | None = None,
+    tolerance: float = FLOAT16_TOLERANCE,
 ) -> HalfResult:
-    """Let a copy of ``model`` compute in float16, and compare both on random pictures.
+    """Let a copy of ``model`` compute in float16, and compare both on random inputs.
 
     ONNX Runtime has few float16 kernels on x86, and computes in float32 elsewhere: the comparison shows the rounding of
     weights. Only ``largest`` tells whether tensors are too large.
@@ -52,6 +57,7 @@ def to_half(
         model: A float32 model.
         largest: The largest absolute values observed in its tensors (see
             :func:`rexport.passes.float16.with_float16`).
+        feeds: Inputs in the place of random ones, by name.
         tolerance: The largest difference of an output that is allowed, as a fraction of its largest value.
 
     Raises:
@@ -64,7 +70,7 @@ def to_half(
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise VerificationError(f"The float16 model is not valid ONNX: {error}") from error
     try:
-        difference = Reference(model).difference(conversion.model, tolerance=tolerance)
+        difference = Reference(model, feeds=feeds).difference(conversion.model, tolerance=tolerance)
     except VerificationError as error:
         raise VerificationError(
             f"The max relative difference of float16 from float32 is above {tolerance:.0e}: weights or "

@@ -1,9 +1,10 @@
 """Proof that an exported model computes what its PyTorch module computes.
 
 Both run on the same standard-normal pictures (the scale of normalised images) at several batch sizes, and at a second
-height and width if the model takes any. A model that takes raw images gets random pixels, and PyTorch the same,
-normalised as the model's metadata says; one that resizes pictures must do it as Pillow does (see ``_pictures``). Each
-output may differ by the rounding of float32 sums taken in another order, and by no more:
+height and width if the model takes any; or on an example of the user's and random inputs like it (see ``_example``). A
+model that takes raw images gets random pixels, and PyTorch the same, normalised as the model's metadata says; one that
+resizes pictures must do it as Pillow does (see ``_pictures``). Each output may differ by the rounding of float32 sums
+taken in another order, and by no more:
 
     max |onnx − torch|  ≤  tolerance · max |torch|
 
@@ -23,22 +24,25 @@ import numpy as np
 import torch
 
 from rexport._errors import VerificationError
+from rexport.exporting._example import Example
 from rexport.exporting._features import returning
 from rexport.exporting._names import call_name
 from rexport.exporting._pictures import RandomPictures
 from rexport.model_file import Head, to_bytes
 from rexport.model_inputs import image_input
+from rexport.models.modules import in_one_line, returning_all
 from rexport.passes._graph import producer_of
 from rexport.runtimes.onnxruntime import open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import onnx_ir as ir
 
     from rexport.preprocessing import Size
 
-__all__ = ["DEFAULT_TOLERANCE", "PROBABILITIES", "Parity", "prove_parity"]
+__all__ = ["DEFAULT_TOLERANCE", "PROBABILITIES", "Parity", "prove_example", "prove_parity"]
 
 PROBABILITIES = "probabilities"  # the name of a softmax's output
 
@@ -55,8 +59,8 @@ class Parity:
     """A proof: no value of an output differed by more than ``difference`` of that output's scale.
 
     Attributes:
-        batches: The batch sizes tried.
-        sizes: The heights and widths tried, in pixels.
+        batches: The batch sizes tried; none if an example has no batch.
+        sizes: The heights and widths tried, in pixels; none if the model takes no pictures.
         outputs: The largest difference of each output, by its name.
         tolerance: The largest difference allowed.
         levels: The largest difference of a pixel from Pillow's, in levels of grey, in a model that resizes pictures.
@@ -75,15 +79,17 @@ class Parity:
 
     def __str__(self) -> str:
         """Return the proof in a sentence."""
-        tried = ", ".join(map(str, self.batches))
+        tried = "at batch " + ", ".join(map(str, self.batches)) if self.batches else "on the example"
         if len(self.sizes) > 1:
             tried += f" and {' and '.join(f'{height}×{width}' for height, width in self.sizes)} pixels"
         resized = ""
         if self.levels is not None:
             resized = f"; pixels differ from Pillow's by at most {self.levels} of 255 levels"
-        outputs = next(iter(self.outputs)) if len(self.outputs) == 1 else "features"
+        outputs = "features" if self.sizes else "outputs"
+        if len(self.outputs) == 1:
+            outputs = next(iter(self.outputs))
         return (
-            f"equal to PyTorch at batch {tried}: max relative difference of {outputs} {self.difference:.1e} "
+            f"equal to PyTorch {tried}: max relative difference of {outputs} {self.difference:.1e} "
             f"(limit {self.tolerance:.0e}){resized}"
         )
 
@@ -148,37 +154,69 @@ def prove_parity(
             model does not run, or resizes pictures differently from Pillow.
     """
     image = image_input(model)
-    exposed = _with_logits(model) if head is Head.SOFTMAX else model
-    outputs = {str(value.name) for value in model.graph.outputs}
-    session = open_session(to_bytes(exposed))
+    comparison = _Comparison(
+        module=module,
+        model=_with_logits(model) if head is Head.SOFTMAX else model,
+        outputs=tuple(features) or tuple(str(value.name) for value in model.graph.outputs),
+        returning=lambda: returning(module, features),
+        features=tuple(features),
+        head=head,
+        tolerance=tolerance,
+    )
     pictures = RandomPictures(model, size=size, seed=seed)
     tried = tuple(batches) if image.batch is None else (image.batch,)
     sizes = pictures.sizes
-    worst: dict[str, float] = {}
     for batch, (height, width) in _trials(tried, sizes):
         drawn, normalised = pictures.draw(batch, height, width)
-        expected = _expected(module, exposed, normalised, head=head, features=features)
         trial, hint = f"at batch {batch}", ""
         if len(sizes) > 1:
             trial += f" of {height}×{width} pixels"
             hint = " A network that does not average over whole pictures needs one size."
-        try:
-            results = session.run(list(expected), {image.name: drawn})
-        except Exception as error:  # ONNX Runtime's errors share no public base class
-            raise VerificationError(f"The exported model does not run {trial}: {error}.{hint}") from error
-        for (name, tensor), actual in zip(expected.items(), results, strict=True):
-            _require_numbers(name, tensor.values, trial)
-            difference = tensor.difference(actual)
-            if not difference <= tolerance:
-                kind = "output" if name in outputs else "tensor"
-                raise VerificationError(
-                    f"The exported model differs from the PyTorch module: {trial}, {kind} {name!r}, max "
-                    f"relative difference {difference:.1e} (limit {tolerance:.1e}). "
-                    + _where(module, exposed, drawn, normalised, expected, features=features, tolerance=tolerance)
-                )
-            if name in outputs:
-                worst[name] = max(worst.get(name, 0.0), difference)
-    return Parity(batches=tried, sizes=sizes, outputs=worst, tolerance=tolerance, levels=pictures.levels)
+        example = Example(tensors={image.name: torch.from_numpy(normalised)}, by_name=False)
+        comparison.compare({image.name: drawn}, example, trial, hint)
+    return Parity(batches=tried, sizes=sizes, outputs=comparison.worst, tolerance=tolerance, levels=pictures.levels)
+
+
+def prove_example(
+    module: torch.nn.Module,
+    model: ir.Model,
+    example: Example,
+    *,
+    results: Mapping[str, str],
+    batches: Sequence[int],
+    tolerance: float = DEFAULT_TOLERANCE,
+    seed: int = 0,
+) -> Parity:
+    """Compare the outputs of ``module`` (in eval mode) and ``model`` in ONNX Runtime on an example.
+
+    Args:
+        module: The network.
+        model: Its export.
+        example: What both take.
+        results: The result of the module that each output of the model is, by the output's name (see
+            :func:`rexport.models.modules.named_results`).
+        batches: Those to try the example at; none for the example as it is. Each is tried with random floats too.
+        tolerance: As for :func:`prove_parity`.
+        seed: The seed of the floats.
+
+    Raises:
+        VerificationError: They differ, or the model does not run.
+    """
+    comparison = _Comparison(
+        module=module,
+        model=model,
+        outputs=tuple(results),
+        returning=lambda: returning_all(module, tuple(results.values())),
+        tolerance=tolerance,
+    )
+    random = torch.Generator().manual_seed(seed)
+    trials = {f"at batch {batch}": example.at(batch) for batch in batches} or {"on the example": example}
+    for trial, inputs in trials.items():
+        comparison.compare(inputs.feed, inputs, trial)
+        if inputs.varies:
+            varied = inputs.varied(random)
+            comparison.compare(varied.feed, varied, f"{trial}, with random floats")
+    return Parity(batches=tuple(batches), sizes=(), outputs=comparison.worst, tolerance=tolerance)
 
 
 def _require_numbers(name: str, values: np.ndarray, trial: str) -> None:
@@ -208,70 +246,105 @@ def _with_logits(model: ir.Model) -> ir.Model:
     return copy
 
 
-def _expected(
-    module: torch.nn.Module, model: ir.Model, images: np.ndarray, *, head: Head, features: Sequence[str]
-) -> dict[str, _Expected]:
-    """Return the expected outputs of ``model``, in their order."""
-    with torch.inference_mode(), returning(module, features):
-        result = module(torch.from_numpy(images))
-    names = [str(value.name) for value in model.graph.outputs]
-    if features:
-        return {name: _Expected.of(tensor) for name, tensor in zip(features, result, strict=True)}
-    logits = _Expected.of(result)
-    if head is Head.LOGITS:
-        return {names[0]: logits}
-    probabilities = torch.softmax(result, dim=1).numpy()
-    scale = float(probabilities.max()) * max(1.0, 2 * logits.scale)
-    return dict(zip(names, [logits, _Expected(probabilities, scale)][-len(names) :], strict=True))
+class _Comparison:
+    """Compares a module and its export, input by input.
 
+    Attributes:
+        worst: The largest difference of each output so far.
+    """
 
-def _where(
-    module: torch.nn.Module,
-    model: ir.Model,
-    pictures: np.ndarray,
-    normalised: np.ndarray,
-    outputs: Mapping[str, _Expected],
-    *,
-    features: Sequence[str],
-    tolerance: float,
-) -> str:
-    """Say in which tensor the two differ first."""
-    if _is_random(module, normalised, features, tolerance):
-        return (
-            "PyTorch's own results for the same pictures vary: something random ignores eval mode, such as "
-            "F.dropout without training=self.training."
+    def __init__(
+        self,
+        *,
+        module: torch.nn.Module,
+        model: ir.Model,
+        outputs: Sequence[str],
+        returning: Callable[[], AbstractContextManager[None]],
+        features: Sequence[str] = (),
+        head: Head = Head.LOGITS,
+        tolerance: float,
+    ) -> None:
+        self.worst: dict[str, float] = {}
+        self._module, self._model, self._outputs, self._returning = module, model, outputs, returning
+        self._features, self._head, self._tolerance = features, head, tolerance
+        self._session = open_session(to_bytes(model))
+
+    def compare(self, feed: Mapping[str, np.ndarray], example: Example, trial: str, hint: str = "") -> None:
+        """Compare the model's results for ``feed`` with the module's for ``example``.
+
+        Raises:
+            VerificationError: They differ, or the model does not run.
+        """
+        try:
+            expected = self._expected(example)
+        except Exception as error:  # whatever a network of the user's raises
+            raise VerificationError(f"The PyTorch module does not run {trial}: {in_one_line(error)}.") from error
+        try:
+            results = self._session.run(list(expected), dict(feed))
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise VerificationError(f"The exported model does not run {trial}: {error}.{hint}") from error
+        for (name, tensor), actual in zip(expected.items(), results, strict=True):
+            _require_numbers(name, tensor.values, trial)
+            difference = tensor.difference(actual)
+            if not difference <= self._tolerance:
+                kind = "output" if name in self._outputs else "tensor"
+                raise VerificationError(
+                    f"The exported model differs from the PyTorch module: {trial}, {kind} {name!r}, max "
+                    f"relative difference {difference:.1e} (limit {self._tolerance:.1e}). "
+                    + self._where(feed, example, expected)
+                )
+            if name in self._outputs:
+                self.worst[name] = max(self.worst.get(name, 0.0), difference)
+
+    def _results(self, example: Example) -> list[torch.Tensor]:
+        """Return the tensors that the module gives."""
+        with torch.inference_mode(), self._returning():
+            result = example.given_to(self._module)
+        return [result] if isinstance(result, torch.Tensor) else list(result)
+
+    def _expected(self, example: Example) -> dict[str, _Expected]:
+        """Return the expected outputs of the model, in their order."""
+        results = self._results(example)
+        if self._head is Head.LOGITS:
+            return {name: _Expected.of(tensor) for name, tensor in zip(self._outputs, results, strict=True)}
+        names = [str(value.name) for value in self._model.graph.outputs]
+        logits, probabilities = _Expected.of(results[0]), torch.softmax(results[0], dim=1).numpy()
+        scale = float(probabilities.max()) * max(1.0, 2 * logits.scale)
+        return dict(zip(names, [logits, _Expected(probabilities, scale)][-len(names) :], strict=True))
+
+    def _where(self, feed: Mapping[str, np.ndarray], example: Example, outputs: Mapping[str, _Expected]) -> str:
+        """Say in which tensor the two differ first."""
+        if self._is_random(example):
+            return (
+                "PyTorch's own results for the same inputs vary: something random ignores eval mode, such as "
+                "F.dropout without training=self.training."
+            )
+        expected = _module_results(self._module, example, self._features)
+        for name, output in outputs.items():
+            if name not in self._features:
+                expected.pop(name, None)  # a layer of that name that is not the last
+                expected[name] = output
+        exposed = self._model.clone()
+        values = {str(v.name): v for node in exposed.graph for v in node.outputs if v.name in expected}
+        exposed.graph.outputs.extend(v for v in values.values() if not v.is_graph_output())
+        names = [name for name in expected if name in values]
+        results = open_session(to_bytes(exposed)).run(names, dict(feed))
+        for name, actual in zip(names, results, strict=True):
+            difference = expected[name].difference(actual)
+            if not difference <= self._tolerance:
+                return f"The first tensor that differs is {name!r}: max relative difference {difference:.1e}."
+        return "No single layer differs by more: this is accumulated rounding, just above the limit."
+
+    def _is_random(self, example: Example) -> bool:
+        first, *others = [self._results(example) for _ in range(_RUNS)]
+        return any(
+            not _Expected.of(tensor).difference(repeated.numpy()) <= self._tolerance
+            for results in others
+            for tensor, repeated in zip(first, results, strict=True)
         )
-    expected = _module_results(module, normalised, features)
-    for name, output in outputs.items():
-        if name not in features:
-            expected.pop(name, None)  # a layer of that name that is not the last
-            expected[name] = output
-    exposed = model.clone()
-    values = {str(v.name): v for node in exposed.graph for v in node.outputs if v.name in expected}
-    exposed.graph.outputs.extend(v for v in values.values() if not v.is_graph_output())
-    session = open_session(to_bytes(exposed))
-    names = [name for name in expected if name in values]
-    results = session.run(names, {session.get_inputs()[0].name: pictures})
-    for name, actual in zip(names, results, strict=True):
-        difference = expected[name].difference(actual)
-        if not difference <= tolerance:
-            return f"The first tensor that differs is {name!r}: max relative difference {difference:.1e}."
-    return "No single layer differs by more: this is accumulated rounding, just above the limit."
 
 
-def _is_random(module: torch.nn.Module, images: np.ndarray, features: Sequence[str], tolerance: float) -> bool:
-    with torch.inference_mode(), returning(module, features):
-        results = [module(torch.from_numpy(images)) for _ in range(_RUNS)]
-    if not features:
-        results = [[result] for result in results]
-    return any(
-        not _Expected.of(tensor).difference(repeated.numpy()) <= tolerance
-        for run in results[1:]
-        for tensor, repeated in zip(results[0], run, strict=True)
-    )
-
-
-def _module_results(module: torch.nn.Module, images: np.ndarray, features: Collection[str]) -> dict[str, _Expected]:
+def _module_results(module: torch.nn.Module, example: Example, features: Collection[str]) -> dict[str, _Expected]:
     """Return the result of every call of every leaf module, and the features, in order, by their exported names."""
     results: dict[str, _Expected] = {}
     calls: Counter[str] = Counter()
@@ -289,7 +362,7 @@ def _module_results(module: torch.nn.Module, images: np.ndarray, features: Colle
     ]
     try:
         with torch.no_grad():
-            module(torch.from_numpy(images))
+            example.given_to(module)
     finally:
         for hook in hooks:
             hook.remove()

@@ -10,34 +10,37 @@ from rexport._apart import READ, READ_IMAGES, WRITE, require_files_apart
 from rexport._errors import UsageError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
+from rexport._user_code import function_named
 from rexport._words import in_units
-from rexport.calibration import calibrate, open_dataset
+from rexport.calibration import calibrate
 from rexport.choices import FloatPrecision
 from rexport.class_names import read_class_names
 from rexport.engine_file import is_engine
-from rexport.exporting import DEFAULT_TOLERANCE, export
+from rexport.exporting import DEFAULT_TOLERANCE, export, export_example
 from rexport.exporting.export import DEFAULT_OPSET
 from rexport.exporting.half import to_half
+from rexport.jobs.examples import open_examples
 from rexport.jobs.result import JobResult
 from rexport.model_file import Head, Metadata, default_opset, save, tensor_in_words, tensor_json
-from rexport.model_inputs import image_input
+from rexport.model_inputs import fixed_batch
 from rexport.models import known_facts, network_preprocessing, registry
 from rexport.models.checkpoint_network import network_of
-from rexport.models.modules import outputs_in, results_of
+from rexport.models.modules import in_one_line, outputs_in, results_of
 from rexport.models.published_weights import fetch_named
 from rexport.preprocessing import PictureOptions
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
+    import torch
     from torch import nn
 
     from rexport.exporting import ExportResult
     from rexport.exporting.half import HalfResult
+    from rexport.models.zoo import Network
     from rexport.preprocessing import Preprocessing
 
 __all__ = ["ExportReport", "ExportRequest", "run"]
 
-_OVERFLOW_PICTURES, _OVERFLOW_BATCH = 64, 8
+_OVERFLOW_EXAMPLES, _OVERFLOW_BATCH = 64, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +64,11 @@ class ExportRequest:
         features: The modules whose results it gives instead.
         opset: The version of the ONNX operators.
         precision: The precision of weights and computation.
-        data: Pictures for float16: layers that overflow on them stay in float32.
+        data: Pictures or arrays for float16: layers that overflow on them stay in float32.
         fused: Whether the fusion passes run.
         tolerance: The largest difference from PyTorch, relative to an output's largest value.
+        example: What a network takes that takes no picture: a tensor, a tuple of tensors, a dictionary of keyword
+            arguments, or ``module:function``, which returns one of these.
 
     Raises:
         UsageError: The values do not go together.
@@ -87,6 +92,7 @@ class ExportRequest:
     data: Path | None = field(default=None, metadata=READ_IMAGES)
     fused: bool = True
     tolerance: float = DEFAULT_TOLERANCE
+    example: str | torch.Tensor | tuple[torch.Tensor, ...] | dict[str, torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
         if is_engine(self.output):
@@ -97,6 +103,8 @@ class ExportRequest:
             )
         if self.data is not None and self.precision is not FloatPrecision.FP16:
             raise UsageError("--data finds the layers that overflow in float16; pass --precision fp16 with it.")
+        if self.example is not None:
+            self._require_no_pictures()
         if not self.features:
             return
         if self.result is not None:
@@ -108,6 +116,23 @@ class ExportRequest:
             if is_given:
                 raise UsageError(
                     f"--features gives no classes, so {option} means nothing with it; pass one of the two."
+                )
+
+    def _require_no_pictures(self) -> None:
+        stated = {f"--{name}": value is not None for name, value in vars(self.options).items()}
+        options = stated | {
+            "--any-size": self.any_size,
+            "--raw-image": self.raw_image,
+            "--resize-in-graph": self.resize_in_graph,
+            f"--head {self.head}": self.head is not Head.LOGITS,
+            "--class-names": self.class_names is not None,
+            "--features": bool(self.features),
+        }
+        for option, is_given in options.items():
+            if is_given:
+                raise UsageError(
+                    f"--example exports all that a network takes and returns, and {option} is for classifiers of "
+                    "pictures; pass one of the two."
                 )
 
     @property
@@ -136,7 +161,7 @@ class ExportReport(JobResult):
             "bytes": self.size,
             "network": self.request.network_name,
             "opset": default_opset(model),
-            "head": None if metadata.features else metadata.head,
+            "head": None if metadata.features or metadata.preprocessing is None else metadata.head,
             "features": metadata.features,
             "inputs": [tensor_json(value) for value in model.graph.inputs],
             "outputs": [tensor_json(value) for value in model.graph.outputs],
@@ -173,27 +198,31 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
     request = _with_network(request, note)
     require_files_apart(request)
     check_writable(request.output)
+    example = _call(request.example) if isinstance(request.example, str) else request.example
     network = registry.find(request.network)
     if network.no_classifier and not request.features:
         raise UsageError(network.no_classifier)
     weights = fetch_named(network) if request.weights is None else request.weights
     module = registry.build(
-        request.network, weights=weights, num_classes=request.num_classes, result=request.result, tell=note
+        request.network,
+        weights=weights,
+        num_classes=request.num_classes,
+        result=request.result if request.example is None else None,
+        tell=note,
     )
-    preprocessing, remark = network_preprocessing(network, weights, request.options, module=module)
-    classes: tuple[str, ...] = ()
-    if not request.features:
-        outputs = _outputs(module, request, preprocessing, note)
-        classes = _class_names(request, known_facts(network, weights).classes, outputs)
     if weights is None and isinstance(request.network, str):
         note(f"{request.network} has random weights, which are good only for measuring speed; pass --weights FILE.")
-    if remark is not None:
-        note(remark)
-    with progress(f"exporting {request.network_name}", None):
-        exported = _export(request, module, preprocessing, classes)
+    classes: tuple[str, ...] = ()
+    if example is None:
+        preprocessing, classes = _pictures(request, network, module, weights, note)
+        with progress(f"exporting {request.network_name}", None):
+            exported = _export(request, module, preprocessing, classes)
+    else:
+        with progress(f"exporting {request.network_name}", None):
+            exported = _export_example(request, module, example)
     model, half = exported.model, None
     if request.precision is FloatPrecision.FP16:
-        half = _in_half(model, request.data, progress, note)
+        half = _in_half(exported, request, progress, note)
         model = half.conversion.model
     save(model, request.output)
     return ExportReport(
@@ -211,6 +240,42 @@ def _with_network(request: ExportRequest, note: Note) -> ExportRequest:
     name = network_of(path)
     note(f"{path} names its network: {name}.")
     return replace(request, network=name, weights=path)
+
+
+def _call(reference: str) -> object:
+    """Return what a function of the user's returns."""
+    function = function_named(reference)
+    try:
+        return function()
+    except Exception as error:  # whatever a function of the user's raises
+        raise UsageError(f"--example {reference} fails ({in_one_line(error)}).") from error
+
+
+def _pictures(
+    request: ExportRequest, network: Network, module: nn.Module, weights: Path | str | None, note: Note
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    """Return how pictures become the network's input, and the names of its classes."""
+    preprocessing, remark = network_preprocessing(network, weights, request.options, module=module)
+    classes: tuple[str, ...] = ()
+    if not request.features:
+        outputs = _outputs(module, request, preprocessing, note)
+        classes = _class_names(request, known_facts(network, weights).classes, outputs)
+    if remark is not None:
+        note(remark)
+    return preprocessing, classes
+
+
+def _export_example(request: ExportRequest, module: nn.Module, example: object) -> ExportResult:
+    return export_example(
+        module,
+        example,
+        network=request.network if isinstance(request.network, str) else None,
+        result=request.result,
+        batch=request.batch,
+        opset=request.opset,
+        fused=request.fused,
+        tolerance=request.tolerance,
+    )
 
 
 def _export(
@@ -265,15 +330,18 @@ def _class_names(request: ExportRequest, published: tuple[str, ...], outputs: in
     return names
 
 
-def _in_half(model: ir.Model, data: Path | None, progress: Progress, note: Note) -> HalfResult:
-    """Return the model in float16; layers that overflow on the pictures of ``data`` stay in float32."""
-    if data is None:
+def _in_half(exported: ExportResult, request: ExportRequest, progress: Progress, note: Note) -> HalfResult:
+    """Return the model in float16; layers that overflow on the request's data or example stay in float32."""
+    model, feeds = exported.model, exported.feed
+    if request.data is not None:
+        dataset = open_examples(request.data, model, request.output, Metadata.of(model).preprocessing)
+        batches = dataset.batches(fixed_batch(model) or _OVERFLOW_BATCH, samples=_OVERFLOW_EXAMPLES)
+        total = min(_OVERFLOW_EXAMPLES, len(dataset))
+        table = calibrate(model, (batch.feed for batch in batches), total=total, progress=progress)
+    elif feeds is not None:
+        table = calibrate(model, [feeds])
+    else:
         note("overflow in float16 was not checked; pass --data DIR with some images.")
         return to_half(model)
-    preprocessing = Metadata.of(model).preprocessing
-    assert preprocessing is not None  # the export wrote it
-    dataset = open_dataset(data, preprocessing)
-    batches = dataset.batches(image_input(model).batch or _OVERFLOW_BATCH, samples=_OVERFLOW_PICTURES)
-    total = min(_OVERFLOW_PICTURES, len(dataset))
-    table = calibrate(model, (batch.images for batch in batches), total=total, progress=progress)
-    return to_half(model, largest={name: max(-seen.low, seen.high) for name, seen in table.tensors.items()})
+    largest = {name: max(-seen.low, seen.high) for name, seen in table.tensors.items()}
+    return to_half(model, largest=largest, feeds=feeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +16,19 @@ from rexport._words import counted, first_line
 from rexport.preprocessing import CHANNELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch.utils.hooks import RemovableHandle
 
 __all__ = [
     "in_one_line",
+    "named_results",
     "outputs_in",
     "picture_channels",
     "result_of",
     "results_of",
     "return_one_tensor",
+    "returning_all",
     "run_once",
     "uncompiled",
     "unwrapped",
@@ -68,6 +71,24 @@ def return_one_tensor(module: nn.Module, name: str | None = None) -> RemovableHa
     return module.register_forward_hook(_Chooser(name), prepend=name is not None)
 
 
+@contextmanager
+def returning_all(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """Let ``module`` return a tuple of the tensors that :func:`named_results` calls ``names`` while this is open.
+
+    What :func:`return_one_tensor` asked for comes back afterwards.
+    """
+    hooks = module._forward_hooks.copy()
+    for key, hook in hooks.items():
+        if isinstance(hook, _Chooser):
+            del module._forward_hooks[key]
+    module.register_forward_hook(lambda _module, _inputs, result: tuple(named_results(result)[name] for name in names))
+    try:
+        yield
+    finally:
+        module._forward_hooks.clear()
+        module._forward_hooks.update(hooks)
+
+
 def results_of(module: nn.Module, shape: Sequence[int]) -> dict[str, torch.Tensor]:
     """Run ``module`` on a black picture and return its results by name, each of shape ``(1, ...)``, first the first.
 
@@ -81,7 +102,19 @@ def results_of(module: nn.Module, shape: Sequence[int]) -> dict[str, torch.Tenso
     Raises:
         UsageError: It does not run on such a picture, or returns no tensor.
     """
-    return _require_tensors(run_once(module.forward, shape))
+    return named_results(run_once(module.forward, shape))
+
+
+def named_results(result: object) -> dict[str, torch.Tensor]:
+    """Return the tensors in what a network returned, by the names that :func:`results_of` gives them.
+
+    Raises:
+        UsageError: There are none.
+    """
+    tensors = _tensors_in(result, "")
+    if not tensors:
+        raise UsageError(f"The network returns a {type(result).__name__} without a tensor in it.")
+    return tensors
 
 
 def result_of(module: nn.Module, shape: Sequence[int]) -> torch.Tensor:
@@ -141,7 +174,7 @@ def in_one_line(error: BaseException) -> str:
     """Return an error's class and the first line of its message."""
     if not str(error).strip():
         return type(error).__name__
-    return f"{type(error).__name__}: {first_line(error).rstrip('.')}"
+    return f"{type(error).__name__}: {first_line(error).rstrip('.:')}"
 
 
 @dataclass(frozen=True)
@@ -153,19 +186,12 @@ class _Chooser:
     def __call__(self, _module: nn.Module, _inputs: object, result: object) -> torch.Tensor:
         if isinstance(result, torch.Tensor) and self.name is None:
             return result
-        tensors = _require_tensors(result)
+        tensors = named_results(result)
         if self.name is None:
             return next(iter(tensors.values()))
         if self.name not in tensors:
             raise UsageError(f"The network has no result {self.name!r}; it returns {', '.join(tensors)}.")
         return tensors[self.name]
-
-
-def _require_tensors(result: object) -> dict[str, torch.Tensor]:
-    tensors = _tensors_in(result, "")
-    if not tensors:
-        raise UsageError(f"The network returns a {type(result).__name__} without a tensor in it.")
-    return tensors
 
 
 def _tensors_in(result: Any, name: str) -> dict[str, torch.Tensor]:

@@ -43,19 +43,27 @@ class Reference:
         seed: The seed of the inputs.
         preprocessing: How pictures become its one input. With it, a changed model may take the pictures themselves (see
             :func:`rexport.passes.raw_image.with_raw_images`), and gets the same ones.
+        feeds: Inputs in the place of random ones, by name.
 
     Raises:
         ModelFileError: It does not run, or one of its results is empty; or it has a ``preprocessing`` and no image
             input.
     """
 
-    def __init__(self, original: ir.Model, *, seed: int = 0, preprocessing: Preprocessing | None = None) -> None:
+    def __init__(
+        self,
+        original: ir.Model,
+        *,
+        seed: int = 0,
+        preprocessing: Preprocessing | None = None,
+        feeds: dict[str, np.ndarray] | None = None,
+    ) -> None:
         is_half = computes_in(original, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
         self.tolerance = _TOLERANCE_HALF if is_half else _TOLERANCE
         self._outputs = [str(value.name) for value in original.graph.outputs]
         self._raw_feeds: dict[str, np.ndarray] | None = None
         if preprocessing is None:
-            self._feeds = random_feeds(original, seed)
+            self._feeds = random_feeds(original, seed) if feeds is None else feeds
         else:
             self._feeds, self._raw_feeds = _random_pictures(original, preprocessing, seed)
         # else ONNX Runtime rounds what a MatMul with such a weight reads (MatMulNBits)

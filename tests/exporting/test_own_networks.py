@@ -130,7 +130,7 @@ def _depends_on_values(z: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("finish", "options", "error", "why"),
     [
-        (F.dropout, {}, VerificationError, "PyTorch's own results for the same pictures vary"),
+        (F.dropout, {}, VerificationError, "PyTorch's own results for the same inputs vary"),
         (_depends_on_values, {}, InputError, r"PyTorch can't export the network \(GuardOnDataDependentSymNode"),
         (lambda z: z[:, :0], {}, VerificationError, "are empty at batch 1"),
         (lambda _z: None, {}, UsageError, "returns a NoneType without a tensor"),

@@ -162,9 +162,9 @@ def test_a_wrong_weight_behind_it_is_found(whole: tuple[nn.Module, Any]) -> None
 @pytest.mark.parametrize(
     ("preprocessing", "options", "message"),
     [
-        (Preprocessing(size=32), {}, "pass --resize 32, say, for it to resize them itself"),
+        (Preprocessing(size=32), {}, "pass --resize 32, say, for it to resize their shorter side itself"),
         (_RESIZED, {"opset": 17}, "takes opset 18"),
-        (_RESIZED, {"any_size": True}, "the network needs no --any-size"),
+        (_RESIZED, {"any_size": True}, "leave --any-size out"),
     ],
 )
 def test_what_can_t_be_resized_is_refused(preprocessing: Preprocessing, options: dict[str, Any], message: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from rexport._errors import UsageError
-from rexport.models.modules import picture_channels, results_of, return_one_tensor, uncompiled, unwrapped
+from rexport.models.modules import picture_channels, results_of, return_one_tensor, returning_all, uncompiled, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,16 @@ def test_a_choice_holds_whoever_else_wants_one_tensor() -> None:
     with return_one_tensor(network):
         assert torch.equal(network(images), 2 * images.mean((2, 3)))
     assert torch.equal(copy.deepcopy(network)(images), 2 * images.mean((2, 3)))
+
+
+def test_all_results_come_back_for_a_while() -> None:
+    network = Returning(_pair)
+    return_one_tensor(network)
+    images = torch.rand(2, 3, 8, 8)
+    with returning_all(network, ["1", "0"]):
+        second, first = network(images)
+    assert torch.equal(network(images), first)
+    assert torch.equal(second, 2 * first)
 
 
 def test_a_result_that_there_is_not() -> None:
