@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from torch.nn import Module
 
+    from rexport.preprocessing import Size
     from tests._products import Products
 
 
@@ -44,7 +45,7 @@ def trained_like(module: Module, seed: int = 0) -> Module:
 
 
 def export_once(
-    products: Products, name: str, *, module: Module | None = None, size: int = 32, **options: Any
+    products: Products, name: str, *, module: Module | None = None, size: Size = 32, **options: Any
 ) -> ExportResult:
     """Export a network of the zoo as after training, once in a run; another ``module`` has a name of its own."""
 

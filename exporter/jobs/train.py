@@ -23,7 +23,7 @@ from rexport.exporting import export, prove_parity
 from rexport.jobs.result import JobResult, Table
 from rexport.model_file import save
 from rexport.models import network_preprocessing, registry, state_dict_hash
-from rexport.models.modules import result_of
+from rexport.models.modules import picture_channels, result_of
 from rexport.models.published_weights import fetch
 from rexport.models.weights import load_backbone
 from rexport.models.weights_facts import WeightsFacts, save_weights
@@ -354,7 +354,14 @@ def _build(request: TrainRequest, images: ImageSplit, note: Note, say: Note) -> 
     """Return the network with an output for each class, and the weights to start from."""
     classes, weights = len(images.classes), request.weights
     module = registry.build(request.network, num_classes=classes, seed=request.seed)
-    output = result_of(module, images.train.preprocessing.input_shape)
+    shape = images.train.preprocessing.input_shape
+    channels = picture_channels(module, shape)
+    if channels != shape[0]:
+        raise UsageError(
+            f"{request.network} takes pictures of {counted(channels, 'channel')}, and `rexport train` trains networks "
+            f"of {shape[0]}; train it with PyTorch, and export it with `rexport onnx --weights`."
+        )
+    output = result_of(module, shape)
     if output.shape[1:] != (classes,):
         raise UsageError(
             f"{request.network} gives {'×'.join(map(str, output.shape[1:])) or 1} outputs for a picture, and --data "

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Several", "keywords", "seven", "two_and_three", "wide_inside"]
+__all__ = ["Several", "grey", "keywords", "seven", "two_and_three", "wide_inside"]
 
 
 def keywords(**keywords: Any) -> nn.Module:
@@ -18,6 +18,11 @@ def keywords(**keywords: Any) -> nn.Module:
 def seven() -> nn.Module:
     """Return a network of seven outputs, and no choice."""
     return _network(7)
+
+
+def grey(num_classes: int = 4) -> nn.Module:
+    """Return a network of pictures of one channel."""
+    return _network(num_classes, channels=1)
 
 
 def wide_inside() -> nn.Module:
@@ -42,7 +47,7 @@ class Several(nn.Module):
         return {"out": out, "aux": self.aux(out)}
 
 
-def _network(num_classes: int = 4) -> nn.Module:
+def _network(num_classes: int = 4, channels: int = 3) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)
+        nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)
     )

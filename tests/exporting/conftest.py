@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rexport.exporting import ExportResult
+    from rexport.preprocessing import Size
     from tests._products import Products
 
 _OWN = {"small": Small, "two small": lambda: Ensemble([Small(), Small()]), "handmade": Handmade}
@@ -27,11 +28,11 @@ _OWN = {"small": Small, "two small": lambda: Ensemble([Small(), Small()]), "hand
 
 @dataclass(frozen=True)
 class Exported:
-    """A module and what came of it; its pictures are ``size`` pixels wide."""
+    """A module and what came of it; its pictures are of ``size``."""
 
     module: nn.Module
     result: ExportResult
-    size: int
+    size: Size
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def exported(products: Products) -> Callable[..., Exported]:
     """Exports a network of the zoo, the small or the handmade one, at most once with the same options."""
 
     @cache
-    def of(name: str, size: int, **options: Any) -> Exported:
+    def of(name: str, size: Size, **options: Any) -> Exported:
         torch.manual_seed(0)
         module = trained_like(_OWN[name]() if name in _OWN else build(name, seed=0))
         return Exported(module, export_once(products, name, module=module, size=size, **options), size)

@@ -109,6 +109,14 @@ def test_pooling_to_a_grid_is_found_not_to_take_any_size() -> None:
 
 
 @pytest.mark.slow
+def test_pictures_that_are_no_squares(exported: Callable[..., Exported]) -> None:
+    for options, sizes in (({}, ((32, 64),)), ({"any_size": True}, ((32, 64), (41, 96)))):
+        result = exported("cifar_resnet8", (32, 64), **options).result
+        assert result.parity.sizes == sizes
+        assert image_input(result.model).size == (None if options else (32, 64))
+
+
+@pytest.mark.slow
 def test_a_decision_by_size_is_found() -> None:
     class Deciding(nn.Module):
         def __init__(self) -> None:

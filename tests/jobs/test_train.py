@@ -11,6 +11,7 @@ import torch
 
 from rexport._errors import UsageError
 from rexport.jobs.train import TrainRequest, run
+from rexport.preprocessing import PictureOptions
 from tests.training._images import write_images
 
 _WEIGHTS = Path("old.safetensors")
@@ -56,3 +57,10 @@ def test_what_is_said_and_returned(tmp_path: Path) -> None:
     assert (document["recipe"], document["classes"], document["int8"]) == ("onecycle", ["blue", "red"], None)
     assert document["images"] == 8  # the number of them, not the fingerprint
     assert not {"weight_decay", "preprocessing", "qat"} & document.keys()
+
+
+def test_a_network_of_grey_pictures_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_images(tmp_path / "data" / split, count=1)
+    with pytest.raises(UsageError, match="takes pictures of 1 channel, and `rexport train` trains networks of 3"):
+        run(_request(tmp_path, network="tests.cli._own:grey", options=PictureOptions(size=32)))
