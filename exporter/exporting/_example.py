@@ -39,14 +39,13 @@ class Example:
         Raises:
             UsageError: It is something else, or more or less than ``module`` takes.
         """
+        tensors: dict[str, Any] = {}
         if isinstance(value, torch.Tensor):
             value = (value,)
         if isinstance(value, Mapping):
             tensors = {str(name): tensor for name, tensor in value.items()}
         elif isinstance(value, (tuple, list)):
             tensors = _by_parameter(module, value)
-        else:
-            tensors = {}
         if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
             types = ", ".join(type(item).__name__ for item in tensors.values())
             raise UsageError(
@@ -56,6 +55,8 @@ class Example:
         for name, tensor in tensors.items():
             if tensor.dtype not in _TYPES:
                 raise UsageError(f"The example's {name} is of {tensor.dtype}, which ONNX Runtime can't be given.")
+            if not tensor.numel():
+                raise UsageError(f"The example's {name} is empty, of shape {tuple(tensor.shape)}.")
         copies = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
         return cls(tensors=copies, by_name=isinstance(value, Mapping))
 

@@ -46,7 +46,7 @@ def require_opset(opset: int) -> None:
 
 def translate(
     module: torch.nn.Module,
-    arguments: Sequence[torch.Tensor] | Mapping[str, torch.Tensor],
+    arguments: tuple[torch.Tensor, ...] | dict[str, torch.Tensor],
     *,
     inputs: Sequence[str],
     outputs: Sequence[str],
@@ -71,7 +71,7 @@ def translate(
     if isinstance(arguments, dict):
         kwargs = arguments
     else:
-        args = tuple(arguments)
+        args = arguments
     # optimize=False: PyTorch's own optimization folds BatchNormalization too, without a report
     with _quiet(), _collecting_rarely():
         try:

@@ -155,6 +155,7 @@ def test_one_result_of_several_and_tensors_that_are_returned_twice() -> None:
         (Product(), (torch.rand(2, 3), 3), {}, r"a tuple or a dictionary of tensors; it is a tuple \(Tensor, int\)"),
         (Product(), None, {}, r"it is a NoneType \(empty\)"),
         (nn.ReLU(), torch.rand(2).bfloat16(), {}, "input is of torch.bfloat16"),
+        (nn.ReLU(), torch.rand(0, 3), {}, r"input is empty, of shape \(0, 3\)"),
         (nn.ReLU(), torch.rand(2), {"result": "aux"}, "--result aux: the network returns 0"),
         (Product(), (torch.rand(2, 3), torch.rand(3, 2)), {"batch": 4}, "--batch 4: .* no first axis of one length"),
         (nn.ReLU(), torch.rand(2), {"opset": 16}, "choose one from 17 to 23"),
