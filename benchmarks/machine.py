@@ -24,6 +24,7 @@ _DISTRIBUTIONS = {
     "onnx": ("onnx",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "numpy": ("numpy",),
+    "openvino": ("openvino",),
 }
 
 

@@ -20,6 +20,6 @@ def require_not_weights(name: Path | str) -> None:
     path = Path(name)
     if path.suffix.lower() in _SUFFIXES:
         raise UsageError(
-            f"{name} holds only weights; name their network too, such as resnet50: `rexport onnx resnet50 --weights "
-            f"{name} -o {path.with_suffix('.onnx')}` makes a model file of both."
+            f"{name} holds only weights; name their network too: `rexport onnx {name} -o {path.with_suffix('.onnx')}` "
+            "makes a model file, or says which network they look like."
         )

@@ -53,6 +53,10 @@ __all__ = [
 ]
 
 _PREFIX = "rexport."
+_OTHER_FILES = {
+    ".rxb": "a bundle for devices; name the ONNX file that it was made of",
+    ".toml": "a file of settings; `rexport bench --settings` measures the model that it names",
+}
 
 
 class Head(StrEnum):
@@ -149,6 +153,8 @@ def load(path: Path) -> ir.Model:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own errors share no public base class
         require_not_weights(path)
+        if path.suffix in _OTHER_FILES:
+            raise ModelFileError(f"{path} is {_OTHER_FILES[path.suffix]}.") from error
         raise ModelFileError(f"{path} is not an ONNX file ({first_line(error)}).") from error
     if not proto.graph.node or not proto.opset_import:
         require_not_weights(path)

@@ -106,6 +106,19 @@ def test_a_file_that_is_no_model(content: bytes, reason: str, tmp_path: Path) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("m.rxb", "m.rxb is a bundle for devices; name the ONNX"),
+        ("p.toml", "p.toml is a file of settings; `rexport bench"),
+    ],
+)
+def test_files_of_other_commands_are_named(name: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("[model]")
+    with pytest.raises(ModelFileError, match=says):
+        load(tmp_path / name)
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"is a folder; name an ONNX file"):
         load(tmp_path)

@@ -53,7 +53,7 @@ def tune(
     model_out: Annotated[
         Path | None,
         typer.Option(
-            "--model-out", help="Where to write the model if it had to be made.", show_default="NAME-tuned.onnx"
+            "--model-out", help="Where to write the model if it had to be made.", show_default="SETTINGS-tuned.onnx"
         ),
     ] = None,
     as_json: Json = False,

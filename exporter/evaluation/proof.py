@@ -38,6 +38,7 @@ import numpy as np
 
 from rexport._cpu import this_cpu
 from rexport._errors import ModelFileError, VerificationError
+from rexport._words import counted
 from rexport.evaluation.judging import judging_runtime_for
 from rexport.evaluation.result import db_in_words, finite, sqnr_db, wilson_interval
 from rexport.feeds import by_name, examples_in
@@ -83,7 +84,7 @@ Run: TypeAlias = "Callable[[Feed], Outputs]"
 
 
 class Pictures(StrEnum):
-    """The pictures of a proof: pictures that recovery has not seen, those of the calibration, or noise."""
+    """The pictures of a proof: pictures that were not calibrated on, those that were, or noise."""
 
     HELD_OUT = "held-out"
     SEEN = "calibration"
@@ -195,6 +196,9 @@ class Proof:
             figures += f" of {worst.name}"
         if self.agreement is not None:
             figures += f", agreement {100 * self.agreement.share:.1f} %"
+            ties = self.agreement.images - self.agreement.judged
+            if ties:
+                figures += f" ({counted(ties, 'tie')} not judged)"
         text = f"{figures} on {self.images} {self.pictures} pictures {self.runtime}"
         if self.runtime == _NODE_BY_NODE:
             return text

@@ -46,7 +46,7 @@ def describe(path: Path, public_key: Path | None = None) -> FileReport:
     signature = "not verified: name the key with --public-key"
     if public_key is not None:
         signed_by = _signed_by(contents, public_key)
-        signature = f"by the key {signed_by}"
+        signature = f"verified, by the key {signed_by}"
     manifest = from_bytes(contents.manifest)
     contents.require_files(manifest)
     digest = manifest.sha256

@@ -44,7 +44,7 @@ def describe(path: Path) -> FileReport:
     if goals.latency_bound_ms is not None:
         best.append(f"p90 within {goals.latency_bound_ms:g} ms")
     if goals.max_drop_points is not None:
-        best.append(f"at most {goals.max_drop_points:g} points of top-1 lost")
+        best.append(f"at most {counted(goals.max_drop_points, 'point')} of top-1 lost")
     precision: list[str] = [settings.model.precision]
     if settings.model.regroup == "measure":
         precision.append("regrouped")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexport._apart import require_exists
@@ -11,8 +12,6 @@ from rexport._weights_file import require_not_weights
 from rexport.inspection import bundle
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rexport.inspection.report import FileReport
 
 __all__ = ["KINDS", "inspect_file"]
@@ -29,7 +28,7 @@ KINDS = {
 _HEAD = 4096
 
 
-def inspect_file(path: Path, *, public_key: Path | None = None) -> FileReport:
+def inspect_file(path: str | Path, *, public_key: str | Path | None = None) -> FileReport:
     """Describe a file, or the folder of a bundle.
 
     Args:
@@ -41,6 +40,7 @@ def inspect_file(path: Path, *, public_key: Path | None = None) -> FileReport:
         VerificationError: It is a bundle that is not signed with the key, or whose files are not those signed.
         UsageError: There is a key and no bundle, or it is a file of weights.
     """
+    path, public_key = Path(path), None if public_key is None else Path(public_key)
     for named in filter(None, (path, public_key)):
         require_exists(named)
     if bundle.is_bundle(path):

@@ -13,7 +13,7 @@ from rexport.evaluation.described import described
 from rexport.evaluation.judging import judging_runtime
 from rexport.model_file import Head, Metadata, load
 from rexport.model_inputs import image_input, preprocessing_of
-from rexport.preprocessing import Takes
+from rexport.preprocessing import PictureOptions
 from rexport.runtimes import NODE_BY_NODE, default_runtime
 from rexport.runtimes.source import Source
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rexport._progress import Note
-    from rexport.preprocessing import PictureOptions, Preprocessing, Size
+    from rexport.preprocessing import Preprocessing, Size
 
 __all__ = ["ClassifierFacts", "choose_runtime", "describe", "describe_reference"]
 
@@ -67,20 +67,28 @@ def describe(source: Source, options: PictureOptions, note: Note) -> ClassifierF
     return _of_network(source, options, note)
 
 
-def describe_reference(path: Path, preprocessing: Preprocessing) -> ClassifierFacts:
-    """Describe a reference, for which pictures are prepared as for the model, as far as it does not do that itself."""
+def describe_reference(path: Path, model: ClassifierFacts, options: PictureOptions, note: Note) -> ClassifierFacts:
+    """Describe a reference for a model.
+
+    Its pictures are prepared as its file states; where it states nothing, or the user's ``options`` say how, as for the
+    model.
+    """
     require_exists(path)
-    model = load(path)
-    _require_classifier(model, path)
-    takes = Takes.PIXELS if image_input(model).raw else Takes.NORMALISED
-    stated = Metadata.of(model).preprocessing
-    if stated is not None:
-        takes = stated.takes
+    reference = load(path)
+    _require_classifier(reference, path)
+    image, stated = image_input(reference, path), Metadata.of(reference).preprocessing
+    takes = image.takes if stated is None else stated.takes
+    preprocessing = replace(model.preprocessing, takes=takes, layout=image.layout)
+    if stated is not None and not stated.assumed and options == PictureOptions():
+        own = replace(stated, layout=image.layout)
+        if own != preprocessing:
+            note(f"{path} and {model.source} state different preprocessing, so each is shown pictures as it states.")
+        preprocessing = own
     return ClassifierFacts(
         source=Source(path=path),
-        preprocessing=replace(preprocessing, takes=takes, layout=image_input(model).layout),
-        head=head_of(model),
-        size=image_input(model, path).size,
+        preprocessing=preprocessing,
+        head=head_of(reference),
+        size=image.size,
     )
 
 

@@ -385,7 +385,7 @@ def _plan(request: EvaluateRequest, progress: Progress, note: Note) -> _Work:
     request.views.require(model.preprocessing)
     path, reference = _to_compare_with(model, request), None
     if path is not None:
-        reference = describe_reference(path, model.preprocessing)
+        reference = describe_reference(path, model, request.options, note)
         _require_views(reference, request.views)
     dataset, shown = _open(request.data, model, reference, note)
     _require_labels(request, dataset)
@@ -453,7 +453,9 @@ def _open(
     """Return the images, prepared so far that the rest can be made of them for both models, and how far that is."""
     prepared = {described.preprocessing for described in (model, reference) if described is not None}
     shown = max(prepared, key=lambda preprocessing: len(preprocessing.takes.in_graph))
-    if len(prepared) > 1:
+    if len({(each.shape, each.resize, each.interpolation) for each in prepared}) > 1:
+        shown = replace(shown, takes=Takes.PICTURES, layout=None)  # each cuts its own
+    elif len(prepared) > 1:
         takes = Takes.PIXELS if shown.takes is Takes.NORMALISED else shown.takes
         shown = replace(shown, takes=takes, layout=None)
     dataset, classes = open_dataset(data, shown), model.classes

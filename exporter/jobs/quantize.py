@@ -22,7 +22,7 @@ from rexport._cpu import this_cpu
 from rexport._errors import DataError, GateError, ModelFileError, UsageError, VerificationError
 from rexport._files import check_writable
 from rexport._progress import Note, Progress, silent, unsaid
-from rexport._words import in_units, percent
+from rexport._words import counted, in_units, percent
 from rexport.calibration import CalibrationTable, Calibrator
 from rexport.calibration.dataset import note_skipped, spread
 from rexport.choices import Recovery
@@ -417,7 +417,8 @@ class _Work:
             executed = executed_ops(to_bytes(model), as_on_arm=request.target.is_int8_in_onnxruntime)
             in_float = executed["Conv"] + executed["FusedConv"]
             if in_float:
-                self.note(f"{in_float} convolutions still run in float on ONNX Runtime.")
+                run = "runs" if in_float == 1 else "run"
+                self.note(f"{counted(in_float, 'convolution')} still {run} in float on ONNX Runtime.")
         save(model, request.output)
         return replace(
             result,
@@ -430,18 +431,23 @@ class _Work:
         )
 
     def _proof_pictures(self) -> tuple[Pictures, list[Feed]]:
-        """Return pictures to prove with: if there are enough of them, such as recovery has not seen."""
+        """Return pictures to prove with: unseen ones if there are enough, or else such as recovery has not seen."""
         available = self.pictures or self.labelled
         if available is None:
             return Pictures.DRAWN, [_drawn(self.original, self.table)]
         request, count = self.request, len(available)
+        calibrated_on: set[int] = set()
         recovered_on: set[int] = set()
+        if available is self.pictures and not request.tables:
+            calibrated_on = set(spread(count, request.samples))
         if request.recovery_level is Recovery.ADAROUND:
             recovered_on = set(spread(count, min(request.samples, RECOVERY_PICTURES)))
-        fresh = [index for index in range(count) if index not in recovered_on]
-        kind, indices = Pictures.HELD_OUT, fresh
-        if len(fresh) < max(1, min(_PROOF_PICTURES, count // 2)):
-            kind, indices = Pictures.SEEN, list(range(count))
+        kind, indices = Pictures.SEEN, list(range(count))
+        for used, kind_of_others in ((calibrated_on | recovered_on, Pictures.HELD_OUT), (recovered_on, Pictures.SEEN)):
+            others = [index for index in range(count) if index not in used]
+            if len(others) >= max(1, min(_PROOF_PICTURES, count // 2)):
+                kind, indices = kind_of_others, others
+                break
         pictures = available.subset([indices[index] for index in spread(len(indices), _PROOF_PICTURES)])
         try:
             batches = [batch.feed for batch in pictures.batches(_PROOF_BATCH, skip_bad=True) if len(batch)]

@@ -70,7 +70,7 @@ class TuneRequest:
     Attributes:
         model: An ONNX file, float or INT8.
         output: Where the settings go.
-        model_output: Where the file goes if it had to be made; by default ``NAME-tuned.onnx`` beside the settings.
+        model_output: Where the file goes if it had to be made; by default ``SETTINGS-tuned.onnx`` beside the settings.
         goal: The most images per second, or the shortest call.
         latency_bound_ms: The bound of p90, in milliseconds.
         data: Pictures to make INT8 files of a float model with.
@@ -122,7 +122,7 @@ class TuneRequest:
     @property
     def made_at(self) -> Path:
         """Where the file goes if it had to be made."""
-        return self.model_output or self.output.parent / f"{self.model.stem}-tuned.onnx"
+        return self.model_output or self.output.with_name(f"{self.output.stem}-tuned.onnx")
 
     @property
     def files_beside(self) -> tuple[Path, ...]:
@@ -199,7 +199,7 @@ class TuneResult(JobResult):
         if not any(variant.precision == INT8 for variant in self.variants.files):
             advice += ", or INT8 with --data IMAGES"
         raise GateError(
-            f"None of {len(self.search.trials)} candidates has a p90 within {bound:g} ms; the nearest is "
+            f"None of {counted(len(self.search.trials), 'candidate')} has a p90 within {bound:g} ms; the nearest is "
             f"{near.candidate}, which takes {near.percentile_ms(90):.2f} ms. Allow that with --latency-bound, "
             f"{advice}. No settings were written."
         )
@@ -235,7 +235,7 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
             reasons = dict.fromkeys(variant.reason for variant in variants.left_out)
             raise GateError(f"No candidate is left. {' '.join(reasons)}")
         seconds = request.seconds or _SECONDS_EACH * len(candidates) + _SECONDS_FINAL
-        note(f"measuring {len(candidates)} ways to run {request.model}, in about {seconds:.0f} s")
+        note(f"measuring {counted(len(candidates), 'way')} to run {request.model}, in about {seconds:.0f} s")
         search = search_deployment(
             candidates, bounds=request.bounds, goal=request.goal, seconds=seconds, progress=progress
         )

@@ -49,7 +49,11 @@ def known_facts(network: Network, weights: Path | str | None) -> WeightsFacts:
     preprocessing = first.preprocessing
     if preprocessing is None and weights is not None:
         preprocessing = validation_preprocessing(weights, network)
-    return WeightsFacts(preprocessing=preprocessing or network.preprocessing, classes=classes)
+    if preprocessing is None and network.preprocessing is not None:
+        # a library's network says how its own weights were trained, and not how somebody's file was
+        is_own = weights is None or str(weights) == network.weights
+        preprocessing = network.preprocessing if is_own else replace(network.preprocessing, assumed=True)
+    return WeightsFacts(preprocessing=preprocessing, classes=classes)
 
 
 def network_preprocessing(

@@ -66,7 +66,7 @@ def layers_of(model: ir.Model, target: Target, keep_float: Collection[str] = fro
         if _is_layer(node, target):
             why_not = _why_float(node, target, layers)
             if name_of(node) in keep_float:
-                why_not = "kept in float on request"
+                why_not = "kept in float"
             layers[node] = Layer(node=node, integer=why_not is None, why=why_not or "it has an integer kernel")
     return tuple(layers.values())
 

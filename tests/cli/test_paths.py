@@ -44,7 +44,7 @@ _COMMANDS = [  # each would destroy what it reads, or write one file twice
     "tune m.onnx -o m.onnx",
     "tune m.onnx -o new.toml --model-out m.onnx",
     "tune m.onnx -o new.toml --model-out new.toml",
-    "tune m.onnx -o m-tuned.onnx",
+    "tune m-tuned.onnx -o m.toml",
     "tune m.onnx --data x.npy -o x.npy",
     "train cifar_resnet8 --data pictures --weights w.safetensors -o w.safetensors",
     "train cifar_resnet8 --data pictures --weights w.safetensors.resume -o w.safetensors",
@@ -110,7 +110,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of files with nothing in them that could be read, which is the working directory."""
     names = "m.onnx x.npy w.pt w.safetensors w.safetensors.resume t.json t2.json p.toml names.txt k.pem m.engine"
-    for name in (*names.split(), "m.engine.json", "pictures/a/1.png", "folder/manifest.json"):
+    for name in (*names.split(), "m-tuned.onnx", "m.engine.json", "pictures/a/1.png", "folder/manifest.json"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)

@@ -113,9 +113,9 @@ def test_a_trained_network_gets_its_integers(
     assert {one["precision"] for one in document["candidates"]} == {"fp32", "int8"}
     assert settings.model.precision == "int8"
     assert settings.expected.drop_points == pytest.approx(quantized["gate"]["drop_points"], rel=1e-4)
-    settings.check_model(Path("m-tuned.onnx"))
-    assert run_json("inspect m-tuned.onnx")["precisions"]["int8"] > 0
-    evaluated = run_json(f"eval m-tuned.onnx --data {data / 'test'}")
+    settings.check_model(Path("p-tuned.onnx"))
+    assert run_json("inspect p-tuned.onnx")["precisions"]["int8"] > 0
+    evaluated = run_json(f"eval p-tuned.onnx --data {data / 'test'}")
     assert evaluated["top1"] == quantized["gate"]["top1"]
 
 
@@ -123,12 +123,12 @@ def test_a_trained_network_gets_its_integers(
 def test_what_had_to_be_made_is_written_beside_the_settings(workshop: Path, planted: list[Job]) -> None:
     Path("out").mkdir()
     text = run("tune m.onnx -o out/p.toml --data images.npy --recover none --on cpu --batch 1,2")
-    assert "out/m-tuned.onnx, written for it" in text
+    assert "out/p-tuned.onnx, written for it" in text
     settings = load_settings(Path("out/p.toml"))
-    assert (settings.model.file, settings.model.precision) == ("m-tuned.onnx", "int8")
+    assert (settings.model.file, settings.model.precision) == ("p-tuned.onnx", "int8")
     assert (settings.run.batch, settings.run.threads) == (1, 1)
-    assert settings.model_path(Path("out/p.toml")) == Path("out/m-tuned.onnx")
-    assert file_sha256(Path("out/m-tuned.onnx")) == settings.model.sha256
+    assert settings.model_path(Path("out/p.toml")) == Path("out/p-tuned.onnx")
+    assert file_sha256(Path("out/p-tuned.onnx")) == settings.model.sha256
     assert settings.expected.images_per_second == 500
     run("tune m.onnx -o out/q.toml --data images.npy --recover none --on cpu --model-out int8.onnx")
     assert load_settings(Path("out/q.toml")).model.file == "../int8.onnx"
@@ -199,7 +199,7 @@ def test_regrouped_files_are_for_onnx_runtime(
     monkeypatch.setattr("rexport.tuning.groups.compare", lambda *_, **__: faster)
     run("tune g.onnx -o p.toml --on cpu,openvino --batch 1 --threads 1")
     settings = load_settings(Path("p.toml"))
-    assert (settings.model.regroup, settings.run.runtime, settings.model.file) == ("measure", "cpu", "g-tuned.onnx")
+    assert (settings.model.regroup, settings.run.runtime, settings.model.file) == ("measure", "cpu", "p-tuned.onnx")
     names = {(job.runtime, Path(str(job.source.path)).name) for job in planted}
     assert names == {("cpu", "g.onnx"), ("openvino", "g.onnx"), ("cpu", "g-fp32-regrouped.onnx")}
     planted.clear()

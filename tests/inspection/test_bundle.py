@@ -35,7 +35,7 @@ def test_both_forms(bundle: MadeBundle, tmp_path: Path, name: str, form: str) ->
     assert report.kind == "bundle"
     facts = dict(report.facts)
     fingerprint = load_public_key(tmp_path / "k.pub.pem").fingerprint()
-    assert facts["signature"] == f"by the key {fingerprint}"
+    assert facts["signature"] == f"verified, by the key {fingerprint}"
     assert facts["expires"] == "2999-01-01 00:00 UTC"
     assert facts["for"] == "linux on aarch64, x86_64"
     assert facts["runs on"] == "onnxruntime >=1.17"

@@ -72,7 +72,7 @@ def test_a_quantized_file_says_what_quantize_said(model: ir.Model, tmp_path: Pat
     assert {name: layer["why"] for name, layer in found.items() if layer["precision"] != "int8"} == {
         layer.name: layer.why for layer in result.layers if layer.precision != "int8"
     }
-    assert found["layer2.0.conv1"]["why"] == "kept in float on request"
+    assert found["layer2.0.conv1"]["why"] == "kept in float"
     weight = next(node for node in model.graph if node.name == "conv1").inputs[1]
     assert weight is not None
     assert weight.const_value is not None

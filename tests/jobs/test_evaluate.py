@@ -139,6 +139,21 @@ def test_a_report_shows_the_mistakes_and_changes_nothing_else(colours: EvaluateR
     assert "It agrees with the same file on cpu on 100.00 % of the images" in text
 
 
+def test_a_reference_is_shown_pictures_as_it_states(colours: EvaluateRequest, tmp_path: Path) -> None:
+    model = load(tmp_path / "m.onnx")
+    stated = Metadata.of(model).preprocessing
+    assert stated is not None
+    # what it subtracts from red and adds to blue makes every picture blue
+    Metadata(preprocessing=replace(stated, resize=10, mean=(2.0, 0.0, -2.0))).write_to(model)
+    save(model, tmp_path / "blue.onnx")
+    notes: list[str] = []
+    request = replace(colours, reference=tmp_path / "blue.onnx")
+    shown = run(request, note=notes.append).to_json()
+    assert notes[0].endswith("state different preprocessing, so each is shown pictures as it states.")
+    asked = run(replace(request, options=PictureOptions(mean=(0.0, 0.0, 0.0)))).to_json()
+    assert shown["agreement"] < asked["agreement"] == 1
+
+
 def test_a_report_that_can_not_be_written_is_refused_before_the_work(
     colours: EvaluateRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,13 +68,13 @@ def test_a_file_is_proven_and_says_so(folder: Path, target: Target) -> None:
 @pytest.mark.parametrize(
     ("changes", "pictures", "images"),
     [
-        ({"samples": 80}, Pictures.SEEN, 32),  # all were looked at by recovery
+        ({"samples": 80}, Pictures.SEEN, 32),  # all were calibrated on
         ({"samples": 60}, Pictures.SEEN, 32),  # 20 are left, too few
-        ({"samples": 80, "recovery": Recovery.EQUALIZE}, Pictures.HELD_OUT, 32),
+        ({"samples": 80, "recovery": Recovery.EQUALIZE}, Pictures.SEEN, 32),
         ({"samples": 48}, Pictures.HELD_OUT, 32),
     ],
 )
-def test_pictures_that_recovery_has_not_seen_come_first(
+def test_pictures_that_were_not_calibrated_on_come_first(
     folder: Path, changes: dict[str, Any], pictures: Pictures, images: int
 ) -> None:
     proof = run(_request(folder, **{"recovery": None, **changes})).proof

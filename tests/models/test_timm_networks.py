@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,10 @@ def test_a_folder_as_on_the_hub(torchvision: Any, tmp_path: Path) -> None:
     assert facts.classes == ("cat", "dog", "owl")
     assert facts.preprocessing is not None
     assert (facts.preprocessing.size, facts.preprocessing.mean) == (64, (0.5, 0.5, 0.5))
-    assert models.known_facts(network, "other.pth").classes == ()
+    assert not facts.preprocessing.assumed
+    others = models.known_facts(network, "other.pth")
+    assert others.classes == ()
+    assert others.preprocessing == replace(facts.preprocessing, assumed=True)  # it may have been trained otherwise
 
 
 def test_what_is_no_configuration(torchvision: Any, tmp_path: Path) -> None:

@@ -76,4 +76,4 @@ def test_layers_that_are_kept_run_in_float() -> None:
     everything = quantize(model, table, target=X86, keep_float={layer.name for layer in result.layers})
     assert sqnr_db(exact, open_session(to_bytes(everything.model)).run(None, {"images": x})[0]) > 100
     kept = {layer.name: layer.why for layer in result.layers if layer.precision != "int8"}
-    assert kept == dict.fromkeys(("conv1", "layer2.0.conv1"), "kept in float on request")
+    assert kept == dict.fromkeys(("conv1", "layer2.0.conv1"), "kept in float")
