@@ -62,7 +62,7 @@ def fuse(
         bool,
         typer.Option(
             "--raw-image",
-            help="Take pixels, uint8 [N, S, S, 3], and normalise them in the graph.",
+            help="Take pixels, uint8 [N, H, W, C], and normalise them in the graph.",
             rich_help_panel=TAKES,
         ),
     ] = False,

@@ -11,17 +11,15 @@ Outputs of integers, such as classes, are compared as equal or not.
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rexport._errors import DataError, ModelFileError, UsageError
+from rexport._errors import DataError, ModelFileError
+from rexport._user_code import function_named
 from rexport._words import first_line
 from rexport.calibration.dataset import spread
 from rexport.evaluation.result import finite, sqnr_db
@@ -66,14 +64,7 @@ def metric_named(reference: str) -> Metric:
     Raises:
         UsageError: There is none.
     """
-    module_name, _, name = reference.partition(":")
-    folder = str(Path.cwd())
-    if folder not in sys.path:  # as for `python -m`: the module may lie in the folder that the command is run in
-        sys.path.insert(0, folder)
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # whatever a module of the user's raises
-        raise UsageError(f"--metric {reference}: {first_line(error)}; name a function as module:function.") from error
+    function = function_named(reference)
 
     def metric(batches: Iterable[Predictions], /) -> float:
         try:

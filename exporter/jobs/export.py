@@ -58,7 +58,7 @@ class ExportRequest:
         options: Overrides of the size, resizing and normalisation of pictures.
         batch: The fixed batch size; ``None`` for any.
         any_size: Whether it takes pictures of any height and width.
-        raw_image: Whether it takes pixels, uint8 ``[N, S, S, 3]``, and normalises them itself.
+        raw_image: Whether it takes pixels, uint8 ``[N, H, W, C]``, and normalises them itself.
         resize_in_graph: Whether it takes whole pictures, uint8 ``[N, H, W, 3]``, and cuts them too.
         head: Whether it gives logits or class probabilities.
         features: The modules whose results it gives instead.

@@ -38,7 +38,7 @@ class FuseRequest:
         output: The file to write.
         only: The passes to run; by default all.
         skip: The passes to skip.
-        raw_image: Whether the result takes pixels, uint8 ``[N, S, S, 3]``, and normalises them itself.
+        raw_image: Whether the result takes pixels, uint8 ``[N, H, W, C]``, and normalises them itself.
         options: The mean and standard deviation for that, where the file states others or none.
         forms: The forms of layers.
         verify: Whether the result is compared with the model on random inputs.

@@ -37,8 +37,8 @@ def test_a_backbone_goes_through_every_command() -> None:
     (row,) = run_json("bench int8.onnx --batch 1 --min-seconds 0 --min-calls 1 --launches 1")["rows"]
     assert row["status"] == "ok"
     refused = invoke("eval", "int8.onnx", "--data", "images")
-    assert refused.exit_code == 1
-    assert "int8.onnx is no classifier: it gives the features layer1, layer3" in refused.stderr
+    assert refused.exit_code == 2
+    assert "int8.onnx is no classifier of pictures: pass --reference FILE" in refused.stderr
 
 
 @pytest.mark.slow

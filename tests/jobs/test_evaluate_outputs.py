@@ -87,7 +87,7 @@ def test_a_metric_judges_the_model_and_the_reference(folder: Path, monkeypatch: 
     assert (alone.metric, alone.outputs) == (result.metric, ())
     with pytest.raises(DataError, match="metrics:nothing gives nan"):
         _evaluated(folder, metric="metrics:nothing")
-    with pytest.raises(UsageError, match="name a function as module:function"):
+    with pytest.raises(UsageError, match="metrics:absent: the module has no function 'absent'"):
         _evaluated(folder, metric="metrics:absent")
 
 
