@@ -4,7 +4,8 @@
 
 EXAMPLES is a folder with an .npz for each example. It prints one JSON object:
 
-    equal   the largest difference of any output, as a fraction of its largest value, on noise and the examples
+    equal   the largest difference of any output, as a fraction of its largest value, on noise and the examples; and
+            that of the first file from itself run without any optimization, which is rounding alone
     sqnr    10 log₁₀ (Σ r² / Σ (r − y)²) of each output over the examples, in dB
     speed   the time of the first over that of the second, interleaved: the median of the pairs, and both times
 """
@@ -16,16 +17,20 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 Feed = dict[str, np.ndarray]
 _SECONDS, _WARM_UP = 1.5, 3
+_EXACT_DB = 200.0
 
 
-def _session(path: str) -> onnxruntime.InferenceSession:
+def _session(path: str, *, optimize: bool = True) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 2
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -62,18 +67,27 @@ def _difference(expected: np.ndarray, actual: np.ndarray) -> float:
 
 
 def equal(first: str, second: str, folder: str) -> dict[str, object]:
-    """Return the largest difference of any output."""
+    """Return the largest difference of any output, and that by which rounding alone changes the first file."""
     one, other, examples = _session(first), _session(second), _examples(folder)
-    feeds = [_noise(one, examples[0]), *examples[:3]]
+    as_written = _session(first, optimize=False)
     names = [value.name for value in one.get_outputs()]
     if names != [value.name for value in other.get_outputs()]:
-        return {"difference": "inf"}
-    largest = 0.0
-    for feed in feeds:
-        for expected, actual in zip(one.run(None, feed), other.run(None, feed), strict=True):
-            pairs = zip(expected, actual, strict=True) if isinstance(expected, list) else [(expected, actual)]
-            largest = max([largest, *(_difference(a, b) for a, b in pairs)])
-    return {"difference": largest if np.isfinite(largest) else "inf"}
+        return {"difference": "inf", "rounding": 0.0}
+    difference = rounding = 0.0
+    for feed in [_noise(one, examples[0]), *examples[:3]]:
+        expected = one.run(None, feed)
+        difference = max(difference, _largest(expected, other.run(None, feed)))
+        rounding = max(rounding, _largest(expected, as_written.run(None, feed)))
+    return {"difference": difference if np.isfinite(difference) else "inf", "rounding": rounding}
+
+
+def _largest(expected: list[Any], actual: list[Any]) -> float:
+    """Return the largest difference of outputs, which may be sequences of arrays."""
+    flat = [
+        [x for output in side for x in (output if isinstance(output, list) else [output])]
+        for side in (expected, actual)
+    ]
+    return max((_difference(a, b) for a, b in zip(*flat, strict=True)), default=0.0)
 
 
 def sqnr(first: str, second: str, folder: str) -> dict[str, object]:
@@ -86,15 +100,18 @@ def sqnr(first: str, second: str, folder: str) -> dict[str, object]:
             exact = np.asarray(expected).astype(np.float64)
             signal[index] += np.square(exact).sum()
             noise[index] += np.square(exact - np.asarray(actual).astype(np.float64)).sum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        decibels = 10 * np.log10(signal / noise)
-    exact_db = 200.0  # for outputs that are equal
     return {
-        "sqnr_db": {
-            name: min(exact_db, float(db)) if np.isfinite(db) or db > 0 else None
-            for name, db in zip(outputs, decibels, strict=True)
-        }
+        "sqnr_db": {name: _decibels(s, n) for name, s, n in zip(outputs, signal.tolist(), noise.tolist(), strict=True)}
     }
+
+
+def _decibels(signal: float, noise: float) -> float | None:
+    """Return the ratio in dB: 200 for outputs that are equal, ``None`` if it is not finite."""
+    if not np.isfinite(signal + noise):
+        return None
+    if noise == 0:
+        return _EXACT_DB
+    return float(10 * np.log10(signal / noise)) if signal else -_EXACT_DB
 
 
 def speed(first: str, second: str, folder: str) -> dict[str, object]:

@@ -1,10 +1,10 @@
 """ONNX files of other projects' models, with examples of their inputs; it needs nothing of rexport.
 
-    python _foreign_models.py FOLDER PICTURES [PATTERN]
+    python _foreign_models.py FOLDER PICTURES [PATTERN...]
 
 needs torch, torchvision, torchaudio, timm, segmentation-models-pytorch, transformers, keras, onnx and onnxscript. The
-weights are random, and the statistics of batch normalisation are those of noise, so that activations keep their size
-through deep networks. ``FOLDER/NAME`` gets
+weights are random, and the statistics of batch normalisation are those of the examples, so that activations keep their
+size through deep networks. ``FOLDER/NAME`` gets
 
     model.onnx, facts.json
     calibration/, heldout/     an .npz for each example, as the model takes it
@@ -36,7 +36,7 @@ CALIBRATION, HELD_OUT = 16, 8
 _MEAN, _STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 Feed = Mapping[str, np.ndarray]
-Make = Callable[[Path], None]
+Make = Callable[[Path, "list[Feed]"], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,23 +101,24 @@ def _normal(**shapes: tuple[int, ...]) -> Tensors:
 # ---- PyTorch
 
 
-def _settled(module: nn.Module, example: tuple[torch.Tensor, ...]) -> nn.Module:
-    """Give normalisations factors and statistics that are not those of an untrained network."""
+def _settled(module: nn.Module, examples: list[torch.Tensor]) -> nn.Module:
+    """Give a network the factors that training leaves, and normalisations the statistics of examples."""
     generator = torch.Generator().manual_seed(1)
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     with torch.no_grad():
         for name, parameter in module.named_parameters():
+            if parameter.ndim == 2 and not parameter.any():  # a head that training starts at zero
+                parameter.normal_(0, 0.05, generator=generator)
             if name.endswith(("gamma", "layer_scale")):
                 parameter.uniform_(0.5, 1, generator=generator)
         for norm in norms:
             if norm.weight is not None:
-                norm.weight.uniform_(0.5, 1.5, generator=generator)
+                norm.weight.uniform_(0.8, 1.2, generator=generator)
                 norm.bias.normal_(0, 0.2, generator=generator)
-            norm.momentum = None
+            norm.momentum = None  # of one batch
             norm.train()
         if norms:
-            noise = [torch.randn(4, *x.shape[1:], generator=generator) if x.is_floating_point() else x for x in example]
-            module(*noise)
+            module(*examples)
         module.eval()
     return module
 
@@ -137,10 +138,13 @@ def _torch(
     """Add a model that PyTorch exports: its axes of ``open_axes`` are open, by default the batch."""
     axes = {0: "batch"} if open_axes is None else open_axes
 
-    def make(file: Path) -> None:
+    def make(file: Path, feeds: list[Feed]) -> None:
         torch.manual_seed(0)
         arguments = example()
-        module = _settled(network().eval(), arguments)
+        first = feeds[:CALIBRATION]
+        module = _settled(
+            network().eval(), [torch.from_numpy(np.concatenate([feed[key] for feed in first])) for key in inputs]
+        )
         if half:
             module, arguments = module.half(), tuple(x.half() for x in arguments)
         shapes: dict[str, Any] = {}
@@ -429,9 +433,11 @@ def _sequences() -> None:
 def _rewritten() -> None:
     """Files that other tools would write: pixels, channels last, without batch normalisation folded."""
 
-    def from_pixels(file: Path, *, nhwc: bool) -> None:
+    def from_pixels(file: Path, feeds: list[Feed], *, nhwc: bool) -> None:
         """Put uint8 pixels, scaled in the graph, before the file of torchvision's ResNet-18."""
-        RECIPES["tv-resnet18-old-opset9"].make(file)
+        axes = (0, 3, 1, 2) if nhwc else (0, 1, 2, 3)
+        scaled = [{"input": np.float32(x).transpose(axes) / 255} for feed in feeds for x in feed.values()]
+        RECIPES["tv-resnet18-old-opset9"].make(file, scaled)
         model = version_converter.convert_version(onnx.load(file), 13)
         graph, old = model.graph, model.graph.input[0].name
         shape = ["batch", 64, 64, 3] if nhwc else ["batch", 3, 64, 64]
@@ -453,10 +459,10 @@ def _rewritten() -> None:
         onnx.save(model, file)
 
     RECIPES["pixels-nchw-resnet18"] = Recipe(
-        make=lambda file: from_pixels(file, nhwc=False), takes=Pictures(size=(64, 64), raw=True)
+        make=lambda file, feeds: from_pixels(file, feeds, nhwc=False), takes=Pictures(size=(64, 64), raw=True)
     )
     RECIPES["pixels-nhwc-resnet18"] = Recipe(
-        make=lambda file: from_pixels(file, nhwc=True), takes=Pictures(size=(64, 64), raw=True, nhwc=True)
+        make=lambda file, feeds: from_pixels(file, feeds, nhwc=True), takes=Pictures(size=(64, 64), raw=True, nhwc=True)
     )
 
 
@@ -477,14 +483,20 @@ def _keras() -> None:
         ]  # fmt: skip
         return keras.Sequential([layers.Input((64, 64, 3)), *blocks])
 
-    def exported(file: Path, name: str, side: int) -> None:
+    def exported(file: Path, feeds: list[Feed], name: str) -> None:
         model = network(name)
-        model(np.zeros((2, side, side, 3), np.float32))  # it must have been called
+        random = np.random.default_rng(0)
+        for layer in model.layers:
+            if "BatchNorm" in type(layer).__name__:  # the statistics of noise, as in _settled
+                layer.momentum = 0.0
+                layer.gamma.assign(random.uniform(0.5, 1.5, layer.gamma.shape))
+                layer.beta.assign(random.normal(0, 0.2, layer.beta.shape))
+        model(np.concatenate([x for feed in feeds[:CALIBRATION] for x in feed.values()]), training=True)
         model.export(str(file), format="onnx", verbose=False)
 
     for name, side in {"mobilenet_v2": 96, "small": 64}.items():
         RECIPES[f"keras-{name}"] = Recipe(
-            make=lambda file, name=name, side=side: exported(file, name, side),
+            make=lambda file, feeds, name=name: exported(file, feeds, name),
             takes=Pictures(size=(side, side), nhwc=True),
         )
 
@@ -494,7 +506,7 @@ def _backend_tests() -> None:
     data = Path(onnx.__file__).parent / "backend" / "test" / "data"
 
     def copied(source: Path) -> Make:
-        return lambda file: shutil.copyfile(source, file) and None
+        return lambda file, _: shutil.copyfile(source, file) and None
 
     for name in ("squeezenet", "shufflenet", "inception_v1", "inception_v2", "resnet50", "densenet121"):
         RECIPES[f"onnx-light_{name}"] = Recipe(
@@ -537,44 +549,54 @@ def _drawn_for(source: Path) -> Callable[[np.random.Generator], Feed]:
 def _write(recipe: Recipe, folder: Path, pictures: list[Path]) -> None:
     """Write a model and its examples."""
     folder.mkdir(parents=True)
-    recipe.make(folder / "model.onnx")
-    model = onnx.load(folder / "model.onnx")
-    weights = {tensor.name for tensor in model.graph.initializer}
-    name = next(value.name for value in model.graph.input if value.name not in weights)
     takes, facts = recipe.takes, {"data": "calibration", "options": []}
-    random = np.random.default_rng(0)
-    feeds: list[Feed] = []
     if isinstance(takes, Pictures):
         facts = {"data": "pictures", "options": takes.options()}
-        for part in ("pictures", "heldout-pictures"):
-            (folder / part).mkdir()
-        for index, path in enumerate(pictures[: CALIBRATION + HELD_OUT]):
-            picture = Image.open(path).convert({1: "L", 3: "RGB", 4: "RGBA"}[takes.channels])
-            picture = picture.resize((takes.size[1], takes.size[0]))
-            if takes.channels == 4:
-                picture.putalpha(picture.convert("L"))
-            part = "pictures" if index < CALIBRATION else "heldout-pictures"
-            picture.save(folder / part / f"{index:03}.png")
-            feeds.append(takes.feed(picture, name))
+        feeds = _write_pictures(takes, folder, pictures)
     else:
+        random = np.random.default_rng(0)
         feeds = [takes.draw(random) for _ in range(CALIBRATION + HELD_OUT)]
-        # an exporter leaves out, or renames, what it likes
-        kept = [value.name for value in model.graph.input if value.name not in weights]
-        feeds = [{key: feed[key] for key in kept} for feed in feeds]
-        if takes.stacked:
-            facts["data"] = "calibration.npz"
-            part = feeds[:CALIBRATION]
-            np.savez(folder / "calibration.npz", **{k: np.concatenate([feed[k] for feed in part]) for k in kept})
-    half = any(v.type.tensor_type.elem_type == TensorProto.FLOAT16 for v in model.graph.input)
+    recipe.make(folder / "model.onnx", feeds)
+    graph = onnx.load(folder / "model.onnx").graph
+    weights = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.input if value.name not in weights]  # an exporter may leave one out
+    if isinstance(takes, Pictures):
+        feeds = [{kept[0].name: array} for feed in feeds for array in feed.values()]
+    types = {value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in kept}
+    feeds = [{name: feed[name].astype(dtype) for name, dtype in types.items()} for feed in feeds]
     for index, feed in enumerate(feeds):
-        part = folder / ("calibration" if index < CALIBRATION else "heldout")
+        part = folder / _part(index, "calibration", "heldout")
         part.mkdir(exist_ok=True)
-        arrays = {k: x.astype(np.float16) if half and x.dtype == np.float32 else x for k, x in feed.items()}
-        np.savez(part / f"{index:03}.npz", **arrays)
+        np.savez(part / f"{index:03}.npz", **feed)
+    if isinstance(takes, Tensors) and takes.stacked:
+        facts["data"] = "calibration.npz"
+        stacked = {name: np.concatenate([feed[name] for feed in feeds[:CALIBRATION]]) for name in types}
+        np.savez(folder / "calibration.npz", **stacked)
+        if any(not axis.HasField("dim_value") for value in kept for axis in value.type.tensor_type.shape.dim[1:]):
+            facts["shapes"] = [f"{name}={'x'.join(map(str, array.shape))}" for name, array in feeds[0].items()]
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
-def main(folder: str, pictures: str, pattern: str = "*") -> None:
+def _write_pictures(takes: Pictures, folder: Path, pictures: list[Path]) -> list[Feed]:
+    """Write pictures in the size and mode of an input, and return them as the model takes them."""
+    feeds = []
+    for index, path in enumerate(pictures[: CALIBRATION + HELD_OUT]):
+        picture = Image.open(path).convert({1: "L", 3: "RGB", 4: "RGBA"}[takes.channels])
+        picture = picture.resize((takes.size[1], takes.size[0]))
+        if takes.channels == 4:
+            picture.putalpha(picture.convert("L"))
+        part = folder / _part(index, "pictures", "heldout-pictures")
+        part.mkdir(exist_ok=True)
+        picture.save(part / f"{index:03}.png")
+        feeds.append(takes.feed(picture, "input"))
+    return feeds
+
+
+def _part(index: int, calibration: str, held_out: str) -> str:
+    return calibration if index < CALIBRATION else held_out
+
+
+def main(folder: str, pictures: str, *patterns: str) -> None:
     """Make the models whose names match, but those that there are."""
     warnings.simplefilter("ignore")
     library = torch.library.Library("torchvision", "FRAGMENT")
@@ -590,7 +612,7 @@ def main(folder: str, pictures: str, pattern: str = "*") -> None:
     files = sorted(Path(pictures).rglob("*.jpg")) + sorted(Path(pictures).rglob("*.JPEG"))
     for name, recipe in RECIPES.items():
         target, draft = Path(folder) / name, Path(folder) / f".{name}"
-        if not fnmatch.fnmatch(name, pattern) or target.exists():
+        if target.exists() or not any(fnmatch.fnmatch(name, pattern) for pattern in patterns or "*"):
             continue
         shutil.rmtree(draft, ignore_errors=True)
         try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from onnx import version_converter
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BATCH = 8
+_PER_CHANNEL_OPSET = 13  # the first in which weights have a scale per channel
 _ACTIVATIONS = {"u8s8": QuantType.QUInt8, "s8s8": QuantType.QInt8}
 
 
@@ -49,6 +51,9 @@ def _prepare(model: str, prepared: str) -> None:
         quant_pre_process(model, prepared)
     except Exception:  # it raises whatever comes
         quant_pre_process(model, prepared, skip_symbolic_shape=True)
+    ready = onnx.load(prepared)
+    if next(entry.version for entry in ready.opset_import if not entry.domain) < _PER_CHANNEL_OPSET:
+        onnx.save(version_converter.convert_version(ready, _PER_CHANNEL_OPSET), prepared)
 
 
 def main(model: str, images: str, output: str, types: str, method: str) -> None:

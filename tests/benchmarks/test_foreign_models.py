@@ -82,7 +82,7 @@ def test_another_weight_is_seen(tmp_path: Path) -> None:
     _write_model(second, factor=1.01)
     _write_examples(tmp_path / "examples")
     paths = str(first), str(second), str(tmp_path / "examples")
-    assert equal(paths[0], paths[0], paths[2]) == {"difference": 0.0}
+    assert equal(paths[0], paths[0], paths[2])["difference"] == 0.0
     assert float(str(equal(*paths)["difference"])) == pytest.approx(0.01, rel=1e-3)
     assert sqnr(*paths)["sqnr_db"] == {"y": pytest.approx(40, abs=0.01)}
 
