@@ -397,13 +397,13 @@ class _Work:
         sentence = f"{len(layers) - reasons.total()} of {len(layers)} layers in INT8, because: {why}"
         self.note(f"{sentence}.")
         # fusing alone makes many files smaller: exporters note down where each operator comes from
-        size, float_size, fused_size = (len(to_bytes(model)) for model in (int8.forms.model, self.original, self.model))
-        if size >= min(float_size, fused_size) and speed is None and self.request.max_drop is None:
+        size = len(to_bytes(int8.forms.model))
+        float_size, kind = min((len(to_bytes(self.original)), "float"), (len(to_bytes(self.model)), "fused"))
+        if size >= float_size and speed is None and self.request.max_drop is None:
             raise GateError(
-                f"The INT8 file would be no smaller than {self.request.model} ({in_units(size)}, float "
-                f"{in_units(float_size)}, fused {in_units(fused_size)}), with {sentence}. It was not written. Deploy "
-                "the float file; or pass --min-speedup 1.0, or --eval-data DIR and --max-drop, to have the INT8 file "
-                "if it is as good as that."
+                f"The INT8 file would be no smaller than {self.request.model} ({in_units(size)}, {kind} "
+                f"{in_units(float_size)}), with {sentence}. It was not written. Deploy the float file; or pass "
+                "--min-speedup 1.0, or --eval-data DIR and --max-drop, to have the INT8 file if it is as good as that."
             )
 
     def write(self, int8: _Int8Model, result: QuantizeResult) -> QuantizeResult:
