@@ -6,6 +6,7 @@ import math
 import platform
 import tempfile
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from os.path import relpath
@@ -215,6 +216,7 @@ def run(request: TuneRequest, *, progress: Progress = silent, note: Note = unsai
         GateError: No file keeps the accuracy that was asked for.
         OutputError: A file can't be written.
     """
+    note = cache(note)  # once each: several files are made of one model, and the same is true of them
     require_files_apart(request)
     check_writable(request.output)
     check_writable(request.made_at)

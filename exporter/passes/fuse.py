@@ -73,7 +73,11 @@ DEFAULT_PASSES: tuple[type[GraphPass], ...] = (
     ShareDuplicates,
 )
 _PRODUCTS = DEFAULT_PASSES.index(MatMulToGemm)
-QUANTIZATION_PASSES = (*DEFAULT_PASSES[:_PRODUCTS], RowsToGemm, *DEFAULT_PASSES[_PRODUCTS:])
+QUANTIZATION_PASSES: tuple[type[GraphPass], ...] = (
+    *DEFAULT_PASSES[:_PRODUCTS],
+    RowsToGemm,
+    *DEFAULT_PASSES[_PRODUCTS:],
+)
 """The same before a file is quantized: with forms that gain nothing in float, and have integer kernels."""
 
 
