@@ -213,8 +213,10 @@ def _as_image(value: ir.Value, layout: Layout | None) -> ImageInput | None:
         return None
     is_raw = value.dtype == ir.DataType.UINT8
     # where both would do, float tensors have their channels first, and pixels last
-    usual = (Layout.NHWC, Layout.NCHW) if is_raw else (Layout.NCHW, Layout.NHWC)
-    for order in usual if layout is None else (layout,):
+    orders = (Layout.NHWC, Layout.NCHW) if is_raw else (Layout.NCHW, Layout.NHWC)
+    if layout is not None:
+        orders = (layout,)
+    for order in orders:
         batch, *rest = value.shape
         channels = rest.pop(0 if order is Layout.NCHW else 2)
         if not isinstance(channels, int) or channels not in CHANNELS or 0 in (batch, *rest):
