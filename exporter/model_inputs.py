@@ -213,7 +213,7 @@ def _as_image(value: ir.Value, layout: Layout | None) -> ImageInput | None:
         return None
     is_raw = value.dtype == ir.DataType.UINT8
     # where both would do, float tensors have their channels first, and pixels last
-    orders = (Layout.NHWC, Layout.NCHW) if is_raw else (Layout.NCHW, Layout.NHWC)
+    orders: tuple[Layout, ...] = (Layout.NHWC, Layout.NCHW) if is_raw else (Layout.NCHW, Layout.NHWC)
     if layout is not None:
         orders = (layout,)
     for order in orders:
