@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rexport._words import percent
-from rexport.cli._console import note, print_facts, print_table
+from rexport.cli._console import note, print_facts, print_table, print_text
 
 if TYPE_CHECKING:
     from rexport.evaluation import DivergenceReport
@@ -92,5 +92,5 @@ def _print_divergence(report: DivergenceReport, compared: str) -> None:
     ]
     print_table(["tensor", "node", "SQNR", "max difference", ""], rows, left=(0, 1, 4))
     limit = f"limit for {report.arithmetic}: {report.arithmetic.limit_in_words} per layer"
-    print(f"{len(report.rows)} of {report.tensors} tensors compared; {limit}.")
-    print(report.first or f"No layer of {compared} by more than that.")
+    print_text(f"{len(report.rows)} of {report.tensors} tensors compared; {limit}.")
+    print_text(str(report.first or f"No layer of {compared} by more than that."))
