@@ -272,7 +272,7 @@ def test_a_size_that_the_file_leaves_open_comes_from_its_metadata(make_model: Ma
 @pytest.mark.slow
 def test_a_size_that_nothing_says_is_said_to_be_taken(make_model: MakeModel) -> None:
     (row,) = quick([make_model("m.onnx", size="S")], batches=[1]).rows
-    assert "any size" in row.flags[0]
+    assert "size is dynamic and not stated" in row.flags[0]
     assert "224×224" in row.flags[0]
 
 
