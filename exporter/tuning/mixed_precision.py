@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rexport._errors import GateError, UsageError
 from rexport._progress import Progress, silent
+from rexport._words import counted
 from rexport.calibration.dataset import spread
 from rexport.classifier_head import head_of
 from rexport.cost import operations_of
@@ -332,7 +333,7 @@ class _Search:
             loss = f"{self._drop(best):.4g} of {self.exam.metric}"
         return (
             f"INT8 loses {loss} on {self.images} images "
-            f"(limit {self.max_drop:g}) even with {len(best.float_layers)} layers, "
+            f"(limit {self.max_drop:g}) even with {counted(len(best.float_layers), 'layer')}, "
             f"{100 * best.float_share:.0f} % of the operations, in float; at most {100 * most_float:.0f} % "
             "may stay in float. Calibrate with more images or another --calibrator, use a stronger "
             "--recover, or fine-tune with `rexport train --qat`."
