@@ -122,7 +122,9 @@ def test_a_gate_that_would_need_too_much_in_float_does_not_hold(case: _Case) -> 
     exam = Exam(dataset=case.test, samples=100, probe_images=8)
     result = mix_precision(case.model, case.quantize, exam, max_drop=1, most_float=0.05)  # neither of the two
     assert result.chosen.float_layers == ()
-    with pytest.raises(GateError, match=r"INT8 loses .* points of top-1 on 100 images \(limit 1\) even with .* in float"):
+    with pytest.raises(
+        GateError, match=r"INT8 loses .* points of top-1 on 100 images \(limit 1\) even with .* in float"
+    ):
         result.require()
 
 
