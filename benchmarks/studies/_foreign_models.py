@@ -22,6 +22,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from PIL import Image
 from torch import nn
 
 CALIBRATION, HELD_OUT = 16, 8
-_MEAN, _STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+_MEAN, _STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
 Feed = Mapping[str, np.ndarray]
 Make = Callable[[Path, "list[Feed]"], None]
@@ -51,7 +52,7 @@ class Pictures:
     def feed(self, picture: Image.Image, name: str) -> Feed:
         pixels = np.asarray(picture, np.uint8).reshape(*self.size, self.channels)
         if not self.raw:
-            mean, std = (x if self.channels == 3 else np.float32(0.5) for x in (_MEAN, _STD))
+            mean, std = self._statistics()
             pixels = ((pixels.astype(np.float32) / 255 - mean) / std).astype(np.float32)
         return {name: np.ascontiguousarray(pixels if self.nhwc else pixels.transpose(2, 0, 1))[np.newaxis]}
 
@@ -59,9 +60,13 @@ class Pictures:
         size = "x".join(map(str, self.size))
         options = ["--resize", size, "--size", size]
         if not self.raw:
-            mean, std = (_MEAN, _STD) if self.channels == 3 else (np.full(self.channels, 0.5),) * 2
+            mean, std = self._statistics()
             options += ["--mean", ",".join(f"{x:g}" for x in mean), "--std", ",".join(f"{x:g}" for x in std)]
         return options
+
+    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        halves = np.full(self.channels, 0.5, np.float32)
+        return (_MEAN, _STD) if self.channels == 3 else (halves, halves)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,13 +315,14 @@ def _segmentation_models() -> None:
 
 
 class _Recurrent(nn.Module):
-    def __init__(self, kind: type[nn.RNNBase], bidirectional: bool = False) -> None:
+    def __init__(self, kind: type[nn.LSTM | nn.GRU], bidirectional: bool = False) -> None:
         super().__init__()
         self.recurrent = kind(20, 64, 2, batch_first=True, bidirectional=bidirectional)
         self.head = nn.Linear(128 if bidirectional else 64, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.recurrent(x)[0][:, -1])
+        scores: torch.Tensor = self.head(self.recurrent(x)[0][:, -1])
+        return scores
 
 
 class _M5(nn.Sequential):
@@ -343,7 +349,8 @@ class _TwoInputs(nn.Module):
 
     def forward(self, picture: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         x = self.body(picture).mean((2, 3))
-        return self.head(x + self.numbers(numbers) if self.is_second_used else x)
+        scores: torch.Tensor = self.head(x + self.numbers(numbers) if self.is_second_used else x)
+        return scores
 
 
 def _sequences() -> None:
@@ -391,7 +398,8 @@ def _sequences() -> None:
             self.body = torchaudio.models.Emformer(32, 4, 64, 2, segment_length=8, right_context_length=2)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.body(x, torch.full((x.shape[0],), 24))[0]
+            encoded: torch.Tensor = self.body(x, torch.full((x.shape[0],), 24))[0]
+            return encoded
 
     _torch("audio-emformer", _Emformer, lambda: (torch.randn(1, 26, 32),), _normal(input=(1, 26, 32)), dynamo=False,
            opset=17, open_axes={})  # fmt: skip
@@ -420,7 +428,7 @@ def _sequences() -> None:
     for is_second_used in (True, False):
         _torch(
             "two-inputs" if is_second_used else "two-inputs-second-unused",
-            lambda used=is_second_used: _TwoInputs(is_second_used=used),
+            partial(_TwoInputs, is_second_used=is_second_used),
             lambda: (torch.randn(2, 3, 32, 32), torch.randn(2, 12)),
             _normal(picture=(1, 3, 32, 32), numbers=(1, 12)),
             inputs=("picture", "numbers"),
@@ -436,11 +444,13 @@ def _rewritten() -> None:
     def from_pixels(file: Path, feeds: list[Feed], *, nhwc: bool) -> None:
         """Put uint8 pixels, scaled in the graph, before the file of torchvision's ResNet-18."""
         axes = (0, 3, 1, 2) if nhwc else (0, 1, 2, 3)
-        scaled = [{"input": np.float32(x).transpose(axes) / 255} for feed in feeds for x in feed.values()]
+        scaled: list[Feed] = [
+            {"input": x.astype(np.float32).transpose(axes) / 255} for feed in feeds for x in feed.values()
+        ]
         RECIPES["tv-resnet18-old-opset9"].make(file, scaled)
         model = version_converter.convert_version(onnx.load(file), 13)
         graph, old = model.graph, model.graph.input[0].name
-        shape = ["batch", 64, 64, 3] if nhwc else ["batch", 3, 64, 64]
+        shape: list[str | int | None] = ["batch", 64, 64, 3] if nhwc else ["batch", 3, 64, 64]
         nodes = [
             helper.make_node("Cast", ["pixels"], ["as_float"], to=TensorProto.FLOAT),
             helper.make_node("Div", ["as_float", "most"], ["scaled"]),
@@ -450,7 +460,7 @@ def _rewritten() -> None:
             if nhwc
             else helper.make_node("Identity", ["scaled"], [old])
         )
-        graph.initializer.append(numpy_helper.from_array(np.float32(255), "most"))
+        graph.initializer.append(numpy_helper.from_array(np.array(255, np.float32), "most"))
         del graph.input[:]
         graph.input.append(helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape))
         for node in reversed(nodes):
@@ -496,7 +506,7 @@ def _keras() -> None:
 
     for name, side in {"mobilenet_v2": 96, "small": 64}.items():
         RECIPES[f"keras-{name}"] = Recipe(
-            make=lambda file, feeds, name=name: exported(file, feeds, name),
+            make=partial(exported, name=name),
             takes=Pictures(size=(side, side), nhwc=True),
         )
 
@@ -506,7 +516,10 @@ def _backend_tests() -> None:
     data = Path(onnx.__file__).parent / "backend" / "test" / "data"
 
     def copied(source: Path) -> Make:
-        return lambda file, _: shutil.copyfile(source, file) and None
+        def make(file: Path, _: list[Feed]) -> None:
+            shutil.copyfile(source, file)
+
+        return make
 
     for name in ("squeezenet", "shufflenet", "inception_v1", "inception_v2", "resnet50", "densenet121"):
         RECIPES[f"onnx-light_{name}"] = Recipe(
@@ -567,11 +580,11 @@ def _write(recipe: Recipe, folder: Path, pictures: list[Path]) -> None:
     for index, feed in enumerate(feeds):
         part = folder / _part(index, "calibration", "heldout")
         part.mkdir(exist_ok=True)
-        np.savez(part / f"{index:03}.npz", **feed)
+        _save(part / f"{index:03}.npz", feed)
     if isinstance(takes, Tensors) and takes.stacked:
         facts["data"] = "calibration.npz"
         stacked = {name: np.concatenate([feed[name] for feed in feeds[:CALIBRATION]]) for name in types}
-        np.savez(folder / "calibration.npz", **stacked)
+        _save(folder / "calibration.npz", stacked)
         if any(not axis.HasField("dim_value") for value in kept for axis in value.type.tensor_type.shape.dim[1:]):
             facts["shapes"] = [f"{name}={'x'.join(map(str, array.shape))}" for name, array in feeds[0].items()]
     (folder / "facts.json").write_text(json.dumps(facts))
@@ -592,6 +605,10 @@ def _write_pictures(takes: Pictures, folder: Path, pictures: list[Path]) -> list
     return feeds
 
 
+def _save(file: Path, arrays: Mapping[str, Any]) -> None:
+    np.savez(file, **arrays)
+
+
 def _part(index: int, calibration: str, held_out: str) -> str:
     return calibration if index < CALIBRATION else held_out
 
@@ -599,9 +616,9 @@ def _part(index: int, calibration: str, held_out: str) -> str:
 def main(folder: str, pictures: str, *patterns: str) -> None:
     """Make the models whose names match, but those that there are."""
     warnings.simplefilter("ignore")
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in _OPERATORS:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     for part in (
         _torchvision, _timm, _segmentation_models, _sequences, _rewritten, _keras, _backend_tests
     ):  # fmt: skip
