@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from rexport.calibration.views import Views
     from rexport.preprocessing import Preprocessing
 
-__all__ = ["BROKEN", "ArrayFile", "array_names", "open_array"]
+__all__ = ["BROKEN", "LABELS", "ArrayFile", "array_names", "open_array", "read_labels"]
 
-_IMAGES, _LABELS = "images", "labels"
+_IMAGES, LABELS = "images", "labels"
 # what NumPy and zipfile raise over broken files
 BROKEN = (
     OSError,
@@ -78,13 +78,11 @@ class ArrayFile:
     def __init__(self, path: Path, preprocessing: Preprocessing) -> None:
         self._path = path
         self._preprocessing = preprocessing
-        self._labels: np.ndarray | None = None
         try:
-            self._member, labelled = _members(path)
+            self._member = _member_of_images(path)
             with open_array(self._path, self._member) as array:
                 shape, dtype = array.shape, array.dtype
-            if labelled:
-                self._labels = self._read_labels(shape[0])
+            self._labels = read_labels(path, shape[0], of="images")
         except BROKEN as error:
             raise DataError(f"{path} can't be read as a NumPy file: {error}.") from error
         takes = preprocessing.takes
@@ -155,14 +153,6 @@ class ArrayFile:
             "images."
         )
 
-    def _read_labels(self, count: int) -> np.ndarray:
-        with open_array(self._path, f"{_LABELS}.npy") as array:
-            if array.shape != (count,) or array.dtype.kind not in "iu":
-                raise ValueError(
-                    f"its {_LABELS} are {array.dtype} of shape {array.shape}, not an integer for each of {count} images"
-                )
-            return np.array(list(array.items(range(count))), np.int64)
-
 
 @contextmanager
 def open_array(path: Path, member: str | None) -> Iterator[Array]:
@@ -193,6 +183,22 @@ def array_names(path: Path) -> dict[str, str | None]:
         return {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
 
 
+def read_labels(path: Path, count: int, *, of: str) -> np.ndarray | None:
+    """Return the labels in an .npz, int64 of shape ``(count,)``; ``None`` if it has none.
+
+    Raises one of ``BROKEN``, also where they are not an integer for each of ``count`` of these.
+    """
+    member = array_names(path).get(LABELS)
+    if member is None:
+        return None
+    with open_array(path, member) as array:
+        if array.shape != (count,) or array.dtype.kind not in "iu":
+            raise ValueError(
+                f"its {LABELS} are {array.dtype} of shape {array.shape}, not an integer for each of {count} {of}"
+            )
+        return np.array(list(array.items(range(count))), np.int64)
+
+
 def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
     """Say whether a shape is as ``expected``, where letters stand for any number but zero."""
     if len(shape) != len(expected) or 0 in shape:
@@ -200,12 +206,12 @@ def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
     return all(isinstance(side, str) or size == side for size, side in zip(shape, expected, strict=True))
 
 
-def _members(path: Path) -> tuple[str | None, bool]:
-    """Return which file of an .npz holds the images, ``None`` for an .npy; and whether there are labels."""
+def _member_of_images(path: Path) -> str | None:
+    """Return which file of an .npz holds the images; ``None`` for an .npy."""
     if path.suffix == ".npy":
-        return None, False
+        return None
     names = list(array_names(path))
-    images = [name for name in names if name == _IMAGES] or [name for name in names if name != _LABELS]
+    images = [name for name in names if name == _IMAGES] or [name for name in names if name != LABELS]
     if len(images) != 1:
         raise ValueError(f"it needs an array called {_IMAGES!r}, and has {', '.join(names) or 'none'}")
-    return f"{images[0]}.npy", _LABELS in names
+    return f"{images[0]}.npy"

@@ -20,7 +20,7 @@ import numpy as np
 from rexport._errors import DataError
 from rexport._user_code import function_named, import_user_module
 from rexport._words import first_line
-from rexport.calibration.array_file import BROKEN, array_names, open_array
+from rexport.calibration.array_file import BROKEN, LABELS, array_names, open_array, read_labels
 from rexport.calibration.dataset import Batch, fingerprint_of, spread
 from rexport.feeds import arrays_of, is_function
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["TensorDataset", "has_tensors", "open_tensors"]
 
 _SUFFIXES = (".npy", ".npz")
-_LABELS = "labels"
 _MOST = 100_000  # examples of a function, which may never end
 
 
@@ -202,10 +201,11 @@ class _File:
             for name, member in members.items():
                 with open_array(path, member) as array:
                     shapes[name] = array.shape
-            labels = _read_labels(path) if _LABELS not in members else None
+            counts, labels = {shape[0] for shape in shapes.values()}, None
+            if LABELS not in members and len(counts) == 1:
+                labels = read_labels(path, *counts, of="examples")
         except BROKEN as error:
             raise DataError(f"{path} can't be read as a NumPy file: {error}.") from error
-        counts = {shape[0] for shape in shapes.values()}
         extra = {len(shapes[tensor.name]) - len(tensor.shape) for tensor in inputs}
         if len(counts) > 1 or extra not in ({0}, {1}):
             listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -238,7 +238,7 @@ class _File:
 def _members(path: Path, names: Sequence[str]) -> dict[str, str | None]:
     """Return the files in an .npz of the arrays called ``names``; a single one may have any name."""
     members = array_names(path)
-    others = [member for name, member in members.items() if name != _LABELS]
+    others = [member for name, member in members.items() if name != LABELS]
     if len(names) == 1 and names[0] not in members and len(others) == 1:
         return {names[0]: others[0]}
     absent = [name for name in names if name not in members]
@@ -246,13 +246,6 @@ def _members(path: Path, names: Sequence[str]) -> dict[str, str | None]:
         given = ", ".join(filter(None, members)) or "one array without a name"
         raise DataError(f"{path} has no array {absent[0]!r}, which the model takes; it has {given}.")
     return {name: members[name] for name in names}
-
-
-def _read_labels(path: Path) -> np.ndarray | None:
-    if _LABELS not in array_names(path):
-        return None
-    with open_array(path, array_names(path)[_LABELS]) as array:
-        return np.array(list(array.items(range(array.shape[0]))), np.int64)
 
 
 @dataclass(frozen=True)

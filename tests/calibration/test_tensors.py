@@ -44,6 +44,13 @@ def test_a_file_has_an_array_for_each_input(tmp_path: Path) -> None:
     np.testing.assert_array_equal(_joined(_read(dataset.subset([1, 4, 6]), 8, samples=2), "x"), _XS[[1, 4]])
 
 
+@pytest.mark.parametrize("labels", [np.arange(6), np.arange(8), np.arange(7.0)], ids=["too few", "too many", "floats"])
+def test_labels_are_one_integer_for_each_example(tmp_path: Path, labels: np.ndarray) -> None:
+    np.savez(tmp_path / "d.npz", n=_NS, x=_XS, labels=labels)
+    with pytest.raises(DataError, match="not an integer for each of 7 examples"):
+        open_tensors(tmp_path / "d.npz", [_X, _N])
+
+
 def test_one_array_may_have_any_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", _XS, labels=np.zeros(7, np.int64))
     np.save(tmp_path / "d.npy", _XS.astype(np.float64))
