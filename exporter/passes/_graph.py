@@ -37,6 +37,7 @@ __all__ = [
     "only_consumer",
     "producer_of",
     "remembered_names",
+    "remove_unread",
     "replace_initializer",
     "replace_node",
     "shape_in_words",
@@ -325,3 +326,9 @@ def bypass(node: ir.Node, index: int = 0) -> None:
         return
     ir.convenience.replace_all_uses_with(result, source)
     graph_of(node).remove(node, safe=True)
+
+
+def remove_unread(node: ir.Node) -> None:
+    """Take a node out of the graph if nothing reads its results."""
+    if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+        graph_of(node).remove(node, safe=True)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from rexport.passes._graph import bypass, graph_of, is_op, replace_node, shape_of, why_not_bypassed
+from rexport.passes._graph import bypass, is_op, remove_unread, replace_node, shape_of, why_not_bypassed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Order", "composed", "inverse", "is_in_order", "join", "order_of", "remove_unread", "reorder"]
+__all__ = ["Order", "composed", "inverse", "is_in_order", "join", "order_of", "reorder"]
 
 Order = tuple[int, ...]
 """The ``perm`` of a Transpose: axis i of the result is axis ``order[i]`` of the tensor."""
@@ -88,10 +88,3 @@ def join(first: ir.Node, second: ir.Node) -> None:
     assert source is not None
     reorder(second, source, composed(before, after))
     remove_unread(first)
-
-
-def remove_unread(node: ir.Node) -> None:
-    """Take a node with one result out of the graph if nothing reads it."""
-    (result,) = node.outputs
-    if not result.uses() and not result.is_graph_output():
-        graph_of(node).remove(node, safe=True)

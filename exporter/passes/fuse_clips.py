@@ -21,6 +21,8 @@ from rexport.passes._graph import (
     graph_of,
     is_op,
     only_consumer,
+    producer_of,
+    remove_unread,
     replace_node,
     shape_of,
 )
@@ -71,10 +73,8 @@ class FuseClips(RewritePass[_Bounded]):
                 for role, bound in bounds.items()
             ]
             replace_node(match.node, "Clip", [match.source, *values])
-        for value in before:
-            producer = None if value is None else value.producer()
-            if value is not None and producer is not None and not value.uses() and not value.is_graph_output():
-                graph.remove(producer, safe=True)
+        for producer in dict.fromkeys(filter(None, map(producer_of, before))):
+            remove_unread(producer)
 
 
 def _bounded(node: ir.Node | None) -> _Bounded | None:

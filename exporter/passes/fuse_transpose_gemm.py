@@ -23,10 +23,11 @@ from rexport.passes._graph import (
     is_op,
     only_consumer,
     producer_of,
+    remove_unread,
     replace_initializer,
     shape_of,
 )
-from rexport.passes._transpose import inverse, order_of, remove_unread
+from rexport.passes._transpose import inverse, order_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
-
 from rexport.passes._base import RewritePass
 from rexport.passes._builder import Builder
 from rexport.passes._conv import is_linear_layer
@@ -23,10 +21,11 @@ from rexport.passes._graph import (
     is_op,
     only_consumer,
     producer_of,
+    remove_unread,
     replace_node,
     shape_of,
 )
-from rexport.passes._transpose import inverse, order_of, remove_unread
+from rexport.passes._transpose import inverse, order_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir

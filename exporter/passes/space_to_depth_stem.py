@@ -28,6 +28,7 @@ from rexport.passes._graph import (
     int_attribute,
     is_op,
     name_of,
+    remove_unread,
     shape_of,
 )
 from rexport.passes._quantized import change_weight, dequantize_of, stored, why_not_changeable
@@ -117,8 +118,8 @@ def _read_blocks(conv: ir.Node) -> None:
         inputs, attributes = [blocks, *dequantize.inputs[1:]], attributes_of(dequantize)
         blocks = builder.node("DequantizeLinear", inputs, "dequantized", shape=shape, dtype=picture.dtype, **attributes)
     conv.replace_input_with(0, blocks)
-    if dequantize is not None and not picture.uses() and not picture.is_graph_output():
-        graph_of(conv).remove(dequantize, safe=True)
+    if dequantize is not None:
+        remove_unread(dequantize)
 
 
 def _axes(conv: ir.Node) -> tuple[_Axis, _Axis]:
