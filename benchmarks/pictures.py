@@ -80,8 +80,8 @@ class Gallery:
         if self._data is not None:
             raise UsageError(f"--data is for models of pictures, and {model} takes {', '.join(map(str, tensors))}.")
         key = ("tensors", *tensors)
-        path = self._folder / f"tensors-{len(self._hung)}.npz"
         if str(key) not in self._hung:
+            path = self._folder / f"tensors-{len(self._hung)}.npz"
             self._hung[str(key)] = path, None, None
             drawn = random_feed([{"name": t.name, "dtype": t.dtype, "shape": t.at(_EXAMPLES)} for t in tensors])
             arrays: dict[str, Any] = by_name(drawn, [tensor.name for tensor in tensors])
