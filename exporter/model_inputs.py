@@ -12,7 +12,17 @@ from rexport._errors import DataError, ModelFileError, UsageError
 from rexport._progress import Note, unsaid
 from rexport._words import counted
 from rexport.model_file import Metadata, dtype_name
-from rexport.preprocessing import CHANNELS, Layout, PictureOptions, Preprocessing, Size, Takes, sides_of, size_in_words
+from rexport.preprocessing import (
+    CHANNELS,
+    Layout,
+    PictureOptions,
+    Preprocessing,
+    Size,
+    Takes,
+    canonical_size,
+    sides_of,
+    size_in_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +74,7 @@ class ImageInput:
         """The fixed size; ``None`` if height or width is open."""
         if self.height is None or self.width is None:
             return None
-        return self.height if self.height == self.width else (self.height, self.width)
+        return canonical_size((self.height, self.width))
 
     @property
     def takes(self) -> Takes:
@@ -78,8 +88,7 @@ class ImageInput:
     def sized(self, size: Size) -> Size:
         """Return its size, with the sides that are open as in ``size``."""
         height, width = sides_of(size)
-        sides = (self.height or height, self.width or width)
-        return sides[0] if sides[0] == sides[1] else sides
+        return canonical_size((self.height or height, self.width or width))
 
     def shape(self, size: Size, batch: int) -> tuple[int, int, int, int]:
         """Return the shape of a batch of pictures of a size."""

@@ -39,6 +39,7 @@ __all__ = [
     "Preprocessing",
     "Size",
     "Takes",
+    "canonical_size",
     "parse_size",
     "picture_of",
     "sides_of",
@@ -132,7 +133,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         # one way to say a thing, so that equal is what does the same
-        object.__setattr__(self, "size", _canonical(self.size))
+        object.__setattr__(self, "size", canonical_size(self.size))
         if self.layout is self.takes.usual_layout:
             object.__setattr__(self, "layout", None)
 
@@ -517,7 +518,8 @@ def parse_size(option: str, text: str | None) -> Size | None:
     return int(sides[0]), int(sides[1])
 
 
-def _canonical(size: Size) -> Size:
+def canonical_size(size: Size) -> Size:
+    """Return a size with equal sides as a number."""
     height, width = sides_of(size)
     return height if height == width else (height, width)
 
