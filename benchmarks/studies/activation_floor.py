@@ -46,8 +46,9 @@ def main(
     """Quantize each network, and count the answers that change."""
     rows: list[dict[str, Any]] = []
     for pair in networks:
-        network, _, weights = pair.rpartition("=")
-        rows.append({"network": network, **_measure(network, Path(weights), calibration, test)})
+        network, _, name = pair.rpartition("=")
+        weights = Path(name)
+        rows.append({"network": network, "weights": weights.name, **_measure(network, weights, calibration, test)})
         row = rows[-1]
         print(f"{network:22} INT8 {row['int8']}, activations alone {row['activations']} of {row['images']}")
     write_results(json_file, "activation-floor", rows=rows)
