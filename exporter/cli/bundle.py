@@ -41,7 +41,7 @@ _CONTENTS, _TARGET, _CHECK, _TRITON = "Contents", "Target devices", "Self-check 
 
 def bundle(
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL.onnx", help="An ONNX file of a classifier.", show_default=False)
+        Path | None, typer.Argument(metavar="MODEL.onnx", help="An ONNX file that takes pictures.", show_default=False)
     ] = None,
     output: Annotated[
         Path | None,
@@ -140,7 +140,7 @@ def bundle(
     min_sqnr: Annotated[
         float,
         typer.Option(
-            "--min-sqnr", metavar="DB", help="Lowest SQNR of the scores to those from here.", rich_help_panel=_CHECK
+            "--min-sqnr", metavar="DB", help="Lowest SQNR of each output to that from here.", rich_help_panel=_CHECK
         ),
     ] = 30.0,
     max_latency: Annotated[
@@ -175,7 +175,7 @@ def bundle(
 ) -> None:
     """Pack MODEL into a signed bundle for devices.
 
-    Devices verify the signature and run a self-check before they switch to it: a golden input, whose scores must match
+    Devices verify the signature and run a self-check before they switch to it: a golden input, whose outputs must match
     those that ONNX Runtime computes here. The manifest says which devices and runtimes the bundle is for, and when it
     expires. Bundles are reproducible: the same files and key give the same bytes.
     """

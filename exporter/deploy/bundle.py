@@ -3,7 +3,7 @@
 The file names in it are fixed, so that a bundle says nothing of the folders it was made in:
 
     manifest.json  manifest.sig  [model.sig]
-    model.onnx  golden/input.npy  golden/logits.npy
+    model.onnx  golden/input.npy  golden/logits.npy  [golden/output-N.npy]
     [classes.json]  [engines/BACKEND-VERSION-CAPABILITIES.engine]  [profile.toml]  [table.json]
 """
 
@@ -23,7 +23,7 @@ from rexport.deploy.golden import npy
 from rexport.deploy.manifest import from_bytes, require_name, require_version, to_bytes
 from rexport.deploy.payload import MODEL
 from rexport.device._container import MODEL_SIGNATURE
-from rexport.device._manifest import FileEntry, Golden, Manifest, Target
+from rexport.device._manifest import OUTPUTS, FileEntry, Golden, Manifest, Target
 from rexport.model_file import default_opset
 from rexport.quantization import OPENVINO
 from rexport.quantization.targets import DEVICE_MACHINES, DEVICE_RUNTIMES
@@ -70,7 +70,9 @@ def make_bundle(payload: Payload, *, name: str, version: int, key: PrivateKey, o
     """
     require_name(name)
     require_version(version)
-    golden = Golden(min_sqnr_db=options.min_sqnr_db)
+    others = {name: f"golden/output-{number}.npy" for number, name in enumerate(payload.golden.others, 1)}
+    is_of_classifier = payload.golden.is_of_classifier
+    golden = Golden(min_sqnr_db=options.min_sqnr_db, same_top1=is_of_classifier, others=others)
     files = _files(payload, golden)
     names = {name: name for name in files}
     manifest = Manifest(
@@ -79,7 +81,7 @@ def make_bundle(payload: Payload, *, name: str, version: int, key: PrivateKey, o
         expires=options.expires,
         target=_target(payload, options),
         model=MODEL,
-        head=str(head_of(payload.model.model)),
+        head=str(head_of(payload.model.model)) if is_of_classifier else OUTPUTS,
         engines=tuple(engine for engine, _ in payload.engines),
         classes=names.get(_CLASSES),
         preprocessing=_described(payload.preprocessing),
@@ -104,6 +106,7 @@ def _files(payload: Payload, golden: Golden) -> dict[str, bytes]:
         MODEL: payload.model.data,
         golden.input: npy(payload.golden.input),
         golden.logits: npy(payload.golden.logits),
+        **{file: npy(payload.golden.others[name]) for name, file in golden.others.items()},
         **{engine.file: data for engine, data in payload.engines},
         **{name: data for name, data in optional.items() if data},
     }
@@ -162,6 +165,11 @@ def _notes(payload: Payload, manifest: Manifest) -> list[str]:
         notes.append(
             "The model was quantized for OpenVINO, and devices run it in ONNX Runtime, where fewer of its "
             "layers are INT8; quantize with --target x86 for them."
+        )
+    if not payload.golden.is_of_classifier:
+        notes.append(
+            f"{payload.model.path} gives no scores of classes: devices compare its outputs by their SQNR alone, and "
+            "`rexport-agent run` does not classify with it."
         )
     needed = payload.golden.needed_db()
     if needed + _SAFE_DB > manifest.golden.min_sqnr_db:

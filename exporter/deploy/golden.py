@@ -1,6 +1,6 @@
 """The golden input, and what the model gives for it: what a device compares its own runtime with.
 
-The signal-to-noise ratio of logits z that should be r is 10 · log₁₀(Σ r² / Σ (r − z)²) decibels.
+The signal-to-noise ratio of an output z that should be r is 10 · log₁₀(Σ r² / Σ (r − z)²) decibels.
 
 ONNX Runtime gives the reference on the very file. In INT8 its sums are exact on processors with VNNI, on ARM, and
 anywhere with weights of 7 bits. Without VNNI, pairs of uint8 × int8 products are added in 16 bits and saturate; there,
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ from rexport.preprocessing import Layout, sides_of
 from rexport.runtimes.onnxruntime import open_session, said
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import onnxruntime
@@ -39,17 +40,33 @@ _LARGEST = 64 * 2**20  # bytes of an input
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenPair:
-    """What goes in, as the model takes it, and its scores, float32 of shape ``(N, classes)``."""
+    """What goes in, as the model takes it, and what comes out.
+
+    Attributes:
+        input: Of shape ``(N, C, H, W)`` or ``(N, H, W, C)``.
+        logits: The first output, float32; of a classifier of shape ``(N, classes)``.
+        others: The further outputs by their names, float32; a classifier has none.
+        is_of_classifier: Whether ``logits`` are scores of classes.
+    """
 
     input: np.ndarray
     logits: np.ndarray
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
+    is_of_classifier: bool = True
+
+    @property
+    def outputs(self) -> tuple[np.ndarray, ...]:
+        """All outputs in the model's order."""
+        return self.logits, *self.others.values()
 
     def needed_db(self) -> float:
         """Return the signal-to-noise ratio in decibels at which noise is as strong as the lead of the largest score.
 
         Well above it, the largest score stays the largest. The difference of two scores has twice the power of the
-        noise of one.
+        noise of one. Outputs that are no scores have no largest to keep.
         """
+        if not self.is_of_classifier:
+            return -math.inf
         largest = np.sort(self.logits.astype(np.float64), axis=1)[:, -2:]
         if largest.shape[1] < 2:
             return -math.inf  # of one class, it always is the largest
@@ -67,11 +84,11 @@ def golden_pair(model: VettedModel, preprocessing: Preprocessing, source: Path |
         model: The model.
         preprocessing: How pictures become its input.
         source: A picture, or an ``.npy`` of what the model takes. By default it is made, the same every time: of some
-            patterns, the one for which the model is surest.
+            patterns, the one for which a classifier is surest.
 
     Raises:
         DataError: ``source`` can't be read, or is not what the model takes.
-        ModelFileError: ONNX Runtime can't run the model, it is no classifier, or its scores are not finite.
+        ModelFileError: ONNX Runtime can't run the model, or an output is no tensor of finite floats.
     """
     session = _session(model)
     if source is not None and source.suffix.lower() == ".npy":
@@ -80,7 +97,10 @@ def golden_pair(model: VettedModel, preprocessing: Preprocessing, source: Path |
         inputs = [_from_picture(source, preprocessing)]
     else:
         inputs = [preprocessing.of_pictures(_pattern(index, preprocessing)) for index in range(_CANDIDATES)]
-    return min((_run(session, images, model) for images in inputs), key=GoldenPair.needed_db)
+    first = _run(session, inputs[0], model)
+    if not first.is_of_classifier:  # every input will do
+        return first
+    return min([first, *(_run(session, images, model) for images in inputs[1:])], key=GoldenPair.needed_db)
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -102,19 +122,30 @@ def _run(session: onnxruntime.InferenceSession, images: np.ndarray, model: Vette
     if len(images) == 1 and model.image.batch is not None:
         images = np.repeat(images, model.image.batch, axis=0)
     try:
-        logits = np.asarray(session.run(None, {model.image.name: images})[0])
+        outputs = session.run(None, {model.image.name: images})
     except Exception as error:  # ONNX Runtime's errors share no public base class
         raise ModelFileError(
             f"{model.path} can't run on a golden input of shape {images.shape}: {said(error)}."
         ) from error
-    if logits.ndim != 2 or len(logits) != len(images) or logits.dtype not in (np.float32, np.float16):
+    names = [output.name for output in session.get_outputs()]
+    arrays = {name: _checked(name, output, model.path) for name, output in zip(names, outputs, strict=True)}
+    logits = arrays.pop(names[0])
+    is_of_classifier = not (arrays or model.metadata.features) and logits.ndim == 2 and len(logits) == len(images)
+    return GoldenPair(input=images, logits=logits, others=arrays, is_of_classifier=is_of_classifier)
+
+
+def _checked(name: str, output: object, path: Path) -> np.ndarray:
+    if not isinstance(output, np.ndarray) or output.dtype not in (np.float32, np.float16) or not output.size:
+        kind = f"{output.dtype} of shape {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
         raise ModelFileError(
-            f"{model.path} is no classifier: its output for {len(images)} images is {logits.dtype} of shape "
-            f"{logits.shape}."
+            f"The output {name} of {path} is {kind}, and devices compare floats; export the network without the "
+            "operators that make it, such as ArgMax."
         )
-    if not np.isfinite(logits).all():
-        raise ModelFileError(f"{model.path} gives scores that are not finite for the golden input; name another input.")
-    return GoldenPair(input=images, logits=logits.astype(np.float32))
+    if not np.isfinite(output).all():
+        raise ModelFileError(
+            f"The output {name} of {path} is not finite for the golden input; name another input with --golden."
+        )
+    return output.astype(np.float32)
 
 
 def _from_picture(path: Path, preprocessing: Preprocessing) -> np.ndarray:

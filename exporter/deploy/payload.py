@@ -144,7 +144,7 @@ def _stated_preprocessing(model: VettedModel) -> Preprocessing:
 
 def _class_names(model: VettedModel, golden: GoldenPair, file: Path | None) -> tuple[str, ...]:
     names = model.metadata.classes if file is None else read_class_names(file)
-    outputs = golden.logits.shape[1]
+    outputs = golden.logits.shape[1] if golden.logits.ndim > 1 else 1
     if names and len(names) != outputs:
         raise InputError(f"{file or model.path} names {len(names)} classes, and {model.path} has {outputs} outputs.")
     return names

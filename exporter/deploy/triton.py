@@ -120,7 +120,7 @@ def _config(name: str, payload: Payload, options: TritonOptions) -> _Fields:
         ("platform", _string("tensorrt_plan")) if payload.engines else ("backend", _string("onnxruntime")),
         ("max_batch_size", str(most)),
         ("input", _input(payload, batched=most > 0)),
-        ("output", _output(payload, batched=most > 0)),
+        *(("output", output) for output in _outputs(payload, batched=most > 0)),
         ("instance_group", [("kind", kind), ("count", str(options.instances))]),
         *_batching(most, options),
         *_plan_files(payload),
@@ -144,14 +144,15 @@ def _input(payload: Payload, *, batched: bool) -> _Fields:
     return [*fields, *_dims(dims, batched=batched)]
 
 
-def _output(payload: Payload, *, batched: bool) -> _Fields:
-    value = payload.model.model.graph.outputs[0]
-    dtype = "float32" if value.dtype is None else dtype_name(value)
-    dims = _dims(payload.golden.logits.shape, batched=batched)
-    fields: _Fields = [("name", _string(str(value.name))), ("data_type", _TYPES[dtype]), *dims]
+def _outputs(payload: Payload, *, batched: bool) -> list[_Fields]:
+    outputs: list[_Fields] = []
+    for value, array in zip(payload.model.model.graph.outputs, payload.golden.outputs, strict=True):
+        dtype = "float32" if value.dtype is None else dtype_name(value)
+        dims = _dims(array.shape, batched=batched)
+        outputs.append([("name", _string(str(value.name))), ("data_type", _TYPES[dtype]), *dims])
     if payload.classes:
-        fields.append(("label_filename", _string(_LABELS)))
-    return fields
+        outputs[0].append(("label_filename", _string(_LABELS)))
+    return outputs
 
 
 def _batching(most: int, options: TritonOptions) -> _Fields:

@@ -1,4 +1,4 @@
-"""What a model has to be before devices get it: one ONNX file of standard operators, from pictures to scores.
+"""What a model has to be before devices get it: one ONNX file of standard operators, from pictures to scores or maps.
 
 ONNX Runtime would run more: native code in ``EPContext`` nodes, operators of other domains and libraries, functions
 that a file defines itself, weights in files beside it. A residual network needs none of it, and what is not there can't
@@ -100,16 +100,8 @@ def vet(path: Path) -> VettedModel:
     refusal = _why_refused(proto)
     if refusal is not None:
         raise ModelFileError(f"{path} {refusal}")
-    metadata = Metadata.of(model)
-    if metadata.features:
-        raise ModelFileError(
-            f"{path} gives features ({', '.join(metadata.features)}), and a bundle is for a classifier, whose scores "
-            "devices compare; export it without --features."
-        )
-    if len(model.graph.outputs) != 1:
-        names = ", ".join(str(value.name) for value in model.graph.outputs)
-        raise ModelFileError(f"{path} has {len(model.graph.outputs)} outputs ({names}), and a classifier has one.")
-    return VettedModel(path=path, data=data, model=model, image=image_input(model, path), metadata=metadata)
+    image = image_input(model, path)
+    return VettedModel(path=path, data=data, model=model, image=image, metadata=Metadata.of(model))
 
 
 def _why_refused(proto: onnx.ModelProto) -> str | None:

@@ -32,9 +32,13 @@ class Backend:
     batch: int | None = None
     version: str = ""
 
+    def outputs(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Return all outputs by their names, in the model's order."""
+        raise NotImplementedError
+
     def run(self, inputs: np.ndarray) -> np.ndarray:
         """Return the first output."""
-        raise NotImplementedError
+        return next(iter(self.outputs(inputs).values()))
 
 
 class OnnxRuntime(Backend):
@@ -51,17 +55,17 @@ class OnnxRuntime(Backend):
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         model_input = self._session.get_inputs()[0]
         self._name = model_input.name
+        self._outputs = [output.name for output in self._session.get_outputs()]
         self.batch = model_input.shape[0] if model_input.shape and isinstance(model_input.shape[0], int) else None
         self.version = str(ort.__version__)
 
-    def run(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the first output."""
-        output: np.ndarray = self._session.run(None, {self._name: inputs})[0]
-        return output
+    def outputs(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Return all outputs by their names, in the model's order."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, {self._name: inputs})))
 
 
 class TensorRt(Backend):
-    """An engine of TensorRT or TensorRT for RTX, one input and one output, in memory that is allocated per shape."""
+    """An engine of TensorRT or TensorRT for RTX, one input and some outputs, in memory that is allocated per shape."""
 
     def __init__(self, name: str, engine: bytes) -> None:
         self._cuda = Cuda()  # before TensorRT, which may crash where there is no driver
@@ -74,36 +78,39 @@ class TensorRt(Backend):
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         outputs = [name for name in names if name not in inputs]
-        self._input, self._output = inputs[0], outputs[0]
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ValueError(
-                f"its engine has {len(inputs)} inputs and {len(outputs)} outputs, and one of each is known"
-            )
-        self._dtype = trt.nptype(self._engine.get_tensor_dtype(self._output))
+        if len(inputs) != 1 or not outputs:
+            raise ValueError(f"its engine has {len(inputs)} inputs and {len(outputs)} outputs, and one input is known")
+        self._input = inputs[0]
+        self._dtypes = {name: trt.nptype(self._engine.get_tensor_dtype(name)) for name in outputs}
         first = self._engine.get_tensor_shape(self._input)[0]
         self.batch = None if first < 0 else int(first)
         self.version = str(trt.__version__)
-        self._memory: dict[tuple[int, ...], tuple[DeviceArray, DeviceArray]] = {}
+        self._memory: dict[tuple[int, ...], tuple[DeviceArray, list[DeviceArray]]] = {}
 
-    def run(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the output."""
+    def outputs(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Return all outputs by their names, in the engine's order."""
         import numpy as np
 
         inputs = np.ascontiguousarray(inputs)
         if not self._context.set_input_shape(self._input, inputs.shape):
             raise ValueError(f"its engine does not take the shape {inputs.shape}")
-        output: np.ndarray = np.empty(tuple(self._context.get_tensor_shape(self._output)), self._dtype)
+        outputs: dict[str, np.ndarray] = {
+            name: np.empty(tuple(self._context.get_tensor_shape(name)), dtype) for name, dtype in self._dtypes.items()
+        }
         if inputs.shape not in self._memory:
-            self._memory[inputs.shape] = self._cuda.array(inputs.nbytes), self._cuda.array(output.nbytes)
-        source, result = self._memory[inputs.shape]
+            results = [self._cuda.array(output.nbytes) for output in outputs.values()]
+            self._memory[inputs.shape] = self._cuda.array(inputs.nbytes), results
+        source, results = self._memory[inputs.shape]
         source.upload(inputs.ctypes.data)
         self._context.set_tensor_address(self._input, source.address)
-        self._context.set_tensor_address(self._output, result.address)
+        for name, result in zip(outputs, results):
+            self._context.set_tensor_address(name, result.address)
         if not self._context.execute_async_v3(self._cuda.stream):
             raise ValueError("its engine failed to run")
         self._cuda.wait()
-        result.download(output.ctypes.data)
-        return output
+        for output, result in zip(outputs.values(), results):
+            result.download(output.ctypes.data)
+        return outputs
 
 
 def module(name: str) -> Any:

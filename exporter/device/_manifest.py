@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_FILES",
+    "OUTPUTS",
     "RUNTIMES",
     "Engine",
     "FileEntry",
@@ -44,6 +45,9 @@ RUNTIMES = ("tensorrt", "rtx", "onnxruntime")
 """What a device may run a model with; the first that a manifest names and that is usable is taken."""
 MAX_FILES, MAX_PARTS, MAX_BYTES = 64, 4, (4 << 30) - (1 << 20)  # all offsets in an .rxb have 32 bits
 MAX_VERSION = 2**31 - 1
+OUTPUTS = "outputs"
+"""The head of a model that gives no scores of classes, such as maps."""
+_MAX_OUTPUTS, _MAX_OUTPUT_NAME = 32, 256
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 SPECIFIER = re.compile(r"(>=|<|==)\d{1,9}(\.\d{1,9}){0,4}")
@@ -51,7 +55,7 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DOTTED = re.compile(r"\d{1,9}(\.\d{1,9}){0,5}")
-_HEAD = re.compile("logits|softmax|log-softmax")
+_HEAD = re.compile(f"logits|softmax|log-softmax|{OUTPUTS}")
 _EXPIRES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _PREPROCESSING = (
@@ -96,14 +100,23 @@ class Golden(NamedTuple):
     Attributes:
         input: The file of what the model takes, an ``.npy``.
         logits: The file of its first output, float32.
-        min_sqnr_db: The least ratio of the logits' power to that of the difference, in decibels.
+        min_sqnr_db: The least ratio of an output's power to that of the difference, in decibels.
         same_top1: Whether the largest logit has to be the same one.
+        others: The files of its further outputs, float32, by the outputs' names; a classifier has none.
     """
 
     input: str = "golden/input.npy"
     logits: str = "golden/logits.npy"
     min_sqnr_db: float = 30.0
     same_top1: bool = True
+    others: Mapping[str, str] = {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the document says; agents that know no further outputs read it where there are none."""
+        document = self._asdict()
+        if not self.others:
+            del document["others"]
+        return document
 
 
 class Limits(NamedTuple):
@@ -132,7 +145,8 @@ class Manifest(NamedTuple):
         preprocessing: How pictures become its input.
         golden: What the device compares.
         limits: Of that comparison.
-        head: What the model gives: ``logits``, ``softmax`` or ``log-softmax``; ``None`` in bundles that do not say.
+        head: What the model gives: ``logits``, ``softmax``, ``log-softmax``, or ``outputs`` that are no scores of
+            classes; ``None`` in bundles that do not say.
         engines: Made from it.
         classes: The file of the names of its outputs, a JSON list; ``None`` without.
         profile: The file that ``rexport tune`` wrote; ``None`` without.
@@ -176,7 +190,7 @@ class Manifest(NamedTuple):
             "expires": self.expires and self.expires.strftime(_TIME),
             "target": self.target._asdict(),
             "engines": [engine._asdict() for engine in self.engines],
-            "golden": self.golden._asdict(),
+            "golden": self.golden.to_json(),
             "limits": self.limits._asdict(),
             "files": {name: entry._asdict() for name, entry in self.files.items()},
         }
@@ -317,13 +331,22 @@ def _engine(fields: Fields, files: Collection[str]) -> Engine:
 
 
 def _golden(fields: Fields, files: Collection[str]) -> Golden:
+    fields = Fields(fields.name, {"others": {}, **fields.values} if isinstance(fields.values, dict) else fields.values)
     fields.require_keys(Golden._fields)
     return Golden(
         input=fields.file("input", files),
         logits=fields.file("logits", files),
         min_sqnr_db=fields.number("min_sqnr_db", above=-1000.0),
         same_top1=fields.truth("same_top1"),
+        others=_others(fields.inner("others"), files),
     )
+
+
+def _others(fields: Fields, files: Collection[str]) -> dict[str, str]:
+    names = fields.values
+    if not isinstance(names, dict) or len(names) >= _MAX_OUTPUTS or max(map(len, names), default=0) > _MAX_OUTPUT_NAME:
+        raise ValueError(f"{fields.name.rstrip('.')} is not an object of fewer than {_MAX_OUTPUTS} outputs")
+    return {name: fields.file(name, files) for name in names}
 
 
 def _limits(fields: Fields) -> Limits:

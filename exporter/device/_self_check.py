@@ -10,8 +10,9 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._errors import InstallError, UnusableError
+from ._errors import InstallError, UnusableError, UsageError
 from ._files import flush, remove, sha256_of, write_atomic
+from ._manifest import OUTPUTS
 from ._target import usable_runtimes
 from ._worker_process import Bounds, WorkerError, answers_of_worker, ask_worker
 
@@ -38,12 +39,20 @@ class Version(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """What a self-check found; ``sqnr_db`` is ``None`` where the logits are equal."""
+    """What a self-check found.
+
+    Attributes:
+        runtime: That ran it.
+        runtime_version: Its version.
+        sqnr_db: Of the output that is furthest from its golden one; ``None`` where all are equal.
+        same_top1: Whether the top class is that of the golden logits; ``None`` of outputs that are no scores.
+        latency_ms: The median call; ``None`` if that was left out.
+    """
 
     runtime: str
     runtime_version: str
     sqnr_db: float | None
-    same_top1: bool
+    same_top1: bool | None
     latency_ms: float | None
 
 
@@ -55,7 +64,7 @@ def self_check(version: Version, *, quick: bool = False) -> Checked:
         quick: Leave out the time that it takes.
 
     Raises:
-        InstallError: It crashed, took too long, or gave other logits than it should.
+        InstallError: It crashed, took too long, or gave other outputs than it should.
         UnusableError: None of the bundle's runtimes is here.
     """
     manifest = version.manifest
@@ -73,7 +82,7 @@ def self_check(version: Version, *, quick: bool = False) -> Checked:
         runtime=runtime["name"],
         runtime_version=str(answer["version"]),
         sqnr_db=answer["sqnr_db"],
-        same_top1=answer["same_top1"],
+        same_top1=None if manifest.head == OUTPUTS else answer["same_top1"],
         latency_ms=answer["latency_ms"],
     )
 
@@ -84,9 +93,15 @@ def classify(version: Version, images: list[Path]) -> list[dict[str, Any]]:
     Each picture has the time that the self-check has, and one that crashes the worker costs none of the others.
 
     Raises:
+        UsageError: Its model gives no scores of classes.
         UnusableError: None of the version's runtimes is here, or its model does not load.
     """
     manifest = version.manifest
+    if manifest.head == OUTPUTS:
+        raise UsageError(
+            f"{manifest.name} {manifest.version} gives no scores of classes; run {version.folder / manifest.model} in "
+            f"your own program, with pictures as {version.folder / 'manifest.json'} says under preprocessing."
+        )
     runtime = usable_runtimes(manifest)[0]
     question = {
         **_question(version, runtime),
@@ -116,10 +131,14 @@ def classify(version: Version, images: list[Path]) -> list[dict[str, Any]]:
 
 
 def _question(version: Version, runtime: dict[str, str]) -> dict[str, Any]:
-    manifest = version.manifest
+    manifest, golden = version.manifest, version.manifest.golden
     question: dict[str, Any] = {
         "runtime": runtime["name"],
-        "golden": {"input": version.file(manifest.golden.input), "logits": version.file(manifest.golden.logits)},
+        "golden": {
+            "input": version.file(golden.input),
+            "logits": version.file(golden.logits),
+            "others": {name: version.file(file) for name, file in golden.others.items()},
+        },
         "model": version.file(manifest.model),
     }
     if runtime["name"] != "onnxruntime":
@@ -131,7 +150,8 @@ def _judge(manifest: Manifest, answer: dict[str, Any]) -> None:
     golden, bound = manifest.golden, manifest.limits.latency_ms
     if answer["sqnr_db"] is not None and answer["sqnr_db"] < golden.min_sqnr_db:
         raise WorkerError(
-            f"its logits have an SQNR of {answer['sqnr_db']:.1f} dB to the golden ones (min {golden.min_sqnr_db:g} dB)"
+            f"its {answer['output']} have an SQNR of {answer['sqnr_db']:.1f} dB to the golden ones "
+            f"(min {golden.min_sqnr_db:g} dB)"
         )
     if golden.same_top1 and not answer["same_top1"]:
         raise WorkerError("its top class is not that of the golden logits")

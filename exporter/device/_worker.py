@@ -107,35 +107,43 @@ def _build(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(question: dict[str, Any]) -> dict[str, Any]:
-    """Compare with the golden logits, and time the median run."""
-    import numpy as np
-
-    inputs, reference = _array(question["golden"]["input"]), _array(question["golden"]["logits"])
+    """Compare with the golden outputs, and time the median run."""
+    golden = question["golden"]
+    inputs, reference = _array(golden["input"]), _array(golden["logits"])
+    others = {name: _array(file) for name, file in golden["others"].items()}
     backend = _open(question)
-    logits = backend.run(inputs)
-    if logits.shape != reference.shape:
-        raise ValueError(f"its logits have the shape {logits.shape}, and the golden ones {reference.shape}")
-    if not np.isfinite(logits).all():
-        raise ValueError("its logits are not finite")
+    outputs = backend.outputs(inputs)
+    unnamed = [name for name in outputs if name not in others]
+    if len(unnamed) != 1 or len(outputs) != 1 + len(others):
+        raise ValueError(f"its outputs are {', '.join(outputs)}, and not those of the manifest")
+    logits = outputs[unnamed[0]]
+    words = {name: f"values of {name}" for name in outputs} if others else {unnamed[0]: "logits"}
+    ratios = {word: _sqnr(word, others.get(name, reference), outputs[name]) for name, word in words.items()}
+    worst = min(ratios, key=lambda word: ratios[word])
     rows = (len(reference), -1)
     same = (logits.reshape(rows).argmax(axis=1) == reference.reshape(rows).argmax(axis=1)).all()
     return {
-        "sqnr_db": _sqnr(reference, logits),
+        "sqnr_db": None if ratios[worst] == math.inf else ratios[worst],  # JSON has no infinity
+        "output": worst,
         "same_top1": bool(same),
         "latency_ms": None if question["quick"] else _median_ms(backend, inputs, question["limits"]["seconds"]),
         "version": backend.version,
     }
 
 
-def _sqnr(reference: np.ndarray, actual: np.ndarray) -> float | None:
-    """Return 10·log10(Σ r² / Σ (r − f)²), ``None`` where both are equal."""
+def _sqnr(word: str, reference: np.ndarray, actual: np.ndarray) -> float:
+    """Return 10·log10(Σ r² / Σ (r − f)²) of an output that errors call ``word``, infinity where both are equal."""
     import numpy as np
 
+    if actual.shape != reference.shape:
+        raise ValueError(f"its {word} have the shape {actual.shape}, and the golden ones {reference.shape}")
+    if not np.isfinite(actual).all():
+        raise ValueError(f"its {word} are not finite")
     exact = reference.astype(np.float64)
     noise = float(((exact - actual.astype(np.float64)) ** 2).sum())
     signal_power = float((exact**2).sum())
     if noise == 0.0:
-        return None
+        return math.inf
     if signal_power == 0.0:
         return -999.0  # JSON has no infinity
     return 10 * math.log10(signal_power / noise)

@@ -136,7 +136,8 @@ def _check_document(check: Checked) -> dict[str, Any]:
 
 
 def _check_line(check: Checked) -> str:
-    near = "identical logits" if check.sqnr_db is None else f"logits with an SQNR of {check.sqnr_db:.1f} dB"
+    values = "outputs" if check.same_top1 is None else "logits"
+    near = f"identical {values}" if check.sqnr_db is None else f"{values} with an SQNR of {check.sqnr_db:.1f} dB"
     time = "" if check.latency_ms is None else f", {check.latency_ms:.1f} ms per run"
     return f"{near} on {check.runtime} {check.runtime_version}{time}"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rexport.deploy.container import is_rxb, read
 from rexport.deploy.manifest import from_bytes
 from rexport.device._container import MANIFEST, MODEL_SIGNATURE
+from rexport.device._manifest import OUTPUTS
 from rexport.inspection.report import FileReport, Table
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     images = "{takes} images, {size}×{size}".format(**manifest.preprocessing)
     if manifest.preprocessing["resize"] is not None:
         images += f" of pictures resized to {manifest.preprocessing['resize']}"
+    gives = manifest.head or "scores, as logits or probabilities"
     check = f"scores within {golden.min_sqnr_db:g} dB"
+    if manifest.head == OUTPUTS:
+        gives, check = "outputs that are no scores of classes", f"each output within {golden.min_sqnr_db:g} dB"
     if golden.same_top1:
         check += ", the same largest score"
     if limits.latency_ms is not None:
@@ -97,7 +101,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("for", f"{target.system} on {_list(target.machines)}"),
         ("runs on", " or ".join(runtimes)),
         ("takes", images),
-        ("gives", manifest.head or "scores, as logits or probabilities"),
+        ("gives", gives),
         ("check", check),
         ("limits", f"{limits.seconds} s and {limits.memory_mib} MiB for the check"),
         *(

@@ -34,7 +34,7 @@ class BundleRequest(BundleOptions):
     """What to make; the rest of it is :class:`BundleOptions`.
 
     Attributes:
-        model: An ONNX file of a classifier; without, a key pair is all that is made.
+        model: An ONNX file that takes pictures; without, a key pair is all that is made.
         output: The ``.rxb`` file, or the folder, for the bundle; by default ``NAME-VERSION.rxb``.
         key: The private key to sign with.
         new_key: Where a new private key goes, the public one beside it; the bundle is signed with it.

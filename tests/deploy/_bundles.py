@@ -44,6 +44,16 @@ def raw_classifier() -> ir.Model:
     return model
 
 
+def maps(levels: int = 3) -> ir.Model:
+    """Return the maps ``p3``, ``p4`` … of a backbone, each half as large as the one before."""
+    body = "p3 = Conv <pads = [1, 1, 1, 1]> (x, w)"
+    body += "".join(f" p{level} = MaxPool <kernel_shape = [1, 1], strides = [2, 2]> (p{level - 1})" for level in (4, 5))
+    outputs = ", ".join(f"float[N, 6, {8 >> level}, {8 >> level}] p{3 + level}" for level in range(levels))
+    model = graph(body, {"w": convolution(6, 3)}, inputs="float[N, 3, 8, 8] x", outputs=outputs)
+    Metadata(preprocessing=Preprocessing(size=8)).write_to(model)
+    return model
+
+
 def saved(folder: Path, model: ir.Model | None = None) -> Path:
     """Write a model to a folder, by default :func:`classifier`."""
     path = folder / "m.onnx"

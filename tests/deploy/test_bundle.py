@@ -33,9 +33,9 @@ from rexport.engine_file import facts_path
 from rexport.model_file import Metadata, load, save
 from rexport.preprocessing import Interpolation, Preprocessing
 from rexport.quantization import ARM, X86, quantize
-from tests._graphs import run
+from tests._graphs import convolution, graph, run
 from tests._settings import SETTINGS
-from tests.deploy._bundles import CLASSES, classifier, fixed_key, made, probabilities, raw_classifier, saved
+from tests.deploy._bundles import CLASSES, classifier, fixed_key, made, maps, probabilities, raw_classifier, saved
 from tests.runtimes._engines import describe
 
 if TYPE_CHECKING:
@@ -123,6 +123,36 @@ def test_newer_operators_take_a_newer_runtime(tmp_path: Path, opset: int, ir_ver
 
 def test_the_head_is_that_of_the_graph_whatever_the_metadata_says(tmp_path: Path) -> None:
     assert made(tmp_path, saved(tmp_path, probabilities())).manifest.head == "softmax"
+
+
+def test_maps_are_compared_each_by_its_name(tmp_path: Path) -> None:
+    bundle = made(tmp_path, saved(tmp_path, maps()))
+    manifest = bundle.manifest
+    assert (manifest.head, manifest.golden.same_top1, manifest.classes) == ("outputs", False, None)
+    assert manifest.golden.others == {"p4": "golden/output-1.npy", "p5": "golden/output-2.npy"}
+    images = _array(bundle, "golden/input.npy")
+    files = [_array(bundle, file) for file in (manifest.golden.logits, *manifest.golden.others.values())]
+    for array, expected in zip(files, run(maps(), images), strict=True):
+        np.testing.assert_array_equal(array, expected)
+    assert "gives no scores of classes: devices compare its outputs by their SQNR alone" in bundle.notes[0]
+
+
+def test_an_output_of_more_than_scores_is_no_classifiers(tmp_path: Path) -> None:
+    bundle = made(tmp_path, saved(tmp_path, maps(levels=1)))
+    assert (bundle.manifest.head, bundle.manifest.golden.others) == ("outputs", {})
+    assert "others" not in bundle.manifest.to_json()["golden"]
+
+
+def test_an_output_that_is_no_floats(tmp_path: Path) -> None:
+    model = graph(
+        "c = Conv <pads = [1, 1, 1, 1]> (x, w) y = ArgMax <axis = 1> (c)",
+        {"w": convolution(6, 3)},
+        inputs="float[N, 3, 8, 8] x",
+        outputs="int64[N, 1, 8, 8] y",
+    )
+    Metadata(preprocessing=Preprocessing(size=8)).write_to(model)
+    with pytest.raises(ModelFileError, match=r"The output y of .* is int64 .*such as ArgMax"):
+        made(tmp_path, saved(tmp_path, model))
 
 
 def test_a_golden_picture_and_a_golden_array(tmp_path: Path) -> None:
@@ -291,11 +321,6 @@ def test_class_names_that_do_not_fit(tmp_path: Path, text: str, words: str) -> N
         made(tmp_path, classes=tmp_path / "names")
 
 
-def _features(proto: onnx.ModelProto) -> None:
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = "rexport.features", '["layer1"]'
-
-
 def _own_function(proto: onnx.ModelProto) -> None:
     node = onnx.helper.make_node("Relu", ["a"], ["b"])
     opset = onnx.helper.make_opsetid("", 17)
@@ -303,16 +328,10 @@ def _own_function(proto: onnx.ModelProto) -> None:
     proto.opset_import.append(onnx.helper.make_opsetid("own", 1))
 
 
-def _two_outputs(proto: onnx.ModelProto) -> None:
-    proto.graph.output.append(onnx.helper.make_tensor_value_info("f", onnx.TensorProto.FLOAT, ["N", 6]))
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_features, "gives features"),
         (_own_function, "defines functions of its own"),
-        (_two_outputs, "has 2 outputs"),
         (lambda proto: proto.opset_import.append(onnx.helper.make_opsetid("com.example", 1)), "com.example"),
     ],
 )

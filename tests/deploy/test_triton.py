@@ -14,7 +14,7 @@ from rexport._errors import EngineFileError, OutputError, UsageError
 from rexport.deploy.payload import BundleOptions, Payload, collect
 from rexport.deploy.triton import TritonOptions, triton_files, write_repository
 from rexport.device._manifest import Engine
-from tests.deploy._bundles import CLASSES, classifier, raw_classifier, saved
+from tests.deploy._bundles import CLASSES, classifier, maps, raw_classifier, saved
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -97,6 +97,15 @@ model_warmup {
   }
 }
 """
+
+
+def test_each_output_is_named(tmp_path: Path, definition: Any) -> None:
+    outputs = _config(_collected(tmp_path, maps()), definition).output
+    assert [(output.name, list(output.dims)) for output in outputs] == [
+        ("p3", [6, 8, 8]),
+        ("p4", [6, 4, 4]),
+        ("p5", [6, 2, 2]),
+    ]
 
 
 def test_a_repository(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.faults.vendor import Vendor
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import onnx_ir as ir
     import pytest
 
     from rexport.deploy.container import Contents
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["device_of", "new_vendor", "openssl_once", "write"]
 
 
-def new_vendor(folder: Path) -> Vendor:
-    """Make a key, and a bundle of a tiny classifier to begin from."""
+def new_vendor(folder: Path, model: ir.Model | None = None) -> Vendor:
+    """Make a key, and a bundle of a model to begin from, by default of a tiny classifier."""
     new_key_pair(folder / "key.pem")
     key = load_private_key(folder / "key.pem")
     options = BundleOptions(machines=(platform.machine(),))
-    made = make_bundle(collect(saved(folder), options), name="tiny", version=1, key=key, options=options).contents
+    made = make_bundle(
+        collect(saved(folder, model), options), name="tiny", version=1, key=key, options=options
+    ).contents
     return Vendor(key=key, document=json.loads(made.manifest), files=made.files)
 
 

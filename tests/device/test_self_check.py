@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ import pytest
 
 from rexport.deploy.golden import npy
 from rexport.device._backends import OnnxRuntime
-from rexport.device._errors import InstallError
-from rexport.device._install import install
-from rexport.device._self_check import Version, _engine, self_check
+from rexport.device._errors import InstallError, UsageError
+from rexport.device._install import install, load
+from rexport.device._self_check import Version, _engine, classify, self_check
 from rexport.device._worker_process import Bounds, WorkerError, ask_worker
-from tests.device._vendor import write
+from tests.deploy._bundles import maps
+from tests.device._vendor import device_of, new_vendor, write
 from tests.faults import self_checks
 from tests.faults.vendor import archive, passed
 
@@ -56,6 +58,37 @@ def test_another_likeliest_class(vendor: Vendor, device: Device) -> None:
 
 def test_logits_of_another_shape(vendor: Vendor, device: Device) -> None:
     _fails(vendor, device, vendor.bundle(2, logits=npy(_logits(vendor)[:, :3])), r"shape \(1, 4\), and the golden")
+
+
+@pytest.fixture(scope="module")
+def vendor_of_maps(tmp_path_factory: pytest.TempPathFactory) -> Vendor:
+    """One whose model gives three maps, ``p3`` to ``p5``, and no scores."""
+    pytest.importorskip("cryptography", reason="signing takes it: pip install 'rexport[deploy]'")
+    return new_vendor(tmp_path_factory.mktemp("maps"), maps())
+
+
+def test_outputs_that_are_no_scores(tmp_path: Path, vendor_of_maps: Vendor) -> None:
+    device = device_of(tmp_path, vendor_of_maps)
+    check = install(device, archive(vendor_of_maps.bundle())).check
+    assert check is not None
+    assert (check.sqnr_db, check.same_top1) == (None, None)
+    with pytest.raises(UsageError, match=r"gives no scores of classes; run .*model\.onnx in your own program"):
+        classify(load(device), [tmp_path / "a.ppm"])
+
+
+def test_the_smallest_map_counts_as_much_as_the_largest(tmp_path: Path, vendor_of_maps: Vendor) -> None:
+    file = vendor_of_maps.document["golden"]["others"]["p5"]
+    golden = np.load(io.BytesIO(vendor_of_maps.files[file]))
+    changed = replace(vendor_of_maps, files={**vendor_of_maps.files, file: npy(golden * np.float32(1.1))})
+    with pytest.raises(InstallError, match=r"its values of p5 have an SQNR of 20\.\d dB to the golden ones"):
+        install(device_of(tmp_path, vendor_of_maps), archive(changed.bundle()))
+
+
+@pytest.mark.parametrize("others", [{"p4": "golden/output-1.npy"}, {"p6": "golden/output-1.npy"}, {}])
+def test_every_output_has_its_golden_one(tmp_path: Path, vendor_of_maps: Vendor, others: dict[str, str]) -> None:
+    contents = vendor_of_maps.bundle(1, lambda m: m["golden"].update(others=others))
+    with pytest.raises(InstallError, match="its outputs are p3, p4, p5, and not those of the manifest"):
+        install(device_of(tmp_path, vendor_of_maps), archive(contents))
 
 
 def test_too_slow(vendor: Vendor, device: Device) -> None:
