@@ -12,7 +12,7 @@ from rexport.classifier_head import head_of
 from rexport.engine_file import is_engine, read_facts
 from rexport.evaluation.described import described
 from rexport.model_file import Head
-from rexport.models import known_facts, registry
+from rexport.models import for_channels_of, known_facts, registry
 from rexport.preprocessing import Preprocessing, Takes, size_in_words
 from rexport.runtimes import NETWORK_RUNTIMES
 from rexport.runtimes._engine_shapes import EngineShapes
@@ -90,10 +90,11 @@ def examine(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -
 def _network(source: Source) -> Subject:
     entry = registry.find(str(source.network))
     facts = known_facts(entry, source.weights)
+    module = registry.build(entry.name, weights=source.weights, num_classes=source.num_classes)
     preprocessing = facts.preprocessing or Preprocessing.default_for(entry.input_size)
     return Subject(
         source=source,
-        preprocessing=preprocessing,
+        preprocessing=for_channels_of(module, preprocessing),
         identity=Identity(precision=Precision.FLOAT32, network=entry.name, weights=None, softmax=bool(entry.members)),
         network=source,
         classes=facts.classes,

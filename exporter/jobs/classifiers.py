@@ -126,7 +126,8 @@ def _of_network(source: Source, options: PictureOptions, note: Note) -> Classifi
         source = replace(source, weights=Path(named))
     if source.weights is None:
         raise UsageError(f"{source} without weights knows nothing; pass --weights FILE, or an ONNX file.")
-    preprocessing, assumed = network_preprocessing(network, source.weights, options)
+    module = registry.build(str(source.network), weights=source.weights, num_classes=source.num_classes)
+    preprocessing, assumed = network_preprocessing(network, source.weights, options, module=module)
     if assumed is not None:
         note(assumed)
     return ClassifierFacts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rexport.imagenet import imagenet_classes
 from rexport.models.families import Family, parse_spec, plain, preact_resnet, resnet, resnext, spec_of
-from rexport.models.provenance import known_facts, network_preprocessing
+from rexport.models.provenance import for_channels_of, known_facts, network_preprocessing
 from rexport.models.registry import build, find, networks
 from rexport.models.resnext_forms import convert_form
 from rexport.models.spec import Block, Downsample, Form, ResNetSpec, Shortcut, Stem, Stride
@@ -29,6 +29,7 @@ __all__ = [
     "build",
     "convert_form",
     "find",
+    "for_channels_of",
     "imagenet_classes",
     "known_facts",
     "load_weights",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rexport.models.zoo import Network
     from rexport.preprocessing import Size
 
-__all__ = ["known_facts", "network_preprocessing"]
+__all__ = ["for_channels_of", "known_facts", "network_preprocessing"]
 
 
 def known_facts(network: Network, weights: Path | str | None) -> WeightsFacts:
@@ -89,12 +89,16 @@ def network_preprocessing(
     if not preprocessing.assumed:
         size = size or preprocessing.size
     if module is not None:
-        preprocessing = _of_channels(preprocessing, module, size or preprocessing.size)
+        preprocessing = for_channels_of(module, preprocessing, size)
     return replace(options, size=size).applied_to(preprocessing, str(weights or network.name))
 
 
-def _of_channels(preprocessing: Preprocessing, module: nn.Module, size: Size) -> Preprocessing:
-    """Return ``preprocessing`` for pictures of as many channels as ``module`` takes; others are scaled to 0 … 1."""
+def for_channels_of(module: nn.Module, preprocessing: Preprocessing, size: Size | None = None) -> Preprocessing:
+    """Return ``preprocessing`` for pictures of as many channels as ``module`` takes, by default of its own ``size``.
+
+    For another number of channels than its own, the usual mean and standard deviation are assumed.
+    """
+    size = size or preprocessing.size
     channels = picture_channels(module, (preprocessing.channels, *sides_of(size)))
     if channels == preprocessing.channels:
         return preprocessing

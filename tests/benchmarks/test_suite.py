@@ -287,6 +287,12 @@ def test_accuracy_by_what_is_assumed_says_so(small: Path, data_dir: Path, tmp_pa
     assert [any("assumed" in flag for flag in row.flags) for row in rows] == [False, True]
 
 
+@pytest.mark.slow
+def test_a_network_of_grey_pictures_is_measured_by_name() -> None:
+    (row,) = quick(["tests.cli._own:grey"], batches=[1]).rows
+    assert row.status is Status.OK
+
+
 def test_a_bad_file_stops_everything_before_it_starts(make_model: MakeModel, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no model at all")
     with pytest.raises(ModelFileError, match=r"bad\.onnx"):

@@ -18,6 +18,7 @@ from rexport.calibration.workers import choose_workers
 from rexport.imagenet import imagenet_classes
 from rexport.jobs.evaluate import EvaluateRequest, run
 from rexport.model_file import Metadata, load, save
+from rexport.models import WeightsFacts, build, save_weights
 from rexport.preprocessing import PictureOptions, Preprocessing
 from tests._classifiers import COLOURS, write_classifiers, write_colours
 from tests._graphs import convolution, graph
@@ -75,6 +76,18 @@ def test_a_file_for_another_runtime_is_run_as_it_says(folder: Path, tmp_path: Pa
     result = run(_request(tmp_path, "m.onnx", data=folder / "test.npz"), note=notes.append)
     assert result.runtime == "cpu-node-by-node"
     assert notes[-1].endswith("it runs on cpu-node-by-node here (choose with --on).")
+
+
+def test_a_network_of_grey_pictures_is_evaluated_by_name(tmp_path: Path) -> None:
+    for index in range(4):
+        (tmp_path / f"data/{index}").mkdir(parents=True)
+        Image.new("L", (16, 16), 60 * index).save(tmp_path / f"data/{index}/0.png")
+    name = "tests.cli._own:grey"
+    save_weights(build(name), tmp_path / "grey.safetensors", WeightsFacts(preprocessing=Preprocessing(size=16)))
+    notes: list[str] = []
+    request = EvaluateRequest(model=name, data=tmp_path / "data", weights=tmp_path / "grey.safetensors")
+    assert run(request, note=notes.append).evaluation.images == 4
+    assert "taking grey pictures of 16×16 as they are, mean 0 and std 1" in notes[0]
 
 
 def test_with_scales_only_what_can_not_be_read_is_bad(tmp_path: Path) -> None:
