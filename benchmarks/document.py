@@ -32,6 +32,7 @@ __all__ = [
     "Peak",
     "PeakPrecision",
     "Row",
+    "Sample",
     "ServerSearch",
     "Status",
     "Trial",
@@ -305,6 +306,14 @@ class Peak:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The pictures that were ``used``, evenly spread, of a ``total``."""
+
+    used: Natural
+    total: Natural
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchResult:
     """All rows of a benchmark, the machine they were measured on, and what else was found out about both.
 
@@ -316,6 +325,7 @@ class BenchResult:
         command: What was typed.
         time: When measuring began, in UTC: ``2026-11-30T19:05:14Z``; ``None`` in older documents.
         drawn_pictures: Whether outputs were compared on drawn pictures, and not on those of a folder.
+        pictures: The pictures of the folder that outputs and top-1 are of; ``None`` without a folder.
     """
 
     machine: Machine
@@ -325,6 +335,7 @@ class BenchResult:
     command: str | None = None
     time: str | None = None
     drawn_pictures: bool = False
+    pictures: Sample | None = None
 
     @property
     def measured(self) -> tuple[Row, ...]:
@@ -344,6 +355,7 @@ class BenchResult:
             "command": self.command,
             "time": self.time,
             "drawn_pictures": self.drawn_pictures,
+            "pictures": None if self.pictures is None else asdict(self.pictures),
         }
         return {
             "schema": SCHEMA,

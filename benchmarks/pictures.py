@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rexport._errors import DataError, UsageError
+from rexport.benchmarks.document import Sample
 from rexport.benchmarks.inputs import random_feed
 from rexport.benchmarks.jobs import Pictures
 from rexport.feeds import by_name
@@ -61,6 +62,7 @@ class Gallery:
     def __init__(self, folder: Path, *, data: Path | None = None, samples: int = 256) -> None:
         self._folder, self._data, self._samples = folder, data, samples
         self._hung: dict[str, tuple[Path, np.ndarray | None, tuple[str, ...] | None]] = {}
+        self.sample: Sample | None = None  # of the folder, once a model is shown its pictures
 
     def show(self, model: str, preprocessing: Preprocessing | None, tensors: Sequence[TensorInput]) -> Hung:
         """Return the pictures for a model; random examples of its ``tensors`` for one that takes none.
@@ -128,6 +130,7 @@ class Gallery:
         if preprocessing.resize is None and preprocessing.takes is not Takes.PICTURES:
             _require_size(dataset.paths[0], model, preprocessing.size)
         batches = list(dataset.batches(32, samples=self._samples))
+        self.sample = Sample(used=sum(map(len, batches)), total=len(dataset))
         sizes = {batch.images.shape[1:] for batch in batches}
         if len(sizes) > 1:
             raise DataError(

@@ -111,6 +111,7 @@ def bench(
     with tempfile.TemporaryDirectory() as folder:
         gallery = Gallery(Path(folder), data=data, samples=samples)
         slots = [_slot(*plan, gallery, on_device=on_device) for plan in plans]
+        empty = replace(empty, pictures=gallery.sample)
         for batch in dict.fromkeys(batches):
             part = [slot for slot in slots if slot.row.batch == batch]
             try:

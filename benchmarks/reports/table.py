@@ -178,6 +178,13 @@ def notes(document: BenchResult) -> tuple[Note, ...]:
             "PICTURES for those of yours."
         )
         listed.append(Note(kind=Kind.CAUTION, where=None, text=text))
+    sample = document.pictures
+    if sample is not None and sample.used < sample.total:
+        text = (
+            f"top-1, agreement and SQNR are of {sample.used:,} of the {sample.total:,} pictures in --data; --samples "
+            f"{sample.total} takes all."
+        )
+        listed.append(Note(kind=Kind.CAUTION, where=None, text=text))
     return tuple(sorted(listed, key=lambda note: list(Kind).index(note.kind)))
 
 

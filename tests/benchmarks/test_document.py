@@ -7,7 +7,7 @@ import pytest
 
 from rexport._errors import InputError
 from rexport.benchmarks import BenchResult, Row, machine_facts
-from rexport.benchmarks.document import load_document, read_document, short_names
+from rexport.benchmarks.document import Sample, load_document, read_document, short_names
 from rexport.benchmarks.reports import to_html, to_markdown
 from rexport.benchmarks.results import timed
 
@@ -29,7 +29,9 @@ def test_every_part_is_read(sample: dict[str, Any]) -> None:
 
 def test_what_bench_writes_today_is_read() -> None:
     row = timed(Row(model="m.onnx", runtime="cpu", batch=2, threads=1), ((0.1, 0.2), (0.3,)))
-    result = BenchResult(machine=machine_facts(), rows=(row,), command="rexport bench m.onnx")
+    result = BenchResult(
+        machine=machine_facts(), rows=(row,), command="rexport bench m.onnx", pictures=Sample(used=1, total=2)
+    )
     assert read_document(json.loads(json.dumps(result.to_json()))) == result
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from rexport._errors import DataError, UsageError
+from rexport.benchmarks.document import Sample
 from rexport.benchmarks.pictures import DRAWN, Gallery, draw_pictures
 from rexport.preprocessing import Preprocessing, Takes
 
@@ -56,7 +57,9 @@ def test_a_model_that_cuts_pictures_sees_what_is_cut_for_others(tmp_path: Path) 
 
 
 def test_a_folder_s_pictures_come_with_their_labels(data_dir: Path, tmp_path: Path) -> None:
-    hung = Gallery(tmp_path, data=data_dir / "cifar10" / "test", samples=50).hang("m.onnx", PLAIN)
+    gallery = Gallery(tmp_path, data=data_dir / "cifar10" / "test", samples=50)
+    hung = gallery.hang("m.onnx", PLAIN)
+    assert gallery.sample == Sample(used=50, total=846)
     assert np.load(hung.pictures.path).shape == (50, 32, 32, 3)
     assert hung.labels is not None
     assert len(set(hung.labels.tolist())) == len(hung.folders or ()) == 10

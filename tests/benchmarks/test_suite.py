@@ -148,7 +148,9 @@ def test_a_copy_agrees_and_planted_faults_are_wrong(trained: Path, data_dir: Pat
                 tensor.CopyFrom(onnx.numpy_helper.from_array(fault(onnx.numpy_helper.to_array(tensor)), tensor.name))
         onnx.save(model, tmp_path / f"{name}.onnx")
     models = [trained, *(tmp_path / f"{name}.onnx" for name in faults)]
-    rows = quick(models, batches=[16], data=data_dir / "cifar10" / "test", samples=128).rows
+    result = quick(models, batches=[16], data=data_dir / "cifar10" / "test", samples=128)
+    rows = result.rows
+    assert result.to_json()["pictures"] == {"used": 128, "total": 846}
     assert [row.wrong for row in rows] == [False, False, True, True, True]
     first, copy, *others = rows
     assert (copy.agreement, copy.sqnr_db) == (1, None)

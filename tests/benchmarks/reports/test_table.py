@@ -100,6 +100,13 @@ def test_that_outputs_are_of_drawn_pictures_is_in_the_heading_and_noted_once() -
     assert notes(read_document(document)) == ()
 
 
+def test_a_sample_of_the_pictures_is_noted() -> None:
+    document = {"schema": "rexport.bench/1", "machine": {"cpu": "some"}, "rows": [row(top1=0.9)]}
+    (note,) = notes(read_document({**document, "pictures": {"used": 256, "total": 10_000}}))
+    assert note.text.startswith("top-1, agreement and SQNR are of 256 of the 10,000 pictures in --data; --samples")
+    assert notes(read_document({**document, "pictures": {"used": 256, "total": 256}})) == ()
+
+
 @given(st.floats(1e-6, 1e9))
 def test_three_digits_are_within_half_of_the_third(value: float) -> None:
     for text in (three_digits(value), number(value)):
