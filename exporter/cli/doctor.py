@@ -45,10 +45,9 @@ def _print(result: DoctorResult) -> None:
     print_table(("runtime", "works", "version", "what it is"), runtimes, left=(0, 1, 2, 3))
     extras = [(extra.name, "yes" if extra.installed else extra.command, extra.purpose) for extra in EXTRAS]
     print_table(("extra", "installed", "for"), extras, left=(0, 1, 2))
-    missing = {extra.command for extra in EXTRAS if not extra.installed}  # which the table says
     broken = defaultdict(list)
     for finding in findings:
-        if not finding.usable and finding.advice not in missing:
+        if not finding.usable:
             broken[f"{finding.reason} Try: {finding.advice}"].append(finding.name)
     for reason, names in broken.items():
         note(f"{', '.join(names)}: {reason}")

@@ -50,6 +50,18 @@ def test_the_tables_fit_the_terminal(
     assert err.count("There is no NVIDIA driver") == 1
 
 
+def test_each_missing_runtime_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    missing = Finding(
+        name="tensorrt-engine",
+        what=PROBES["tensorrt-engine"].what,
+        usable=False,
+        reason="The package tensorrt is not installed.",
+        advice=PROBES["tensorrt-engine"].advice,
+    )
+    _print(DoctorResult(machine=machine_facts(), runtimes=(missing,), rtx_build=missing))
+    assert "Try: pip install 'rexport[tensorrt]'" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.slow
 def test_json_is_one_document() -> None:
     result = invoke("doctor", "--json")
