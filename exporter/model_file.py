@@ -79,7 +79,7 @@ class Metadata:
         preprocessing: How pictures become its input.
         classes: The names of its outputs, in order; empty where unknown.
         head: The output of a classifier; :func:`head_of` looks at the graph first.
-        features: The modules whose results are its outputs, in order; empty in a classifier.
+        features: The modules, or the network's results, that are its outputs, in order; empty in a classifier.
         weights_sha256: Of the state dict it was exported with (see ``models.weights.state_dict_hash``).
         quantization: A JSON object that describes how the file was quantized; ``None`` in a float model.
         precision: A JSON object with the layers of a float16 model that stayed in float32; ``None`` in others.

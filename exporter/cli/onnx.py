@@ -123,8 +123,9 @@ def onnx(
     result: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="The one to export of a network that returns several tensors: its key, or its number from 0.",
+            metavar="NAME,...",
+            help="The one to export of a network that returns several tensors: its key, or its number from 0; or "
+            "several, as outputs of these names.",
             show_default="the first",
             rich_help_panel=_GIVES,
         ),
@@ -153,12 +154,14 @@ def onnx(
     from rexport.jobs.export import ExportRequest, run
     from rexport.preprocessing import PictureOptions
 
+    results = _parse_names("--result", result, "what the network returns, such as out,aux")
     request = ExportRequest(
         network=network,
         output=output,
         weights=weights,
         num_classes=num_classes,
-        result=result,
+        result=result if len(results) == 1 else None,
+        results=results if len(results) > 1 else (),
         class_names=class_names,
         options=PictureOptions.parse(size=size, resize=resize, mean=mean, std=std),
         batch=_parse_batch(batch),
@@ -166,7 +169,7 @@ def onnx(
         raw_image=raw_image,
         resize_in_graph=resize_in_graph,
         head=_parse_head(head),
-        features=_parse_features(features),
+        features=_parse_names("--features", features, "modules of the network, such as layer1,layer4"),
         opset=opset,
         precision=precision,
         data=data,
@@ -197,12 +200,12 @@ def _parse_head(text: str) -> Head:
     return Head(text)
 
 
-def _parse_features(text: str | None) -> tuple[str, ...]:
+def _parse_names(option: str, text: str | None, meant: str) -> tuple[str, ...]:
     if text is None:
         return ()
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
-        raise UsageError(f"--features {text!r}: name modules of the network, such as layer1,layer4.")
+        raise UsageError(f"{option} {text!r}: name {meant}.")
     return names
 
 
@@ -213,7 +216,7 @@ def _print(report: ExportReport, *, verbose: bool) -> None:
     model, classes = report.exported.model, report.classes
     inputs = ", ".join(map(tensor_in_words, model.graph.inputs))
     print_text(f"{report.request.output}: {in_units(report.size)}, opset {default_opset(model)}, {inputs}")
-    if report.request.features or report.request.example is not None:
+    if len(model.graph.outputs) > 1 or report.request.features or report.request.example is not None:
         kind = "feature" if report.request.features else "output"
         for value in model.graph.outputs:
             print_text(f"{kind} {tensor_in_words(value)}")

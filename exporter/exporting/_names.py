@@ -10,16 +10,17 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+import onnx_ir as ir
+
 from rexport.passes._graph import input_at, is_op
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    import onnx_ir as ir
     from torch import nn
     from torch.export import ExportedProgram
 
-__all__ = ["call_name", "calls_in", "name_after_modules"]
+__all__ = ["call_name", "calls_in", "name_after_modules", "name_tensors", "output_names"]
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -37,6 +38,31 @@ def calls_in(program: ExportedProgram) -> dict[str, int]:
         _, _, call = keys[-1].rpartition("@")
         calls[node.name] = int(call) if call.isdecimal() else 0  # the key of a first call has no "@"
     return calls
+
+
+def output_names(results: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+    """Return the names of a network's results by those of the outputs that they become.
+
+    A result may be called as an input or a weight, whose names are ``taken``; a file's tensors have different names.
+    """
+    return {f"{name}_out" if name in taken else name: name for name in results}
+
+
+def name_tensors(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Let each input and output be a value of its own, also where an input is returned, or a tensor twice."""
+    values = list(graph.inputs)
+    for index, value in enumerate(graph.outputs):
+        if value in values:
+            copy = ir.node("Identity", [value])
+            graph.append(copy)
+            copied = copy.outputs[0]
+            copied.shape, copied.type = value.shape, value.type
+            graph.outputs[index] = copied
+        values.append(graph.outputs[index])
+    for value in values:  # the exporter calls an input as the output that it is
+        value.name = None
+    for value, name in zip(values, [*inputs, *outputs], strict=True):
+        value.name = name
 
 
 def name_after_modules(model: ir.Model, module: nn.Module, calls: Mapping[str, int]) -> None:

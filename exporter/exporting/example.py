@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
 import torch
 
 from rexport._errors import InputError, UsageError, VerificationError
 from rexport.exporting._example import Example
-from rexport.exporting._names import name_after_modules
+from rexport.exporting._names import name_after_modules, name_tensors, output_names
 from rexport.exporting._translation import (
     DEFAULT_OPSET,
     fused_at,
@@ -25,8 +24,6 @@ from rexport.models.modules import in_one_line, named_results, returning_all, un
 from rexport.passes import FoldConstants
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import nn
 
 __all__ = ["export_example"]
@@ -79,9 +76,7 @@ def export_example(
         _run(module, inputs.at(other), f" If the first axis is no batch, pass --batch {inputs.batch}.")
     # a length of 1 would be taken for a constant
     traced = inputs.at(2) if dynamic and inputs.batch == 1 else inputs
-    # a result may be called as an input or a weight, and tensors of a file have different names
-    taken = {*inputs.tensors, *module.state_dict()}
-    results = {f"{name}_out" if name in taken else name: name for name in names}
+    results = output_names(names, {*inputs.tensors, *module.state_dict()})
     with returning_all(module, names):
         try:
             model, calls = translate(
@@ -96,7 +91,7 @@ def export_example(
             if not dynamic:
                 raise
             raise InputError(f"{error} If the first axis is no batch, pass --batch {inputs.batch}.") from error
-    _name_tensors(model.graph, list(inputs.tensors), list(results))
+    name_tensors(model.graph, list(inputs.tensors), list(results))
     FoldConstants()(model)
     name_after_modules(model, module, calls)
     model, reports = fused_at(model, opset=opset, fused=fused)
@@ -139,23 +134,6 @@ def _run(module: nn.Module, example: Example, hint: str = "") -> object:
     except Exception as error:  # whatever a network of the user's raises
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in example.tensors.items())
         raise UsageError(f"The network does not run on the example, {shapes} ({in_one_line(error)}).{hint}") from error
-
-
-def _name_tensors(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Let each input and output be a value of its own, also where an input is returned, or a tensor twice."""
-    values = list(graph.inputs)
-    for index, value in enumerate(graph.outputs):
-        if value in values:
-            copy = ir.node("Identity", [value])
-            graph.append(copy)
-            copied = copy.outputs[0]
-            copied.shape, copied.type = value.shape, value.type
-            graph.outputs[index] = copied
-        values.append(graph.outputs[index])
-    for value in values:  # the exporter calls an input as the output that it is
-        value.name = None
-    for value, name in zip(values, [*inputs, *outputs], strict=True):
-        value.name = name
 
 
 def _batches(own: int | None, *, dynamic: bool) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import torch
 from rexport._errors import UsageError, VerificationError
 from rexport.classifier_head import head_of
 from rexport.exporting._features import drop_copies, require_features, returning
-from rexport.exporting._names import name_after_modules
+from rexport.exporting._names import name_after_modules, name_tensors, output_names
 from rexport.exporting._sizes import other_size, require_any_size
 from rexport.exporting._translation import (
     DEFAULT_OPSET,
@@ -25,7 +25,7 @@ from rexport.exporting._translation import (
 from rexport.exporting.parity import DEFAULT_TOLERANCE, PROBABILITIES, Parity, prove_parity
 from rexport.model_file import Head, Metadata
 from rexport.model_inputs import image_input
-from rexport.models.modules import outputs_in, result_of, unwrapped
+from rexport.models.modules import outputs_in, require_results, result_of, results_of, returning_all, unwrapped
 from rexport.passes import FoldConstants
 from rexport.passes.raw_image import with_raw_images
 from rexport.passes.resize_in_graph import require_resizing, with_resize
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from rexport.preprocessing import Preprocessing
 
 __all__ = ["DEFAULT_OPSET", "OPSETS", "ExportResult", "export"]
+
+_INPUT = "images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ def export(
     classes: Sequence[str] = (),
     head: Head = Head.LOGITS,
     features: Sequence[str] = (),
+    results: Sequence[str] = (),
     batch: int | None = None,
     any_size: bool = False,
     raw_image: bool = False,
@@ -88,6 +91,8 @@ def export(
             softmax itself, such as an ensemble, gives that in any case.
         features: Names of modules in it (of ``named_modules()``) whose results are the outputs of the file, in this
             order and under these names, each of shape ``(N, ...)``. The file holds only the layers that they need.
+        results: Instead, the names of tensors that it returns (see :func:`rexport.models.modules.named_results`), to be
+            the outputs of the file; one that is called as a weight or the input gets ``_out`` behind its name.
         batch: A fixed batch size; by default any.
         any_size: Whether the file takes pictures of any height and width, as a network that averages globally can.
         raw_image: Whether the file takes uint8 of shape ``(N, H, W, C)``, pixels as a camera gives them, and normalises
@@ -99,9 +104,9 @@ def export(
         tolerance: See :func:`prove_parity`.
 
     Raises:
-        UsageError: The opset is not one of ``OPSETS``, or too old to resize; there is no such feature, or it comes with
-            class names or a softmax; the network needs one size or another number of class names, does not run, or
-            can't be exported; or the preprocessing lacks the size to resize to.
+        UsageError: The opset is not one of ``OPSETS``, or too old to resize; there is no such feature or result, or it
+            comes with class names or a softmax; the network needs one size or another number of class names, does not
+            run, or can't be exported; or the preprocessing lacks the size to resize to.
         InputError: PyTorch can't export the network.
         ModelFileError: Raw images were asked for, and not only convolutions read the images.
         VerificationError: The result is not valid ONNX, not of the opset, or not equal to the module.
@@ -109,32 +114,35 @@ def export(
     require_opset(opset)
     if any_size and resize_in_graph:
         raise UsageError("--resize-in-graph takes pictures of any size already; leave --any-size out.")
-    _require_head(head, features, classes)
+    _require_head(head, features or results, classes)
     if resize_in_graph:
         require_resizing(preprocessing, opset)
     module = unwrapped(module)
     module.eval()
     preprocessing = replace(preprocessing, takes=Takes.NORMALISED, layout=None)  # until the passes below change it
     shape, size = preprocessing.input_shape, preprocessing.size
-    _require_outputs(module, shape, features, classes)
+    _require_outputs(module, shape, features, results, classes)
+    named = output_names(results, {_INPUT, *module.state_dict()})
     dynamic = {} if batch else {0: "batch"}
     if any_size:
         require_any_size(module, shape)
         shape = (shape[0], *other_size(size))
         dynamic |= {2: "height", 3: "width"}
-    with returning(module, features):
+    with returning_all(module, results) if results else returning(module, features):
         model, calls = translate(
             module,
             (torch.zeros(batch or 2, *shape),),
-            inputs=["images"],
-            outputs=features or ["logits"],
+            inputs=[_INPUT],
+            outputs=features or list(named) or ["logits"],
             dynamic=dynamic,
             opset=opset,
         )
     if features:
         drop_copies(model)
+    if results:
+        name_tensors(model.graph, [_INPUT], list(named))
     FoldConstants()(model)
-    final_head, appended = _with_head(model, head, features)
+    final_head, appended = _with_head(model, head, features or results)
     name_after_modules(model, module, calls)
     model, reports = fused_at(model, opset=opset, fused=fused)
     if raw_image or resize_in_graph:
@@ -146,12 +154,14 @@ def export(
         preprocessing=Metadata.of(model).preprocessing or preprocessing,
         classes=tuple(classes),
         head=final_head,
-        features=tuple(features),
+        features=tuple(features or named),
     ).write_to(model)
     require_valid(model, opset=opset)
     if any_size and image_input(model).size is not None:
         raise VerificationError("PyTorch's exporter fixed the picture size to the example's.")
-    parity = prove_parity(module, model, size=size, head=appended, features=features, tolerance=tolerance)
+    parity = prove_parity(
+        module, model, size=size, head=appended, features=features, results=results, tolerance=tolerance
+    )
     return ExportResult(model=model, parity=parity, reports=reports)
 
 
@@ -165,11 +175,18 @@ def _require_head(head: Head, features: Sequence[str], classes: Sequence[str]) -
 
 
 def _require_outputs(
-    module: torch.nn.Module, shape: Sequence[int], features: Sequence[str], classes: Sequence[str]
+    module: torch.nn.Module,
+    shape: Sequence[int],
+    features: Sequence[str],
+    results: Sequence[str],
+    classes: Sequence[str],
 ) -> None:
-    """Make sure that the network runs, and has these features or as many outputs as classes."""
+    """Make sure that the network runs, and has these features or results, or as many outputs as classes."""
     if features:
         require_features(module, features, shape)
+        return
+    if results:
+        require_results(results_of(module, shape), results)
         return
     outputs = outputs_in(result_of(module, shape))
     if classes and len(classes) != outputs:

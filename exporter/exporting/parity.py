@@ -131,6 +131,7 @@ def prove_parity(
     size: Size,
     head: Head = Head.LOGITS,
     features: Sequence[str] = (),
+    results: Sequence[str] = (),
     batches: Sequence[int] = (1, 2, 5),
     tolerance: float = DEFAULT_TOLERANCE,
     seed: int = 0,
@@ -143,8 +144,10 @@ def prove_parity(
             takes raw images says in its metadata how they are normalised.
         size: Of the pictures; a model that takes any is compared at another size too.
         head: The function of the module's logits that the model computes.
-        features: The modules whose results are the model's outputs, in order; without them, its first output is
-            compared with the result of ``module``.
+        features: The modules whose results are the model's outputs, in order; without them and ``results``, its first
+            output is compared with the result of ``module``.
+        results: The results of ``module`` that are the model's outputs instead, in order (see
+            :func:`rexport.models.modules.named_results`).
         batches: The batch sizes to try.
         tolerance: Largest difference allowed, as a fraction of the largest value of the output in the batch.
         seed: The seed of the random pictures.
@@ -158,7 +161,7 @@ def prove_parity(
         module=module,
         model=_with_logits(model) if head is Head.SOFTMAX else model,
         outputs=tuple(features) or tuple(str(value.name) for value in model.graph.outputs),
-        returning=lambda: returning(module, features),
+        returning=lambda: returning_all(module, results) if results else returning(module, features),
         features=tuple(features),
         head=head,
         tolerance=tolerance,

@@ -11,6 +11,7 @@ from rexport.deploy.manifest import from_bytes
 from rexport.device._container import MANIFEST, MODEL_SIGNATURE
 from rexport.device._manifest import OUTPUTS
 from rexport.inspection.report import FileReport, Table
+from rexport.preprocessing import size_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,9 +86,13 @@ def _signed_by(contents: Contents, public_key: Path) -> str:
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     target, golden, limits = manifest.target, manifest.golden, manifest.limits
     runtimes = (f"{name} {_list(versions)}".strip() for name, versions in target.runtimes.items())
-    images = "{takes} images, {size}×{size}".format(**manifest.preprocessing)
-    if manifest.preprocessing["resize"] is not None:
-        images += f" of pictures resized to {manifest.preprocessing['resize']}"
+    preprocessing = manifest.preprocessing
+    images = f"{preprocessing['takes']} images, {size_in_words(preprocessing['size'])}"
+    resize = preprocessing["resize"]
+    if isinstance(resize, list):
+        resize = size_in_words(resize)
+    if resize is not None:
+        images += f" of pictures resized to {resize}"
     gives = manifest.head or "scores, as logits or probabilities"
     check = f"scores within {golden.min_sqnr_db:g} dB"
     if manifest.head == OUTPUTS:

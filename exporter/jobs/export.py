@@ -54,6 +54,7 @@ class ExportRequest:
         weights: A state dict, a checkpoint with one, or published weights; by default random ones.
         num_classes: The number of outputs; by default that of the weights, or the network's own.
         result: The key or number of the tensor to export, for a network that returns several.
+        results: Those of several tensors, each of which becomes an output under its own name.
         class_names: A text file with a name per line, or a folder with a folder per class.
         options: Overrides of the size, resizing and normalisation of pictures.
         batch: The fixed batch size; ``None`` for any.
@@ -79,6 +80,7 @@ class ExportRequest:
     weights: Path | None = field(default=None, metadata=READ)
     num_classes: int | None = None
     result: str | None = None
+    results: tuple[str, ...] = ()
     class_names: Path | None = field(default=None, metadata=READ_IMAGES)
     options: PictureOptions = field(default_factory=PictureOptions)
     batch: int | None = None
@@ -105,20 +107,24 @@ class ExportRequest:
             raise UsageError("--data finds the layers that overflow in float16; pass --precision fp16 with it.")
         if self.example is not None:
             self._require_no_pictures()
-        if not self.features:
-            return
-        if self.result is not None:
+        if self.features and (self.result is not None or self.results):
             raise UsageError(
                 "--features gives the results of modules, so --result means nothing with it; pass one of them."
             )
+        if not self.features and not self.results:
+            return
+        several = "--features" if self.features else f"--result {','.join(self.results)}"
         options = {"--class-names": self.class_names is not None, f"--head {self.head}": self.head is not Head.LOGITS}
         for option, is_given in options.items():
             if is_given:
-                raise UsageError(
-                    f"--features gives no classes, so {option} means nothing with it; pass one of the two."
-                )
+                raise UsageError(f"{several} gives no classes, so {option} means nothing with it; pass one of the two.")
 
     def _require_no_pictures(self) -> None:
+        if self.results:
+            raise UsageError(
+                "--example exports all that a network returns, or the one that --result names; name one, or leave it "
+                "out."
+            )
         stated = {f"--{name}": value is not None for name, value in vars(self.options).items()}
         options = stated | {
             "--any-size": self.any_size,
@@ -200,7 +206,9 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
     check_writable(request.output)
     example = _call(request.example) if isinstance(request.example, str) else request.example
     network = registry.find(request.network)
-    if network.no_classifier and not request.features:
+    if network.no_classifier and request.result is not None:  # a map, and no scores
+        request = replace(request, result=None, results=(request.result,))
+    if network.no_classifier and not (request.features or request.results):
         raise UsageError(network.no_classifier)
     weights = fetch_named(network) if request.weights is None else request.weights
     module = registry.build(
@@ -257,7 +265,7 @@ def _pictures(
     """Return how pictures become the network's input, and the names of its classes."""
     preprocessing, remark = network_preprocessing(network, weights, request.options, module=module)
     classes: tuple[str, ...] = ()
-    if not request.features:
+    if not request.features and not request.results:
         outputs = _outputs(module, request, preprocessing, note)
         classes = _class_names(request, known_facts(network, weights).classes, outputs)
     if remark is not None:
@@ -288,6 +296,7 @@ def _export(
         classes=classes,
         head=request.head,
         features=request.features,
+        results=request.results,
         batch=request.batch,
         any_size=request.any_size,
         raw_image=request.raw_image,
@@ -306,7 +315,8 @@ def _outputs(module: nn.Module, request: ExportRequest, preprocessing: Preproces
         name = next(iter(results))
         if len(results) > 1:
             note(
-                f"{request.network_name} returns {', '.join(results)}; this is {name}, and --result NAME takes another."
+                f"{network} returns {', '.join(results)}; this is {name}, and --result NAME takes another, or "
+                f"--result {','.join(results)} all."
             )
     if name not in results:
         raise UsageError(f"--result {name}: {network} returns {', '.join(results)}.")

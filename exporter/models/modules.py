@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -25,6 +26,7 @@ __all__ = [
     "named_results",
     "outputs_in",
     "picture_channels",
+    "require_results",
     "result_of",
     "results_of",
     "return_one_tensor",
@@ -115,6 +117,19 @@ def named_results(result: object) -> dict[str, torch.Tensor]:
     if not tensors:
         raise UsageError(f"The network returns a {type(result).__name__} without a tensor in it.")
     return tensors
+
+
+def require_results(results: Mapping[str, torch.Tensor], names: Sequence[str]) -> None:
+    """Make sure that ``results``, of :func:`results_of`, have these names.
+
+    Raises:
+        UsageError: One is missing, or named twice.
+    """
+    for name, count in Counter(names).items():
+        if name not in results:
+            raise UsageError(f"--result {name}: the network returns {', '.join(results)}.")
+        if count > 1:
+            raise UsageError(f"--result {','.join(names)}: {name} is named {count} times; name each result once.")
 
 
 def result_of(module: nn.Module, shape: Sequence[int]) -> torch.Tensor:

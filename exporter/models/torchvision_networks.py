@@ -150,6 +150,7 @@ def _segmentation(models: Any, name: str, arguments: Mapping[str, object]) -> Ne
 def _detector(models: Any, name: str, arguments: Mapping[str, object]) -> Network:
     with torch.device("meta"):
         detector = _without_weights(models, name, _COCO_CLASSES, arguments)
+        maps = detector.eval().backbone(torch.zeros(1, 3, 320, 320))
     transform, backbone = detector.transform, detector.backbone
     size = transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1]
     return Network(
@@ -166,7 +167,8 @@ def _detector(models: Any, name: str, arguments: Mapping[str, object]) -> Networ
             size=size, resize=size, mean=tuple(transform.image_mean), std=tuple(transform.image_std), assumed=True
         ),
         no_classifier=(
-            f"torchvision:{name} gives as many boxes as it finds, which no file of fixed shapes can; export its "
+            f"torchvision:{name} gives as many boxes as it finds, which no file of fixed shapes can; export the maps "
+            f"that its heads read with `rexport onnx torchvision:{name} --result {','.join(maps)}`, or its "
             f"backbone with `rexport onnx torchvision:{name} --features {_last_stage(backbone)}`."
         ),
     )

@@ -145,6 +145,12 @@ def test_a_detectors_backbone_is_exported(torchvision: Any) -> None:
     refused = invoke("onnx", network, "-o", "m.onnx")
     assert refused.exit_code == 2
     assert f"`rexport onnx {network} --features backbone.body.layer4`" in refused.stderr
+    assert f"`rexport onnx {network} --result 0,1,2,3,pool`" in refused.stderr
+    document = run_json(f"onnx {network} -o m.onnx --input-size 64 --result 0,pool")
+    assert {output["name"]: output["shape"][1:] for output in document["outputs"]} == {
+        "0": [256, 16, 16],
+        "pool": [256, 1, 1],
+    }
     features = ["backbone.body.layer4", "backbone.fpn.layer_blocks.0"]
     document = run_json(f"onnx {network} -o m.onnx --input-size 64 --features {','.join(features)}")
     assert {output["name"]: output["shape"][1:] for output in document["outputs"]} == {

@@ -12,7 +12,8 @@ from rexport._errors import BundleError, InputError, UsageError, VerificationErr
 from rexport.deploy import container
 from rexport.deploy.signing import load_public_key, new_key_pair
 from rexport.inspection import inspect_file
-from tests.deploy._bundles import fixed_key, made
+from rexport.preprocessing import Preprocessing
+from tests.deploy._bundles import fixed_key, made, maps, saved
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,16 @@ def test_both_forms(bundle: MadeBundle, tmp_path: Path, name: str, form: str) ->
     assert document["manifest"] == json.loads(bundle.contents.manifest)
     assert (document["signed_by"], document["model_signature"], document["expired"]) == (fingerprint, True, False)
     assert [row[0] for row in report.tables[0].rows] == sorted(bundle.manifest.files)
+
+
+def test_maps_of_pictures_that_are_not_square(tmp_path: Path) -> None:
+    preprocessing = Preprocessing(size=(8, 8), resize=(8, 16))
+    bundle = made(tmp_path, saved(tmp_path, maps()), preprocessing=preprocessing)
+    container.write(bundle.contents, tmp_path / "b.rxb")
+    facts = dict(inspect_file(tmp_path / "b.rxb").facts)
+    assert facts["takes"] == "normalised images, 8×8 of pictures resized to 8×16"
+    assert facts["gives"] == "outputs that are no scores of classes"
+    assert facts["check"] == "each output within 30 dB"
 
 
 def test_without_a_key_it_says_so(bundle: MadeBundle, tmp_path: Path) -> None:

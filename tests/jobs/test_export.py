@@ -31,6 +31,13 @@ class Six(nn.Conv2d):
     def __init__(self):
         super().__init__(6, 2, 3)
 
+class Maps(nn.Conv2d):
+    def __init__(self):
+        super().__init__(3, 4, 3)
+
+    def forward(self, x):
+        return {"out": super().forward(x), "aux": x[:, :1]}
+
 def pair():
     return torch.rand(2, 3), torch.rand(2, 3)
 
@@ -103,3 +110,35 @@ def test_an_example_that_is_missing_is_told(
     with pytest.raises(UsageError, match=why):
         run(_request(f"{nets}:{network}", tmp_path, example=example))
     assert not list(tmp_path.iterdir())
+
+
+def test_one_of_several_results_is_a_classifiers(nets: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    report = run(_request(f"{nets}:Maps", tmp_path, options=PictureOptions(size=8)), note=said.append)
+    assert [output["name"] for output in report.to_json()["outputs"]] == ["logits"]
+    assert any(
+        "returns out, aux; this is out, and --result NAME takes another, or --result out,aux all" in s for s in said
+    )
+
+
+def test_several_results_are_outputs(nets: str, tmp_path: Path) -> None:
+    report = run(_request(f"{nets}:Maps", tmp_path, results=("aux", "out"), options=PictureOptions(size=8)))
+    document = report.to_json()
+    assert [(output["name"], output["shape"][1:]) for output in document["outputs"]] == [
+        ("aux", [1, 8, 8]),
+        ("out", [4, 6, 6]),
+    ]
+    assert (document["head"], document["features"]) == (None, ("aux", "out"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"features": ("layer1",)}, "--result means nothing with it"),
+        ({"head": Head.SOFTMAX}, "--result out,aux gives no classes, so --head softmax"),
+        ({"example": "nets:pair"}, "or the one that --result names"),
+    ],
+)
+def test_what_does_not_go_with_several_results(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        _request("net", tmp_path, results=("out", "aux"), **settings)
