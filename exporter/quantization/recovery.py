@@ -13,6 +13,7 @@ from rexport._progress import Progress, silent
 from rexport.calibration import Calibrator
 from rexport.passes._graph import constant, contents_of, input_at, name_of
 from rexport.passes.whole_pixels import are_whole_pixels, with_whole_pixels
+from rexport.preprocessing import Layout
 from rexport.quantization.equalization import Equalized, equalize
 from rexport.quantization.inputs import layers_with_patches, observe_inputs
 from rexport.quantization.joining import join_projections
@@ -106,6 +107,8 @@ def _reading_pixels(
 ) -> ir.Model:
     """Return a model that turns its images back into pixels, if they are that and its first layer allows it."""
     if images is None or preprocessing is None or target.runtime != ONNX_RUNTIME or preprocessing.takes.raw:
+        return model
+    if preprocessing.axes is Layout.NHWC:  # a Transpose reads the images
         return model
     first = next(iter(images()), None)
     if not isinstance(first, np.ndarray) or not are_whole_pixels(first, preprocessing):

@@ -14,7 +14,7 @@ from rexport.calibration import CalibrationTable, calibrate
 from rexport.model_file import to_bytes
 from rexport.models import build
 from rexport.passes.raw_image import with_raw_images
-from rexport.preprocessing import Preprocessing
+from rexport.preprocessing import Layout, Preprocessing
 from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, quantize
 from rexport.quantization.recovery import Recovered, recover
 from rexport.runtimes.onnxruntime import executed_ops
@@ -203,6 +203,18 @@ def test_networks_with_other_layers(name: str, target: Target) -> None:
     ]
     (exact,) = run(model, x)
     assert sqnr_db(exact, run(better.model, x)[0]) > sqnr_db(exact, run(plain.model, x)[0])
+
+
+def test_pictures_with_channels_last() -> None:
+    body = "t = Transpose <perm=[0,3,1,2]> (x) a = Conv (t, w, b) r = Relu (a) y = Conv (r, v)"
+    weights = {"w": convolution(8, 3), "b": vector(8), "v": convolution(4, 8)}
+    model = named(graph(body, weights, inputs="float[N, 16, 16, 3] x"))
+    preprocessing = Preprocessing(size=16, layout=Layout.NHWC)
+    x = preprocessing.normalise(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8))
+    table = calibrate(model, [x])
+    recovered = recover(model, table, target=X86, images=lambda: [x], total=len(x), preprocessing=preprocessing)
+    assert set(recovered.weights) == {"a"}  # y is an output
+    assert recovered.equalized.model.graph[0].op_type == "Transpose"
 
 
 def test_without_images_tensors_are_equalized_alone() -> None:
