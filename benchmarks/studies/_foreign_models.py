@@ -2,9 +2,11 @@
 
     python _foreign_models.py FOLDER PICTURES [PATTERN...]
 
-needs torch, torchvision, torchaudio, timm, segmentation-models-pytorch, transformers, keras, onnx and onnxscript. The
-weights are random, and the statistics of batch normalisation are those of the examples, so that activations keep their
-size through deep networks. ``FOLDER/NAME`` gets
+needs torch, torchvision, torchaudio (without its ``lib/*.so``, which need CUDA), timm, segmentation-models-pytorch,
+transformers, keras, onnx and onnxscript. ``PICTURES`` has a folder for each class. The networks of ``_TRAINED`` are
+trained on them for a minute: with random weights they magnify rounding until nothing is left of their answers, or have
+hundreds of answers that are almost equal. The weights of the others are random, and their batch normalisations have the
+statistics of the examples. ``FOLDER/NAME`` gets
 
     model.onnx, facts.json
     calibration/, heldout/     an .npz for each example, as the model takes it
@@ -21,7 +23,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,10 +36,36 @@ from PIL import Image
 from torch import nn
 
 CALIBRATION, HELD_OUT = 16, 8
+_STEPS, _BATCHES, _BATCH, _LEARNING_RATE = 250, 8, 32, 2e-3
+_TRAINED = (
+    "tv-resnet18*", "tv-mobilenet*", "tv-shufflenet*", "tv-mnasnet*", "tv-efficientnet*", "tv-regnet*", "tv-googlenet",
+    "tv-ssdlite*", "timm-mobile*", "timm-lcnet*", "timm-ghostnet*", "timm-mixnet*", "timm-tf_*", "timm-regnetz*",
+    "timm-fastvit*", "timm-levit*", "timm-deit*", "timm-repvgg*", "timm-skresnet*", "timm-resnet18-oblong",
+    "timm-dla34", "timm-resnetv2*", "smp-unet-mobilenet*",
+)  # fmt: skip
 _MEAN, _STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
 Feed = Mapping[str, np.ndarray]
-Make = Callable[[Path, "list[Feed]"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Inputs of one example each, to calibrate with and held out; pictures with their classes, to train with."""
+
+    calibration: list[Feed]
+    held_out: list[Feed]
+    training: list[tuple[Feed, int]] = field(default_factory=list)
+
+    def changed(self, change: Callable[[Feed], Feed]) -> Examples:
+        """Return the examples in another form."""
+        return Examples(
+            calibration=[change(feed) for feed in self.calibration],
+            held_out=[change(feed) for feed in self.held_out],
+            training=[(change(feed), label) for feed, label in self.training],
+        )
+
+
+Make = Callable[[Path, Examples], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +76,14 @@ class Pictures:
     channels: int = 3
     raw: bool = False
     nhwc: bool = False
+
+    def opened(self, file: Path) -> Image.Image:
+        """Return a picture in the size and mode of the input; its own grey is its opacity."""
+        picture = Image.open(file).convert({1: "L", 3: "RGB", 4: "RGBA"}[self.channels])
+        picture = picture.resize((self.size[1], self.size[0]))
+        if self.channels == 4:
+            picture.putalpha(picture.convert("L"))
+        return picture
 
     def feed(self, picture: Image.Image, name: str) -> Feed:
         pixels = np.asarray(picture, np.uint8).reshape(*self.size, self.channels)
@@ -106,10 +142,14 @@ def _normal(**shapes: tuple[int, ...]) -> Tensors:
 # ---- PyTorch
 
 
+def _batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
 def _settled(module: nn.Module, examples: list[torch.Tensor]) -> nn.Module:
     """Give a network the factors that training leaves, and normalisations the statistics of examples."""
     generator = torch.Generator().manual_seed(1)
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = _batch_norms(module)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if parameter.ndim == 2 and not parameter.any():  # a head that training starts at zero
@@ -128,6 +168,41 @@ def _settled(module: nn.Module, examples: list[torch.Tensor]) -> nn.Module:
     return module
 
 
+def _trained(module: nn.Module, training: list[tuple[Feed, int]]) -> nn.Module:
+    """Train a classifier, or by a linear layer over the means of its maps whatever else a network gives."""
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.from_numpy(np.concatenate([array for feed, _ in training for array in feed.values()]))
+    labels = torch.tensor([label for _, label in training])
+
+    def features(batch: torch.Tensor) -> torch.Tensor:
+        outputs = module(batch)
+        maps = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+        return torch.cat([x.flatten(2).mean(2) if x.ndim > 2 else x for x in maps], dim=1)
+
+    module.train()
+    outputs = module(inputs[:2])
+    is_classifier = isinstance(outputs, torch.Tensor) and outputs.ndim == 2
+    width = features(inputs[:2]).shape[1]
+    head = nn.Identity() if is_classifier else nn.Linear(width, 10)
+    parameters = [*module.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_STEPS)
+    for _ in range(_STEPS):
+        batch = torch.randint(len(inputs), (_BATCH,), generator=generator)
+        loss = nn.functional.cross_entropy(head(features(inputs[batch])), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        for norm in _batch_norms(module):  # some forget so slowly that their statistics are still those of the start
+            norm.reset_running_stats()
+            norm.momentum = None
+        for batch in inputs.split(_BATCH)[:_BATCHES]:
+            module(batch)
+    return module.eval()
+
+
 def _torch(
     name: str,
     network: Callable[[], nn.Module],
@@ -143,13 +218,14 @@ def _torch(
     """Add a model that PyTorch exports: its axes of ``open_axes`` are open, by default the batch."""
     axes = {0: "batch"} if open_axes is None else open_axes
 
-    def make(file: Path, feeds: list[Feed]) -> None:
+    def make(file: Path, examples: Examples) -> None:
         torch.manual_seed(0)
-        arguments = example()
-        first = feeds[:CALIBRATION]
-        module = _settled(
-            network().eval(), [torch.from_numpy(np.concatenate([feed[key] for feed in first])) for key in inputs]
-        )
+        arguments, module = example(), network().eval()
+        if any(fnmatch.fnmatch(name, pattern) for pattern in _TRAINED):
+            module = _trained(module, examples.training)
+        else:
+            arrays = [np.concatenate([feed[key] for feed in examples.calibration]) for key in inputs]
+            module = _settled(module, [torch.from_numpy(array) for array in arrays])
         if half:
             module, arguments = module.half(), tuple(x.half() for x in arguments)
         shapes: dict[str, Any] = {}
@@ -441,13 +517,15 @@ def _sequences() -> None:
 def _rewritten() -> None:
     """Files that other tools would write: pixels, channels last, without batch normalisation folded."""
 
-    def from_pixels(file: Path, feeds: list[Feed], *, nhwc: bool) -> None:
+    def from_pixels(file: Path, examples: Examples, *, nhwc: bool) -> None:
         """Put uint8 pixels, scaled in the graph, before the file of torchvision's ResNet-18."""
         axes = (0, 3, 1, 2) if nhwc else (0, 1, 2, 3)
-        scaled: list[Feed] = [
-            {"input": x.astype(np.float32).transpose(axes) / 255} for feed in feeds for x in feed.values()
-        ]
-        RECIPES["tv-resnet18-old-opset9"].make(file, scaled)
+
+        def scaled(feed: Feed) -> Feed:
+            (pixels,) = feed.values()
+            return {"input": pixels.astype(np.float32).transpose(axes) / 255}
+
+        RECIPES["tv-resnet18-old-opset9"].make(file, examples.changed(scaled))
         model = version_converter.convert_version(onnx.load(file), 13)
         graph, old = model.graph, model.graph.input[0].name
         shape: list[str | int | None] = ["batch", 64, 64, 3] if nhwc else ["batch", 3, 64, 64]
@@ -468,12 +546,11 @@ def _rewritten() -> None:
         onnx.checker.check_model(model)
         onnx.save(model, file)
 
-    RECIPES["pixels-nchw-resnet18"] = Recipe(
-        make=lambda file, feeds: from_pixels(file, feeds, nhwc=False), takes=Pictures(size=(64, 64), raw=True)
-    )
-    RECIPES["pixels-nhwc-resnet18"] = Recipe(
-        make=lambda file, feeds: from_pixels(file, feeds, nhwc=True), takes=Pictures(size=(64, 64), raw=True, nhwc=True)
-    )
+    for layout in ("nchw", "nhwc"):
+        RECIPES[f"pixels-{layout}-resnet18"] = Recipe(
+            make=partial(from_pixels, nhwc=layout == "nhwc"),
+            takes=Pictures(size=(64, 64), raw=True, nhwc=layout == "nhwc"),
+        )
 
 
 def _keras() -> None:
@@ -493,15 +570,15 @@ def _keras() -> None:
         ]  # fmt: skip
         return keras.Sequential([layers.Input((64, 64, 3)), *blocks])
 
-    def exported(file: Path, feeds: list[Feed], name: str) -> None:
+    def exported(file: Path, examples: Examples, name: str) -> None:
         model = network(name)
-        random = np.random.default_rng(0)
         for layer in model.layers:
-            if "BatchNorm" in type(layer).__name__:  # the statistics of noise, as in _settled
-                layer.momentum = 0.0
-                layer.gamma.assign(random.uniform(0.5, 1.5, layer.gamma.shape))
-                layer.beta.assign(random.normal(0, 0.2, layer.beta.shape))
-        model(np.concatenate([x for feed in feeds[:CALIBRATION] for x in feed.values()]), training=True)
+            if "BatchNorm" in type(layer).__name__:
+                layer.momentum = 0.9  # 0.99 is for longer training
+        pictures = np.concatenate([x for feed, _ in examples.training for x in feed.values()])
+        labels = np.array([label for _, label in examples.training])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        model.fit(pictures, labels, batch_size=_BATCH, epochs=_STEPS * _BATCH // len(labels), verbose=0)
         model.export(str(file), format="onnx", verbose=False)
 
     for name, side in {"mobilenet_v2": 96, "small": 64}.items():
@@ -516,7 +593,7 @@ def _backend_tests() -> None:
     data = Path(onnx.__file__).parent / "backend" / "test" / "data"
 
     def copied(source: Path) -> Make:
-        def make(file: Path, _: list[Feed]) -> None:
+        def make(file: Path, _: Examples) -> None:
             shutil.copyfile(source, file)
 
         return make
@@ -565,52 +642,56 @@ def _write(recipe: Recipe, folder: Path, pictures: list[Path]) -> None:
     takes, facts = recipe.takes, {"data": "calibration", "options": []}
     if isinstance(takes, Pictures):
         facts = {"data": "pictures", "options": takes.options()}
-        feeds = _write_pictures(takes, folder, pictures)
+        examples = _write_pictures(takes, folder, pictures)
     else:
         random = np.random.default_rng(0)
-        feeds = [takes.draw(random) for _ in range(CALIBRATION + HELD_OUT)]
-    recipe.make(folder / "model.onnx", feeds)
+        drawn = [takes.draw(random) for _ in range(CALIBRATION + HELD_OUT)]
+        examples = Examples(calibration=drawn[:CALIBRATION], held_out=drawn[CALIBRATION:])
+    recipe.make(folder / "model.onnx", examples)
     graph = onnx.load(folder / "model.onnx").graph
     weights = {tensor.name for tensor in graph.initializer}
     kept = [value for value in graph.input if value.name not in weights]  # an exporter may leave one out
-    if isinstance(takes, Pictures):
-        feeds = [{kept[0].name: array} for feed in feeds for array in feed.values()]
     types = {value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in kept}
-    feeds = [{name: feed[name].astype(dtype) for name, dtype in types.items()} for feed in feeds]
-    for index, feed in enumerate(feeds):
-        part = folder / _part(index, "calibration", "heldout")
-        part.mkdir(exist_ok=True)
-        _save(part / f"{index:03}.npz", feed)
+
+    def as_taken(feed: Feed) -> Feed:
+        if isinstance(takes, Pictures):
+            feed = dict(zip(types, feed.values(), strict=True))
+        return {name: feed[name].astype(dtype) for name, dtype in types.items()}
+
+    examples = examples.changed(as_taken)
+    for part, feeds in (("calibration", examples.calibration), ("heldout", examples.held_out)):
+        (folder / part).mkdir()
+        for index, feed in enumerate(feeds):
+            _save(folder / part / f"{index:03}.npz", feed)
     if isinstance(takes, Tensors) and takes.stacked:
         facts["data"] = "calibration.npz"
-        stacked = {name: np.concatenate([feed[name] for feed in feeds[:CALIBRATION]]) for name in types}
-        _save(folder / "calibration.npz", stacked)
+        feeds = examples.calibration
+        _save(folder / "calibration.npz", {name: np.concatenate([feed[name] for feed in feeds]) for name in types})
         if any(not axis.HasField("dim_value") for value in kept for axis in value.type.tensor_type.shape.dim[1:]):
             facts["shapes"] = [f"{name}={'x'.join(map(str, array.shape))}" for name, array in feeds[0].items()]
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
-def _write_pictures(takes: Pictures, folder: Path, pictures: list[Path]) -> list[Feed]:
-    """Write pictures in the size and mode of an input, and return them as the model takes them."""
-    feeds = []
-    for index, path in enumerate(pictures[: CALIBRATION + HELD_OUT]):
-        picture = Image.open(path).convert({1: "L", 3: "RGB", 4: "RGBA"}[takes.channels])
-        picture = picture.resize((takes.size[1], takes.size[0]))
-        if takes.channels == 4:
-            picture.putalpha(picture.convert("L"))
-        part = folder / _part(index, "pictures", "heldout-pictures")
-        part.mkdir(exist_ok=True)
-        picture.save(part / f"{index:03}.png")
-        feeds.append(takes.feed(picture, "input"))
-    return feeds
+def _write_pictures(takes: Pictures, folder: Path, pictures: list[Path]) -> Examples:
+    """Write pictures in the size and mode of an input, and return all of them as the model takes them."""
+    classes = sorted({path.parent.name for path in pictures})
+    opened = [takes.opened(path) for path in pictures]
+    feeds = [takes.feed(picture, "input") for picture in opened]
+    labelled = [(feed, classes.index(path.parent.name)) for feed, path in zip(feeds, pictures, strict=True)]
+    held_out = slice(CALIBRATION, CALIBRATION + HELD_OUT)
+    for part, chosen in (("pictures", opened[:CALIBRATION]), ("heldout-pictures", opened[held_out])):
+        (folder / part).mkdir()
+        for index, picture in enumerate(chosen):
+            picture.save(folder / part / f"{index:03}.png")
+    return Examples(
+        calibration=feeds[:CALIBRATION],
+        held_out=feeds[held_out],
+        training=labelled[:CALIBRATION] + labelled[CALIBRATION + HELD_OUT :],
+    )
 
 
 def _save(file: Path, arrays: Mapping[str, Any]) -> None:
     np.savez(file, **arrays)
-
-
-def _part(index: int, calibration: str, held_out: str) -> str:
-    return calibration if index < CALIBRATION else held_out
 
 
 def main(folder: str, pictures: str, *patterns: str) -> None:
@@ -626,7 +707,8 @@ def main(folder: str, pictures: str, *patterns: str) -> None:
             part()
         except ImportError as error:
             print(f"no models of {part.__name__.strip('_')}: {error}")
-    files = sorted(Path(pictures).rglob("*.jpg")) + sorted(Path(pictures).rglob("*.JPEG"))
+    files = sorted(path for path in Path(pictures).glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    np.random.default_rng(0).shuffle(files)  # type: ignore[arg-type]
     for name, recipe in RECIPES.items():
         target, draft = Path(folder) / name, Path(folder) / f".{name}"
         if target.exists() or not any(fnmatch.fnmatch(name, pattern) for pattern in patterns or "*"):
