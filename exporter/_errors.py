@@ -12,6 +12,7 @@
     │   └── DataError            ... images
     ├── OutputError           1  the result can't be written
     ├── VerificationError     3  parity or the checker
+    │   └── DamagedBundleError   ... a bundle whose bytes were changed or cut off; a BundleError too
     ├── GateError             4  accuracy or speed fell short of what was asked
     ├── UnavailableError      5  this target or runtime is not usable here
     └── DeviceError           6  a device is unreachable, or installing on it failed
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 __all__ = [
     "BundleError",
+    "DamagedBundleError",
     "DataError",
     "DeviceError",
     "EngineFileError",
@@ -92,6 +94,10 @@ class VerificationError(RexportError):
     """Two models that must agree do not, or a model is not valid."""
 
     exit_code = 3
+
+
+class DamagedBundleError(VerificationError, BundleError):
+    """A bundle was changed or cut off since it was made."""
 
 
 class GateError(RexportError):

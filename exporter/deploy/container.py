@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rexport._apart import require_apart
-from rexport._errors import BundleError, OutputError, VerificationError
+from rexport._errors import BundleError, DamagedBundleError, OutputError, VerificationError
 from rexport._files import atomic_path, check_writable, write_bytes
 from rexport.deploy.manifest import require_names
 from rexport.device._container import LIMITS, LOCAL, MANIFEST, SIGNATURE, Member, end_record
@@ -176,26 +176,34 @@ def read(path: Path) -> Contents:
     """Read a bundle, folder or ``.rxb``, strictly; neither its signature nor its hashes are looked at yet.
 
     Raises:
+        DamagedBundleError: It begins as an ``.rxb``, and does not go on as one.
         BundleError: It can't be read, or is not as a bundle has to be.
     """
-    data = b""
     try:
         if path.is_dir():
-            members = _read_folder(path)
-        elif path.stat().st_size > _LARGEST:
+            return _contents(path, _read_folder(path))
+        if path.stat().st_size > _LARGEST:
             raise BundleError(f"{path} has more than the 4 GiB that a bundle holds.")
-        else:
-            data = path.read_bytes()
-            members = _stored(path, data)
+        data = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path} can't be read: {error.strerror}; name a bundle.") from error
+    try:
+        contents = _contents(path, _stored(path, data))
+        is_whole = to_rxb(contents) == data
+    except BundleError:
+        if not is_rxb(data):
+            raise
+        is_whole = False
+    if not is_whole:
+        raise DamagedBundleError(f"{path} is damaged, or not a bundle; get it again.")
+    return contents
+
+
+def _contents(path: Path, members: dict[str, bytes]) -> Contents:
     for name in (MANIFEST, SIGNATURE):
         if name not in members:
             raise BundleError(f"{path} is not a bundle: it has no {name}.")
-    contents = Contents(manifest=members.pop(MANIFEST), signature=members.pop(SIGNATURE), files=members)
-    if data and to_rxb(contents) != data:
-        raise BundleError(f"{path} is damaged, or not a bundle; get it again.")
-    return contents
+    return Contents(manifest=members.pop(MANIFEST), signature=members.pop(SIGNATURE), files=members)
 
 
 def _read_folder(path: Path) -> dict[str, bytes]:

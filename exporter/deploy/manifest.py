@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rexport._errors import BundleError
+from rexport._errors import BundleError, DamagedBundleError
 from rexport.device._container import MANIFEST
 from rexport.device._manifest import MAX_VERSION, NAME, read_manifest, require_file_names
 
@@ -23,12 +23,12 @@ def from_bytes(data: bytes) -> Manifest:
     """Read a manifest.
 
     Raises:
-        BundleError: See :func:`rexport.device._manifest.read_manifest`.
+        DamagedBundleError: See :func:`rexport.device._manifest.read_manifest`.
     """
     try:
         return read_manifest(data)
     except ValueError as error:
-        raise BundleError(f"{MANIFEST}: {error}; make the bundle again.") from error
+        raise DamagedBundleError(f"{MANIFEST}: {error}; make the bundle again.") from error
 
 
 def to_bytes(manifest: Manifest) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rexport._errors import BundleError, InputError, UsageError, VerificationError
+from rexport._errors import BundleError, DamagedBundleError, InputError, UsageError, VerificationError
 from rexport.deploy import container
 from rexport.deploy.signing import load_public_key, new_key_pair
 from rexport.inspection import inspect_file
@@ -91,5 +91,5 @@ def test_what_is_no_bundle(bundle: MadeBundle, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none of what can be inspected: deployment settings, .*, a bundle"):
         inspect_file(tmp_path / "k.pub.pem")
     (tmp_path / "cut.rxb").write_bytes((tmp_path / "b.rxb").read_bytes()[:-1])
-    with pytest.raises(BundleError, match="is damaged, or not a bundle"):
+    with pytest.raises(DamagedBundleError, match="is damaged, or not a bundle"):
         inspect_file(tmp_path / "cut.rxb")
