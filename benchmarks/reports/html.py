@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rexport.benchmarks.document import read_document
 from rexport.benchmarks.reports.table import cell, findings, notes, number, rows_table, threads_line
-from rexport.pages import render, require_extra
+from rexport.pages import render, require_extra, time_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ def _facts(document: BenchResult) -> dict[str, str]:
         "Threads": threads_line(document),
         "Memory": "" if machine.memory_gib is None else f"{machine.memory_gib:g} GiB",
         "System": " ".join(part for part in (machine.os, machine.architecture) if part),
-        "Measured": document.time or "",
+        "Measured": "" if document.time is None else time_in_words(document.time),
         "Load before": "" if machine.load_average is None else f"{machine.load_average:g}",
         **{name.replace("_", " ").capitalize(): value for name, value in machine.other.items()},
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rexport.calibration.image_folder import ImageFolder
 from rexport.evaluation.report import Report, to_html
 from rexport.evaluation.thumbnails import thumbnail
+from rexport.pages import time_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ def page_of(result: EvaluateResult, preprocessing: Preprocessing, dataset: Datas
         model=Path(request.model).name,
         reference=None if result.reference is None else _name_of(result.reference, request.model),
         data=str(request.data),
-        facts={"Runtime": result.runtime, "Evaluated": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"},
+        facts={"Runtime": result.runtime, "Evaluated": time_in_words(datetime.now(UTC).isoformat())},
         long_facts={
             "Model": request.model,
             "Reference": "" if result.reference is None else str(result.reference),

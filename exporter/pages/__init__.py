@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from rexport.pages.page import render, require_extra
+from rexport.pages.page import render, require_extra, time_in_words
 
-__all__ = ["render", "require_extra"]
+__all__ = ["render", "require_extra", "time_in_words"]

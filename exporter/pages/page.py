@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
-__all__ = ["render", "require_extra"]
+__all__ = ["render", "require_extra", "time_in_words"]
 
 _HERE = "rexport.pages"
 
@@ -26,6 +27,15 @@ _HERE = "rexport.pages"
 def require_extra() -> None:
     """Raise :class:`UnavailableError` now, and not after minutes of work, if the extra ``report`` is not installed."""
     _environment()
+
+
+def time_in_words(text: str) -> str:
+    """Return a time in ISO 8601 as pages show it, ``2026-11-30 19:05 UTC``; any other text as it is."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def render(

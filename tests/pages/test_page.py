@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from rexport._errors import UnavailableError
-from rexport.pages import require_extra
+from rexport.pages import require_extra, time_in_words
 from tests.pages._parsed import Page
 from tests.pages._reports import PAGES
 
@@ -27,6 +27,16 @@ def text(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def policy_of(page: Page) -> str:
     return next(meta["content"] or "" for meta in page.all("meta") if "http-equiv" in meta)
+
+
+def test_times_are_shown_in_one_format() -> None:
+    assert time_in_words("2026-11-30T19:05:14Z") == "2026-11-30 19:05 UTC"
+    assert time_in_words("2026-11-30T19:05:14.123456+02:00") == "2026-11-30 17:05 UTC"
+    assert time_in_words("yesterday") == "yesterday"
+
+
+def test_the_page_says_when_it_was_measured(text: str) -> None:
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", text)
 
 
 def test_the_page_asks_for_nothing_and_runs_nothing(text: str) -> None:
