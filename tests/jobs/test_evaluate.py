@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -148,6 +149,7 @@ def test_a_report_shows_the_mistakes_and_changes_nothing_else(colours: EvaluateR
     assert "blue/wrong &amp; &lt;b&gt;.png</span>" in text
     assert "bad.png: is not an image" in text  # what was noted
     assert "pictures of 8×8 as they are" in text
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", text)
     assert "<code>rexport eval m.onnx</code>" in text
     assert "It agrees with the same file on cpu on 100.00 % of the images" in text
 

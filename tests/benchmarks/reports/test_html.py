@@ -63,6 +63,10 @@ def test_layers_beyond_the_slowest_are_one_row_unless_there_is_advice(sample: di
     assert "Do it otherwise." in table
 
 
+def test_the_time_is_in_words(sample: dict[str, Any]) -> None:
+    assert "2026-11-24 18:58 UTC" in to_html(sample)
+
+
 @pytest.mark.parametrize(
     "text", ["<script>alert(1)</script>.onnx", '"><img src=x onerror=alert(1)>', "</style></title>&amp;"]
 )
