@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from rexport._errors import ModelFileError
+from rexport._words import counted
 from rexport.calibration import Batch
 from rexport.model_file import Head
 from rexport.runtimes import open_runtime
@@ -113,7 +114,10 @@ class Classifier:
 
 def _require_scores(scores: np.ndarray, images: int, head: Head) -> np.ndarray:
     if scores.ndim != 2 or len(scores) != images:
-        raise ModelFileError(f"The model is no classifier: its output for {images} images has shape {scores.shape}.")
+        raise ModelFileError(
+            f"The model is no classifier: its output for {counted(images, 'image')} has shape {scores.shape}. `rexport "
+            "eval --reference FILE` compares outputs of any shape."
+        )
     broken = int((~np.isfinite(scores).all(axis=1)).sum())
     if broken:  # the largest of them would mean nothing, and might even be right
         kind = "probabilities" if head is Head.SOFTMAX else "logits"

@@ -141,6 +141,6 @@ def _of_network(source: Source, options: PictureOptions, note: Note) -> Classifi
 def _require_classifier(model: ir.Model, path: Path) -> None:
     if features := Metadata.of(model).features:
         raise ModelFileError(
-            f"{path} is no classifier: it gives the features {', '.join(features)}. Export the network without "
-            "--features to evaluate it."
+            f"{path} is no classifier: it gives the features {', '.join(features)}. `rexport eval --reference FILE` "
+            "compares them with those of another file."
         )

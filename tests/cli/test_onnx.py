@@ -39,6 +39,12 @@ def test_a_backbone_goes_through_every_command() -> None:
     refused = invoke("eval", "int8.onnx", "--data", "images")
     assert refused.exit_code == 2
     assert "int8.onnx is no classifier of pictures: pass --reference FILE" in refused.stderr
+    compared = run_json("eval int8.onnx --data images --reference backbone.onnx")
+    assert {output["name"] for output in compared["outputs"]} == {"layer1", "layer3"}
+    pytest.importorskip("cryptography", reason="signing takes it: pip install 'rexport[deploy]'")
+    run("bundle --new-key k.pem")
+    manifest = run_json("bundle int8.onnx --key k.pem --version 1")["manifest"]
+    assert (manifest["head"], manifest["golden"]["others"]) == ("outputs", {"layer3": "golden/output-1.npy"})
 
 
 @pytest.mark.slow
