@@ -63,10 +63,6 @@ def test_layers_beyond_the_slowest_are_one_row_unless_there_is_advice(sample: di
     assert "Do it otherwise." in table
 
 
-def test_the_time_is_in_words(sample: dict[str, Any]) -> None:
-    assert "2026-11-24 18:58 UTC" in to_html(sample)
-
-
 @pytest.mark.parametrize(
     "text", ["<script>alert(1)</script>.onnx", '"><img src=x onerror=alert(1)>', "</style></title>&amp;"]
 )
@@ -119,4 +115,4 @@ def test_a_note_says_where_if_it_is_of_rows_alone(sample: dict[str, Any]) -> Non
     text = "".join(Page(to_html(sample)).text)
     assert "caution: the machine was busy when measuring began (load 2 on 2 cores)" in text
     assert "caution cifar_resnet" in text
-    assert "2026-11-24T18:58:00Z" in text
+    assert "2026-11-24 18:58 UTC" in text
