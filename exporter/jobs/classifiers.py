@@ -55,15 +55,22 @@ class ClassifierFacts:
         return self.source.path
 
 
-def describe(source: Source, options: PictureOptions, note: Note) -> ClassifierFacts:
+def describe(source: Source, options: PictureOptions, note: Note, *, loaded: ir.Model | None = None) -> ClassifierFacts:
     """Describe a file, or a network with weights; ``note`` is told what is assumed of its pictures.
+
+    Args:
+        source: The file or network.
+        options: Overrides of the preprocessing that it states.
+        note: Called with a sentence.
+        loaded: The model in the file, if it was read already.
 
     Raises:
         UsageError: The network has no weights.
         ModelFileError: The file can't be read, or is no classifier.
     """
     if source.path is not None:
-        return _of_file(source.path, options, note)
+        model = described(source.path) if loaded is None else loaded
+        return _of_file(model, source.path, options, note)
     return _of_network(source, options, note)
 
 
@@ -102,8 +109,7 @@ def choose_runtime(model: ClassifierFacts, note: Note, *, in_workers: bool = Fal
     return runtime
 
 
-def _of_file(path: Path, options: PictureOptions, note: Note) -> ClassifierFacts:
-    model = described(path)
+def _of_file(model: ir.Model, path: Path, options: PictureOptions, note: Note) -> ClassifierFacts:
     _require_classifier(model, path)
     image = image_input(model, path)
     return ClassifierFacts(

@@ -249,21 +249,25 @@ def run(
         RexportError: Workers are lost again and again.
     """
     require_files_apart(request)
-    if (other := _no_classifier(request)) is not None:
-        return evaluate_outputs(request, *other, progress, note)
-    return evaluate_classifier(request, progress=progress, note=note)
+    path = Source.parse(request.model, weights=request.weights).path
+    model = None
+    if path is not None and not is_engine(path):
+        model = load(path)
+        if not _is_classifier(model, path, request):
+            return evaluate_outputs(request, model, path, progress, note)
+    return evaluate_classifier(request, progress=progress, note=note, loaded=model)
 
 
 def evaluate_classifier(
-    request: EvaluateRequest, *, progress: Progress = silent, note: Note = unsaid
+    request: EvaluateRequest, *, progress: Progress = silent, note: Note = unsaid, loaded: ir.Model | None = None
 ) -> EvaluateResult:
-    """Evaluate a classifier of pictures; see :func:`run`."""
+    """Evaluate a classifier of pictures, in a file that may be ``loaded`` already; see :func:`run`."""
     notes: list[str] = []
     if request.html is not None:
         check_writable(request.html)
         require_extra()
         note = _recording(note, notes)
-    work = _plan(request, progress, note)
+    work = _plan(request, progress, note, loaded)
     evaluation = work.evaluate()
     note_skipped(evaluation.skipped, note)
     result = EvaluateResult(
@@ -279,17 +283,11 @@ def evaluate_classifier(
     return result
 
 
-def _no_classifier(request: EvaluateRequest) -> tuple[ir.Model, Path] | None:
-    """Return the model and its path if it is an ONNX file, and no classifier that is shown pictures."""
-    path = Source.parse(request.model, weights=request.weights).path
-    if path is None or is_engine(path):
-        return None
-    model = load(path)
+def _is_classifier(model: ir.Model, path: Path, request: EvaluateRequest) -> bool:
+    """Say whether a file is evaluated as a classifier of pictures, and not by a metric of the user's."""
     scores = model.graph.outputs[0].shape
-    is_classifier = len(model.graph.outputs) == 1 and (scores is None or len(scores) == 2)
-    if request.metric is None and is_classifier and takes_pictures(model, path, (request.data,), request.options):
-        return None
-    return model, path
+    gives_scores = len(model.graph.outputs) == 1 and (scores is None or len(scores) == 2)
+    return request.metric is None and gives_scores and takes_pictures(model, path, (request.data,), request.options)
 
 
 def _recording(note: Note, notes: list[str]) -> Note:
@@ -374,10 +372,10 @@ class _Work:
         return prepare(images)
 
 
-def _plan(request: EvaluateRequest, progress: Progress, note: Note) -> _Work:
+def _plan(request: EvaluateRequest, progress: Progress, note: Note, loaded: ir.Model | None) -> _Work:
     """Describe the models and open the images, and refuse what does not go together."""
     source = Source.parse(request.model, weights=request.weights)
-    model = describe(source, request.options, note)
+    model = describe(source, request.options, note, loaded=loaded)
     _require_views(model, request.views)
     workers = request.workers or choose_workers(threads=request.threads)
     runtime = request.runtime or choose_runtime(model, note, in_workers=not isinstance(workers, LocalWorkers))

@@ -50,6 +50,19 @@ def test_workers_make_no_difference(folder: Path, workers: str, monkeypatch: pyt
     assert run(replace(request, workers=choose_workers(workers, threads=1))).to_json() == local
 
 
+def test_a_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+
+    def counting(path: Path) -> Any:
+        reads.append(path)
+        return load(path)
+
+    for module in ("jobs.evaluate", "evaluation.described"):
+        monkeypatch.setattr(f"rexport.{module}.load", counting)
+    run(_request(folder, workers=choose_workers("1", threads=1)))
+    assert reads == [folder / "right.onnx"]
+
+
 def test_the_first_layer_that_differs_is_in_the_document(folder: Path) -> None:
     request = _request(folder, "wrong.onnx", reference=folder / "right.onnx", find_divergence=True)
     found = run(request).to_json()["divergence"]
