@@ -5,6 +5,7 @@ Where the data has labels and the output is one score per class, there is top-1 
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     Run = Callable[[Feed], list[np.ndarray]]
 
 __all__ = ["OutputsResult", "evaluate_outputs"]
+
+_KEPT_BYTES = 256 * 2**20  # of the reference's outputs; maps of many pictures are larger
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -150,27 +153,19 @@ def evaluate_outputs(
             "module:function."
         )
     runtime = request.runtime or judging_runtime(model)
-    names = [str(value.name) for value in model.graph.outputs]
-    with ExitStack() as stack:
-        work = _Work(request, dataset, names, fixed_batch(model) or request.batch, progress)
-        run_reference = None
-        if request.reference is not None:
-            run_reference = _all_outputs(stack, "cpu", request.reference, request.threads)
-        totals = _Totals(names)
-        value = work.measure(_all_outputs(stack, runtime, path, request.threads), run_reference, totals)
-        reference_value = None
-        if run_reference is not None and request.metric is not None:
-            reference_value = work.measure(run_reference, None, _Totals(names))
+    work = _Work(request, dataset, model, progress)
+    measured = work.measure_both(runtime, path)
     note_skipped(tuple(work.skipped), note)
+    totals, is_compared = measured.totals, request.reference is not None
     return OutputsResult(
         request=request,
         runtime=runtime,
         examples=totals.examples,
-        outputs=tuple(output.comparison() for output in totals.outputs) if run_reference else (),
+        outputs=tuple(output.comparison() for output in totals.outputs) if is_compared else (),
         top1=totals.share(totals.right),
-        reference_top1=totals.share(totals.reference_right) if run_reference else None,
-        metric=value,
-        reference_metric=reference_value,
+        reference_top1=totals.share(totals.reference_right) if is_compared else None,
+        metric=measured.metric,
+        reference_metric=measured.reference_metric,
         divergence=_divergence(request, path, runtime, dataset, progress),
         skipped=len(work.skipped),
     )
@@ -221,17 +216,57 @@ class _Totals:
         return right / self.labelled if self.labelled else None
 
 
+@dataclass(frozen=True)
+class _Measured:
+    totals: _Totals
+    metric: float | None
+    reference_metric: float | None
+
+
+def _kept(run: Run) -> tuple[Run, Run]:
+    """Return ``run``, and a function that gives the same outputs for the same batches again, without running most."""
+    kept: deque[list[np.ndarray]] = deque()
+    size = 0
+
+    def first(feed: Feed) -> list[np.ndarray]:
+        nonlocal size
+        outputs = run(feed)
+        size += sum(output.nbytes for output in outputs)
+        if size <= _KEPT_BYTES:
+            kept.append(outputs)
+        return outputs
+
+    def again(feed: Feed) -> list[np.ndarray]:
+        return kept.popleft() if kept else run(feed)
+
+    return first, again
+
+
 class _Work:
     """Runs files on the examples of a request."""
 
-    def __init__(
-        self, request: EvaluateRequest, dataset: Dataset, names: list[str], batch: int, progress: Progress
-    ) -> None:
-        self._request, self._dataset, self._names, self._batch = request, dataset, names, batch
-        self._progress = progress
+    def __init__(self, request: EvaluateRequest, dataset: Dataset, model: ir.Model, progress: Progress) -> None:
+        self._request, self._dataset, self._progress = request, dataset, progress
+        self._names = [str(value.name) for value in model.graph.outputs]
+        self._batch = fixed_batch(model) or request.batch
         self.skipped: dict[BadImage, None] = {}
 
-    def measure(self, run: Run, run_reference: Run | None, totals: _Totals) -> float | None:
+    def measure_both(self, runtime: str, path: Path) -> _Measured:
+        """Run the file and the reference, if there is one, on all examples."""
+        request, totals = self._request, _Totals(self._names)
+        with ExitStack() as stack:
+            if request.reference is None:
+                run = _all_outputs(stack, runtime, path, request.threads)
+                return _Measured(totals, self._measure(run, None, totals), None)
+            reference = _all_outputs(stack, "cpu", request.reference, request.threads)
+            run = _all_outputs(stack, runtime, path, request.threads)
+            if request.metric is None:
+                return _Measured(totals, self._measure(run, reference, totals), None)
+            reference, again = _kept(reference)
+            value = self._measure(run, reference, totals)
+            return _Measured(totals, value, self._measure(again, None, _Totals(self._names)))
+
+    def _measure(self, run: Run, run_reference: Run | None, totals: _Totals) -> float | None:
         """Add up the outputs of all examples, and return the user's metric of them, if there is one."""
         request = self._request
         with self._progress("evaluating", len(spread(len(self._dataset), request.samples))) as advance:

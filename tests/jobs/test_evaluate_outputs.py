@@ -10,7 +10,7 @@ import pytest
 
 from rexport._errors import DataError, ModelFileError, UsageError
 from rexport.jobs.evaluate import EvaluateRequest, run
-from rexport.jobs.evaluate_outputs import OutputsResult
+from rexport.jobs.evaluate_outputs import OutputsResult, _kept
 from rexport.jobs.quantize import QuantizeRequest
 from rexport.jobs.quantize import run as quantize
 from rexport.model_file import save
@@ -19,6 +19,8 @@ from tests._graphs import graph
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rexport.feeds import Feed
 
 _RANDOM = np.random.default_rng(0)
 _A, _B = (_RANDOM.standard_normal((24, 3, 8, 16)).astype(np.float32) for _ in range(2))
@@ -89,6 +91,25 @@ def test_a_metric_judges_the_model_and_the_reference(folder: Path, monkeypatch: 
         _evaluated(folder, metric="metrics:nothing")
     with pytest.raises(UsageError, match="metrics:absent: the module has no function 'absent'"):
         _evaluated(folder, metric="metrics:absent")
+
+
+@pytest.mark.parametrize(("room", "runs"), [(10**6, 3), (800, 4), (0, 6)])
+def test_outputs_of_the_reference_are_kept_for_its_metric(
+    room: int, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rexport.jobs.evaluate_outputs._KEPT_BYTES", room)
+    batches: list[float] = []
+
+    def run(feed: Feed) -> list[np.ndarray]:
+        assert isinstance(feed, np.ndarray)
+        batches.append(float(feed[0]))
+        return [np.repeat(feed, 50)]  # 400 bytes
+
+    first, again = _kept(run)
+    feeds = [np.array([value]) for value in (1.0, 2.0, 3.0)]
+    expected = [first(feed)[0][0] for feed in feeds]
+    assert [again(feed)[0][0] for feed in feeds] == expected == [1, 2, 3]
+    assert len(batches) == runs
 
 
 def test_arrays_with_labels_have_an_accuracy(tmp_path: Path) -> None:
