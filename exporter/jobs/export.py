@@ -206,10 +206,7 @@ def run(request: ExportRequest, *, progress: Progress = silent, note: Note = uns
     check_writable(request.output)
     example = _call(request.example) if isinstance(request.example, str) else request.example
     network = registry.find(request.network)
-    if network.no_classifier and request.result is not None:  # a map, and no scores
-        request = replace(request, result=None, results=(request.result,))
-    if network.no_classifier and not (request.features or request.results):
-        raise UsageError(network.no_classifier)
+    request = _with_results(request, network)
     weights = fetch_named(network) if request.weights is None else request.weights
     module = registry.build(
         request.network,
@@ -248,6 +245,17 @@ def _with_network(request: ExportRequest, note: Note) -> ExportRequest:
     name = network_of(path)
     note(f"{path} names its network: {name}.")
     return replace(request, network=name, weights=path)
+
+
+def _with_results(request: ExportRequest, network: Network) -> ExportRequest:
+    """Return the request for outputs of any shape, where the network gives no scores of classes."""
+    if not network.no_classifier:
+        return request
+    if request.result is not None:
+        request = replace(request, result=None, results=(request.result,))
+    if not (request.features or request.results):
+        raise UsageError(network.no_classifier)
+    return request
 
 
 def _call(reference: str) -> object:
