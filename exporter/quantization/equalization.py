@@ -20,6 +20,7 @@ scale for the whole weight. (No CIFAR-10 network changes by 0.01 dB.)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
     from rexport.calibration import CalibrationTable
 
-__all__ = ["Equalized", "equalize", "scale_layer"]
+__all__ = ["Equalized", "channel_ends", "common_factors", "equalize", "is_scalable", "scale_layer", "scaled_together"]
 
 _PASSING = ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")  # channel by channel, f(x s) = f(x) s
 _UNSEEN = 40  # images; see above
@@ -62,12 +63,14 @@ class Equalized:
     Attributes:
         model: The equalized model.
         factors: The divisors of each tensor's channels, float64 of shape ``(C,)``, by its name.
+        shifts: What was taken from each tensor's channels before that, of the same shape (see ``centring``).
         scaled_as: The tensors whose scales other tensors must have, by the names of the latter (see ``joining``).
         joined: The names of convolutions that took in a projection.
     """
 
     model: ir.Model
     factors: Mapping[str, np.ndarray]
+    shifts: Mapping[str, np.ndarray] = field(default_factory=dict)
     scaled_as: Mapping[str, str] = field(default_factory=dict)
     joined: tuple[str, ...] = ()
 
@@ -83,62 +86,84 @@ class Equalized:
         observed = table.tensors[tensor]
         if factors is None:
             return calibrated
-        low, high = min(np.divide(observed.channel_lows, factors)), max(np.divide(observed.channel_highs, factors))
+        lows, highs = (end / factors for end in channel_ends(tensor, table, self.shifts))
+        low, high = float(min(lows)), float(max(highs))
+        if tensor in self.shifts:  # where its ends were before says nothing of them now
+            widest = observed.range.merge(TensorRange(0.0, 0.0))
+            widths = calibrated.high - calibrated.low, widest.high - widest.low
+            return TensorRange(_in_proportion(low, *widths), _in_proportion(high, *widths))
         return TensorRange(
             _in_proportion(low, calibrated.low, observed.low), _in_proportion(high, calibrated.high, observed.high)
         )
 
 
-def equalize(model: ir.Model, table: CalibrationTable) -> Equalized:
+def equalize(
+    model: ir.Model, table: CalibrationTable, shifts: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> Equalized:
     """Return a copy of a float ``model`` whose tensors are scaled by the ranges of their channels in ``table``.
 
     The model's inputs and outputs keep their scale, and so do the tensors of any operator but layers with weights of
     their own and those that commute with a positive factor.
+
+    Args:
+        model: The model.
+        table: The statistics of its tensors.
+        shifts: What was taken from the channels of some tensors since they were observed.
     """
     copy = model.clone()
     name_nodes(copy)
     factors: dict[str, np.ndarray] = {}
-    for tensors in _scaled_together(copy.graph):
-        together = _factors(tensors, table)
+    for tensors in scaled_together(copy.graph):
+        together = common_factors(tensors, table, shifts)
         if together is not None:
             factors |= dict.fromkeys(tensors, together)
     with remembered_names(copy.graph):
-        for node in [node for node in copy.graph if _scalable(node)]:
+        for node in [node for node in copy.graph if is_scalable(node)]:
             before, after = (factors.get(str(value.name)) for value in (node.inputs[0], node.outputs[0]) if value)
             if is_op(node, "BatchNormalization"):
                 _scale_normalisation(node, before, after)
             else:
                 scale_layer(node, before, after)
-    return Equalized(model=copy, factors=factors)
+    return Equalized(model=copy, factors=factors, shifts=shifts)
 
 
 def _in_proportion(end: float, calibrated: float, observed: float) -> float:
-    return float(end) * (calibrated / observed if observed else 1.0)
+    return end * (calibrated / observed if observed else 1.0)
 
 
-def _factors(tensors: Sequence[str], table: CalibrationTable) -> np.ndarray | None:
+def channel_ends(
+    tensor: str, table: CalibrationTable, shifts: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest value of each channel of a tensor after ``shifts``, both of shape ``(C,)``."""
+    observed, shift = table.tensors[tensor], shifts.get(tensor, 0.0)
+    return np.subtract(observed.channel_lows, shift), np.subtract(observed.channel_highs, shift)
+
+
+def common_factors(
+    tensors: Sequence[str], table: CalibrationTable, shifts: Mapping[str, np.ndarray]
+) -> np.ndarray | None:
     """Return the factors of tensors that are scaled together; ``None`` if they have none in common."""
-    statistics = [table.tensors[name] for name in tensors if name in table.tensors]
-    if len({len(tensor.channel_lows) for tensor in statistics}) != 1 or len(statistics[0].channel_lows) == 1:
+    observed = [name for name in tensors if name in table.tensors]
+    ends = [channel_ends(name, table, shifts) for name in observed]
+    if len({len(lows) for lows, _ in ends}) != 1 or len(ends[0][0]) == 1:
         return None
-    ends = [end for tensor in statistics for end in (np.negative(tensor.channel_lows), tensor.channel_highs)]
-    shares = [share for share in map(_shares, ends) if share.any()]
+    shares = [share for lows, highs in ends for share in (_shares(-lows), _shares(highs)) if share.any()]
     if not shares:
         return None
-    headroom = 1 + _UNSEEN / min(tensor.images for tensor in statistics)
+    headroom = 1 + _UNSEEN / min(table.tensors[name].images for name in observed)
     largest: np.ndarray = np.maximum.reduce(shares)
     factors = np.where(largest == 0, 1, np.clip(largest * headroom, _SMALLEST, 1))
     return factors.astype(np.float32).astype(np.float64)
 
 
-def _shares(ends: Sequence[float] | np.ndarray) -> np.ndarray:
+def _shares(ends: np.ndarray) -> np.ndarray:
     """Return each channel's end as a share of the largest; zeros if all channels end at zero on that side."""
     reach = np.maximum(ends, 0.0)
     largest = float(reach.max(initial=0.0))
     return reach / largest if largest else reach
 
 
-def _scaled_together(graph: ir.Graph) -> list[list[str]]:
+def scaled_together(graph: ir.Graph) -> list[list[str]]:
     """Return the sets of tensors that can share one factor per channel."""
     parents: dict[str, str] = {}
 
@@ -157,7 +182,7 @@ def _scaled_together(graph: ir.Graph) -> list[list[str]]:
                 fixed |= set(names)
             for name in names:
                 parents[root(name)] = root(names[0])
-        elif not _scalable(node):
+        elif not is_scalable(node):
             fixed |= set(names)
     roots = {root(name) for name in fixed}
     together: dict[str, list[str]] = {}
@@ -181,7 +206,7 @@ def _adds_channel_by_channel(add: ir.Node) -> bool:
     return len(ranks) == 1 and 0 not in ranks and all(constant(value) is None for value in add.inputs)
 
 
-def _scalable(node: ir.Node) -> bool:
+def is_scalable(node: ir.Node) -> bool:
     """Say whether a node has weights that take up factors, for its input and for its output."""
     if is_op(node, "BatchNormalization"):
         return why_not_affine(node) is None

@@ -1,4 +1,4 @@
-"""Recovering accuracy: tensors equalized, projections joined, weights rounded for the outputs, biases corrected."""
+"""Recovering accuracy: tensors centred and scaled, projections joined, weights rounded for outputs, biases fitted."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rexport.calibration import Calibrator
 from rexport.passes._graph import constant, contents_of, input_at, name_of
 from rexport.passes.whole_pixels import are_whole_pixels, with_whole_pixels
 from rexport.preprocessing import Layout
+from rexport.quantization.centring import centre_channels
 from rexport.quantization.equalization import Equalized, equalize
 from rexport.quantization.inputs import layers_with_patches, observe_inputs
 from rexport.quantization.joining import join_projections
@@ -86,7 +87,8 @@ def recover(
     """
     model = _reading_pixels(model, preprocessing, images, target)
     plan_for = partial(plan, model, table, target=target, calibrator=calibrator, keep_float=keep_float)
-    equalized = equalize(model, table)
+    centred, shifts = centre_channels(model, table)
+    equalized = equalize(centred, table, shifts)
     if target.stored is Stored.RESULTS:  # else the addition runs as one with its convolution, and costs nothing
         equalized = join_projections(equalized, plan_for(equalized=equalized), table)
     if images is None:

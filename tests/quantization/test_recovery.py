@@ -15,7 +15,7 @@ from rexport.model_file import to_bytes
 from rexport.models import build
 from rexport.passes.raw_image import with_raw_images
 from rexport.preprocessing import Layout, Preprocessing
-from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, quantize
+from rexport.quantization import ARM, OPENVINO, TENSORRT, X86, quantize, recovery
 from rexport.quantization.recovery import Recovered, recover
 from rexport.runtimes.onnxruntime import executed_ops
 from tests._deep import deep
@@ -121,6 +121,21 @@ def test_resnext29_gains_two_and_a_half(target: Target, pictures: int, data_dir:
     folder = data_dir / "cifar10-jpeg"
     trained = _trained(_RESNEXT, weights, folder, products, calibration=pictures, test=pictures)
     assert trained.sqnr(target, trained.recovered(target)) > trained.sqnr(target, None) + 2.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [X86, TENSORRT], ids=["x86", "tensorrt"])
+def test_preact_resnet20_gains_from_centred_sums(
+    target: Target, data_dir: Path, products: Products, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = data_dir / "weights" / "cifar_preact_resnet20-jpeg.safetensors"
+    folder = data_dir / "cifar10-jpeg"
+    trained = _trained("cifar_preact_resnet20", weights, folder, products, calibration=100, test=200)
+    centred = trained.sqnr(target, trained.recovered(target))
+    monkeypatch.setattr(recovery, "centre_channels", lambda model, _table: (model, {}))
+    pictures = trained.normalised
+    plain = recover(trained.model, trained.table, target=target, images=lambda: [pictures], total=len(pictures))
+    assert centred > trained.sqnr(target, plain) + 0.3
 
 
 @pytest.mark.slow
