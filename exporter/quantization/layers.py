@@ -41,6 +41,7 @@ __all__ = [
     "moved_from",
     "output_axis",
     "result_of",
+    "stores_result",
 ]
 
 # Each with its weight as input 1 and a bias as input 2.
@@ -120,6 +121,18 @@ def is_final(value: ir.Value) -> bool:
     )
 
 
+def stores_result(node: ir.Node, target: Target) -> bool:
+    """Say whether the result of an integer operator is stored as integers.
+
+    Of the tensors that are final, only feature maps are, and only where the operator can't give floats: ONNX Runtime
+    would run it in float, and they are the largest tensors of their networks.
+    """
+    if target.stored is Stored.INPUTS:
+        return False
+    result = result_of(node)
+    return not is_final(result) or (_is_feature_map(result) and node.op_type not in target.gives_floats)
+
+
 def identity_of(add: ir.Node) -> ir.Value | None:
     """Return the input of an Add that does not come from the convolution fused with it; ``None`` if none can be fused.
 
@@ -130,6 +143,18 @@ def identity_of(add: ir.Node) -> ir.Value | None:
         return None
     fused = max(ends, key=convolutions_before)
     return next(value for value in add.inputs if value is not fused)
+
+
+def _is_feature_map(value: ir.Value) -> bool:
+    """Say whether a tensor is one of several outputs of the model, with several positions for each channel.
+
+    A single output is a prediction: an image, or the scores of pixels, whose order rounding would change.
+    """
+    graph = value.graph
+    if not value.is_graph_output() or graph is None or len(set(graph.outputs)) == 1 or value.shape is None:
+        return False
+    is_of_scores = any(is_op(node, *_SCORING) for node in value.consumers())
+    return not is_of_scores and any(side != 1 for side in value.shape[2:])
 
 
 def _is_sum_of_products(value: ir.Value, reader: ir.Node) -> bool:
@@ -197,8 +222,8 @@ def _why_float(node: ir.Node, target: Target, before: Mapping[ir.Node, Layer]) -
         why_not = _why_not_joining(node, target, before)
     elif is_op(node, "AveragePool"):
         why_not = why_not_averaged(node)
-    gives_floats = target.stored is Stored.INPUTS or is_op(node, "Gemm")  # as its kernel can
-    if why_not is None and not gives_floats and is_final(result_of(node)):
+    gives_floats = target.stored is Stored.INPUTS or node.op_type in target.gives_floats
+    if why_not is None and not gives_floats and not stores_result(node, target):
         return "its result is an output or a classifier's scores, which stay float"
     return why_not
 

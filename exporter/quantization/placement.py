@@ -3,9 +3,10 @@
 An operator runs on integers if the target has an integer kernel for it and its parameters are constants (see
 ``layers``). Where operators compute integers from integers, their inputs and results are stored, but for a result that
 only a ReLU reads (the two run as one), and for the model's outputs and a classifier's scores before a Softmax, which
-stay float. Where they give floats, only inputs are stored; of the sum at the end of a residual block, which runs as one
-with the convolution before it, only the other input is: the identity. Operators that only move data move the integers
-of their input. Raw images are integers from the start (see ``passes.raw_image``).
+stay float. Of several outputs, those that are feature maps are stored too where their operator would run in float
+otherwise. Where operators give floats, only inputs are stored; of the sum at the end of a residual block, which runs as
+one with the convolution before it, only the other input is: the identity. Operators that only move data move the
+integers of their input. Raw images are integers from the start (see ``passes.raw_image``).
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from rexport.quantization.layers import (
     Layer,
     dequantizes_tensor,
     identity_of,
-    is_final,
     layers_of,
     moved_from,
     result_of,
+    stores_result,
 )
 from rexport.quantization.targets import X86, Stored
 
@@ -45,11 +46,13 @@ class Placement:
     Attributes:
         layers: The operators that compute.
         tensors: The tensors to store as integers, each with the tensor whose range it uses.
+        outputs: The tensors that are outputs of the model and given from the integers.
         dequantized: The tensors that are integers in the float model already, each with its DequantizeLinear.
     """
 
     layers: tuple[Layer, ...]
     tensors: Mapping[str, str]
+    outputs: frozenset[str]
     dequantized: Mapping[str, ir.Node]
 
 
@@ -61,6 +64,8 @@ def place(model: ir.Model, *, target: Target = X86, keep_float: Collection[str] 
         if layer.integer:
             for value in _stored_around(layer.node, target):
                 stored.setdefault(str(value.name))
+    results = (result_of(layer.node) for layer in layers if layer.integer and stores_result(layer.node, target))
+    outputs = frozenset(str(value.name) for value in results if value.is_graph_output())
     if target.stored is Stored.INPUTS:
         for name in _fused_terms(layers):
             stored.pop(name, None)
@@ -68,7 +73,8 @@ def place(model: ir.Model, *, target: Target = X86, keep_float: Collection[str] 
     for name, node in dequantized.items():
         if dequantizes_tensor(node, target):
             stored.setdefault(name)
-    return Placement(layers=layers, tensors=_with_moved(model, stored, target), dequantized=dequantized)
+    tensors = _with_moved(model, stored, target)
+    return Placement(layers=layers, tensors=tensors, outputs=outputs, dequantized=dequantized)
 
 
 def _stored_around(node: ir.Node, target: Target) -> Iterator[ir.Value]:
@@ -78,9 +84,8 @@ def _stored_around(node: ir.Node, target: Target) -> Iterator[ir.Value]:
     if is_op(node, "AveragePool") and producer_of(inputs[0], "Pad"):
         inputs = [moved_from(inputs[0]) or inputs[0]]  # the Pad may have been written after calibration
     yield from inputs
-    result = result_of(node)
-    if target.stored is Stored.RESULTS and not is_final(result):
-        yield result
+    if stores_result(node, target):
+        yield result_of(node)
 
 
 def _fused_terms(layers: Sequence[Layer]) -> Iterator[str]:

@@ -237,6 +237,18 @@ def _quantize_tensors(graph: ir.Graph, placement: Placement, maps: Mapping[str, 
         _insert_after(graph, integers.producer(), dequantize)
         for reader, index in readers:
             reader.replace_input_with(index, dequantize.outputs[0])
+        if name in placement.outputs:
+            _give(graph, value, dequantize.outputs[0])
+
+
+def _give(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+    """Let ``new`` be the output of the graph that ``old`` was, under its name."""
+    name = old.name
+    for index, output in enumerate(graph.outputs):
+        if output is old:
+            graph.outputs[index] = new
+    old.name = free_name(graph, f"{name}_computed")
+    new.name = name
 
 
 def _move_integers(graph: ir.Graph, value: ir.Value, zero_point: ir.Value) -> ir.Value:

@@ -64,6 +64,7 @@ class Target:
         kernels: The operators that it computes with integers.
         runtime: The runtime of its files, in words.
         stored: Which tensors around them are stored as integers.
+        gives_floats: The operators that it also computes with integers where their result stays float.
         integer_bias: Whether a bias is stored as int32, at the scale of the products that it is added to, or as float.
         group_multiple: The channels of each group of a grouped convolution, in and out, must be a multiple of it.
         rest: The type of the layers that do not become integer, and of the scales.
@@ -80,6 +81,7 @@ class Target:
     kernels: frozenset[str]
     runtime: str = ONNX_RUNTIME
     stored: Stored = Stored.RESULTS
+    gives_floats: frozenset[str] = frozenset({"Gemm"})
     integer_bias: bool = True
     group_multiple: int = 1
     rest: type[np.float32] | type[np.float16] = np.float32
@@ -148,6 +150,7 @@ OPENVINO = Target(
     because="OpenVINO's CPU plugin multiplies uint8 by int8",
     kernels=_COMMON | {"ConvTranspose"},
     runtime="OpenVINO",
+    gives_floats=frozenset({"Conv", "ConvTranspose", "Gemm"}),
     integer_bias=False,
     needs_vnni=True,
     machines=("x86_64",),

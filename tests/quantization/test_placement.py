@@ -90,6 +90,29 @@ def test_scores_before_a_softmax_stay_float() -> None:
         assert ("l" in tensors) is stored
 
 
+_MAPS = "float[N, C, H, W] b, float[N, C, H, W] y"
+
+
+@pytest.mark.parametrize(
+    ("target", "stored"),
+    [(X86, {"x", "b", "y"}), (ARM, {"x", "b", "y"}), (OPENVINO, {"x", "b"}), (TENSORRT, {"x", "b"})],
+)
+def test_feature_maps_are_stored_where_a_convolution_cannot_give_floats(target: Target, stored: set[str]) -> None:
+    body = f"a = Conv {_PAD} (x, w) b = Relu (a) y = Conv {_PAD} (b, w2)"
+    assert _places(body, target=target, outputs=_MAPS) == ({"Conv": "integer"}, stored)
+
+
+@pytest.mark.parametrize(
+    ("end", "shape"), [("y = Conv (p, v)", "N, 3, 1, 1"), ("s = Conv (p, v) y = Flatten (s)", "N, 3")]
+)
+def test_scores_beside_feature_maps_stay_float(end: str, shape: str) -> None:
+    body = f"a = Conv {_PAD} (x, w) p = GlobalAveragePool (a) {end}"
+    weights = {"w": _W["w"], "v": convolution(3, 3, 1)}
+    placement = place(graph(body, weights, outputs=f"float[N, C, H, W] a, float[{shape}] y"))
+    assert placement.outputs == {"a"}
+    assert [layer.integer for layer in placement.layers] == [True, True, False]
+
+
 def test_averages_that_are_scores_stay_float() -> None:
     """As integers they would end where those of the pictures for calibration do."""
     body = f"a = Conv {_PAD} (x, w) c = GlobalAveragePool (a) d = Flatten (c) y = "

@@ -86,6 +86,21 @@ def test_one_convolution_by_hand() -> None:
     assert np.abs(run(result, x)[0] - run(model, x)[0]).max() < 0.02
 
 
+def test_feature_maps_keep_their_names_and_their_convolutions_run_on_integers() -> None:
+    """One map is read further inside the network, and is the sum of a residual block."""
+    body = "a = Conv <pads=[1,1,1,1]> (x, w) s = Add (a, x) f = Relu (s) g = Conv <pads=[1,1,1,1]> (f, v)"
+    weights = {"w": convolution(3, 3), "v": convolution(3, 3, seed=1)}
+    model = graph(body, weights, outputs="float[N, 3, 16, 16] f, float[N, 3, 16, 16] g")
+    x = images(8)
+    result = quantize(model, calibrate(model, [x]), target=X86).model
+    assert [value.name for value in result.graph.outputs] == ["f", "g"]
+    executed = executed_ops(to_bytes(result))
+    assert (executed["QLinearConv"], executed["QLinearAdd"]) == (2, 1)
+    assert not executed["Conv"]
+    for expected, actual in zip(run(model, x), run(result, x), strict=True):
+        assert sqnr_db(expected, actual) > 30
+
+
 def test_a_table_of_another_model_is_refused() -> None:
     model, other = exported("cifar_resnet8"), exported("cifar_preact_resnet8")
     with pytest.raises(UsageError, match="calibration table is of another model"):
