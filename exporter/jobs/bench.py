@@ -262,11 +262,11 @@ def with_settings(request: BenchRequest, note: Note) -> BenchRequest:
             f"{path} was tuned on another machine ({'; '.join(differences)}): numbers will differ, and another choice "
             "may be best; run `rexport tune` here."
         )
-    others = [other for other in request.models if Path(other).resolve() != model.resolve()]
+    compared = [name for name in request.models if Path(name).resolve() != model.resolve()]
     return replace(
         request,
         settings=None,
-        models=(str(model), *others),
+        models=(str(model), *compared),
         runtimes=(run.runtime,),
         batches=(1,) if request.single_stream else (run.batch,),
         threads=run.threads,
@@ -293,10 +293,10 @@ def measure_limits(
 
 def profile_rows(rows: Sequence[Row], progress: Progress = silent, note: Note = unsaid) -> tuple[LayerProfile, ...]:
     """Profile each file of the measured rows, on its runtimes, batches and threads; note what can't be."""
-    wanted = dict.fromkeys((row.model, row.runtime, row.batch, row.threads) for row in rows if row.rounds)
+    settings = dict.fromkeys((row.model, row.runtime, row.batch, row.threads) for row in rows if row.rounds)
     profiles = []
-    with progress("profiling layers", len(wanted)) as advance:
-        for model, runtime, batch, threads in wanted:
+    with progress("profiling layers", len(settings)) as advance:
+        for model, runtime, batch, threads in settings:
             if Path(model).is_file():
                 try:
                     profiles.append(profile_layers(Path(model), runtime=runtime, batch=batch, threads=threads))

@@ -302,7 +302,7 @@ def _recording(note: Note, notes: list[str]) -> Note:
 
 @dataclass(frozen=True)
 class _Work:
-    """An evaluation that can begin; ``dataset`` gives images as ``shown`` says."""
+    """An evaluation that can begin; ``dataset`` gives images prepared by ``common``."""
 
     request: EvaluateRequest
     model: ClassifierFacts
@@ -310,7 +310,7 @@ class _Work:
     runtime: str
     workers: Workers
     dataset: Dataset
-    shown: Preprocessing
+    common: Preprocessing
     progress: Progress
 
     def evaluate(self) -> Evaluation:
@@ -356,9 +356,9 @@ class _Work:
 
     def _prepare(self, model: ClassifierFacts) -> Prepare | None:
         """Return what makes the images of the data set those that a model takes."""
-        if self.shown == model.preprocessing:
+        if self.common == model.preprocessing:
             return None
-        if self.shown.takes is Takes.PICTURES:
+        if self.common.takes is Takes.PICTURES:
             return model.preprocessing.of_pictures
         return model.preprocessing.to_input
 
@@ -385,9 +385,9 @@ def _plan(request: EvaluateRequest, progress: Progress, note: Note, loaded: ir.M
     if path is not None:
         reference = describe_reference(path, model, request.options, note)
         _require_views(reference, request.views)
-    dataset, shown = _open(request.data, model, reference, note)
+    dataset, common = _open(request.data, model, reference, note)
     _require_labels(request, dataset)
-    return _Work(request, model, reference, runtime, workers, dataset, shown, progress)
+    return _Work(request, model, reference, runtime, workers, dataset, common, progress)
 
 
 def _require_views(model: ClassifierFacts, views: Views) -> None:
@@ -448,17 +448,11 @@ def _classes(model: ClassifierFacts, dataset: Dataset, outputs: int) -> tuple[st
 def _open(
     data: Path, model: ClassifierFacts, reference: ClassifierFacts | None, note: Note
 ) -> tuple[Dataset, Preprocessing]:
-    """Return the images, prepared so far that the rest can be made of them for both models, and how far that is."""
-    prepared = {described.preprocessing for described in (model, reference) if described is not None}
-    shown = max(prepared, key=lambda preprocessing: len(preprocessing.takes.in_graph))
-    if len({(each.shape, each.resize, each.interpolation) for each in prepared}) > 1:
-        shown = replace(shown, takes=Takes.PICTURES, layout=None)  # each cuts its own
-    elif len(prepared) > 1:
-        takes = Takes.PIXELS if shown.takes is Takes.NORMALISED else shown.takes
-        shown = replace(shown, takes=takes, layout=None)
-    dataset, classes = open_dataset(data, shown), model.classes
+    """Return the images as both models can take them after further preparation, and their preprocessing so far."""
+    common = _common_preprocessing({facts.preprocessing for facts in (model, reference) if facts is not None})
+    dataset, classes = open_dataset(data, common), model.classes
     if not dataset.classes or set(dataset.classes) <= set(classes):
-        return dataset, shown
+        return dataset, common
     if imagenet_outputs(dataset.classes, classes) is not None:
         note(f"the classes in {data} are WordNet ids; ImageNet's 1,000 outputs are in the order of the sorted ids.")
     elif classes:
@@ -466,4 +460,17 @@ def _open(
             f"the folders in {data} are not named as the model's classes ({classes[0]} … {classes[-1]}); taking them, "
             "sorted by name, for its outputs in order."
         )
-    return dataset, shown
+    return dataset, common
+
+
+def _common_preprocessing(preprocessings: set[Preprocessing]) -> Preprocessing:
+    """Return the most preprocessing that all of ``preprocessings`` begin with."""
+    common = max(preprocessings, key=lambda preprocessing: len(preprocessing.takes.in_graph))
+    if len(preprocessings) == 1:
+        return common
+    takes = common.takes
+    if len({(p.shape, p.resize, p.interpolation) for p in preprocessings}) > 1:
+        takes = Takes.PICTURES  # each model crops its own
+    elif takes is Takes.NORMALISED:
+        takes = Takes.PIXELS
+    return replace(common, takes=takes, layout=None)

@@ -225,7 +225,7 @@ class _Measured:
 
 def _kept(run: Run) -> tuple[Run, Run]:
     """Return ``run``, and a function that gives the same outputs for the same batches again, without running most."""
-    kept: deque[list[np.ndarray]] = deque()
+    stored: deque[list[np.ndarray]] = deque()
     size = 0
 
     def first(feed: Feed) -> list[np.ndarray]:
@@ -233,13 +233,13 @@ def _kept(run: Run) -> tuple[Run, Run]:
         outputs = run(feed)
         size += sum(output.nbytes for output in outputs)
         if size <= _KEPT_BYTES:
-            kept.append(outputs)
+            stored.append(outputs)
         return outputs
 
-    def again(feed: Feed) -> list[np.ndarray]:
-        return kept.popleft() if kept else run(feed)
+    def replay(feed: Feed) -> list[np.ndarray]:
+        return stored.popleft() if stored else run(feed)
 
-    return first, again
+    return first, replay
 
 
 class _Work:
@@ -262,9 +262,9 @@ class _Work:
             run = _all_outputs(stack, runtime, path, request.threads)
             if request.metric is None:
                 return _Measured(totals, self._measure(run, reference, totals), None)
-            reference, again = _kept(reference)
+            reference, replay = _kept(reference)
             value = self._measure(run, reference, totals)
-            return _Measured(totals, value, self._measure(again, None, _Totals(self._names)))
+            return _Measured(totals, value, self._measure(replay, None, _Totals(self._names)))
 
     def _measure(self, run: Run, run_reference: Run | None, totals: _Totals) -> float | None:
         """Add up the outputs of all examples, and return the user's metric of them, if there is one."""
