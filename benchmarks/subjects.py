@@ -90,7 +90,7 @@ def examine(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -
 def _network(source: Source) -> Subject:
     entry = registry.find(str(source.network))
     facts = known_facts(entry, source.weights)
-    module = registry.build(entry.name, weights=source.weights, num_classes=source.num_classes)
+    module = entry.construct(source.num_classes or entry.num_classes).eval()
     preprocessing = facts.preprocessing or Preprocessing.default_for(entry.input_size)
     return Subject(
         source=source,

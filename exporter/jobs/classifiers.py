@@ -132,7 +132,7 @@ def _of_network(source: Source, options: PictureOptions, note: Note) -> Classifi
         source = replace(source, weights=Path(named))
     if source.weights is None:
         raise UsageError(f"{source} without weights knows nothing; pass --weights FILE, or an ONNX file.")
-    module = registry.build(str(source.network), weights=source.weights, num_classes=source.num_classes)
+    module = network.construct(source.num_classes or network.num_classes).eval()
     preprocessing, assumed = network_preprocessing(network, source.weights, options, module=module)
     if assumed is not None:
         note(assumed)

@@ -177,7 +177,7 @@ def test_a_saved_run_is_reported_on_and_nothing_is_measured(
     report = run(BenchRequest(saved=Path("run.json"), command="rexport bench --from run.json", **files))
     assert (report.rows, report.machine, report.command) == (first.rows, first.machine, first.command)
     assert report.changes is not None
-    assert "2026-11-30T19:05:14Z" in Path("r.html").read_text(encoding="utf-8")
+    assert "2026-11-30 19:05 UTC" in Path("r.html").read_text(encoding="utf-8")
     assert "2026-11-30T19:05:14Z" in Path("r.md").read_text(encoding="utf-8")
     report.require()
 
