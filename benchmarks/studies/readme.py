@@ -124,6 +124,7 @@ def _of_files(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
         fp32, int8 = row["fp32"], row["int8"]
         figure = f"top-1 {100 * fp32['top1']:.2f} % → {100 * int8['top1']:.2f} %, agreement {int8['agreement']:.3f}"
         yield f"{row['network']}, FP32 → INT8, {fp32['images']} images", figure, "cifar_accuracy"
+    yield from _of_floor(read("activation-floor")["rows"])
 
 
 def _of_peers(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
@@ -217,7 +218,40 @@ def _of_proofs(read: Callable[[str], Any]) -> Iterator[tuple[str, str, str]]:
         f"{len(networks['faults']) or 'no'} silently wrong files among {judged:,}",
         "random_networks",
     )
+    yield from _of_foreign_models(read("foreign-models"))
     yield from _of_devices(read("reliability")["parts"])
+
+
+def _of_foreign_models(study: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    steps, counts = study["counts"], study["counts"].values()
+    yield (
+        f"{study['models']} models of other projects through " + ", ".join(f"`{step}`" for step in steps),
+        (
+            f"{sum(row.get('wrong', 0) for row in counts) or 'none'} wrong, "
+            f"{max(row.get('refused', 0) for row in counts)} refused"
+        ),
+        "foreign_models",
+    )
+    beside = [row["steps"]["quantize"] for row in study["rows"] if "speed_over_peer" in row["steps"]["quantize"]]
+    margins = [row["sqnr_db"] - row["peer_sqnr_db"] for row in beside]
+    speeds = [row["speed_over_peer"] for row in beside]
+    yield (
+        f"INT8 of {len(beside)} of them against onnxruntime's",
+        (
+            f"SQNR {median(margins):+.1f} dB (lowest {min(margins):+.1f}), {median(speeds):.2f} × as fast "
+            f"(lowest {min(speeds):.2f})"
+        ),
+        "foreign_models",
+    )
+
+
+def _of_floor(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    for row in rows:
+        yield (
+            f"{row['network'].split('[')[0]} ({row['weights']}): answers that INT8 changes of {row['images']:,}",
+            f"{row['int8']}; 8-bit activations with float weights {row['activations']}",
+            "activation_floor",
+        )
 
 
 def _grouped(rows: list[dict[str, Any]], key: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:

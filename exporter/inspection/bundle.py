@@ -90,7 +90,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     images = f"{preprocessing['takes']} images, {size_in_words(preprocessing['size'])}"
     resize = preprocessing["resize"]
     if isinstance(resize, list):
-        resize = size_in_words(resize)
+        resize = size_in_words((resize[0], resize[1]))
     if resize is not None:
         images += f" of pictures resized to {resize}"
     gives = manifest.head or "scores, as logits or probabilities"

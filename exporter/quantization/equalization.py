@@ -158,7 +158,7 @@ def common_factors(
 
 def _shares(ends: np.ndarray) -> np.ndarray:
     """Return each channel's end as a share of the largest; zeros if all channels end at zero on that side."""
-    reach = np.maximum(ends, 0.0)
+    reach: np.ndarray = np.maximum(ends, 0.0)
     largest = float(reach.max(initial=0.0))
     return reach / largest if largest else reach
 
