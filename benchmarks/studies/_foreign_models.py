@@ -41,7 +41,7 @@ _TRAINED = (
     "tv-resnet18*", "tv-mobilenet*", "tv-shufflenet*", "tv-mnasnet*", "tv-efficientnet*", "tv-regnet*", "tv-googlenet",
     "tv-ssdlite*", "timm-mobile*", "timm-lcnet*", "timm-ghostnet*", "timm-mixnet*", "timm-tf_*", "timm-regnetz*",
     "timm-fastvit*", "timm-levit*", "timm-deit*", "timm-repvgg*", "timm-skresnet*", "timm-resnet18-oblong",
-    "timm-dla34", "timm-resnetv2*", "smp-unet-mobilenet*",
+    "timm-dla34", "timm-resnetv2*", "timm-cspresnet50", "timm-res2net50*", "smp-unet-mobilenet*", "tv-fcn*", "tv-deeplab*",
 )  # fmt: skip
 _MEAN, _STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -319,8 +319,8 @@ def _torchvision() -> None:
         return lambda: _Only(build(weights=None, weights_backbone=None, num_classes=5), lambda out: out["out"])
 
     _picture_network("tv-lraspp", segmenter("lraspp_mobilenet_v3_large"), 96)
-    _picture_network("tv-fcn_resnet50", segmenter("fcn_resnet50"), 64)
-    _picture_network("tv-deeplabv3_resnet50-old", segmenter("deeplabv3_resnet50"), 64, dynamo=False, opset=17)
+    _picture_network("tv-fcn_resnet50", segmenter("fcn_resnet50"), 32)
+    _picture_network("tv-deeplabv3_resnet50-old", segmenter("deeplabv3_resnet50"), 32, dynamo=False, opset=17)
     clip = (1, 3, 4, 48, 48)
     for name in ("r3d_18", "r2plus1d_18"):
         network = lambda name=name: models.get_model(name, weights=None, num_classes=10)  # noqa: E731

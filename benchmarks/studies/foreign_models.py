@@ -10,9 +10,10 @@ packages are named there), and runs every step in processes of their own, with l
               file keeps an SQNR, on examples that it was not calibrated on, of no more than 1 dB below that of
               ``onnxruntime.quantization`` (QDQ, U8S8, per channel, MinMax) with the same examples, where that tool can
               quantize the model; ``eval`` reports that SQNR within 1 dB
+    no gain   ``quantize`` ends with exit code 4, as its file would be no smaller, and neither is the peer's, if any
     refused   it ends with a sentence and a documented exit code
     wrong     results differ, a traceback, a crash, or it runs out of time or memory
-    -         there was no file for it
+    -         there was no file for it, or ONNX Runtime does not load the model
 
 All comparisons are made by ``_foreign_judge``, with ONNX Runtime alone. The exit code is 1 if anything is wrong.
 """
@@ -44,8 +45,9 @@ if TYPE_CHECKING:
 __all__ = ["STEPS", "Limits", "judge", "main", "outcome", "run_limited"]
 
 STEPS = ("inspect", "fuse", "quantize", "eval", "bench")
-RIGHT, REFUSED, WRONG, SKIPPED = "right", "refused", "wrong", "-"
+RIGHT, NO_GAIN, REFUSED, WRONG, SKIPPED = "right", "no gain", "refused", "wrong", "-"
 _REFUSALS = range(1, 7)  # exit codes with a meaning
+_NOT_AS_GOOD = 4
 _TOLERANCE, _TOLERANCE_HALF = 1e-4, 1e-2
 _ROUNDINGS = 4
 _SLACK_DB = 1.0
@@ -201,6 +203,9 @@ class _Work:
         result, document = self._rexport("quantize", str(self.model), *self.data, *recovery, "-o", str(self.int8))
         peer = self._peer()
         result.figures |= peer
+        size = self.model.stat().st_size
+        if result.figures.get("exit_code") == _NOT_AS_GOOD and peer.get("peer_bytes", size) >= size:
+            result.verdict = NO_GAIN
         if result.verdict != RIGHT:
             return result
         layers = [layer["precision"] for layer in document["layers"]]
@@ -281,6 +286,8 @@ class _Work:
                 document = json.loads(ended.output)
             except ValueError:
                 return Outcome(WRONG, "it prints no JSON document", result.figures), None
+        elif result.verdict == REFUSED and isinstance(self._compare("sqnr", self.model, self.model), str):
+            result.verdict = SKIPPED
         return result, document
 
     def _sqnr(self, file: Path) -> float | str:
