@@ -41,7 +41,8 @@ _TRAINED = (
     "tv-resnet18*", "tv-mobilenet*", "tv-shufflenet*", "tv-mnasnet*", "tv-efficientnet*", "tv-regnet*", "tv-googlenet",
     "tv-ssdlite*", "timm-mobile*", "timm-lcnet*", "timm-ghostnet*", "timm-mixnet*", "timm-tf_*", "timm-regnetz*",
     "timm-fastvit*", "timm-levit*", "timm-deit*", "timm-repvgg*", "timm-skresnet*", "timm-resnet18-oblong",
-    "timm-dla34", "timm-resnetv2*", "timm-cspresnet50", "timm-res2net50*", "smp-unet-mobilenet*", "tv-fcn*", "tv-deeplab*",
+    "timm-dla34", "timm-resnetv2*", "timm-cspresnet50", "timm-res2net50*", "smp-unet-mobilenet*", "tv-fcn*",
+    "tv-deeplab*",
 )  # fmt: skip
 _MEAN, _STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
