@@ -91,7 +91,7 @@ def test_a_node_that_is_lost_loses_nothing(cluster: Any, tmp_path: Path, capfd: 
     errors: list[tuple[Callable[[str], Exception], type[Exception], int]]
     errors = [(EOFError, EOFError, 1), (onnxruntime_out_of_memory, RexportError, 2)]
     for error, expected, tries in errors:
-        marks = tmp_path / str(tries)
+        marks = tmp_path / f"tried-{tries}"
         marks.mkdir()
         workers = RayWorkers(threads=1, count=1, address=cluster.address, retries=1)
         with pytest.raises(expected, match="3 is refused"):
